@@ -1,0 +1,38 @@
+# `make serve` and `make test` need make and Python 3.11+ (with venv), nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: serve test test-slow check format protos bench-engine bench-server clean help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/engine/*.c ranker/engine/*.h)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+test: $(READY) ## all tests but the slow ones
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## the minutes-long tests
+	$(BIN)/python -m pytest -m slow --timeout 1800
+
+check: $(READY) ## lint, types, wire contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+
+format: $(READY) ## ruff's and buf's formatting, applied
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	cd protos && ../$(BIN)/buf format -w
+
+protos: $(READY) ## ranker/v1/ from protos/
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/ranker/v1/ranking.proto
+
+clean: ## everything that was made here
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Metrics: one catalogue, and the exporters that publish it."""

@@ -1,0 +1,1 @@
+"""Ranking server for XGBoost models: export, score, batch, serve."""

@@ -1,0 +1,1 @@
+"""How scores are computed: one `Engine` protocol and its implementations."""

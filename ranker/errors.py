@@ -1,0 +1,122 @@
+"""The one exception family of the project; each class knows its gRPC status.
+
+`RankerError.status()` is the only place where an error becomes wire format:
+a `google.rpc.Status` with the details that a client can act on. Transports
+send it; clients turn it back with `from_status`.
+"""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+
+class RankerError(Exception):
+    """Anything that went wrong and that a caller should hear about.
+
+    Attributes:
+        code: the gRPC status that this class of error travels as.
+        message: what was wrong and what was expected, for a person to read.
+    """
+
+    code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def details(self) -> list[any_pb2.Any]:
+        """Machine-readable details, as `google.rpc` error messages."""
+        return []
+
+    def status(self) -> status_pb2.Status:
+        """This error as it travels in `grpc-status-details-bin`."""
+        return status_pb2.Status(
+            code=self.code.value[0], message=self.message, details=self.details()
+        )
+
+
+class InvalidRequestError(RankerError):
+    """The request can never succeed as it is.
+
+    Attributes:
+        field: the request's offending field, as a path: `candidates.data`.
+        description: what is wrong with it, and what was expected.
+    """
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.description = message
+
+    def details(self) -> list[any_pb2.Any]:
+        """One `google.rpc.BadRequest` with one field violation."""
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=self.field, description=self.description
+        )
+        return [_any(error_details_pb2.BadRequest(field_violations=[violation]))]
+
+
+class NotFoundError(RankerError):
+    """No such model, version or method."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class OverloadedError(RankerError):
+    """The server can't answer in time or in memory. Retry elsewhere, or after a while.
+
+    Attributes:
+        retry_after: the seconds after which a retry has a chance.
+    """
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def details(self) -> list[any_pb2.Any]:
+        """One `google.rpc.RetryInfo`."""
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(self.retry_after * 1e9))
+        return [_any(error_details_pb2.RetryInfo(retry_delay=delay))]
+
+
+class DeadlineError(RankerError):
+    """The caller's deadline passed before the answer was ready."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class UnavailableError(RankerError):
+    """The server is draining, or can't be reached. Safe to retry elsewhere."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class UnimplementedError(RankerError):
+    """The server has no such method."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class InternalError(RankerError):
+    """A bug. The message carries an id to find in the server's log."""
+
+    code = grpc.StatusCode.INTERNAL
+
+
+class ModelError(RankerError):
+    """A model file that can't be loaded or exported; says which part and why."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+def _any(message: error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,1 @@
+"""XGBoost models to ONNX files, verified."""

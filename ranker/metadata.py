@@ -1,0 +1,89 @@
+"""What an ONNX file says about the model in it, beside the graph.
+
+Kept in the file's `metadata_props`, under keys that start with `ranker.`;
+lists are JSON. The exporter writes it and the server reads it. A file from
+another converter has none of it and loads with the defaults.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from ranker.errors import ModelError
+
+PREFIX = "ranker."
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """The facts about a model that its graph does not hold.
+
+    Attributes:
+        name: the model's name on the wire; empty: the file's stem.
+        version: the model's version on the wire; empty: `1`.
+        feature_names: one per feature, in the model's order; empty if unknown.
+        feature_types: XGBoost's (`q`, `float`, `int`, `i`, `c`), likewise.
+        required_features: names that every request must send; the others may
+            be absent, which is missing (NaN).
+        output: `margin` or `probability`.
+        objective: XGBoost's name of it, for example `rank:ndcg`.
+        xgboost_version: the version that wrote the model, for example `3.2.0`.
+        trees: the number of trees exported.
+        depth: the number of splits on the longest path.
+        iterations: the boosting rounds exported, `begin:end`.
+        max_difference: the largest |onnxruntime - XGBoost| that the exporter's
+            verification saw; NaN if it was not verified.
+        verified_rows: how many rows that verification compared.
+    """
+
+    name: str = ""
+    version: str = ""
+    feature_names: tuple[str, ...] = ()
+    feature_types: tuple[str, ...] = ()
+    required_features: tuple[str, ...] = ()
+    output: str = "margin"
+    objective: str = ""
+    xgboost_version: str = ""
+    trees: int = 0
+    depth: int = 0
+    iterations: str = ""
+    max_difference: float = float("nan")
+    verified_rows: int = 0
+
+    def to_props(self) -> dict[str, str]:
+        """The metadata as ONNX `metadata_props`; `from_props` reads it back."""
+        return {PREFIX + f.name: json.dumps(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_props(cls, props: Mapping[str, str]) -> ModelMetadata:
+        """Reads what `to_props` wrote; keys of others are left alone.
+
+        Raises:
+            ModelError: a `ranker.` value is not of its field's type.
+        """
+        metadata = cls()
+        for field in fields(cls):
+            text = props.get(PREFIX + field.name)
+            if text is None:
+                continue
+            default = getattr(metadata, field.name)
+            try:
+                value = json.loads(text)
+            except ValueError as error:
+                raise ModelError(f"metadata {PREFIX + field.name}: not JSON: {text!r}") from error
+            if isinstance(default, tuple):
+                valid = isinstance(value, list) and all(isinstance(item, str) for item in value)
+                value = tuple(value) if valid else value
+            elif isinstance(default, float):
+                valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+            else:
+                valid = type(value) is type(default)
+            if not valid:
+                raise ModelError(
+                    f"metadata {PREFIX + field.name}: expected {type(default).__name__}, "
+                    f"got {text!r}"
+                )
+            metadata = replace(metadata, **{field.name: value})
+        return metadata
