@@ -83,5 +83,20 @@ Methods = Mapping[str, Method]
 class Pump(Protocol):
     """Work to do when a loop has read all that was ready."""
 
-    def __call__(self) -> None:
-        """Does it, on the loop's thread. Called after every turn that handled a message."""
+    def __call__(self) -> float | None:
+        """Does it, on the loop's thread. Called after every turn that handled a message.
+
+        Returns:
+            The seconds after which to call it again even if no message comes;
+            None: not before the next message.
+        """
+
+
+class Observer(Protocol):
+    """Is told of every RPC, of unknown methods too. For metrics."""
+
+    def rpc_started(self) -> None:
+        """An RPC has reached the server."""
+
+    def rpc_finished(self, method: str, code: int, seconds: float) -> None:
+        """It has ended with this gRPC status code, so long after it came."""
