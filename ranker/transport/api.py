@@ -5,21 +5,33 @@ transport. A transport knows bytes, deadlines and statuses; it knows no
 message type and no model.
 
 A transport calls its handlers, and `Pump`, from one thread, the loop's. The
-methods of a `Call` may be called from any thread.
+methods of a `Call`, and `Transport.stop` and `Transport.call_soon`, may be
+called from any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+import grpc
 
 from ranker.errors import RankerError
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
+MAX_UNSENT = 64
+"""A stream is not read while so many of its answers are unsent."""
+
+
 class Call(Protocol):
-    """One RPC, as its handler sees it."""
+    """One RPC, as its handler sees it.
+
+    The first `finish` or `fail` ends it. After that, and once the caller has
+    gone, the methods do nothing.
+    """
 
     method: str
     """The full method name, `/package.Service/Method`."""
@@ -33,6 +45,10 @@ class Call(Protocol):
     """Set once the caller has gone: nothing sent from now on will arrive."""
     unsent: int
     """Messages given to `send` that the transport has not passed on yet."""
+    code: grpc.StatusCode
+    """How the RPC ended, as far as the server knows; valid in `Handler.closed`."""
+    tag: object
+    """The handler's own note about the call; None at first."""
 
     def send(self, message: bytes) -> None:
         """Sends one response message and leaves the RPC open."""
@@ -68,35 +84,66 @@ class Handler(Protocol):
         """The RPC is over, for whatever reason; called once for every call."""
 
 
-class Method(Protocol):
-    """A handler and the shape of its method."""
+@dataclass(frozen=True)
+class Method:
+    """A handler and the shape of its method.
+
+    Attributes:
+        handler: serves all calls of the method.
+        request_streaming: a call may carry any number of request messages.
+        response_streaming: a call may be answered by any number of messages.
+    """
 
     handler: Handler
-    request_streaming: bool
-    response_streaming: bool
+    request_streaming: bool = False
+    response_streaming: bool = False
 
 
 Methods = Mapping[str, Method]
-"""What a transport serves: full method names to methods."""
+"""What a transport serves: full method names, `/package.Service/Method`, to methods."""
+
+Pump = Callable[[], None]
+"""Work to do when a loop has read all that was ready.
+
+Called on the loop's thread, after every turn that handled a message or ran a
+function given to `call_soon`.
+"""
+
+Options = Sequence[tuple[str, str | int]]
+"""gRPC channel arguments, for example `("grpc.max_connection_age_ms", 60000)`."""
 
 
-class Pump(Protocol):
-    """Work to do when a loop has read all that was ready."""
+class Transport(Protocol):
+    """Serves methods on one loop.
 
-    def __call__(self) -> float | None:
-        """Does it, on the loop's thread. Called after every turn that handled a message.
+    Constructed as `(methods, pump, *, max_message_bytes, reuse_port=False,
+    options=())`: `max_message_bytes` bounds a request message, `reuse_port`
+    lets several processes bind the same port, and `options` are gRPC's own.
+    """
+
+    name: str
+    """`core` or `aio`."""
+
+    def bind(self, address: str) -> int:
+        """Listens on an address: `host:port`, port 0 for any free one.
 
         Returns:
-            The seconds after which to call it again even if no message comes;
-            None: not before the next message.
+            The port.
+
+        Raises:
+            OSError: the address can't be listened on; says which and why.
         """
 
+    def run(self) -> None:
+        """Serves on the calling thread until `stop` has done its work."""
 
-class Observer(Protocol):
-    """Is told of every RPC, of unknown methods too. For metrics."""
+    def stop(self, grace: float) -> None:
+        """Starts to end `run`; returns at once. A signal handler may call it.
 
-    def rpc_started(self) -> None:
-        """An RPC has reached the server."""
+        New RPCs are refused with UNAVAILABLE, those in flight may finish, and
+        those still open after `grace` seconds are cancelled. Calling it again
+        can shorten the grace, not lengthen it.
+        """
 
-    def rpc_finished(self, method: str, code: int, seconds: float) -> None:
-        """It has ended with this gRPC status code, so long after it came."""
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Runs a function on the loop's thread, soon, followed by the pump."""
