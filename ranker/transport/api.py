@@ -102,12 +102,28 @@ class Method:
 Methods = Mapping[str, Method]
 """What a transport serves: full method names, `/package.Service/Method`, to methods."""
 
-Pump = Callable[[], None]
+Pump = Callable[[], float | None]
 """Work to do when a loop has read all that was ready.
 
 Called on the loop's thread, after every turn that handled a message or ran a
-function given to `call_soon`.
+function given to `call_soon`. Returns the seconds after which to call it again
+even if no message comes, or None: not before the next message.
 """
+
+
+class Observer(Protocol):
+    """Is told of every RPC, of unknown methods too, on the loop's thread. For metrics."""
+
+    def rpc_started(self) -> None:
+        """An RPC has reached the server."""
+
+    def rpc_finished(self, method: str, code: int, seconds: float) -> None:
+        """It has ended with this gRPC status code, so long after it came.
+
+        `method` is empty if the server has no such method: callers must not be
+        able to make up names for a metric's labels.
+        """
+
 
 Options = Sequence[tuple[str, str | int]]
 """gRPC channel arguments, for example `("grpc.max_connection_age_ms", 60000)`."""
@@ -116,9 +132,10 @@ Options = Sequence[tuple[str, str | int]]
 class Transport(Protocol):
     """Serves methods on one loop.
 
-    Constructed as `(methods, pump, *, max_message_bytes, reuse_port=False,
-    options=())`: `max_message_bytes` bounds a request message, `reuse_port`
-    lets several processes bind the same port, and `options` are gRPC's own.
+    Constructed as `(methods, pump, *, max_message_bytes, observer=None,
+    reuse_port=False, options=())`: `max_message_bytes` bounds a request
+    message, `reuse_port` lets several processes bind the same port, and
+    `options` are gRPC's own.
     """
 
     name: str
