@@ -2,14 +2,19 @@
 
 `RankerError.status()` is the only place where an error becomes wire format:
 a `google.rpc.Status` with the details that a client can act on. Transports
-send it; clients turn it back with `from_status`.
+send it; clients turn it back with `from_status` and `from_rpc_error`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol, TypeVar, cast
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
 
 
 class RankerError(Exception):
@@ -70,7 +75,8 @@ class OverloadedError(RankerError):
     """The server can't answer in time or in memory. Retry elsewhere, or after a while.
 
     Attributes:
-        retry_after: the seconds after which a retry has a chance.
+        retry_after: the seconds after which a retry has a chance; 0 in a client
+            whose server did not say.
     """
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -116,7 +122,88 @@ class ModelError(RankerError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class StatusMessage(Protocol):
+    """What `google.rpc.Status` and `ranker.v1.Status` have in common."""
+
+    @property
+    def code(self) -> int:
+        """A gRPC status code."""
+
+    @property
+    def message(self) -> str:
+        """What was wrong, for a person to read."""
+
+    @property
+    def details(self) -> Iterable[any_pb2.Any]:
+        """`google.rpc.BadRequest`, `google.rpc.RetryInfo` and the like."""
+
+
+def from_status(status: StatusMessage) -> RankerError:
+    """The error that travels as `status`: what `RankerError.status()` was called on.
+
+    A status that no class stands for becomes a plain `RankerError` that carries
+    its code. Of several field violations the first is kept.
+    """
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    error: RankerError
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        bad = _unpack(status, error_details_pb2.BadRequest())
+        violations = bad.field_violations or [
+            error_details_pb2.BadRequest.FieldViolation(description=status.message)
+        ]
+        error = InvalidRequestError(violations[0].field, violations[0].description)
+        error.message = status.message
+        error.args = (status.message,)
+    elif code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        retry = _unpack(status, error_details_pb2.RetryInfo())
+        error = OverloadedError(status.message, retry.retry_delay.ToNanoseconds() / 1e9)
+    else:
+        error = _CLASSES.get(code, RankerError)(status.message)
+        error.code = code
+    return error
+
+
+def from_rpc_error(error: grpc.RpcError) -> RankerError:
+    """The error that ended an RPC of `grpc` or `grpc.aio`, the server's or gRPC's own."""
+    call = cast(grpc.Call, error)
+    try:
+        status = rpc_status.from_call(call)
+    except (DecodeError, ValueError):
+        # Something on the way rewrote the status, or the details: believe what gRPC itself says.
+        status = None
+    if status is None:
+        status = status_pb2.Status(code=call.code().value[0], message=call.details() or "")
+    return from_status(status)
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_CLASSES: dict[grpc.StatusCode, type[RankerError]] = {
+    kind.code: kind
+    for kind in (
+        NotFoundError,
+        DeadlineError,
+        UnavailableError,
+        UnimplementedError,
+        InternalError,
+        ModelError,
+    )
+}
+
+_Detail = TypeVar("_Detail", bound=Message)
+
+
 def _any(message: error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed
+
+
+def _unpack(status: StatusMessage, detail: _Detail) -> _Detail:
+    """Fills `detail` from the first of the status's details of its type, if there is one."""
+    for packed in status.details:
+        try:
+            if packed.Unpack(detail):
+                break
+        except DecodeError:
+            continue
+    return detail

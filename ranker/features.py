@@ -1,0 +1,136 @@
+"""The feature contract: what a model's columns are called and which must be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranker.engine.api import Rows
+from ranker.errors import InvalidRequestError, ModelError
+
+_PLANS = 256
+"""How many name lists a contract remembers; a service uses a handful."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where the columns of a request go in the model's rows."""
+
+    candidate_columns: NDArray[np.intp]
+    context_columns: NDArray[np.intp]
+    complete: bool  # no column of the model is absent
+
+
+class FeatureContract:
+    """Turns named columns, in any order, into the rows that a model expects.
+
+    Args:
+        num_features: the number of the model's columns, F.
+        names: their names, in the model's order; empty if it has none, and
+            then requests can't name columns either.
+        required: the names that every request must send. Any other may be
+            absent, which is missing (NaN).
+
+    Raises:
+        ModelError: names repeat, don't number F, or lack a required one.
+    """
+
+    def __init__(
+        self, num_features: int, names: Sequence[str] = (), required: Sequence[str] = ()
+    ) -> None:
+        if names and len(names) != num_features:
+            raise ModelError(f"feature_names: {len(names)} names for {num_features} features")
+        self.num_features = num_features
+        self.names = tuple(names)
+        self.required = tuple(required)
+        self._column = {name: column for column, name in enumerate(self.names)}
+        if len(self._column) != len(self.names):
+            raise ModelError("feature_names: a name stands twice")
+        for name in self.required:
+            if name not in self._column:
+                raise ModelError(f"required_features: the model has no feature {name!r}")
+        self._plan = lru_cache(maxsize=_PLANS)(self._make_plan)
+
+    def rows(
+        self,
+        candidates: Rows,
+        names: Sequence[str] = (),
+        context_names: Sequence[str] = (),
+        context_values: Sequence[float] = (),
+    ) -> Rows:
+        """Puts a request's columns and its context where the model expects them.
+
+        Args:
+            candidates: float32 [n, c], one row per candidate.
+            names: the c columns' names; empty: the model's columns in its order
+                (without those that the context names, if there is one).
+            context_names: names of the values that all candidates share.
+            context_values: those values.
+
+        Returns:
+            float32 [n, F]; `candidates` itself, if its columns are the model's.
+
+        Raises:
+            InvalidRequestError: names the field that breaks the contract.
+        """
+        columns = candidates.shape[1]
+        if not names and not context_names:
+            if columns != self.num_features:
+                raise InvalidRequestError(
+                    "candidates.columns",
+                    f"expected {self.num_features} columns, the model's features, got {columns}",
+                )
+            return candidates
+        if len(context_values) != len(context_names):
+            raise InvalidRequestError(
+                "context.values",
+                f"expected {len(context_names)} values, one per context feature name, "
+                f"got {len(context_values)}",
+            )
+        plan = self._plan(tuple(names), tuple(context_names))
+        if columns != len(plan.candidate_columns):
+            raise InvalidRequestError(
+                "candidates.columns",
+                f"expected {len(plan.candidate_columns)} columns, one per feature name, "
+                f"got {columns}",
+            )
+        shape = (len(candidates), self.num_features)
+        rows = np.empty(shape, np.float32) if plan.complete else np.full(shape, np.nan, np.float32)
+        rows[:, plan.candidate_columns] = candidates
+        rows[:, plan.context_columns] = context_values
+        return rows
+
+    def _make_plan(self, names: tuple[str, ...], context_names: tuple[str, ...]) -> _Plan:
+        if not self.names:
+            field = "feature_names" if names else "context.feature_names"
+            raise InvalidRequestError(field, "the model's features have no names; send none")
+        context = self._columns("context.feature_names", context_names, {})
+        taken = dict.fromkeys(context_names, "context.feature_names")
+        if not names:
+            names = tuple(name for name in self.names if name not in taken)
+        candidate = self._columns("feature_names", names, taken)
+        sent = {*names, *context_names}
+        lacking = [name for name in self.required if name not in sent]
+        if lacking:
+            raise InvalidRequestError(
+                "feature_names", f"the model requires features that were not sent: {lacking}"
+            )
+        return _Plan(candidate, context, complete=len(sent) == self.num_features)
+
+    def _columns(self, field: str, names: Sequence[str], taken: dict[str, str]) -> NDArray[np.intp]:
+        seen = dict(taken)
+        for position, name in enumerate(names):
+            if name not in self._column:
+                raise InvalidRequestError(
+                    f"{field}[{position}]", f"the model has no feature {name!r}"
+                )
+            if name in seen:
+                raise InvalidRequestError(
+                    f"{field}[{position}]", f"{name!r} was already sent in {seen[name]}"
+                )
+            seen[name] = field
+        return np.array([self._column[name] for name in names], np.intp)

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ranker.batcher import QUANTUM, Batcher, Job, QueueFullError, TooLateError
+from ranker.cost import CostModel
+
+
+def costing(fixed: float = 0.001, per_row: float = 1e-5) -> CostModel:
+    cost = CostModel()
+    cost.fixed, cost.per_row = fixed, per_row
+    return cost
+
+
+def make(
+    models: int = 1,
+    *,
+    max_batch_rows: int = 1000,
+    max_queue_rows: int = 10_000,
+    max_queue_bytes: int = 10**9,
+    max_delay: float = 0.0,
+    costs: list[CostModel] | None = None,
+) -> Batcher:
+    return Batcher(
+        costs or [costing() for _ in range(models)],
+        max_batch_rows=max_batch_rows,
+        max_queue_rows=max_queue_rows,
+        max_queue_bytes=max_queue_bytes,
+        max_delay=max_delay,
+    )
+
+
+def job(rows: int = 10, model: int = 0, deadline: float = math.inf, arrived: float = 0.0) -> Job:
+    return Job(model, rows, rows * 4, arrived, deadline)
+
+
+def put(batcher: Batcher, *jobs: Job, now: float = 0.0) -> None:
+    for each in jobs:
+        batcher.admit(each, now)
+
+
+def shares(batch) -> list[tuple[Job, int, int]]:
+    return [tuple(piece) for piece in batch.pieces]
+
+
+def test_an_empty_queue_gives_no_batch():
+    assert make().take(0.0) is None
+
+
+def test_all_that_waits_is_one_batch_in_order_of_arrival():
+    batcher = make()
+    first, second, third = job(3), job(5), job(1)
+    put(batcher, first, second, third)
+    batch = batcher.take(0.0)
+    assert shares(batch) == [(first, 0, 3), (second, 0, 5), (third, 0, 1)]
+    assert batch.rows == 9
+    assert batcher.rows == 0
+    assert batcher.take(0.0) is None
+
+
+def test_a_list_that_does_not_fit_is_split_and_goes_on_next():
+    batcher = make(max_batch_rows=100)
+    first, second = job(70), job(60)
+    put(batcher, first, second)
+    assert shares(batcher.take(0.0)) == [(first, 0, 70), (second, 0, 30)]
+    assert shares(batcher.take(0.0)) == [(second, 30, 60)]
+
+
+def test_a_lone_long_list_fills_batches_by_itself():
+    batcher = make(max_batch_rows=1000)
+    long = job(2500)
+    put(batcher, long)
+    assert [shares(batcher.take(0.0)) for _ in range(3)] == [
+        [(long, 0, 1000)],
+        [(long, 1000, 2000)],
+        [(long, 2000, 2500)],
+    ]
+
+
+def test_a_long_list_does_not_delay_a_short_one_behind_it():
+    batcher = make(max_batch_rows=1000)
+    long, short = job(5000), job(10)
+    put(batcher, long, short)
+    batch = batcher.take(0.0)
+    assert (short, 0, 10) in shares(batch)
+    assert batch.rows == 1000
+    assert batch.pieces[0] == (long, 0, QUANTUM)
+
+
+def test_between_batches_long_lists_take_turns():
+    batcher = make(max_batch_rows=2 * QUANTUM)
+    jobs = [job(4 * QUANTUM) for _ in range(4)]
+    put(batcher, *jobs)
+    first = {piece.job for piece in batcher.take(0.0).pieces}
+    second = {piece.job for piece in batcher.take(0.0).pieces}
+    assert first == set(jobs[:2])
+    assert second == set(jobs[2:])
+
+
+def test_cancelled_and_expired_jobs_are_dropped_before_scoring():
+    batcher = make()
+    gone, late, fine = job(5), job(5, deadline=1.0), job(5)
+    put(batcher, gone, late, fine)
+    gone.cancelled = True
+    batch = batcher.take(1.0)
+    assert batch.dropped == [gone, late]
+    assert shares(batch) == [(fine, 0, 5)]
+
+
+def test_a_batch_of_dropped_jobs_only_has_no_pieces():
+    batcher = make(2)
+    put(batcher, job(5, deadline=1.0), job(7, model=1, deadline=1.0))
+    batch = batcher.take(2.0)
+    assert len(batch.dropped) == 2
+    assert not batch.pieces
+    assert batcher.rows == 0
+    assert batcher.take(2.0) is None
+
+
+def test_a_job_dropped_between_its_batches_leaves_nothing_behind():
+    batcher = make(max_batch_rows=100, max_queue_bytes=1)
+    long = job(250)
+    put(batcher, long)
+    batcher.take(0.0)
+    long.cancelled = True
+    batch = batcher.take(0.0)
+    assert batch.dropped == [long]
+    assert batcher.rows == 0
+    put(batcher, job())  # as the bytes are gone too, there is room
+
+
+def test_a_batch_holds_one_model():
+    batcher = make(2)
+    put(batcher, job(5, model=0), job(6, model=1), job(7, model=0))
+    batches = [batcher.take(0.0), batcher.take(0.0)]
+    assert {(batch.model, batch.rows) for batch in batches} == {(0, 12), (1, 6)}
+
+
+def test_models_share_the_engine_by_time_and_not_by_turns():
+    slow, fast = costing(0.0, 1e-3), costing(0.0, 1e-5)
+    batcher = make(max_batch_rows=100, max_queue_rows=10**6, costs=[slow, fast])
+    put(batcher, *(job(100, model=m) for _ in range(300) for m in (0, 1)))
+    given = [0.0, 0.0]
+    for _ in range(202):
+        batch = batcher.take(0.0)
+        given[batch.model] += (slow, fast)[batch.model].predict(batch.rows)
+    assert given[0] == pytest.approx(given[1], abs=0.1)
+
+
+def test_a_model_that_was_idle_gets_no_credit_for_it():
+    batcher = make(2, max_batch_rows=100)
+    put(batcher, *(job(100, model=0) for _ in range(50)))
+    for _ in range(40):
+        batcher.take(0.0)
+    put(batcher, *(job(100, model=1) for _ in range(10)))
+    turns = [batcher.take(0.0).model for _ in range(6)]
+    assert sorted(turns) == [0, 0, 0, 1, 1, 1]
+
+
+def test_the_queue_is_bounded_in_rows():
+    batcher = make(max_queue_rows=100)
+    put(batcher, job(60), job(40))
+    with pytest.raises(QueueFullError, match="100 rows wait") as caught:
+        put(batcher, job(1))
+    assert caught.value.reason == "queue_rows"
+    assert caught.value.retry_after > 0.0
+
+
+def test_the_queue_is_bounded_in_bytes():
+    batcher = make(max_queue_bytes=100)
+    put(batcher, job(20))
+    with pytest.raises(QueueFullError) as caught:
+        put(batcher, job(10))
+    assert caught.value.reason == "queue_bytes"
+
+
+def test_a_list_beyond_the_bound_is_served_when_nothing_else_waits():
+    batcher = make(max_queue_rows=100, max_queue_bytes=100)
+    put(batcher, job(500))
+    assert batcher.take(0.0).rows == 500
+
+
+def test_a_deadline_that_the_queue_would_miss_is_refused():
+    batcher = make(costs=[costing(0.0, 0.001)])  # a second per 1000 rows
+    put(batcher, job(1000))
+    put(batcher, job(100, deadline=1.2))
+    with pytest.raises(TooLateError) as caught:
+        put(batcher, job(100, deadline=1.15))
+    assert caught.value.retry_after == pytest.approx(1.1)
+
+
+def test_the_batch_in_flight_counts_too():
+    batcher = make(costs=[costing(0.0, 0.001)])
+    with pytest.raises(TooLateError):
+        batcher.admit(job(100, deadline=1.0), 0.0, busy=0.95)
+    batcher.admit(job(100, deadline=1.1), 0.0, busy=0.95)
+
+
+def test_an_idle_engine_takes_what_it_is_predicted_to_miss():
+    cost = costing(10.0, 0.0)
+    batcher = make(costs=[cost])
+    put(batcher, job(1, deadline=0.01))
+    assert batcher.take(0.0).rows == 1
+
+
+def test_without_max_delay_nothing_waits():
+    batcher = make()
+    put(batcher, job(1))
+    assert batcher.due(0.0) == 0.0
+
+
+def test_max_delay_waits_for_company_but_not_longer():
+    batcher = make(max_delay=0.01)
+    put(batcher, job(1, arrived=5.0), now=5.0)
+    assert batcher.take(5.005) is None
+    assert batcher.due(5.005) == pytest.approx(0.005)
+    put(batcher, job(2, arrived=5.006), now=5.006)
+    assert batcher.take(5.0101).rows == 3
+
+
+def test_max_delay_does_not_hold_back_a_full_batch():
+    batcher = make(max_delay=10.0, max_batch_rows=20)
+    put(batcher, job(30))
+    assert batcher.take(0.0).rows == 20
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_every_row_is_scored_once_or_its_job_dropped(data):
+    limit = data.draw(st.integers(1, 700), "max_batch_rows")
+    batcher = make(3, max_batch_rows=limit, max_queue_rows=10**9)
+    jobs: list[Job] = []
+    scored: dict[int, list[tuple[int, int]]] = {}
+    dropped: list[Job] = []
+    now = 0.0
+
+    def turn() -> bool:
+        batch = batcher.take(now)
+        if batch is None:
+            return False
+        assert sum(stop - start for _, start, stop in batch.pieces) == batch.rows <= limit
+        assert {piece.job.model for piece in batch.pieces} <= {batch.model}
+        for each, start, stop in batch.pieces:
+            assert not each.cancelled
+            assert each.deadline > now
+            scored.setdefault(id(each), []).append((start, stop))
+        dropped.extend(batch.dropped)
+        return True
+
+    for _ in range(data.draw(st.integers(1, 30), "steps")):
+        step = data.draw(st.sampled_from(["put", "put", "take", "cancel", "wait"]))
+        if step == "put":
+            new = job(
+                data.draw(st.integers(1, 1500)),
+                data.draw(st.integers(0, 2)),
+                now + data.draw(st.sampled_from([1e3, math.inf])),
+                now,
+            )
+            batcher.admit(new, now)
+            jobs.append(new)
+        elif step == "take":
+            turn()
+        elif step == "cancel" and jobs:
+            data.draw(st.sampled_from(jobs)).cancelled = True
+        elif step == "wait":
+            now += 300.0
+    while turn():
+        pass
+    assert batcher.rows == 0
+    assert batcher.backlog() == 0.0
+    for each in jobs:
+        parts = scored.get(id(each), [])
+        assert parts == sorted(parts)
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
+        if each not in dropped:
+            assert parts[0][0] == 0
+            assert parts[-1][1] == each.rows
+    assert len(dropped) == len(set(map(id, dropped)))
