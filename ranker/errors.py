@@ -122,6 +122,10 @@ class ModelError(RankerError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class UnsupportedModelError(ModelError):
+    """A sound model that one engine can't represent exactly; another one may."""
+
+
 class StatusMessage(Protocol):
     """What `google.rpc.Status` and `ranker.v1.Status` have in common."""
 
