@@ -1,0 +1,125 @@
+/* The forest as the kernel walks it: layout.py's arrays, packed and aligned.
+ *
+ * layout.py explains codes, columns, cuts, sets, tiles and deep nodes. A block
+ * of rows is coded into one array, column after column, with the same number
+ * of rows (16, 32 or 64) in each; a split therefore keeps 16 times its column,
+ * which every walk scales to its own block by a constant.
+ */
+#ifndef RANKER_SIMD_FOREST_H
+#define RANKER_SIMD_FOREST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MAX_TILE_DEPTH = 8, NEVER_RIGHT = 255, CACHE_LINE = 64, COLUMN_UNIT = 16 };
+
+/* One slice of one feature's thresholds: finds how many are at or below x. */
+struct cut {
+    /* 16 splitters, each the last of 16 thresholds, then those groups; padded with NaN. */
+    const float *table;
+    uint32_t feature;
+    uint32_t column_missing_left;
+    uint32_t column_missing_right;
+};
+
+/* One categorical split: whether x is a member. */
+struct set {
+    const float *members; /* ascending */
+    uint32_t size;
+    uint32_t feature;
+    uint32_t column;
+    uint8_t missing; /* the code of NaN: 0 or 1 */
+};
+
+union exit {
+    float value;   /* of the leaf, if all the tile's exits are leaves */
+    uint32_t deep; /* the node to go on from, otherwise */
+};
+
+/* The top of a tree. Node i's children are 2i and 2i + 1, the root is 1. */
+struct tile {
+    const uint8_t *code;    /* [2^depth, at least 64]: go right if the row's code is greater */
+    const uint32_t *offset; /* [2^depth]: COLUMN_UNIT times the column to compare */
+    const union exit *exit; /* [2^depth]: left to right */
+    /* The leaf values once more, split into their four bytes: four planes of plane_size()
+     * bytes. In a tile of less than 64 exits, exit j stands at 2^depth + j, which is what
+     * the walk ends with; else at j, which is the same modulo 64. */
+    const uint8_t *plane;
+    uint32_t rest; /* most steps from an exit to a leaf; 0: exits are leaves */
+    uint32_t depth;
+};
+
+/* A node below a tile. The right child follows the left one; a leaf is its own left child. */
+struct deep {
+    uint32_t offset;
+    uint32_t left;
+    float value;
+    uint8_t code;
+};
+
+struct forest {
+    uint32_t num_features;
+    uint32_t num_columns;
+    uint32_t num_cuts;
+    uint32_t num_sets;
+    uint32_t num_tiles;
+    uint32_t num_deep;
+    float base;
+    const struct cut *cuts;
+    const struct set *sets;
+    const uint8_t *floored; /* [num_features] */
+    const struct tile *tiles;
+    const struct deep *deep;
+    void *memory; /* all of the above */
+};
+
+/* The arrays of layout.Layout, by the same names; counts are of elements. */
+struct layout {
+    int64_t num_features, num_columns;
+    const uint8_t *floored;
+    const int32_t *cut_feature, *cut_end, *cut_columns;
+    const float *thresholds;
+    const int32_t *set_feature, *set_end, *set_column;
+    const uint8_t *set_missing;
+    const float *members;
+    const uint8_t *tile_depth;
+    const int32_t *tile_rest, *split_column;
+    const uint8_t *split_code;
+    const uint32_t *exits;
+    const int32_t *deep_column;
+    const uint8_t *deep_code;
+    const int32_t *deep_left;
+    const float *deep_value;
+    size_t num_thresholds, num_cuts, num_members, num_sets, num_tiles, num_splits, num_deep;
+    float base;
+};
+
+/* Rows that lie next to each other; they need not be aligned. */
+struct block {
+    const char *data;
+    size_t rows;
+};
+
+/* Scores `count` rows, from row `begin` of the blocks taken as one sequence.
+ * Returns 0, or -1 if there is no memory for the codes. */
+typedef int score_rows(const struct forest *forest, const struct block *blocks, size_t begin,
+                       size_t count, float *scores);
+
+score_rows score_portable;
+#if defined(__x86_64__)
+score_rows score_avx2;
+score_rows score_avx512;
+#endif
+
+/* Packs a layout. Everything that the kernel's memory safety depends on is checked again
+ * here. Returns NULL and sets *problem, which is static text, if something is out of
+ * bounds, or to NULL if memory is short. */
+struct forest *forest_new(const struct layout *layout, const char **problem);
+void forest_free(struct forest *forest);
+
+static inline size_t plane_size(uint32_t depth)
+{
+    return depth < 6 ? 64 : (size_t)1 << depth;
+}
+
+#endif

@@ -1,0 +1,195 @@
+/* The walks of _simd_walk.h, compiled once for each instruction set. */
+
+#include "_simd_forest.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* Fewer rows than this are walked one by one: a wide walk costs the same for any count. */
+enum { NARROW_BELOW = 14, MAX_WIDTH = 64 };
+
+/* A place in the sequence of all blocks' rows. */
+struct cursor {
+    const struct block *block;
+    size_t row; /* in the block */
+    size_t row_size;
+};
+
+static struct cursor cursor_at(const struct block *blocks, size_t row, uint32_t num_features)
+{
+    while (row >= blocks->rows) row -= blocks++->rows;
+    return (struct cursor){blocks, row, num_features * sizeof(float)};
+}
+
+static void next_rows(struct cursor *cursor, size_t count, const char **row)
+{
+    while (count > 0) {
+        while (cursor->row == cursor->block->rows) {
+            cursor->block++;
+            cursor->row = 0;
+        }
+        *row++ = cursor->block->data + cursor->row_size * cursor->row++;
+        count--;
+    }
+}
+
+static inline float read_feature(const char *row, uint32_t feature)
+{
+    float x;
+    memcpy(&x, row + sizeof x * feature, sizeof x); /* rows need not be aligned */
+    return x;
+}
+
+static uint8_t code_member(const struct set *set, float x)
+{
+    if (x != x) return set->missing;
+    size_t begin = 0, end = set->size;
+    while (begin < end) {
+        size_t middle = (begin + end) / 2;
+        if (set->members[middle] < x)
+            begin = middle + 1;
+        else
+            end = middle;
+    }
+    return !(begin < set->size && set->members[begin] == x);
+}
+
+static uint8_t *new_codes(const struct forest *forest, size_t stride)
+{
+    size_t size = (stride * forest->num_columns + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    uint8_t *codes = aligned_alloc(CACHE_LINE, size);
+    /* A wide walk takes the unused rows of a block along. */
+    return codes && stride > COLUMN_UNIT ? memset(codes, 0, size) : codes;
+}
+
+/* ---- Portable: plain C --------------------------------------------------------------- */
+
+static inline unsigned count_at_most_portable(const float *groups, float x)
+{
+    unsigned count = 0;
+    for (int i = 0; i < 16; i++) count += groups[i] <= x;
+    return count;
+}
+
+#define PATH(name) name##_portable
+#define COUNT_AT_MOST count_at_most_portable
+#include "_simd_walk.h"
+#undef PATH
+#undef COUNT_AT_MOST
+
+#if defined(__x86_64__)
+
+#if defined(__clang__)
+#define BEGIN_TARGET_AVX2                                                                     \
+    _Pragma("clang attribute push(__attribute__((target(\"avx2,bmi,bmi2,popcnt\"))), apply_to = function)")
+#define BEGIN_TARGET_AVX512                                                                   \
+    _Pragma("clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi,bmi2,popcnt\"))), apply_to = function)")
+#define END_TARGET _Pragma("clang attribute pop")
+#else
+#define BEGIN_TARGET_AVX2 _Pragma("GCC push_options") _Pragma("GCC target(\"avx2,bmi,bmi2,popcnt\")")
+#define BEGIN_TARGET_AVX512                                                                   \
+    _Pragma("GCC push_options")                                                               \
+    _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi,bmi2,popcnt\")")
+#define END_TARGET _Pragma("GCC pop_options")
+#endif
+
+/* ---- AVX2: 32 rows per vector --------------------------------------------------------- */
+
+BEGIN_TARGET_AVX2
+
+static inline unsigned count_at_most_avx2(const float *groups, float x)
+{
+    __m256 xs = _mm256_set1_ps(x);
+    __m256 low = _mm256_cmp_ps(_mm256_load_ps(groups), xs, _CMP_LE_OQ);
+    __m256 high = _mm256_cmp_ps(_mm256_load_ps(groups + 8), xs, _CMP_LE_OQ);
+    return (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_ps(low) |
+                                    (unsigned)_mm256_movemask_ps(high) << 8);
+}
+
+static inline __m256i greater_avx2(__m256i a, __m256i b)
+{
+    __m256i sign = _mm256_set1_epi8(-128); /* the instruction compares signed bytes */
+    return _mm256_cmpgt_epi8(_mm256_xor_si256(a, sign), _mm256_xor_si256(b, sign));
+}
+
+#define PATH(name) name##_avx2
+#define COUNT_AT_MOST count_at_most_avx2
+#define VECTOR __m256i
+#define FLOATS __m256
+#define MASK __m256i
+#define SHUFFLE_LOG 4
+#define LOAD_TABLE(p) _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(p)))
+#define SHUFFLE(table, at) _mm256_shuffle_epi8(table, _mm256_and_si256(at, _mm256_set1_epi8(15)))
+#define LOAD(p) _mm256_load_si256((const __m256i *)(p))
+#define SPLAT(byte) _mm256_set1_epi8(byte)
+#define GREATER greater_avx2
+#define BLEND(mask, if_not, if_set) _mm256_blendv_epi8(if_not, if_set, mask)
+#define CHILD(at, right) _mm256_sub_epi8(_mm256_add_epi8(at, at), right)
+#define UNPACK(half, bits) _mm256_unpack##half##_epi##bits
+#define ADD(sum, bits) _mm256_add_ps(sum, _mm256_castsi256_ps(bits))
+#define ADD_FROM(sum, p) _mm256_add_ps(sum, _mm256_loadu_ps(p))
+#define STORE_BYTES(p, v) _mm256_storeu_si256((__m256i *)(p), v)
+#include "_simd_walk.h"
+#undef PATH
+#undef COUNT_AT_MOST
+#undef VECTOR
+#undef FLOATS
+#undef MASK
+#undef SHUFFLE_LOG
+#undef LOAD_TABLE
+#undef SHUFFLE
+#undef LOAD
+#undef SPLAT
+#undef GREATER
+#undef BLEND
+#undef CHILD
+#undef UNPACK
+#undef ADD
+#undef ADD_FROM
+#undef STORE_BYTES
+
+END_TARGET
+
+/* ---- AVX-512 with VBMI: 64 rows per vector -------------------------------------------- */
+
+BEGIN_TARGET_AVX512
+
+static inline unsigned count_at_most_avx512(const float *groups, float x)
+{
+    return (unsigned)_mm_popcnt_u32(
+        _mm512_cmp_ps_mask(_mm512_load_ps(groups), _mm512_set1_ps(x), _CMP_LE_OQ));
+}
+
+static inline __m512i child_avx512(__m512i at, __mmask64 right)
+{
+    __m512i left = _mm512_add_epi8(at, at);
+    return _mm512_mask_sub_epi8(left, right, left, _mm512_set1_epi8(-1));
+}
+
+#define PATH(name) name##_avx512
+#define COUNT_AT_MOST count_at_most_avx512
+#define VECTOR __m512i
+#define FLOATS __m512
+#define MASK __mmask64
+#define SHUFFLE_LOG 6
+#define LOAD_TABLE(p) _mm512_load_si512(p)
+#define SHUFFLE(table, at) _mm512_permutexvar_epi8(at, table)
+#define LOAD(p) _mm512_load_si512(p)
+#define SPLAT(byte) _mm512_set1_epi8(byte)
+#define GREATER _mm512_cmpgt_epu8_mask
+#define BLEND(mask, if_not, if_set) _mm512_mask_blend_epi8(mask, if_not, if_set)
+#define CHILD child_avx512
+#define UNPACK(half, bits) _mm512_unpack##half##_epi##bits
+#define ADD(sum, bits) _mm512_add_ps(sum, _mm512_castsi512_ps(bits))
+#define ADD_FROM(sum, p) _mm512_add_ps(sum, _mm512_loadu_ps(p))
+#define STORE_BYTES(p, v) _mm512_storeu_si512(p, v)
+#include "_simd_walk.h"
+
+END_TARGET
+
+#endif

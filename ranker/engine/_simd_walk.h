@@ -1,0 +1,324 @@
+/* How rows are scored; a template, included once per instruction set by _simd_paths.c.
+ *
+ * A block of rows is coded (layout.py), then walks every tree in turn, and the leaves'
+ * values are added in the order of the trees. There are two walks. With code(r, c) the
+ * code of row r in column c, both compute
+ *
+ *     at = 1                                       the tile's root
+ *     repeat depth times:
+ *         right = code(row, column[at]) > threshold_code[at]
+ *         at = 2 * at + right
+ *     value = exit[at - 2^depth]
+ *
+ * The *narrow* walk does so for one row at a time: no branch depends on the data, so the
+ * processor overlaps the walks of many trees and rows by itself.
+ *
+ * The *wide* walk does so for as many rows as a vector has bytes. `threshold_code[at]` is
+ * a byte shuffle, as a whole level's codes fit in a register. `code(row, column[at])` would
+ * be a gather from as many columns as rows; instead every column of the level is read, and
+ * the one that a row needs is selected by the decisions already made, as a multiplexer does:
+ *
+ *     level 2, nodes 4 5 6 7:   even = right[0] ? code(column[6]) : code(column[4])
+ *                               odd  = right[0] ? code(column[7]) : code(column[5])
+ *                               code = right[1] ? odd : even
+ *
+ * A tile of n exits thus costs n loads and about n blends for 32 or 64 rows. Selecting by
+ * the oldest decision first leaves only one blend to wait for the newest. The exits' values
+ * are looked up like the threshold codes, one plane of bytes after the other.
+ *
+ * Sources: perfect trees without branches, Asadi, Lin and de Vries, "Runtime Optimizations
+ * for Tree-Based Machine Learning Models", IEEE TKDE 26(9), 2014; rows coded once and many
+ * rows per vector, with all nodes of a tree evaluated instead of a path followed, Lucchese
+ * et al., "QuickScorer", SIGIR 2015, its vectorised form, SIGIR 2016, and Ye et al.,
+ * "RapidScorer", KDD 2018.
+ *
+ * The includer defines
+ *     PATH(name)                  the name's variant for this instruction set
+ *     COUNT_AT_MOST(groups, x)    how many of 16 aligned floats are <= x
+ * and, for the wide walk,
+ *     VECTOR, FLOATS              a vector of bytes; the same size in floats
+ *     MASK                        one decision per byte
+ *     SHUFFLE_LOG                 log2 of the table's size, 4 or 6, in
+ *     LOAD_TABLE(p)               a table of bytes at p, and
+ *     SHUFFLE(table, at)          the byte of the table at `at` modulo its size
+ *     LOAD(p), SPLAT(byte), GREATER(a, b) (unsigned), BLEND(mask, if_not, if_set),
+ *     CHILD(at, right)            2 * at + right
+ *     UNPACK(lo/hi, 8/16)         interleave within 128-bit lanes
+ *     ADD(a, b), STORE(p, floats)
+ */
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* ---- Coding ------------------------------------------------------------------------- */
+
+static void PATH(code_rows)(const struct forest *forest, const char *const *row, size_t count,
+                            size_t stride, uint8_t *codes)
+{
+    for (size_t i = 0; i < forest->num_cuts; i++) {
+        const struct cut *cut = &forest->cuts[i];
+        const float *groups = cut->table + 16;
+        const int floored = forest->floored[cut->feature];
+        uint8_t *left = codes + stride * cut->column_missing_left;
+        uint8_t *right = codes + stride * cut->column_missing_right;
+        for (size_t r = 0; r < count; r++) {
+            float x = read_feature(row[r], cut->feature);
+            if (floored) x = floorf(x);
+            unsigned group = COUNT_AT_MOST(cut->table, x);
+            unsigned code = 16 * group + COUNT_AT_MOST(groups + 16 * group, x);
+            left[r] = (uint8_t)code; /* NaN: 0, as it compares with nothing */
+            right[r] = x != x ? 255 : (uint8_t)code;
+        }
+    }
+    for (size_t i = 0; i < forest->num_sets; i++) {
+        const struct set *set = &forest->sets[i];
+        for (size_t r = 0; r < count; r++) {
+            float x = read_feature(row[r], set->feature);
+            if (forest->floored[set->feature]) x = floorf(x);
+            codes[stride * set->column + r] = code_member(set, x);
+        }
+    }
+}
+
+/* ---- Narrow walk --------------------------------------------------------------------- */
+
+/* From a tile's exit down to a leaf. `codes` points to the row's byte in the first column. */
+INLINE float PATH(walk_deep)(const struct forest *forest, const struct tile *tile, uint32_t exit,
+                             const uint8_t *codes, const size_t scale)
+{
+    const struct deep *node = &forest->deep[tile->exit[exit].deep];
+    for (uint32_t step = 0; step < tile->rest; step++) {
+        uint32_t right = codes[scale * node->offset] > node->code;
+        node = &forest->deep[node->left + right];
+    }
+    return node->value;
+}
+
+INLINE float PATH(walk_tree)(const struct forest *forest, const struct tile *tile,
+                             const uint8_t *codes, const size_t scale)
+{
+    const uint32_t *offset = tile->offset;
+    const uint8_t *code = tile->code;
+    uint32_t at = 1;
+    for (uint32_t level = 0; level < tile->depth; level++)
+        at = 2 * at + (codes[scale * offset[at]] > code[at]);
+    uint32_t exit = at - (1u << tile->depth);
+    if (tile->rest) return PATH(walk_deep)(forest, tile, exit, codes, scale);
+    return tile->exit[exit].value;
+}
+
+static void PATH(narrow_block)(const struct forest *forest, const char *const *row, size_t count,
+                               uint8_t *codes, float *scores)
+{
+    PATH(code_rows)(forest, row, count, COLUMN_UNIT, codes);
+    for (size_t r = 0; r < count; r++) scores[r] = 0;
+    for (size_t i = 0; i < forest->num_tiles; i++)
+        for (size_t r = 0; r < count; r++)
+            scores[r] += PATH(walk_tree)(forest, &forest->tiles[i], codes + r, 1);
+}
+
+/* ---- Wide walk ----------------------------------------------------------------------- */
+
+#ifdef VECTOR
+
+enum { PATH(WIDTH) = sizeof(VECTOR) };
+
+/* A multiplexer of 2^n inputs, `distance` apart on the newest of its n decisions. */
+#define MULTIPLEXER(name, n, less, type, input)                                               \
+    INLINE VECTOR PATH(name##n)(type, size_t distance, const MASK *right)                     \
+    {                                                                                         \
+        VECTOR if_left = PATH(name##less)(input(0), 2 * distance, right);                     \
+        VECTOR if_right = PATH(name##less)(input(distance), 2 * distance, right);             \
+        return BLEND(right[n - 1], if_left, if_right);                                        \
+    }
+
+/* Of a level's columns, the one that each row's decisions so far lead to. */
+#define COLUMNS const uint8_t *codes, const uint32_t *offset
+#define COLUMNS_FROM(j) codes, offset + (j)
+INLINE VECTOR PATH(column0)(COLUMNS, size_t distance, const MASK *right)
+{
+    (void)distance, (void)right;
+    return LOAD(codes + PATH(WIDTH) / COLUMN_UNIT * (size_t)*offset);
+}
+MULTIPLEXER(column, 1, 0, COLUMNS, COLUMNS_FROM)
+MULTIPLEXER(column, 2, 1, COLUMNS, COLUMNS_FROM)
+MULTIPLEXER(column, 3, 2, COLUMNS, COLUMNS_FROM)
+MULTIPLEXER(column, 4, 3, COLUMNS, COLUMNS_FROM)
+MULTIPLEXER(column, 5, 4, COLUMNS, COLUMNS_FROM)
+MULTIPLEXER(column, 6, 5, COLUMNS, COLUMNS_FROM)
+MULTIPLEXER(column, 7, 6, COLUMNS, COLUMNS_FROM)
+
+/* Of a table's bytes, the one at each row's node; a register's worth per input. */
+#define TABLE const uint8_t *table, VECTOR at
+#define TABLE_FROM(j) table + (j), at
+INLINE VECTOR PATH(table0)(TABLE, size_t distance, const MASK *right)
+{
+    (void)distance, (void)right;
+    return SHUFFLE(LOAD_TABLE(table), at);
+}
+MULTIPLEXER(table, 1, 0, TABLE, TABLE_FROM)
+MULTIPLEXER(table, 2, 1, TABLE, TABLE_FROM)
+MULTIPLEXER(table, 3, 2, TABLE, TABLE_FROM)
+MULTIPLEXER(table, 4, 3, TABLE, TABLE_FROM)
+
+/* Looks up one of the 2^level bytes of a tile's level, which stand at 2^level modulo 64. */
+INLINE VECTOR PATH(look_up)(const uint8_t *table, VECTOR at, const MASK *right, const int level)
+{
+    const size_t size = (size_t)1 << SHUFFLE_LOG;
+    if (level >= SHUFFLE_LOG && level < 6) table += (size_t)1 << level;
+    switch (level - SHUFFLE_LOG) {
+    case 1: return PATH(table1)(table, at, size, right);
+    case 2: return PATH(table2)(table, at, size, right);
+    case 3: return PATH(table3)(table, at, size, right);
+    case 4: return PATH(table4)(table, at, size, right);
+    default: return PATH(table0)(table, at, size, right);
+    }
+}
+
+INLINE VECTOR PATH(select_column)(const uint8_t *codes, const uint32_t *offset,
+                                  const MASK *right, const int level)
+{
+    switch (level) {
+    case 0: return PATH(column0)(codes, offset, 1, right);
+    case 1: return PATH(column1)(codes, offset, 1, right);
+    case 2: return PATH(column2)(codes, offset, 1, right);
+    case 3: return PATH(column3)(codes, offset, 1, right);
+    case 4: return PATH(column4)(codes, offset, 1, right);
+    case 5: return PATH(column5)(codes, offset, 1, right);
+    case 6: return PATH(column6)(codes, offset, 1, right);
+    default: return PATH(column7)(codes, offset, 1, right);
+    }
+}
+
+INLINE VECTOR PATH(descend)(const struct tile *tile, const uint8_t *codes, VECTOR at,
+                            MASK *right, const int level)
+{
+    const uint32_t *offset = tile->offset + ((size_t)1 << level);
+    const uint8_t *code = level < 6 ? tile->code : tile->code + ((size_t)1 << level);
+    VECTOR column = PATH(select_column)(codes, offset, right, level);
+    right[level] = GREATER(column, PATH(look_up)(code, at, right, level));
+    return CHILD(at, right[level]);
+}
+
+/* Adds the leaves' values to the sums, 4 vectors in the order in which UNPACK leaves them:
+ * 16 * lane + 4 * vector + element is the row. */
+INLINE void PATH(add_leaves)(const struct tile *tile, VECTOR at, const MASK *right, FLOATS *sum,
+                             const int depth)
+{
+    const uint8_t *plane = tile->plane;
+    const size_t size = plane_size(depth);
+    VECTOR byte0 = PATH(look_up)(plane, at, right, depth);
+    VECTOR byte1 = PATH(look_up)(plane + size, at, right, depth);
+    VECTOR byte2 = PATH(look_up)(plane + 2 * size, at, right, depth);
+    VECTOR byte3 = PATH(look_up)(plane + 3 * size, at, right, depth);
+    VECTOR low01 = UNPACK(lo, 8)(byte0, byte1), high01 = UNPACK(hi, 8)(byte0, byte1);
+    VECTOR low23 = UNPACK(lo, 8)(byte2, byte3), high23 = UNPACK(hi, 8)(byte2, byte3);
+    sum[0] = ADD(sum[0], UNPACK(lo, 16)(low01, low23));
+    sum[1] = ADD(sum[1], UNPACK(hi, 16)(low01, low23));
+    sum[2] = ADD(sum[2], UNPACK(lo, 16)(high01, high23));
+    sum[3] = ADD(sum[3], UNPACK(hi, 16)(high01, high23));
+}
+
+/* The place of a row among the 4 vectors of add_leaves(). */
+INLINE size_t PATH(place)(size_t row)
+{
+    size_t lane = row / 16, vector = row / 4 % 4, element = row % 4;
+    return PATH(WIDTH) / 4 * vector + 4 * lane + element;
+}
+
+INLINE void PATH(add_deep)(const struct forest *forest, const struct tile *tile,
+                           const uint8_t *codes, VECTOR at, size_t count, FLOATS *sum)
+{
+    uint8_t exit[PATH(WIDTH)];
+    float value[PATH(WIDTH)] = {0};
+    STORE_BYTES(exit, at);
+    for (size_t r = 0; r < count; r++)
+        value[PATH(place)(r)] =
+            PATH(walk_deep)(forest, tile, exit[r] & ((1u << tile->depth) - 1), codes + r,
+                            PATH(WIDTH) / COLUMN_UNIT);
+    for (int i = 0; i < 4; i++) sum[i] = ADD_FROM(sum[i], value + PATH(WIDTH) / 4 * i);
+}
+
+INLINE void PATH(walk_tile)(const struct forest *forest, const struct tile *tile,
+                            const uint8_t *codes, size_t count, FLOATS *sum, const int depth)
+{
+    MASK right[MAX_TILE_DEPTH];
+    VECTOR at = SPLAT(1);
+    if (depth > 0) at = PATH(descend)(tile, codes, at, right, 0);
+    if (depth > 1) at = PATH(descend)(tile, codes, at, right, 1);
+    if (depth > 2) at = PATH(descend)(tile, codes, at, right, 2);
+    if (depth > 3) at = PATH(descend)(tile, codes, at, right, 3);
+    if (depth > 4) at = PATH(descend)(tile, codes, at, right, 4);
+    if (depth > 5) at = PATH(descend)(tile, codes, at, right, 5);
+    if (depth > 6) at = PATH(descend)(tile, codes, at, right, 6);
+    if (depth > 7) at = PATH(descend)(tile, codes, at, right, 7);
+    if (tile->rest)
+        PATH(add_deep)(forest, tile, codes, at, count, sum);
+    else
+        PATH(add_leaves)(tile, at, right, sum, depth);
+}
+
+static void PATH(wide_block)(const struct forest *forest, const char *const *row, size_t count,
+                             uint8_t *codes, float *scores)
+{
+    PATH(code_rows)(forest, row, count, PATH(WIDTH), codes);
+    FLOATS sum[4] = {{0}, {0}, {0}, {0}};
+    for (size_t i = 0; i < forest->num_tiles; i++) {
+        const struct tile *tile = &forest->tiles[i];
+        switch (tile->depth) {
+        case 0: PATH(walk_tile)(forest, tile, codes, count, sum, 0); break;
+        case 1: PATH(walk_tile)(forest, tile, codes, count, sum, 1); break;
+        case 2: PATH(walk_tile)(forest, tile, codes, count, sum, 2); break;
+        case 3: PATH(walk_tile)(forest, tile, codes, count, sum, 3); break;
+        case 4: PATH(walk_tile)(forest, tile, codes, count, sum, 4); break;
+        case 5: PATH(walk_tile)(forest, tile, codes, count, sum, 5); break;
+        case 6: PATH(walk_tile)(forest, tile, codes, count, sum, 6); break;
+        case 7: PATH(walk_tile)(forest, tile, codes, count, sum, 7); break;
+        case 8: PATH(walk_tile)(forest, tile, codes, count, sum, 8); break;
+        }
+    }
+    float value[PATH(WIDTH)];
+    memcpy(value, sum, sizeof value);
+    for (size_t r = 0; r < count; r++) scores[r] = value[PATH(place)(r)];
+}
+
+#undef MULTIPLEXER
+#undef COLUMNS
+#undef COLUMNS_FROM
+#undef TABLE
+#undef TABLE_FROM
+#endif
+
+/* ---- Both ---------------------------------------------------------------------------- */
+
+int PATH(score)(const struct forest *forest, const struct block *blocks, size_t begin,
+                size_t count, float *scores)
+{
+    const char *row[MAX_WIDTH];
+    struct cursor cursor = cursor_at(blocks, begin, forest->num_features);
+#ifdef VECTOR
+    const size_t width = PATH(WIDTH);
+#else
+    const size_t width = COLUMN_UNIT;
+#endif
+    uint8_t *codes = new_codes(forest, count < NARROW_BELOW ? COLUMN_UNIT : width);
+    if (codes == NULL) return -1;
+    for (size_t done = 0; done < count;) {
+        size_t left = count - done;
+        size_t wide = left >= NARROW_BELOW;
+        size_t size = wide ? width : COLUMN_UNIT;
+        if (size > left) size = left;
+        next_rows(&cursor, size, row);
+#ifdef VECTOR
+        if (wide)
+            PATH(wide_block)(forest, row, size, codes, scores + done);
+        else
+#endif
+            PATH(narrow_block)(forest, row, size, codes, scores + done);
+        done += size;
+    }
+    if (forest->base != 0)
+        for (size_t r = 0; r < count; r++) scores[r] += forest->base;
+    free(codes);
+    return 0;
+}
+#undef INLINE

@@ -1,0 +1,122 @@
+"""Scores with vector instructions: bit-identical to XGBoost, built from a `Forest`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+
+from ranker.engine.api import Rows, Scores
+from ranker.engine.layout import Layout, lay_out
+from ranker.errors import ModelError
+from ranker.forest import Forest
+
+PATH_VARIABLE = "RANKER_SIMD"
+"""The environment variable that forces an instruction path."""
+
+MIN_ROWS_PER_THREAD = 512
+"""Fewer rows than this take less time than a thread to wake up."""
+
+
+class _Kernel(Protocol):
+    @property
+    def path(self) -> str: ...
+    def score(self, blocks: Sequence[Rows], scores: Scores, begin: int, /) -> None: ...
+
+
+class _Extension(Protocol):
+    def paths(self) -> list[str]: ...
+    def Kernel(self, layout: Layout, path: str) -> _Kernel: ...  # noqa: N802
+
+
+_extension: _Extension | None
+try:
+    from ranker.engine import _simd  # type: ignore[attr-defined,unused-ignore]
+except ImportError as error:
+    _extension, _why = None, f"the C extension was not built: {error}"
+else:
+    _extension, _why = _simd, ""
+
+
+def unavailable() -> str | None:
+    """Why this engine can't run here; None if it can."""
+    return _why if _extension is None else None
+
+
+def paths() -> list[str]:
+    """The instruction paths that this machine supports, fastest first; empty if unavailable."""
+    return [] if _extension is None else _extension.paths()
+
+
+class SimdEngine:
+    """Scores a forest with vector instructions, each row exactly as XGBoost does.
+
+    A row goes left where x < threshold in float32; NaN goes to the split's
+    missing side; the leaves are summed in float32 in the order of the trees,
+    from 0 on, and `forest.base` is added at the end. `ranker/engine/README.md`
+    says how and how fast.
+
+    Args:
+        forest: what to score with.
+        threads: how many threads share a batch of at least 1024 rows. More
+            than one only pays in a process that has idle cores.
+
+    Raises:
+        ModelError: the engine is unavailable, the forest can't be represented
+            exactly, or `RANKER_SIMD` names a path that this machine lacks.
+    """
+
+    name = "simd"
+
+    def __init__(self, forest: Forest, threads: int = 1) -> None:
+        if _extension is None:
+            raise ModelError(f"engine simd: {_why}")
+        if forest.logistic:
+            raise ModelError(
+                "engine simd: a logistic score depends on the machine's exp(); "
+                "export the margin, or use the onnx engine"
+            )
+        self.num_features = forest.num_features
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1, "simd") if threads > 1 else None
+        self._kernel = _extension.Kernel(lay_out(forest), _choose_path(_extension.paths()))
+
+    @property
+    def path(self) -> str:
+        """The instruction path in use: `avx512`, `avx2` or `portable`."""
+        return self._kernel.path
+
+    def score(self, blocks: Sequence[Rows]) -> Scores:
+        """Scores the rows of all blocks as one batch; see `Engine.score`.
+
+        Raises:
+            ValueError: a block is not float32 [n, num_features].
+        """
+        scores = np.empty(sum(map(len, blocks)), np.float32)
+        if self._pool is None or len(scores) < 2 * MIN_ROWS_PER_THREAD:
+            self._kernel.score(blocks, scores, 0)
+            return scores
+        share = max(-(-len(scores) // self._threads), MIN_ROWS_PER_THREAD)
+        share = -(-share // 64) * 64  # whole vectors
+        others = [
+            self._pool.submit(self._kernel.score, blocks, scores[begin : begin + share], begin)
+            for begin in range(share, len(scores), share)
+        ]
+        self._kernel.score(blocks, scores[:share], 0)
+        for other in others:
+            other.result()
+        return scores
+
+
+def _choose_path(supported: list[str]) -> str:
+    wanted = os.environ.get(PATH_VARIABLE)
+    if not wanted:
+        return supported[0]
+    if wanted not in supported:
+        raise ModelError(
+            f"{PATH_VARIABLE}={wanted}: expected one of {', '.join(supported)} on this machine"
+        )
+    return wanted

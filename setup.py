@@ -1,0 +1,26 @@
+"""Builds the one C extension; everything else is in pyproject.toml.
+
+The extension is optional: without a C compiler the install succeeds, and the
+server scores with onnxruntime.
+"""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "ranker.engine._simd",
+            sources=[
+                "ranker/engine/_simd.c",
+                "ranker/engine/_simd_forest.c",
+                "ranker/engine/_simd_paths.c",
+            ],
+            depends=["ranker/engine/_simd_forest.h", "ranker/engine/_simd_walk.h"],
+            # No contraction: a fused multiply-add would round differently.
+            extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", "-Wall", "-Wextra"],
+            py_limited_api=True,
+            optional=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

@@ -1,0 +1,167 @@
+"""The simd engine against XGBoost's own prediction, bit for bit, on every instruction path."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import xgboost
+from numpy.typing import NDArray
+from simd_forests import booster_of, forest_of, predict, random_forest, random_rows
+
+from ranker.engine import simd
+from ranker.engine.simd import SimdEngine
+from ranker.errors import ModelError
+from ranker.forest import Forest
+
+pytestmark = pytest.mark.skipif(simd.unavailable() is not None, reason=str(simd.unavailable()))
+
+
+@pytest.fixture(params=["avx512", "avx2", "portable"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """Makes engines that use one path."""
+    if request.param not in simd.paths():
+        pytest.skip(f"this machine lacks {request.param}")
+    monkeypatch.setenv(simd.PATH_VARIABLE, request.param)
+
+    def make(forest: Forest, threads: int = 1) -> SimdEngine:
+        made = SimdEngine(forest, threads)
+        assert made.path == request.param
+        return made
+
+    return make
+
+
+def same_bits(got: NDArray[np.float32], want: NDArray[np.float32]) -> bool:
+    return np.array_equal(got.view(np.uint32), want.view(np.uint32))
+
+
+@pytest.mark.parametrize(
+    ("trees", "features", "leaves", "chain", "thresholds"),
+    [
+        pytest.param(50, 3, 1, False, 10, id="lone-leaves"),
+        pytest.param(50, 3, 2, False, 10, id="stumps"),
+        pytest.param(30, 8, 16, False, 100, id="shallow"),
+        pytest.param(30, 64, 64, False, 500, id="up-to-64-leaves"),
+        pytest.param(10, 20, 400, False, 500, id="uneven-and-deep"),
+        pytest.param(10, 20, 31, True, 500, id="chains-of-30"),
+        pytest.param(3, 1, 300, False, 5000, id="one-feature-many-thresholds"),
+        pytest.param(20, 2000, 64, False, 50, id="2000-features"),
+        pytest.param(3000, 10, 4, False, 300, id="3000-trees"),
+    ],
+)
+def test_random_forests_score_as_xgboost(
+    engine: Callable, trees: int, features: int, leaves: int, chain: bool, thresholds: int
+) -> None:
+    rng = np.random.default_rng(trees * leaves)
+    for _ in range(1 if trees > 1000 else 8):
+        forest = random_forest(rng, trees, features, leaves, chain, thresholds)
+        rows = random_rows(rng, 150, forest)
+        want = predict(booster_of(forest), rows)
+        made = engine(forest)
+        assert same_bits(made.score([rows]), want)
+        for n in (1, 7, 16, 33, 64, 65):
+            assert same_bits(made.score([rows[:n]]), want[:n])
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[xgboost.Booster, Forest, NDArray[np.float32]]:
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(3000, 24)).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    target = np.nansum(rows[:, :6] ** 2, axis=1) + 100
+    parameters = {"max_depth": 8, "eta": 0.1, "max_bin": 256}
+    booster = xgboost.train(parameters, xgboost.DMatrix(rows, target), 60)
+    return booster, forest_of(booster, rows.shape[1]), rows
+
+
+def test_trained_booster_scores_as_xgboost(
+    engine: Callable, trained: tuple[xgboost.Booster, Forest, NDArray[np.float32]]
+) -> None:
+    booster, forest, rows = trained
+    want = booster.predict(xgboost.DMatrix(rows), output_margin=True)
+    assert same_bits(engine(forest).score([rows]), want)
+
+
+def test_blocks_of_any_size_and_alignment_are_one_batch(
+    engine: Callable, trained: tuple[xgboost.Booster, Forest, NDArray[np.float32]]
+) -> None:
+    booster, forest, rows = trained
+    want = predict(booster, rows)
+    made = engine(forest)
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        blocks, begin = [], 0
+        while begin < 300:
+            size = int(rng.choice([0, 1, 2, 10, 63, 64, 65]))
+            memory = bytearray(rows[begin : begin + size].nbytes + 64)
+            shift = int(rng.integers(64))
+            block = np.frombuffer(memory, np.float32, size * rows.shape[1], shift)
+            block = block.reshape(size, rows.shape[1])
+            block[:] = rows[begin : begin + size]
+            blocks.append(block)
+            begin += size
+        assert same_bits(made.score(blocks), want[:begin])
+
+
+def test_threads_change_nothing(
+    engine: Callable, trained: tuple[xgboost.Booster, Forest, NDArray[np.float32]]
+) -> None:
+    booster, forest, rows = trained
+    made = engine(forest, threads=3)
+    want = predict(booster, rows)
+    assert same_bits(made.score([rows[:1], rows[1:]]), want)
+    assert same_bits(made.score([rows[:1025]]), want[:1025])
+
+
+def test_base_is_added_last(
+    engine: Callable, trained: tuple[xgboost.Booster, Forest, NDArray[np.float32]]
+) -> None:
+    booster, forest, rows = trained
+    based = dataclasses.replace(forest, base=np.float32(-99.5))
+    assert same_bits(engine(based).score([rows]), predict(booster, rows) + np.float32(-99.5))
+
+
+def test_no_rows_give_no_scores(
+    engine: Callable, trained: tuple[xgboost.Booster, Forest, NDArray[np.float32]]
+) -> None:
+    _, forest, rows = trained
+    made = engine(forest)
+    assert len(made.score([])) == 0
+    assert len(made.score([rows[:0], rows[:0]])) == 0
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(np.zeros((2, 23), np.float32), id="too-narrow"),
+        pytest.param(np.zeros((2, 24), np.int32), id="integers"),
+        pytest.param(np.zeros((2, 24), np.float64), id="doubles"),
+        pytest.param(np.zeros(24, np.float32), id="one-dimension"),
+        pytest.param(np.zeros((2, 24), ">f4"), id="big-endian"),
+        pytest.param(np.zeros((2, 48), np.float32)[:, ::2], id="strided"),
+    ],
+)
+def test_wrong_blocks_are_refused(
+    engine: Callable,
+    trained: tuple[xgboost.Booster, Forest, NDArray[np.float32]],
+    block: NDArray,
+) -> None:
+    _, forest, rows = trained
+    with pytest.raises((ValueError, BufferError)):
+        engine(forest).score([rows[:1], block])
+
+
+def test_logistic_forest_is_refused(
+    trained: tuple[xgboost.Booster, Forest, NDArray[np.float32]],
+) -> None:
+    with pytest.raises(ModelError, match="logistic"):
+        SimdEngine(dataclasses.replace(trained[1], logistic=True))
+
+
+def test_unknown_path_is_refused(
+    trained: tuple[xgboost.Booster, Forest, NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(simd.PATH_VARIABLE, "mmx")
+    with pytest.raises(ModelError, match="RANKER_SIMD=mmx: expected one of"):
+        SimdEngine(trained[1])
