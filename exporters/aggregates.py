@@ -207,7 +207,7 @@ class Aggregates:
             raise ValueError(f"{metric.name}: expected {metric.texts}, got {sorted(unknown)}")
         present = self._plan.offsets[metric][child]
         self._cells[slot][present] = 0.0
-        begin = self._plan.texts[metric] + child * len(metric.texts) * TEXT_BYTES
+        begin = self._plan.texts[metric][child]
         for name in metric.texts:
             # A cut may fall within a character, which the reader then drops; so
             # are surrogates here, which a file's name may hold.
@@ -262,7 +262,7 @@ class Aggregates:
         """What the slots say, each once: workers mostly agree."""
         length = len(metric.texts) * TEXT_BYTES
         for child, labels in enumerate(self.layout.children(metric)):
-            begin = self._plan.texts[metric] + child * length
+            begin = self._plan.texts[metric][child]
             seen = {
                 bytes(slot[begin : begin + length])
                 for slot, cells in zip(self._slots, self._cells, strict=True)
@@ -299,7 +299,7 @@ class _Plan:
         stored = [metric for metric in METRICS if not metric.derived]
         self.offsets: dict[Metric, tuple[int, ...]] = {}
         self.exemplars: dict[Metric, tuple[int, ...]] = {}
-        self.texts: dict[Metric, int] = {}
+        self.texts: dict[Metric, tuple[int, ...]] = {}
         end = _CELLS_BEGIN
         for metric in stored:
             size = len(metric.buckets) + 2 if metric.kind is Kind.HISTOGRAM else 1
@@ -316,8 +316,10 @@ class _Plan:
         end *= _DOUBLE
         for metric in stored:
             if metric.kind is Kind.INFO:
-                self.texts[metric] = end
-                end += len(layout.children(metric)) * len(metric.texts) * TEXT_BYTES
+                size = len(metric.texts) * TEXT_BYTES
+                count = len(layout.children(metric))
+                self.texts[metric] = tuple(range(end, end + count * size, size))
+                end += count * size
         # Whole cache lines, so that no two processes write to the same one.
         self.stride = -(-end // _CACHE_LINE) * _CACHE_LINE // _DOUBLE
 
