@@ -91,7 +91,7 @@ def main() -> None:
         touch(recorder)
         recorder.close()
     reader = Reader(aggregates)
-    server = PrometheusServer(reader, "127.0.0.1", 0)
+    server = PrometheusServer(reader, 0, "127.0.0.1")
     url = f"http://127.0.0.1:{server.port}/metrics"
     for name, accept in FORMATS.items():
         print(f"scrape, {WORKERS} workers, {name:11}: {best(partial(scrape, url, accept), 1)}")

@@ -297,7 +297,7 @@ MODEL_INFO = Metric(
     "1",
     "A model that is served, and the engine that scores it.",
     by=(MODEL,),
-    texts=("engine", "engine_reason", "trees", "depth", "features", "objective", "output"),
+    texts=("engine", "reason", "trees", "depth", "features", "objective", "output"),
 )
 TRANSPORT_INFO = Metric(
     "ranker_transport_info",

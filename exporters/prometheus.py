@@ -37,7 +37,7 @@ class PrometheusServer:
         port: likewise; the one that the system chose if 0 was asked for.
     """
 
-    def __init__(self, source: Source, host: str = "0.0.0.0", port: int = 9090) -> None:
+    def __init__(self, source: Source, port: int, host: str = "0.0.0.0") -> None:
         """Binds and starts to answer.
 
         Raises:

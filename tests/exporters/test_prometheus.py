@@ -32,7 +32,7 @@ def aggregates() -> Aggregates:
 @pytest.fixture
 def server(aggregates: Aggregates) -> Iterator[PrometheusServer]:
     reader = Reader(aggregates)
-    server = PrometheusServer(reader, "127.0.0.1", 0)
+    server = PrometheusServer(reader, 0, "127.0.0.1")
     yield server
     server.close()
     reader.close()
@@ -65,7 +65,7 @@ def record_everything(recorder: Recorder, aggregates: Aggregates) -> None:
     for model in range(-1, 3):
         recorder.request_arrived(model, 0.05)
         recorder.batch_scored(model, 10, [0.001, 0.002], 0.001)
-        recorder.model_loaded(model, 1.0, {"engine": "simd", "engine_reason": NASTY})
+        recorder.model_loaded(model, 1.0, {"engine": "simd", "reason": NASTY})
         recorder.request_finished(model, 0, 10, 0.0018, f"00-{TRACE}-00f067aa0ba902b7-01")
         recorder.request_finished(model, 3, 10, 0.5)
     recorder.transport_chosen("core", NASTY)
@@ -154,7 +154,7 @@ def test_taken_port_is_a_clear_error(server: PrometheusServer, aggregates: Aggre
     reader = Reader(aggregates)
     try:
         with pytest.raises(OSError, match=f"127.0.0.1:{server.port}: the port is taken"):
-            PrometheusServer(reader, "127.0.0.1", server.port)
+            PrometheusServer(reader, server.port, "127.0.0.1")
     finally:
         reader.close()
 
@@ -163,7 +163,7 @@ def test_foreign_address_is_a_clear_error(aggregates: Aggregates):
     reader = Reader(aggregates)
     try:
         with pytest.raises(OSError, match=r"can't serve metrics on 203\.0\.113\.1:0: "):
-            PrometheusServer(reader, "203.0.113.1", 0)
+            PrometheusServer(reader, 0, "203.0.113.1")
     finally:
         reader.close()
 
@@ -172,7 +172,7 @@ def test_foreign_address_is_a_clear_error(aggregates: Aggregates):
 def test_ipv6(aggregates: Aggregates):
     reader = Reader(aggregates)
     try:
-        server = PrometheusServer(reader, "::1", 0)
+        server = PrometheusServer(reader, 0, "::1")
     except OSError as error:
         pytest.skip(f"no IPv6 loopback here: {error}")
     else:
@@ -185,11 +185,11 @@ def test_ipv6(aggregates: Aggregates):
 
 def test_close_frees_the_port(aggregates: Aggregates):
     reader = Reader(aggregates)
-    first = PrometheusServer(reader, "127.0.0.1", 0)
+    first = PrometheusServer(reader, 0, "127.0.0.1")
     first.close()
     with pytest.raises(urllib.error.URLError):
         get(first)
-    second = PrometheusServer(reader, "127.0.0.1", first.port)
+    second = PrometheusServer(reader, first.port, "127.0.0.1")
     assert second.port == first.port
     second.close()
     reader.close()

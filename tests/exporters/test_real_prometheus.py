@@ -98,7 +98,7 @@ def aggregates() -> Aggregates:
 @pytest.fixture
 def prometheus(aggregates: Aggregates, tmp_path: Path) -> Iterator[Prometheus]:
     reader = Reader(aggregates)
-    server = PrometheusServer(reader, "127.0.0.1", 0)
+    server = PrometheusServer(reader, 0, "127.0.0.1")
     prometheus = Prometheus(tmp_path, server.port)
     try:
         until(prometheus.is_up, "the first scrape")

@@ -144,7 +144,7 @@ def test_queue_gauge(aggregates: Aggregates, recorder: Recorder):
 
 
 def test_models_and_infos(aggregates: Aggregates, recorder: Recorder):
-    info = {"engine": "simd", "engine_reason": "AVX-512 found", "trees": "500"}
+    info = {"engine": "simd", "reason": "AVX-512 found", "trees": "500"}
     recorder.model_loaded(0, 0.5, info)
     recorder.model_load_failed(1)
     recorder.transport_chosen("core", "grpcio 1.85 has it")

@@ -1,0 +1,140 @@
+"""Logs: JSON lines that Cloud Logging understands, or text for a person at a terminal.
+
+Beside its message a record may carry the fields of `FIELDS`, given as `extra`;
+nothing else of a record is written. Feature values are never logged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+from datetime import UTC, datetime
+from types import TracebackType
+
+from exporters.trace import Trace, parse_traceparent
+
+FIELDS = ("incident", "method", "model", "request_id")
+"""What a record may carry as `extra`, beside `trace`."""
+
+
+def configure(format: str = "auto", level: str = "INFO", worker: int | None = None) -> None:  # noqa: A002
+    """Sends the logs of this process to standard error, uncaught exceptions included.
+
+    Args:
+        format: `json`; `text`; or `auto`, text if standard error is a terminal.
+        level: the least severe messages to write: `DEBUG`, `INFO`, `WARNING`, `ERROR`.
+        worker: which worker process this is, written with every record.
+
+    Raises:
+        ValueError: there is no such format or level.
+    """
+    if format not in ("auto", "json", "text"):
+        raise ValueError(f"log format: expected auto, json or text, got {format!r}")
+    as_text = sys.stderr.isatty() if format == "auto" else format == "text"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter(worker) if as_text else JsonFormatter(worker))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+
+
+def trace_of(traceparent: str | None) -> dict[str, Trace]:
+    """The `extra` that ties a record to the caller's trace.
+
+    Args:
+        traceparent: the header of that name, as the caller sent it.
+
+    Returns:
+        Nothing to add if there is no header, or no valid one.
+    """
+    trace = parse_traceparent(traceparent) if traceparent is not None else None
+    return {} if trace is None else {"trace": trace}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line, with the field names that Cloud Logging gives a meaning to.
+
+    See https://cloud.google.com/logging/docs/structured-logging. A trace is
+    written in full if the environment's GOOGLE_CLOUD_PROJECT says whose it is.
+
+    Args:
+        worker: which worker process this is; None if there is only one.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._labels = {} if worker is None else {"worker": str(worker)}
+        self._project = os.environ.get("GOOGLE_CLOUD_PROJECT")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line."""
+        entry: dict[str, object] = {
+            "severity": record.levelname,
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
+            "message": record.getMessage(),
+            "logger": record.name,
+            **_fields(record),
+        }
+        trace = getattr(record, "trace", None)
+        if isinstance(trace, Trace):
+            prefix = f"projects/{self._project}/traces/" if self._project else ""
+            entry["logging.googleapis.com/trace"] = prefix + trace.trace_id
+            entry["logging.googleapis.com/spanId"] = trace.span_id
+            entry["logging.googleapis.com/trace_sampled"] = trace.sampled
+        if record.exc_info:
+            entry["stack_trace"] = self.formatException(record.exc_info)
+        if record.levelno >= logging.ERROR:
+            entry["logging.googleapis.com/sourceLocation"] = {
+                "file": record.pathname,
+                "line": str(record.lineno),
+                "function": record.funcName,
+            }
+        if self._labels:
+            entry["logging.googleapis.com/labels"] = self._labels
+        return json.dumps(entry)
+
+
+class TextFormatter(logging.Formatter):
+    """Time of day, severity, message; then the fields, and the traceback if there is one.
+
+    Args:
+        worker: which worker process this is; None if there is only one.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        where = "" if worker is None else f" [{worker}]"
+        super().__init__(f"%(asctime)s.%(msecs)03d %(levelname)-7s{where} %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The record without its traceback."""
+        text = super().formatMessage(record)
+        fields = _fields(record)
+        trace = getattr(record, "trace", None)
+        if isinstance(trace, Trace):
+            fields["trace"] = trace.trace_id
+        # Quoted, since a caller chose them: no line break of theirs makes a line.
+        return text + "".join(f" {name}={json.dumps(value)}" for name, value in fields.items())
+
+
+def _fields(record: logging.LogRecord) -> dict[str, str]:
+    return {name: str(getattr(record, name)) for name in FIELDS if hasattr(record, name)}
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    logging.critical("uncaught exception", exc_info=(kind, error, traceback))
+
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        name = args.thread.name if args.thread is not None else "?"
+        details = (args.exc_type, args.exc_value, args.exc_traceback)
+        logging.critical("uncaught exception in thread %s", name, exc_info=details)
