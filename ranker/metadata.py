@@ -29,7 +29,8 @@ class ModelMetadata:
             be absent, which is missing (NaN).
         output: `margin` or `probability`.
         objective: XGBoost's name of it, for example `rank:ndcg`.
-        xgboost_version: the version that wrote the model, for example `3.2.0`.
+        xgboost_version: the version whose predictions it was verified against,
+            for example `3.2.0`.
         trees: the number of trees exported.
         depth: the number of splits on the longest path.
         iterations: the boosting rounds exported, `begin:end`.
