@@ -1,0 +1,179 @@
+"""Many requests over one call, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import OrderedDict
+from typing import Any, Self, Unpack
+
+import grpc
+from google.rpc import status_pb2
+from numpy.typing import ArrayLike
+
+from ranker.client.ranking import Ranking
+from ranker.client.request import RankOptions, checked_timeout, rank_request, with_deadline
+from ranker.client.stream import CLOSE_GRACE
+from ranker.errors import (
+    DeadlineError,
+    InvalidRequestError,
+    RankerError,
+    UnavailableError,
+    from_rpc_error,
+    from_status,
+)
+from ranker.v1 import ranking_pb2
+
+OVERWRITTEN = "Internal error from Core"
+"""What grpc.aio puts in place of the server's status if it comes while a
+message is being written: https://github.com/grpc/grpc/issues/36066."""
+
+
+class AsyncRankStream:
+    """Ranks many lists over one call; answers come as they finish, in any order.
+
+        async with client.stream() as stream:
+            rankings = await asyncio.gather(
+                *(stream.submit(features, top_k=10) for features in lists)
+            )
+
+    What `RankStream` says of errors, of a broken stream and of reopening holds here too.
+    """
+
+    def __init__(
+        self,
+        call: grpc.aio.StreamStreamCall[bytes, ranking_pb2.RankResponse],
+        timeout: float,
+        max_in_flight: int,
+    ) -> None:
+        """Takes an open call; `AsyncRankerClient.stream` calls this.
+
+        Args:
+            call: a call of `RankStream`.
+            timeout: the seconds that a request may take, unless it says otherwise.
+            max_in_flight: how many requests may wait for their answers; one
+                more waits in `submit`.
+        """
+        self._call = call
+        self._timeout = timeout
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._made_up_ids = map(str, itertools.count(1))
+        self._in_flight: dict[str, asyncio.Future[Ranking]] = {}
+        # With the time that each request's caller stops waiting.
+        self._unsent: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._work = asyncio.Event()
+        self._closing = False
+        self._end: status_pb2.Status | None = None
+        self._reader = asyncio.create_task(self._read())
+        self._writer = asyncio.create_task(self._write())
+
+    async def submit(
+        self, features: ArrayLike, *, timeout: float | None = None, **options: Unpack[RankOptions]
+    ) -> Ranking:
+        """Sends a request and waits for its answer; cancel it to stop waiting.
+
+        Args:
+            features: as for `RankerClient.rank`.
+            timeout: the seconds until the answer, waiting for others included;
+                None for the client's own.
+            **options: see `RankOptions`.
+
+        Raises:
+            DeadlineError: the answer did not come in time.
+            InvalidRequestError: the request can't be sent.
+            RankerError: of the class that says what else went wrong with it, or
+                with the stream.
+        """
+        seconds = checked_timeout(self._timeout if timeout is None else timeout)
+        deadline = time.monotonic() + seconds
+        options["request_id"] = request_id = options.get("request_id") or next(self._made_up_ids)
+        message = rank_request(features, **options)
+        try:
+            async with asyncio.timeout(seconds), self._slots:
+                if self._closing:
+                    raise UnavailableError("the stream is closed")
+                if self._end is not None:
+                    raise from_status(self._end)
+                if request_id in self._in_flight:
+                    raise InvalidRequestError(
+                        "request_id", f"{request_id!r} is in flight on this stream already"
+                    )
+                self._in_flight[request_id] = asyncio.get_running_loop().create_future()
+                self._unsent[request_id] = message, deadline
+                self._work.set()
+                try:
+                    return await self._in_flight[request_id]
+                finally:
+                    del self._in_flight[request_id]
+                    self._unsent.pop(request_id, None)
+        except TimeoutError:
+            raise DeadlineError("the deadline passed before the answer came") from None
+
+    async def close(self) -> None:
+        """Waits for the requests in flight, each within its own deadline, and ends the stream."""
+        self._closing = True
+        self._work.set()
+        if self._in_flight:
+            await asyncio.wait(self._in_flight.values())
+        await asyncio.wait([self._reader], timeout=CLOSE_GRACE)
+        self._call.cancel()
+        await asyncio.wait([self._reader, self._writer])
+
+    async def __aenter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        """Closes it."""
+        await self.close()
+
+    async def _write(self) -> None:
+        """Sends what is unsent.
+
+        A task of its own, because a write that is cancelled ends the whole
+        call, and flow control may hold up a write for longer than its request's
+        caller waits.
+        """
+        try:
+            while self._end is None:
+                if self._unsent:
+                    _, (message, deadline) = self._unsent.popitem(last=False)
+                    await self._call.write(with_deadline(message, deadline - time.monotonic()))
+                elif self._closing:
+                    await self._call.done_writing()
+                    return
+                else:
+                    self._work.clear()
+                    await self._work.wait()
+        except (grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
+            return  # the call is over; the reader learns why
+
+    async def _read(self) -> None:
+        """Hands out the answers until the stream ends."""
+        try:
+            async for response in self._call:
+                self._answer(response)
+            end: RankerError = UnavailableError("the server ended the stream")
+        except grpc.aio.AioRpcError as error:
+            end = from_rpc_error(error)
+            if error.details() == OVERWRITTEN:
+                end = UnavailableError(
+                    "the stream ended while a request was being sent; grpc.aio lost the reason"
+                )
+        except asyncio.CancelledError:  # so grpc.aio calls the end of a call that close() cancelled
+            end = UnavailableError("the stream is closed")
+        self._end = end.status()
+        self._work.set()
+        for future in self._in_flight.values():
+            if not future.done():
+                future.set_exception(from_status(self._end))
+
+    def _answer(self, response: Any) -> None:
+        future = self._in_flight.get(response.request_id)
+        if future is None or future.done():
+            return  # its caller has stopped waiting
+        if response.status.code:
+            future.set_exception(from_status(response.status))
+        else:
+            future.set_result(Ranking.from_response(response))

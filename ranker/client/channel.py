@@ -1,0 +1,78 @@
+"""The server's methods, and how the clients' channels to it are set.
+
+Balancing is gRPC's own round robin over every address that the target's name
+resolves to. One connection still ends at one server process; behind a port
+that several processes share, a client spreads its requests over `channels`
+connections of its own.
+
+Retries are gRPC's own too, for unary calls only. They are safe because ranking
+changes nothing on the server: asked twice, it answers twice. They end at the
+call's deadline, wherever they are. A server that is overloaded says when to
+come back (`grpc-retry-pushback-ms`), or not to (`-1`); gRPC follows that
+instead of its own back-off, and where a retry would come too late the call
+ends at its deadline. gRPC can't tell RESOURCE_EXHAUSTED with that hint from
+one without, which it retries as it does UNAVAILABLE.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ranker.v1 import ranking_pb2 as pb
+
+SERVICE = "ranker.v1.RankingService"
+
+# The path, the request's writer and the answer's reader, as a channel takes them.
+# `rank_request` gives bytes already.
+RANK = (f"/{SERVICE}/Rank", None, pb.RankResponse.FromString)
+RANK_STREAM = (f"/{SERVICE}/RankStream", None, pb.RankResponse.FromString)
+GET_MODEL = (
+    f"/{SERVICE}/GetModel",
+    pb.GetModelRequest.SerializeToString,
+    pb.GetModelResponse.FromString,
+)
+LIST_MODELS = (
+    f"/{SERVICE}/ListModels",
+    pb.ListModelsRequest.SerializeToString,
+    pb.ListModelsResponse.FromString,
+)
+
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            # Not RankStream: a stream's break is reported to each of its requests.
+            "name": [
+                {"service": SERVICE, "method": method}
+                for method in ("Rank", "GetModel", "ListModels")
+            ],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.02s",
+                "maxBackoff": "0.2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ],
+    # A failure costs one token and a success earns a tenth; retries stop below
+    # half. A burst of failures is retried, a lasting outage is not made worse.
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
+
+OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    # Channels of equal settings would share one connection.
+    ("grpc.use_local_subchannel_pool", 1),
+    # gRPC gives up retrying a request above this size: 256 KiB by default, a
+    # thousand candidates with 64 features.
+    ("grpc.per_rpc_retry_buffer_size", 2**31 - 1),
+    # 4 MiB by default. How much to return is the caller's choice, by top_k.
+    ("grpc.max_receive_message_length", -1),
+    # By default gRPC waits for up to two minutes before it tries a lost server
+    # again, and for half a minute before it asks for the name's addresses again.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 2_000),
+)
+"""Channel arguments, for `grpc` and `grpc.aio` alike."""

@@ -1,0 +1,232 @@
+"""Many requests over one call, for threads."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Self, Unpack
+
+import grpc
+from google.rpc import status_pb2
+from numpy.typing import ArrayLike
+
+from ranker.client.ranking import Ranking
+from ranker.client.request import RankOptions, checked_timeout, rank_request, with_deadline
+from ranker.errors import (
+    DeadlineError,
+    InvalidRequestError,
+    RankerError,
+    UnavailableError,
+    from_rpc_error,
+    from_status,
+)
+from ranker.v1 import ranking_pb2
+
+CLOSE_GRACE = 1.0
+"""Seconds that the server has to end a stream whose requests are all answered."""
+
+
+@dataclass(eq=False)
+class _InFlight:
+    """A request that has no answer yet, and when its caller stops waiting for one."""
+
+    message: bytes
+    deadline: float
+    future: Future[Ranking] = field(default_factory=Future)
+
+
+class RankStream:
+    """Ranks many lists over one call; answers come as they finish, in any order.
+
+        with client.stream() as stream:
+            futures = [stream.submit(features, top_k=10) for features in lists]
+            rankings = [future.result() for future in futures]
+
+    A stream's requests all go to one server process. An error belongs to its
+    request and leaves the stream as it is. If the stream itself breaks, every
+    request in flight fails with what broke it, and so does every later
+    `submit`: a stream doesn't reopen. `RankerClient.stream` opens another one;
+    the failed requests may be submitted to it again, since ranking changes
+    nothing on the server.
+
+    Thread-safe. A future's callbacks run on the stream's own threads; they must
+    not block, and so must not submit.
+    """
+
+    def __init__(
+        self,
+        method: grpc.StreamStreamMultiCallable[bytes, ranking_pb2.RankResponse],
+        timeout: float,
+        max_in_flight: int,
+    ) -> None:
+        """Opens the stream; `RankerClient.stream` calls this.
+
+        Args:
+            method: `RankStream` of a channel.
+            timeout: the seconds that a request may take, unless it says otherwise.
+            max_in_flight: how many requests may wait for their answers; one
+                more waits in `submit`.
+        """
+        self._timeout = timeout
+        self._max_in_flight = max_in_flight
+        self._made_up_ids = map(str, itertools.count(1))
+        # One lock, and a condition for each of those who wait: submitters for
+        # space, gRPC's sending thread for work, the timekeeper for a deadline
+        # sooner than the one it sleeps towards, and close() for the last answer.
+        self._lock = threading.Lock()
+        self._space = threading.Condition(self._lock)
+        self._work = threading.Condition(self._lock)
+        self._sooner = threading.Condition(self._lock)
+        self._idle = threading.Condition(self._lock)
+        self._next_deadline = math.inf
+        self._in_flight: dict[str, _InFlight] = {}
+        self._unsent: OrderedDict[str, _InFlight] = OrderedDict()
+        self._closing = False
+        self._end: status_pb2.Status | None = None
+
+        self._call = method(self._requests())
+        self._reader = threading.Thread(target=self._read, name="rank-stream", daemon=True)
+        self._timekeeper = threading.Thread(
+            target=self._keep_time, name="rank-stream-time", daemon=True
+        )
+        self._reader.start()
+        self._timekeeper.start()
+
+    def submit(
+        self, features: ArrayLike, *, timeout: float | None = None, **options: Unpack[RankOptions]
+    ) -> Future[Ranking]:
+        """Sends a request; waits while `max_in_flight` others are unanswered.
+
+        Args:
+            features: as for `RankerClient.rank`.
+            timeout: the seconds until the answer, waiting here included; None
+                for the client's own. The future is done by then, whatever happens.
+            **options: see `RankOptions`.
+
+        Returns:
+            The ranking to be. It can't be cancelled.
+
+        Raises:
+            DeadlineError: `max_in_flight` others stayed unanswered all the time.
+            InvalidRequestError: the request can't be sent.
+            RankerError: the stream is broken; says what broke it.
+        """
+        seconds = checked_timeout(self._timeout if timeout is None else timeout)
+        deadline = time.monotonic() + seconds
+        options["request_id"] = request_id = options.get("request_id") or next(self._made_up_ids)
+        entry = _InFlight(rank_request(features, **options), deadline)
+        entry.future.set_running_or_notify_cancel()
+        with self._lock:
+            if not self._space.wait_for(self._may_submit, seconds):
+                raise DeadlineError(
+                    f"{self._max_in_flight} requests were in flight for {seconds:g} s"
+                )
+            if self._closing:
+                raise UnavailableError("the stream is closed")
+            if self._end is not None:
+                raise from_status(self._end)
+            if request_id in self._in_flight:
+                self._space.notify()  # it does not take the space that it waited for
+                raise InvalidRequestError(
+                    "request_id", f"{request_id!r} is in flight on this stream already"
+                )
+            self._in_flight[request_id] = entry
+            self._unsent[request_id] = entry
+            self._work.notify()
+            if deadline < self._next_deadline:
+                self._sooner.notify()
+        return entry.future
+
+    def close(self) -> None:
+        """Waits for the requests in flight, each within its own deadline, and ends the stream."""
+        with self._lock:
+            self._closing = True
+            self._work.notify()
+            self._space.notify_all()
+            self._idle.wait_for(lambda: not self._in_flight)
+        self._reader.join(CLOSE_GRACE)
+        self._call.cancel()  # type: ignore[no-untyped-call]
+        self._reader.join()
+        self._timekeeper.join()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Closes it."""
+        self.close()
+
+    def _may_submit(self) -> bool:
+        return len(self._in_flight) < self._max_in_flight or self._closing or self._end is not None
+
+    def _requests(self) -> Iterator[bytes]:
+        """What gRPC sends; runs on a thread of its own, which flow control may hold up."""
+        while True:
+            with self._lock:
+                self._work.wait_for(lambda: self._unsent or self._closing or self._end is not None)
+                if not self._unsent:
+                    return
+                _, entry = self._unsent.popitem(last=False)
+            yield with_deadline(entry.message, entry.deadline - time.monotonic())
+
+    def _read(self) -> None:
+        """Hands out the answers until the stream ends."""
+        try:
+            for response in self._call:
+                entry = self._take(response.request_id)
+                if entry is None:
+                    continue  # its deadline passed first
+                if response.status.code:
+                    entry.future.set_exception(from_status(response.status))
+                else:
+                    entry.future.set_result(Ranking.from_response(response))
+            end: RankerError = UnavailableError("the server ended the stream")
+        except grpc.RpcError as error:
+            end = from_rpc_error(error)
+        with self._lock:
+            self._end = end.status()
+            unanswered = list(self._in_flight)
+            self._work.notify()
+            self._sooner.notify()
+            self._space.notify_all()
+        self._fail(unanswered, end)
+
+    def _keep_time(self) -> None:
+        """Fails the requests whose deadlines pass, however silent the server is."""
+        while True:
+            with self._lock:
+                if self._end is not None:
+                    return
+                now = time.monotonic()
+                late = [key for key, entry in self._in_flight.items() if entry.deadline <= now]
+                if not late:
+                    self._next_deadline = min(
+                        (entry.deadline for entry in self._in_flight.values()), default=math.inf
+                    )
+                    left = self._next_deadline - now
+                    self._sooner.wait(None if math.isinf(left) else left)
+                    continue
+            self._fail(late, DeadlineError("the deadline passed before the answer came"))
+
+    def _take(self, request_id: str) -> _InFlight | None:
+        with self._lock:
+            self._unsent.pop(request_id, None)
+            entry = self._in_flight.pop(request_id, None)
+            self._space.notify()
+            if not self._in_flight:
+                self._idle.notify_all()
+            return entry
+
+    def _fail(self, request_ids: list[str], error: RankerError) -> None:
+        for request_id in request_ids:
+            entry = self._take(request_id)
+            if entry is not None:
+                # Its own copy each: a raised exception collects its raiser's traceback.
+                entry.future.set_exception(from_status(error.status()))

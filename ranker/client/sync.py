@@ -1,0 +1,154 @@
+"""The client for threads."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any, Self, Unpack
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from numpy.typing import ArrayLike
+
+from ranker.client import channel as wire
+from ranker.client.ranking import Ranking
+from ranker.client.request import RankOptions, checked_timeout, rank_request
+from ranker.client.stream import RankStream
+from ranker.errors import DeadlineError, UnavailableError, from_rpc_error
+from ranker.v1 import ranking_pb2
+
+HEALTH_INTERVAL = 0.05
+"""Seconds between two questions of `wait_ready` to a server that isn't."""
+
+
+class RankerClient:
+    """Ranks candidate lists on a server. Thread-safe; keep it for as long as the server.
+
+    Retries what failed on the way, up to twice and within the deadline: see
+    `ranker.client.channel` for when, and why that is safe.
+    """
+
+    def __init__(self, target: str, *, channels: int = 1, timeout: float = 1.0) -> None:
+        """Connects when first needed.
+
+        Args:
+            target: the server, in gRPC's notation: `host:port`, where requests go
+                to all addresses of the host in turn; or `unix:path`, `ipv4:a:1,b:2`.
+            channels: how many connections to open to each address. Several
+                reach several processes of a server that share its port.
+            timeout: the seconds that a call may take, unless it says otherwise.
+        """
+        self._target = target
+        self._timeout = timeout
+        self._channels = [
+            grpc.insecure_channel(target, options=wire.OPTIONS) for _ in range(channels)
+        ]
+        if not self._channels:
+            raise ValueError(f"channels: expected at least 1, got {channels}")
+        # next() on a cycle is atomic, so threads share them without a lock.
+        self._rank = itertools.cycle([c.unary_unary(*wire.RANK) for c in self._channels])
+        self._stream = itertools.cycle([c.stream_stream(*wire.RANK_STREAM) for c in self._channels])
+        self._get_model = self._channels[0].unary_unary(*wire.GET_MODEL)
+        self._list_models = self._channels[0].unary_unary(*wire.LIST_MODELS)
+
+    def rank(
+        self, features: ArrayLike, *, timeout: float | None = None, **options: Unpack[RankOptions]
+    ) -> Ranking:
+        """Ranks one candidate list.
+
+        Args:
+            features: numbers [candidates, features] of any real dtype and layout;
+                NaN is a missing value. C-contiguous float32 is sent as it is.
+            timeout: the seconds that the call may take, retries included; None
+                for the client's own.
+            **options: see `RankOptions`.
+
+        Raises:
+            RankerError: of the class that says what went wrong.
+        """
+        request = rank_request(features, **options)
+        response: ranking_pb2.RankResponse = self._call(next(self._rank), request, timeout)
+        return Ranking.from_response(response)
+
+    def stream(self, *, max_in_flight: int = 64) -> RankStream:
+        """Opens a stream, which costs less per request than `rank`. See `RankStream`."""
+        return RankStream(next(self._stream), self._timeout, max_in_flight)
+
+    def get_model(
+        self, model: str = "", model_version: str = "", *, timeout: float | None = None
+    ) -> ranking_pb2.Model:
+        """Describes a model: its features, what its scores are, how it is scored.
+
+        Args:
+            model: its name; by default the server's default.
+            model_version: its version; by default the model's default.
+            timeout: as for `rank`.
+
+        Raises:
+            NotFoundError: the server has no such model.
+            RankerError: of the class that says what else went wrong.
+        """
+        request = ranking_pb2.GetModelRequest(model=model, model_version=model_version)
+        response: ranking_pb2.GetModelResponse = self._call(self._get_model, request, timeout)
+        return response.model
+
+    def list_models(self, *, timeout: float | None = None) -> tuple[ranking_pb2.Model, ...]:
+        """Describes every model that the server holds; raises as `rank` does."""
+        request = ranking_pb2.ListModelsRequest()
+        response: ranking_pb2.ListModelsResponse = self._call(self._list_models, request, timeout)
+        return tuple(response.models)
+
+    def wait_ready(self, timeout: float = 10.0) -> None:
+        """Waits until a server has said over every connection that it is serving.
+
+        Args:
+            timeout: the seconds to wait at most.
+
+        Raises:
+            DeadlineError: none did in time.
+            RankerError: the server has no health service, for example.
+        """
+        end = time.monotonic() + checked_timeout(timeout)
+        for channel in self._channels:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            while True:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise DeadlineError(f"{self._target} is not serving after {timeout:g} s")
+                try:
+                    answer = check(
+                        health_pb2.HealthCheckRequest(), timeout=left, wait_for_ready=True
+                    )
+                except grpc.RpcError as error:
+                    reason = from_rpc_error(error)
+                    if not isinstance(reason, UnavailableError | DeadlineError):
+                        raise reason from error
+                else:
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        break
+                time.sleep(HEALTH_INTERVAL)
+
+    def close(self) -> None:
+        """Closes the connections; calls in flight are cancelled."""
+        for channel in self._channels:
+            channel.close()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Closes it."""
+        self.close()
+
+    def _call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Any, Any],
+        request: object,
+        timeout: float | None,
+    ) -> Any:
+        seconds = checked_timeout(self._timeout if timeout is None else timeout)
+        try:
+            return method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error

@@ -1,0 +1,407 @@
+"""Both clients' streams, against servers that reorder, refuse, stall and break."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import any_pb2
+from grpc_status import rpc_status
+
+from ranker.client import AsyncRankerClient, RankerClient, aio_stream, stream
+from ranker.errors import (
+    DeadlineError,
+    InvalidRequestError,
+    OverloadedError,
+    RankerError,
+    UnavailableError,
+)
+from ranker.v1 import ranking_pb2 as pb
+
+
+def a_list(best, rows=5, columns=2):
+    """Features whose best candidate is `best`."""
+    features = np.zeros((rows, columns), dtype=np.float32)
+    features[best, 0] = 1.0
+    return features
+
+
+def refused(request, error):
+    """An answer that carries an error, as a stream's answers do."""
+    status = error.status()
+    details = [any_pb2.Any.FromString(detail.SerializeToString()) for detail in status.details]
+    return pb.RankResponse(
+        request_id=request.request_id,
+        status=pb.Status(code=status.code, message=status.message, details=details),
+    )
+
+
+def silent(requests, _context):
+    """Reads and never answers."""
+    for _ in requests:
+        yield from ()
+
+
+@pytest.fixture
+def submit_all(kind):
+    """Submits requests to one stream at once; returns their rankings or errors.
+
+    A request is its features, or (features, options). The stream's next uses,
+    by `then`, are submitted after all of those are answered.
+    """
+
+    def split(request):
+        return request if isinstance(request, tuple) else (request, {})
+
+    def threads(target, requests, then=(), **options):
+        outcomes = []
+        with RankerClient(target) as client, client.stream(**options) as lane:
+            for batch in (requests, then):
+                futures = []
+                for features, rank_options in map(split, batch):
+                    try:
+                        futures.append(lane.submit(features, **rank_options))
+                    except RankerError as error:
+                        futures.append(error)
+                outcomes += [
+                    future
+                    if isinstance(future, RankerError)
+                    else future.exception(30) or future.result()
+                    for future in futures
+                ]
+        return outcomes
+
+    def aio(target, requests, then=(), **options):
+        async def main():
+            async with AsyncRankerClient(target) as client, client.stream(**options) as lane:
+                outcomes = []
+                for batch in (requests, then):
+                    outcomes += await asyncio.gather(
+                        *(lane.submit(features, **more) for features, more in map(split, batch)),
+                        return_exceptions=True,
+                    )
+                return outcomes
+
+        return asyncio.run(main())
+
+    return threads if kind == "threads" else aio
+
+
+def test_answers_find_their_requests(fake, submit_all):
+    def backwards(requests, _context):
+        return map(fake.answer, reversed(list(itertools.islice(requests, 20))))
+
+    fake.stream = backwards
+    rankings = submit_all(fake.target, [a_list(i % 5) for i in range(20)])
+    assert [ranking.indices[0] for ranking in rankings] == [i % 5 for i in range(20)]
+    assert len({ranking.request_id for ranking in rankings}) == 20
+
+
+def test_options_travel(fake, submit_all):
+    seen = []
+
+    def note(requests, _context):
+        for request in requests:
+            seen.append(request)
+            yield fake.answer(request)
+
+    fake.stream = note
+    options = {"request_id": "mine", "top_k": 2, "context": {"age": 1.0}, "timeout": 2.5}
+    ranking = submit_all(fake.target, [(a_list(3), options)])[0]
+    assert ranking.request_id == "mine"
+    assert ranking.indices.tolist() == [3, 0]
+    assert seen[0].top_k == 2
+    assert list(seen[0].context.feature_names) == ["age"]
+    assert 1500 < seen[0].deadline_ms <= 2500
+
+
+def test_an_error_belongs_to_its_request(fake, submit_all):
+    errors = {
+        "bad": InvalidRequestError("top_k", "expected 0 (all) or more, got -1"),
+        "busy": OverloadedError("queue is full", 0.5),
+    }
+
+    def some_refused(requests, _context):
+        for request in requests:
+            error = errors.get(request.request_id)
+            yield refused(request, error) if error else fake.answer(request)
+
+    fake.stream = some_refused
+    ids = ["a", "bad", "b", "busy", "c"]
+    outcomes = submit_all(fake.target, [(a_list(4), {"request_id": each}) for each in ids])
+    assert [type(outcome).__name__ for outcome in outcomes] == [
+        "Ranking",
+        "InvalidRequestError",
+        "Ranking",
+        "OverloadedError",
+        "Ranking",
+    ]
+    assert outcomes[1].field == "top_k"
+    assert outcomes[3].retry_after == 0.5
+
+
+def test_a_silent_server(fake, submit_all):
+    """Each request ends at its own deadline; late answers are dropped; the stream lives on."""
+
+    def late_then_prompt(requests, _context):
+        early = [next(requests), next(requests)]
+        third = next(requests)  # which comes when the first two have given up
+        yield from map(fake.answer, [*early, third])
+
+    fake.stream = late_then_prompt
+    outcomes = submit_all(
+        fake.target,
+        [(a_list(0), {"timeout": 0.1}), (a_list(1), {"timeout": 0.2})],
+        then=[a_list(2)],
+    )
+    assert [type(outcome) for outcome in outcomes[:2]] == [DeadlineError, DeadlineError]
+    assert outcomes[2].indices[0] == 2
+
+
+def test_a_shorter_deadline_after_a_longer_one(fake):
+    fake.stream = silent
+    with RankerClient(fake.target) as client, client.stream() as lane:
+        long = lane.submit(a_list(0), timeout=2.0)
+        short = lane.submit(a_list(1), timeout=0.1)
+        assert isinstance(short.exception(20), DeadlineError)
+        assert not long.done()
+
+
+def test_a_server_that_stops_reading(fake, submit_all):
+    """Flow control holds the sender up; deadlines hold all the same. What is late stays unsent."""
+    read_on = threading.Event()
+    received = []
+
+    def stuck(requests, _context):
+        read_on.wait(30)
+        for request in requests:
+            received.append(request.request_id)
+            yield fake.answer(request)
+
+    def last():
+        read_on.set()
+        yield a_list(3), {"timeout": 20.0, "request_id": "last"}
+
+    fake.stream = stuck
+    large = a_list(0, rows=4096, columns=64)
+    try:
+        outcomes = submit_all(fake.target, [(large, {"timeout": 0.3})] * 8, then=last())
+    finally:
+        read_on.set()
+    assert [type(outcome) for outcome in outcomes[:8]] == [DeadlineError] * 8
+    assert outcomes[8].indices[0] == 3
+    assert received[-1] == "last"
+    assert len(received) < 9
+
+
+@pytest.mark.parametrize(
+    ("end", "expected", "words"),
+    [
+        pytest.param(
+            lambda context: context.abort(grpc.StatusCode.UNAVAILABLE, "draining"),
+            UnavailableError,
+            "draining",
+            id="unavailable",
+        ),
+        pytest.param(
+            lambda context: context.abort_with_status(
+                rpc_status.to_status(OverloadedError("too many streams", 2.0).status())
+            ),
+            OverloadedError,
+            "too many streams",
+            id="overloaded",
+        ),
+        pytest.param(lambda _context: None, UnavailableError, "ended the stream", id="ended"),
+    ],
+)
+def test_a_broken_stream(fake, submit_all, end, expected, words):
+    """All in flight fail with what broke it, and so do the next; none hangs."""
+
+    def breaks(requests, context):
+        first, *_others = itertools.islice(requests, 5)
+        yield fake.answer(first)
+        end(context)
+
+    fake.stream = breaks
+    outcomes = submit_all(fake.target, [a_list(i) for i in range(5)], then=[a_list(0), a_list(1)])
+    assert outcomes[0].indices[0] == 0
+    assert [type(outcome) for outcome in outcomes[1:]] == [expected] * 6
+    assert all(words in outcome.message for outcome in outcomes[1:])
+    assert len(set(map(id, outcomes))) == len(outcomes)
+
+
+def test_a_stream_that_breaks_while_it_sends(fake, submit_all, kind):
+    """What is still being sent fails too, and by nothing of the client's own making."""
+
+    def breaks(requests, context):
+        next(requests)
+        context.abort_with_status(
+            rpc_status.to_status(OverloadedError("too many streams", 2.0).status())
+        )
+        yield
+
+    fake.stream = breaks
+    # grpc.aio may lose the server's status; the stream says so.
+    allowed = {OverloadedError} if kind == "threads" else {OverloadedError, UnavailableError}
+    for _ in range(20):
+        outcomes = submit_all(fake.target, [a_list(0, rows=100, columns=64)] * 8)
+        assert {type(outcome) for outcome in outcomes} <= allowed
+
+
+def test_no_server(fake, submit_all):
+    fake.stop()
+    outcomes = submit_all(fake.target, [a_list(0)], then=[a_list(0)])
+    assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 2
+
+
+def test_a_server_that_dies(fake, submit_all):
+    def dies(requests, _context):
+        next(requests)
+        threading.Thread(target=fake.stop).start()
+        yield from silent(requests, _context)
+
+    fake.stream = dies
+    outcomes = submit_all(fake.target, [(a_list(0), {"timeout": 20.0})] * 3)
+    assert all(isinstance(outcome, RankerError) for outcome in outcomes)
+    assert not any(isinstance(outcome, DeadlineError) for outcome in outcomes)
+
+
+def test_in_flight_is_bounded(fake, submit_all):
+    """The server holds its answers back until no more requests come, and counts them."""
+    most = 0
+
+    def in_fours(requests, _context):
+        nonlocal most
+        waiting = []
+        received = threading.Semaphore(0)
+
+        def read():
+            for request in requests:
+                waiting.append(request)
+                received.release()
+
+        threading.Thread(target=read, daemon=True).start()
+        answered = 0
+        while answered < 20:
+            while received.acquire(timeout=0.05):
+                most = max(most, len(waiting) - answered)
+            yield fake.answer(waiting[answered])
+            answered += 1
+
+    fake.stream = in_fours
+    rankings = submit_all(
+        fake.target, [(a_list(i % 5), {"timeout": 20.0}) for i in range(20)], max_in_flight=4
+    )
+    assert [ranking.indices[0] for ranking in rankings] == [i % 5 for i in range(20)]
+    assert most == 4
+
+
+def test_no_room_in_time(fake, submit_all):
+    fake.stream = silent
+    outcomes = submit_all(
+        fake.target,
+        [(a_list(0), {"timeout": 0.5}), (a_list(1), {"timeout": 0.1})],
+        max_in_flight=1,
+    )
+    assert [type(outcome) for outcome in outcomes] == [DeadlineError, DeadlineError]
+
+
+def test_an_id_in_flight_twice(fake, submit_all):
+    fake.stream = silent
+    options = {"request_id": "x", "timeout": 0.3}
+    outcomes = submit_all(fake.target, [(a_list(0), options), (a_list(1), options)])
+    assert isinstance(outcomes[0], DeadlineError)
+    assert isinstance(outcomes[1], InvalidRequestError)
+    assert outcomes[1].field == "request_id"
+
+
+def test_a_request_that_cannot_be_sent(fake, submit_all):
+    outcomes = submit_all(fake.target, [np.zeros(3), a_list(2)])
+    assert isinstance(outcomes[0], InvalidRequestError)
+    assert outcomes[1].indices[0] == 2
+
+
+@pytest.fixture
+def no_grace(monkeypatch):
+    """A closed stream's requests are answered because close() waits for them, and not by grace."""
+    for module in (stream, aio_stream):
+        monkeypatch.setattr(module, "CLOSE_GRACE", 0.0)
+
+
+@pytest.mark.usefixtures("no_grace")
+def test_close_waits_for_answers(fake):
+    def slow(requests, _context):
+        for request in requests:
+            time.sleep(0.05)
+            yield fake.answer(request)
+
+    fake.stream = slow
+    with RankerClient(fake.target) as client:
+        with client.stream() as lane:
+            futures = [lane.submit(a_list(i), timeout=20.0) for i in range(4)]
+        assert all(future.done() for future in futures)
+        assert [future.result().indices[0] for future in futures] == [0, 1, 2, 3]
+        with pytest.raises(UnavailableError, match="closed"):
+            lane.submit(a_list(0))
+
+
+@pytest.mark.usefixtures("no_grace")
+def test_aio_close_waits_for_answers(fake):
+    def slow(requests, _context):
+        for request in requests:
+            time.sleep(0.05)
+            yield fake.answer(request)
+
+    fake.stream = slow
+
+    async def main():
+        async with AsyncRankerClient(fake.target) as client:
+            async with client.stream() as lane:
+                tasks = [
+                    asyncio.create_task(lane.submit(a_list(i), timeout=20.0)) for i in range(4)
+                ]
+                await asyncio.sleep(0.02)
+            assert [task.result().indices[0] for task in tasks] == [0, 1, 2, 3]
+            with pytest.raises(UnavailableError, match="closed"):
+                await lane.submit(a_list(0))
+
+    asyncio.run(main())
+
+
+def test_aio_cancelling_one_request_leaves_the_others(fake):
+    go = threading.Event()
+
+    def held(requests, _context):
+        for request in requests:
+            go.wait(20)
+            yield fake.answer(request)
+
+    fake.stream = held
+
+    async def main():
+        async with (
+            AsyncRankerClient(fake.target, timeout=20.0) as client,
+            client.stream() as lane,
+        ):
+            first = asyncio.create_task(lane.submit(a_list(1)))
+            second = asyncio.create_task(lane.submit(a_list(2)))
+            await asyncio.sleep(0.05)
+            first.cancel()
+            go.set()
+            assert (await second).indices[0] == 2
+            assert first.cancelled()
+
+    asyncio.run(main())
+
+
+def test_no_thread_is_left_behind(fake):
+    before = set(threading.enumerate())
+    with RankerClient(fake.target) as client, client.stream() as lane:
+        lane.submit(a_list(0)).result(10)
+    left = {t.name for t in set(threading.enumerate()) - before if t.name.startswith("rank-stream")}
+    assert not left
