@@ -97,11 +97,9 @@ class AsyncRankerClient:
             await channel.close(grace=None)
 
     async def __aenter__(self) -> Self:
-        """Itself."""
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        """Closes it."""
         await self.close()
 
     async def _call(

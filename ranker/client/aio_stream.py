@@ -121,11 +121,9 @@ class AsyncRankStream:
         await asyncio.wait([self._reader, self._writer])
 
     async def __aenter__(self) -> Self:
-        """Itself."""
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        """Closes it."""
         await self.close()
 
     async def _write(self) -> None:

@@ -156,11 +156,9 @@ class RankStream:
         self._timekeeper.join()
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
     def __exit__(self, *raised: object) -> None:
-        """Closes it."""
         self.close()
 
     def _may_submit(self) -> bool:

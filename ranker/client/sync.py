@@ -134,11 +134,9 @@ class RankerClient:
             channel.close()
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
     def __exit__(self, *raised: object) -> None:
-        """Closes it."""
         self.close()
 
     def _call(
