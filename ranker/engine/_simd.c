@@ -119,6 +119,7 @@ static struct forest *forest_from(PyObject *object)
     memset(&in, 0, sizeof in);
     if (get_integer(object, "num_features", &in.num_features) ||
         get_integer(object, "num_columns", &in.num_columns) ||
+        get_integer(object, "depth", &in.depth) ||
         get_float(object, "base", &in.base))
         return NULL;
     size_t num_floored;
@@ -135,11 +136,10 @@ static struct forest *forest_from(PyObject *object)
         LIKE(set_column, in.num_sets, 1),
         LIKE(set_missing, in.num_sets, 1),
         SIZED(members, in.num_members),
-        SIZED(tile_depth, in.num_tiles),
-        LIKE(tile_rest, in.num_tiles, 1),
         SIZED(split_column, in.num_splits),
         LIKE(split_code, in.num_splits, 1),
         LIKE(exits, in.num_splits, 1),
+        SIZED(rest, in.num_trees),
         SIZED(deep_column, in.num_deep),
         LIKE(deep_code, in.num_deep, 1),
         LIKE(deep_left, in.num_deep, 1),

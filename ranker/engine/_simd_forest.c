@@ -18,13 +18,6 @@ static size_t table_size(size_t thresholds)
     return sizeof(float) * GROUP * (1 + thresholds / GROUP + 1);
 }
 
-static size_t tile_size(uint32_t depth)
-{
-    size_t exits = (size_t)1 << depth;
-    return plane_size(depth) + 4 * plane_size(depth) + padded(exits * sizeof(uint32_t)) +
-           padded(exits * sizeof(union exit));
-}
-
 /* Hands out cache-line aligned pieces of one allocation. */
 struct arena {
     char *next;
@@ -63,21 +56,16 @@ static const char *check(const struct layout *in)
     }
     if ((size_t)end != in->num_members) return "members";
 
-    size_t begin = 0;
-    for (size_t i = 0; i < in->num_tiles; i++) {
-        if (in->tile_depth[i] > MAX_TILE_DEPTH) return "tile_depth";
-        size_t exits = (size_t)1 << in->tile_depth[i];
-        if (exits > in->num_splits - begin) return "split_column";
-        for (size_t j = begin + 1; j < begin + exits; j++)
-            if (in->split_column[j] < 0 || in->split_column[j] >= in->num_columns)
-                return "split_column";
-        if (in->tile_rest[i] < 0) return "tile_rest";
-        if (in->tile_rest[i] > 0)
-            for (size_t j = begin; j < begin + exits; j++)
-                if (in->exits[j] >= in->num_deep) return "exits";
-        begin += exits;
+    if (in->depth < 0 || in->depth > MAX_DEPTH) return "depth";
+    size_t exits = (size_t)1 << in->depth;
+    if (in->num_splits != in->num_trees * exits) return "split_column";
+    for (size_t i = 0; i < in->num_splits; i++) {
+        if (in->split_column[i] < 0 || in->split_column[i] >= in->num_columns)
+            return "split_column";
+        if (in->num_deep > 0 && in->exits[i] >= in->num_deep) return "exits";
     }
-    if (begin != in->num_splits) return "split_column";
+    for (size_t i = 0; i < in->num_trees; i++)
+        if (in->rest[i] < 0) return "rest";
 
     for (size_t i = 0; i < in->num_deep; i++) {
         if (in->deep_column[i] < 0 || in->deep_column[i] >= in->num_columns) return "deep_column";
@@ -100,29 +88,23 @@ static void pack_cut(struct cut *cut, const float *thresholds, size_t count, str
     cut->table = table;
 }
 
-static void pack_tile(struct tile *tile, const struct layout *in, size_t begin,
-                      struct arena *arena)
+static void pack_tile(char *tiles, size_t tree, const struct layout *in)
 {
-    size_t exits = (size_t)1 << tile->depth;
-    size_t size = plane_size(tile->depth);
-    uint8_t *code = take(arena, size);
-    uint32_t *offset = take(arena, exits * sizeof(uint32_t));
-    uint8_t *plane = take(arena, 4 * size);
-    union exit *exit = take(arena, exits * sizeof(union exit));
+    size_t exits = (size_t)1 << in->depth;
+    size_t size = plane_size((uint32_t)in->depth);
+    struct tile tile = tile_at(tiles, tree, (uint32_t)in->depth);
+    uint8_t *code = (uint8_t *)tile.code, *plane = (uint8_t *)tile.plane;
+    uint32_t *offset = (uint32_t *)tile.offset, *exit = (uint32_t *)tile.deep;
     memset(code, NEVER_RIGHT, size);
     memset(plane, 0, 4 * size);
     for (size_t j = 0; j < exits; j++) {
-        uint32_t bits = in->exits[begin + j];
-        code[j] = in->split_code[begin + j];
-        offset[j] = j == 0 ? 0 : (uint32_t)in->split_column[begin + j] * COLUMN_UNIT;
-        exit[j].deep = bits;
+        size_t from = tree * exits + j;
+        code[j] = in->split_code[from];
+        offset[j] = (uint32_t)in->split_column[from] * COLUMN_UNIT;
+        exit[j] = in->exits[from];
         for (int byte = 0; byte < 4; byte++)
-            plane[byte * size + (exits + j) % size] = (uint8_t)(bits >> 8 * byte);
+            plane[byte * size + (exits + j) % size] = (uint8_t)(exit[j] >> 8 * byte);
     }
-    tile->code = code;
-    tile->offset = offset;
-    tile->plane = plane;
-    tile->exit = exit;
 }
 
 struct forest *forest_new(const struct layout *in, const char **problem)
@@ -133,11 +115,11 @@ struct forest *forest_new(const struct layout *in, const char **problem)
     size_t size = padded(in->num_cuts * sizeof(struct cut)) +
                   padded(in->num_sets * sizeof(struct set)) + padded((size_t)in->num_features) +
                   padded(in->num_members * sizeof(float)) +
-                  padded(in->num_tiles * sizeof(struct tile)) +
+                  padded(in->num_trees * tile_size((uint32_t)in->depth)) +
+                  padded(in->num_trees * sizeof(uint32_t)) +
                   padded(in->num_deep * sizeof(struct deep));
     for (size_t i = 0, begin = 0; i < in->num_cuts; begin = (size_t)in->cut_end[i++])
         size += table_size((size_t)in->cut_end[i] - begin);
-    for (size_t i = 0; i < in->num_tiles; i++) size += tile_size(in->tile_depth[i]);
 
     struct forest *forest = malloc(sizeof *forest);
     struct arena arena = {aligned_alloc(CACHE_LINE, size)};
@@ -151,13 +133,15 @@ struct forest *forest_new(const struct layout *in, const char **problem)
     forest->num_columns = (uint32_t)in->num_columns;
     forest->num_cuts = (uint32_t)in->num_cuts;
     forest->num_sets = (uint32_t)in->num_sets;
-    forest->num_tiles = (uint32_t)in->num_tiles;
+    forest->num_trees = (uint32_t)in->num_trees;
     forest->num_deep = (uint32_t)in->num_deep;
+    forest->depth = (uint32_t)in->depth;
     forest->base = in->base;
 
     struct cut *cuts = take(&arena, in->num_cuts * sizeof *cuts);
     struct set *sets = take(&arena, in->num_sets * sizeof *sets);
-    struct tile *tiles = take(&arena, in->num_tiles * sizeof *tiles);
+    char *tiles = take(&arena, in->num_trees * tile_size(forest->depth));
+    uint32_t *rest = take(&arena, in->num_trees * sizeof *rest);
     struct deep *deep = take(&arena, in->num_deep * sizeof *deep);
     uint8_t *floored = take(&arena, (size_t)in->num_features);
     float *members = take(&arena, in->num_members * sizeof *members);
@@ -176,10 +160,9 @@ struct forest *forest_new(const struct layout *in, const char **problem)
         sets[i].column = (uint32_t)in->set_column[i];
         sets[i].missing = in->set_missing[i];
     }
-    for (size_t i = 0, begin = 0; i < in->num_tiles; begin += (size_t)1 << in->tile_depth[i++]) {
-        tiles[i].depth = in->tile_depth[i];
-        tiles[i].rest = (uint32_t)in->tile_rest[i];
-        pack_tile(&tiles[i], in, begin, &arena);
+    for (size_t i = 0; i < in->num_trees; i++) {
+        pack_tile(tiles, i, in);
+        rest[i] = (uint32_t)in->rest[i];
     }
     for (size_t i = 0; i < in->num_deep; i++) {
         deep[i].offset = (uint32_t)in->deep_column[i] * COLUMN_UNIT;
@@ -190,6 +173,7 @@ struct forest *forest_new(const struct layout *in, const char **problem)
     forest->cuts = cuts;
     forest->sets = sets;
     forest->tiles = tiles;
+    forest->rest = rest;
     forest->deep = deep;
     forest->floored = floored;
     return forest;

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MAX_TILE_DEPTH = 8, NEVER_RIGHT = 255, CACHE_LINE = 64, COLUMN_UNIT = 16 };
+enum { MAX_DEPTH = 8, NEVER_RIGHT = 255, CACHE_LINE = 64, COLUMN_UNIT = 16 };
 
 /* One slice of one feature's thresholds: finds how many are at or below x. */
 struct cut {
@@ -31,22 +31,16 @@ struct set {
     uint8_t missing; /* the code of NaN: 0 or 1 */
 };
 
-union exit {
-    float value;   /* of the leaf, if all the tile's exits are leaves */
-    uint32_t deep; /* the node to go on from, otherwise */
-};
-
 /* The top of a tree. Node i's children are 2i and 2i + 1, the root is 1. */
 struct tile {
     const uint8_t *code;    /* [2^depth, at least 64]: go right if the row's code is greater */
     const uint32_t *offset; /* [2^depth]: COLUMN_UNIT times the column to compare */
-    const union exit *exit; /* [2^depth]: left to right */
-    /* The leaf values once more, split into their four bytes: four planes of plane_size()
-     * bytes. In a tile of less than 64 exits, exit j stands at 2^depth + j, which is what
-     * the walk ends with; else at j, which is the same modulo 64. */
+    const float *value;     /* [2^depth]: the exits' leaf values, left to right, */
+    const uint32_t *deep;   /* or the deep nodes to go on from, in the same place */
+    /* The exits once more, split into their four bytes: four planes of plane_size() bytes.
+     * In a tile of less than 64 exits, exit j stands at 2^depth + j, which is what the walk
+     * ends with; else at j, which is the same modulo 64. */
     const uint8_t *plane;
-    uint32_t rest; /* most steps from an exit to a leaf; 0: exits are leaves */
-    uint32_t depth;
 };
 
 /* A node below a tile. The right child follows the left one; a leaf is its own left child. */
@@ -62,35 +56,36 @@ struct forest {
     uint32_t num_columns;
     uint32_t num_cuts;
     uint32_t num_sets;
-    uint32_t num_tiles;
-    uint32_t num_deep;
+    uint32_t num_trees;
+    uint32_t num_deep; /* 0: all exits are leaves */
+    uint32_t depth;    /* of every tile */
     float base;
     const struct cut *cuts;
     const struct set *sets;
     const uint8_t *floored; /* [num_features] */
-    const struct tile *tiles;
+    const char *tiles;    /* see tile_at() */
+    const uint32_t *rest; /* [num_trees]: most steps from an exit to a leaf */
     const struct deep *deep;
     void *memory; /* all of the above */
 };
 
 /* The arrays of layout.Layout, by the same names; counts are of elements. */
 struct layout {
-    int64_t num_features, num_columns;
+    int64_t num_features, num_columns, depth;
     const uint8_t *floored;
     const int32_t *cut_feature, *cut_end, *cut_columns;
     const float *thresholds;
     const int32_t *set_feature, *set_end, *set_column;
     const uint8_t *set_missing;
     const float *members;
-    const uint8_t *tile_depth;
-    const int32_t *tile_rest, *split_column;
+    const int32_t *split_column;
     const uint8_t *split_code;
     const uint32_t *exits;
-    const int32_t *deep_column;
+    const int32_t *rest, *deep_column;
     const uint8_t *deep_code;
     const int32_t *deep_left;
     const float *deep_value;
-    size_t num_thresholds, num_cuts, num_members, num_sets, num_tiles, num_splits, num_deep;
+    size_t num_thresholds, num_cuts, num_members, num_sets, num_splits, num_trees, num_deep;
     float base;
 };
 
@@ -117,9 +112,27 @@ score_rows score_avx512;
 struct forest *forest_new(const struct layout *layout, const char **problem);
 void forest_free(struct forest *forest);
 
+/* ---- Where things are in a tile ------------------------------------------------------ */
+
 static inline size_t plane_size(uint32_t depth)
 {
     return depth < 6 ? 64 : (size_t)1 << depth;
+}
+
+static inline size_t tile_size(uint32_t depth)
+{
+    size_t words = sizeof(uint32_t) * plane_size(depth);
+    return plane_size(depth) + words + words + words;
+}
+
+static inline struct tile tile_at(const char *tiles, size_t tree, uint32_t depth)
+{
+    const char *code = tiles + tree * tile_size(depth);
+    const char *offset = code + plane_size(depth);
+    const char *exit = offset + sizeof(uint32_t) * plane_size(depth);
+    const char *plane = exit + sizeof(uint32_t) * plane_size(depth);
+    return (struct tile){(const uint8_t *)code, (const uint32_t *)offset, (const float *)exit,
+                         (const uint32_t *)exit, (const uint8_t *)plane};
 }
 
 #endif

@@ -13,6 +13,9 @@
 /* Fewer rows than this are walked one by one: a wide walk costs the same for any count. */
 enum { NARROW_BELOW = 14, MAX_WIDTH = 64 };
 
+/* Walks in step with each other: as many as hide each other's latency. */
+enum { GROUP = 8 };
+
 /* A place in the sequence of all blocks' rows. */
 struct cursor {
     const struct block *block;
@@ -38,11 +41,13 @@ static void next_rows(struct cursor *cursor, size_t count, const char **row)
     }
 }
 
-static inline float read_feature(const char *row, uint32_t feature)
+static inline void read_column(const struct forest *forest, const char *const *row, size_t count,
+                               uint32_t feature, float *x)
 {
-    float x;
-    memcpy(&x, row + sizeof x * feature, sizeof x); /* rows need not be aligned */
-    return x;
+    for (size_t r = 0; r < count; r++) /* rows need not be aligned */
+        memcpy(&x[r], row[r] + sizeof *x * feature, sizeof *x);
+    if (forest->floored[feature])
+        for (size_t r = 0; r < count; r++) x[r] = floorf(x[r]);
 }
 
 static uint8_t code_member(const struct set *set, float x)

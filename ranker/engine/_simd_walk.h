@@ -54,66 +54,104 @@
 static void PATH(code_rows)(const struct forest *forest, const char *const *row, size_t count,
                             size_t stride, uint8_t *codes)
 {
+    float x[MAX_WIDTH];
     for (size_t i = 0; i < forest->num_cuts; i++) {
-        const struct cut *cut = &forest->cuts[i];
-        const float *groups = cut->table + 16;
-        const int floored = forest->floored[cut->feature];
-        uint8_t *left = codes + stride * cut->column_missing_left;
-        uint8_t *right = codes + stride * cut->column_missing_right;
+        const struct cut cut = forest->cuts[i];
+        uint8_t *left = codes + stride * cut.column_missing_left;
+        uint8_t *right = codes + stride * cut.column_missing_right;
+        read_column(forest, row, count, cut.feature, x);
         for (size_t r = 0; r < count; r++) {
-            float x = read_feature(row[r], cut->feature);
-            if (floored) x = floorf(x);
-            unsigned group = COUNT_AT_MOST(cut->table, x);
-            unsigned code = 16 * group + COUNT_AT_MOST(groups + 16 * group, x);
-            left[r] = (uint8_t)code; /* NaN: 0, as it compares with nothing */
-            right[r] = x != x ? 255 : (uint8_t)code;
+            unsigned group = COUNT_AT_MOST(cut.table, x[r]);
+            left[r] = (uint8_t)(16 * group + COUNT_AT_MOST(cut.table + 16 + 16 * group, x[r]));
         }
+        /* NaN compares with nothing, so its code is 0 by now. */
+        for (size_t r = 0; r < count; r++) right[r] = x[r] != x[r] ? 255 : left[r];
     }
     for (size_t i = 0; i < forest->num_sets; i++) {
         const struct set *set = &forest->sets[i];
-        for (size_t r = 0; r < count; r++) {
-            float x = read_feature(row[r], set->feature);
-            if (forest->floored[set->feature]) x = floorf(x);
-            codes[stride * set->column + r] = code_member(set, x);
-        }
+        read_column(forest, row, count, set->feature, x);
+        for (size_t r = 0; r < count; r++)
+            codes[stride * set->column + r] = code_member(set, x[r]);
     }
 }
 
 /* ---- Narrow walk --------------------------------------------------------------------- */
 
-/* From a tile's exit down to a leaf. `codes` points to the row's byte in the first column. */
-INLINE float PATH(walk_deep)(const struct forest *forest, const struct tile *tile, uint32_t exit,
-                             const uint8_t *codes, const size_t scale)
+/* From tiles' exits down to leaves: GROUP walks in step, walk k in the column codes + step * k.
+ * A leaf leads to itself, so that the walks may differ in length. */
+INLINE void PATH(walk_deep)(const struct deep *deep, uint32_t rest, const uint8_t *codes,
+                            const size_t scale, const size_t step, const int group,
+                            uint32_t *node)
 {
-    const struct deep *node = &forest->deep[tile->exit[exit].deep];
-    for (uint32_t step = 0; step < tile->rest; step++) {
-        uint32_t right = codes[scale * node->offset] > node->code;
-        node = &forest->deep[node->left + right];
+    for (uint32_t done = 0; done < rest; done += 4) {
+        int leaves = 1;
+        for (int i = 0; i < 4; i++)
+            for (int k = 0; k < group; k++) {
+                const struct deep *at = &deep[node[k]];
+                node[k] = at->left + (codes[scale * at->offset + step * k] > at->code);
+            }
+        for (int k = 0; k < group; k++) leaves &= deep[node[k]].code == NEVER_RIGHT;
+        if (leaves) break;
     }
-    return node->value;
 }
 
-INLINE float PATH(walk_tree)(const struct forest *forest, const struct tile *tile,
-                             const uint8_t *codes, const size_t scale)
+/* Adds `group` trees' leaves, from `tree` on, to the score of the row whose codes begin here. */
+INLINE float PATH(add_trees)(const struct forest *forest, size_t tree, const int group,
+                             const uint8_t *codes, const uint32_t depth, float score)
 {
-    const uint32_t *offset = tile->offset;
-    const uint8_t *code = tile->code;
-    uint32_t at = 1;
-    for (uint32_t level = 0; level < tile->depth; level++)
-        at = 2 * at + (codes[scale * offset[at]] > code[at]);
-    uint32_t exit = at - (1u << tile->depth);
-    if (tile->rest) return PATH(walk_deep)(forest, tile, exit, codes, scale);
-    return tile->exit[exit].value;
+    const char *tiles = forest->tiles + tree * tile_size(depth);
+    size_t at[GROUP];
+    for (int k = 0; k < group; k++) at[k] = 1;
+#pragma GCC unroll 8
+    for (uint32_t level = 0; level < depth; level++)
+        for (int k = 0; k < group; k++) {
+            const struct tile tile = tile_at(tiles, k, depth);
+            size_t right = codes[tile.offset[at[k]]] > tile.code[at[k]];
+            at[k] = 2 * at[k] + right;
+        }
+    if (forest->num_deep == 0) {
+        for (int k = 0; k < group; k++)
+            score += tile_at(tiles, k, depth).value[at[k] - ((size_t)1 << depth)];
+    } else {
+        uint32_t node[GROUP], rest = 0;
+        for (int k = 0; k < group; k++) {
+            node[k] = tile_at(tiles, k, depth).deep[at[k] - ((size_t)1 << depth)];
+            if (rest < forest->rest[tree + k]) rest = forest->rest[tree + k];
+        }
+        PATH(walk_deep)(forest->deep, rest, codes, 1, 0, group, node);
+        for (int k = 0; k < group; k++) score += forest->deep[node[k]].value;
+    }
+    return score;
+}
+
+INLINE void PATH(narrow_trees)(const struct forest *forest, size_t count, const uint8_t *codes,
+                               float *scores, const uint32_t depth)
+{
+    size_t tree = 0;
+    for (size_t r = 0; r < count; r++) scores[r] = 0;
+    for (; tree + GROUP <= forest->num_trees; tree += GROUP)
+        for (size_t r = 0; r < count; r++)
+            scores[r] = PATH(add_trees)(forest, tree, GROUP, codes + r, depth, scores[r]);
+    for (; tree < forest->num_trees; tree++)
+        for (size_t r = 0; r < count; r++)
+            scores[r] = PATH(add_trees)(forest, tree, 1, codes + r, depth, scores[r]);
 }
 
 static void PATH(narrow_block)(const struct forest *forest, const char *const *row, size_t count,
                                uint8_t *codes, float *scores)
 {
     PATH(code_rows)(forest, row, count, COLUMN_UNIT, codes);
-    for (size_t r = 0; r < count; r++) scores[r] = 0;
-    for (size_t i = 0; i < forest->num_tiles; i++)
-        for (size_t r = 0; r < count; r++)
-            scores[r] += PATH(walk_tree)(forest, &forest->tiles[i], codes + r, 1);
+    switch (forest->depth) {
+    case 0: PATH(narrow_trees)(forest, count, codes, scores, 0); break;
+    case 1: PATH(narrow_trees)(forest, count, codes, scores, 1); break;
+    case 2: PATH(narrow_trees)(forest, count, codes, scores, 2); break;
+    case 3: PATH(narrow_trees)(forest, count, codes, scores, 3); break;
+    case 4: PATH(narrow_trees)(forest, count, codes, scores, 4); break;
+    case 5: PATH(narrow_trees)(forest, count, codes, scores, 5); break;
+    case 6: PATH(narrow_trees)(forest, count, codes, scores, 6); break;
+    case 7: PATH(narrow_trees)(forest, count, codes, scores, 7); break;
+    case 8: PATH(narrow_trees)(forest, count, codes, scores, 8); break;
+    }
 }
 
 /* ---- Wide walk ----------------------------------------------------------------------- */
@@ -225,36 +263,43 @@ INLINE size_t PATH(place)(size_t row)
     return PATH(WIDTH) / 4 * vector + 4 * lane + element;
 }
 
-INLINE void PATH(add_deep)(const struct forest *forest, const struct tile *tile,
-                           const uint8_t *codes, VECTOR at, size_t count, FLOATS *sum)
+INLINE void PATH(add_deep)(const struct forest *forest, size_t tree, const struct tile *tile,
+                           const uint8_t *codes, VECTOR at, size_t count, FLOATS *sum,
+                           const int depth)
 {
     uint8_t exit[PATH(WIDTH)];
     float value[PATH(WIDTH)] = {0};
     STORE_BYTES(exit, at);
-    for (size_t r = 0; r < count; r++)
-        value[PATH(place)(r)] =
-            PATH(walk_deep)(forest, tile, exit[r] & ((1u << tile->depth) - 1), codes + r,
-                            PATH(WIDTH) / COLUMN_UNIT);
+    for (size_t r = 0; r < count; r += GROUP) {
+        uint32_t node[GROUP];
+        for (int k = 0; k < GROUP; k++) node[k] = tile->deep[exit[r + k] & ((1u << depth) - 1)];
+        PATH(walk_deep)(forest->deep, forest->rest[tree], codes + r, PATH(WIDTH) / COLUMN_UNIT,
+                        1, GROUP, node);
+        for (int k = 0; k < GROUP; k++) value[PATH(place)(r + k)] = forest->deep[node[k]].value;
+    }
     for (int i = 0; i < 4; i++) sum[i] = ADD_FROM(sum[i], value + PATH(WIDTH) / 4 * i);
 }
 
-INLINE void PATH(walk_tile)(const struct forest *forest, const struct tile *tile,
-                            const uint8_t *codes, size_t count, FLOATS *sum, const int depth)
+INLINE void PATH(wide_trees)(const struct forest *forest, size_t count, const uint8_t *codes,
+                             FLOATS *sum, const int depth)
 {
-    MASK right[MAX_TILE_DEPTH];
-    VECTOR at = SPLAT(1);
-    if (depth > 0) at = PATH(descend)(tile, codes, at, right, 0);
-    if (depth > 1) at = PATH(descend)(tile, codes, at, right, 1);
-    if (depth > 2) at = PATH(descend)(tile, codes, at, right, 2);
-    if (depth > 3) at = PATH(descend)(tile, codes, at, right, 3);
-    if (depth > 4) at = PATH(descend)(tile, codes, at, right, 4);
-    if (depth > 5) at = PATH(descend)(tile, codes, at, right, 5);
-    if (depth > 6) at = PATH(descend)(tile, codes, at, right, 6);
-    if (depth > 7) at = PATH(descend)(tile, codes, at, right, 7);
-    if (tile->rest)
-        PATH(add_deep)(forest, tile, codes, at, count, sum);
-    else
-        PATH(add_leaves)(tile, at, right, sum, depth);
+    for (size_t tree = 0; tree < forest->num_trees; tree++) {
+        const struct tile tile = tile_at(forest->tiles, tree, depth);
+        MASK right[MAX_DEPTH];
+        VECTOR at = SPLAT(1);
+        if (depth > 0) at = PATH(descend)(&tile, codes, at, right, 0);
+        if (depth > 1) at = PATH(descend)(&tile, codes, at, right, 1);
+        if (depth > 2) at = PATH(descend)(&tile, codes, at, right, 2);
+        if (depth > 3) at = PATH(descend)(&tile, codes, at, right, 3);
+        if (depth > 4) at = PATH(descend)(&tile, codes, at, right, 4);
+        if (depth > 5) at = PATH(descend)(&tile, codes, at, right, 5);
+        if (depth > 6) at = PATH(descend)(&tile, codes, at, right, 6);
+        if (depth > 7) at = PATH(descend)(&tile, codes, at, right, 7);
+        if (forest->num_deep > 0)
+            PATH(add_deep)(forest, tree, &tile, codes, at, count, sum, depth);
+        else
+            PATH(add_leaves)(&tile, at, right, sum, depth);
+    }
 }
 
 static void PATH(wide_block)(const struct forest *forest, const char *const *row, size_t count,
@@ -262,19 +307,16 @@ static void PATH(wide_block)(const struct forest *forest, const char *const *row
 {
     PATH(code_rows)(forest, row, count, PATH(WIDTH), codes);
     FLOATS sum[4] = {{0}, {0}, {0}, {0}};
-    for (size_t i = 0; i < forest->num_tiles; i++) {
-        const struct tile *tile = &forest->tiles[i];
-        switch (tile->depth) {
-        case 0: PATH(walk_tile)(forest, tile, codes, count, sum, 0); break;
-        case 1: PATH(walk_tile)(forest, tile, codes, count, sum, 1); break;
-        case 2: PATH(walk_tile)(forest, tile, codes, count, sum, 2); break;
-        case 3: PATH(walk_tile)(forest, tile, codes, count, sum, 3); break;
-        case 4: PATH(walk_tile)(forest, tile, codes, count, sum, 4); break;
-        case 5: PATH(walk_tile)(forest, tile, codes, count, sum, 5); break;
-        case 6: PATH(walk_tile)(forest, tile, codes, count, sum, 6); break;
-        case 7: PATH(walk_tile)(forest, tile, codes, count, sum, 7); break;
-        case 8: PATH(walk_tile)(forest, tile, codes, count, sum, 8); break;
-        }
+    switch (forest->depth) {
+    case 0: PATH(wide_trees)(forest, count, codes, sum, 0); break;
+    case 1: PATH(wide_trees)(forest, count, codes, sum, 1); break;
+    case 2: PATH(wide_trees)(forest, count, codes, sum, 2); break;
+    case 3: PATH(wide_trees)(forest, count, codes, sum, 3); break;
+    case 4: PATH(wide_trees)(forest, count, codes, sum, 4); break;
+    case 5: PATH(wide_trees)(forest, count, codes, sum, 5); break;
+    case 6: PATH(wide_trees)(forest, count, codes, sum, 6); break;
+    case 7: PATH(wide_trees)(forest, count, codes, sum, 7); break;
+    case 8: PATH(wide_trees)(forest, count, codes, sum, 8); break;
     }
     float value[PATH(WIDTH)];
     memcpy(value, sum, sizeof value);

@@ -12,10 +12,11 @@ LightGBM and XGBoost train on such bins), and settles what is delicate about
 floats in one place: a NaN's code is 0 in the column that is read by splits
 which send it left, and 255 in the one read by splits which send it right.
 
-*Tiles.* The top of a tree is padded to a perfect binary tree of at most
-`MAX_TILE_DEPTH` levels, stored in heap order without pointers: the children of
-node i are 2i and 2i + 1 (Asadi et al., TKDE 2014). What lies deeper is kept as
-explicit nodes, so that a deep sparse tree is not padded.
+*Tiles.* The top of every tree is padded to a perfect binary tree of the same
+depth, stored in heap order without pointers: the children of node i are 2i and
+2i + 1 (Asadi et al., TKDE 2014). What lies deeper is kept as explicit nodes, so
+that a deep sparse tree is not padded. One depth for the whole forest makes all
+tiles alike, and the kernel's loops constant.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ SLICE = 255
 NEVER_RIGHT = 255
 """The code of a padding split or a leaf: no byte exceeds it."""
 
-MAX_TILE_DEPTH = 8
-FULL_TILE_DEPTH = 6
-"""Tiles up to this depth are padded whatever the tree's shape (64 exits)."""
+MAX_DEPTH = 8
+"""The deepest tile: its exits are numbered by a byte."""
+
+PADDED_DEPTH = 6
+"""Tiles up to this depth are padded whatever the trees' shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +65,13 @@ class Layout:
         set_column: int32 [K].
         set_missing: uint8 [K]; the code of NaN.
         members: float32; ascending within a set.
-        tile_depth: uint8 [T]; levels of the tree's tile.
-        tile_rest: int32 [T]; the most steps from a tile's exit to a leaf; 0:
-            every exit is a leaf.
-        split_column: int32 [sum of 2**depth]; the tiles one after another, in
-            heap order; a tile's entry 0 is unused.
+        depth: d, the levels of every tile.
+        split_column: int32 [T, 2**d]; a tile in heap order; entry 0 is unused.
         split_code: uint8, likewise; a row goes right if its code is greater.
-        exits: float32, 2**depth per tile, left to right; the leaf's value, or
-            the bits of an int32 index of a deep node if `tile_rest` is not 0.
-        deep_column: int32 [D].
+        exits: float32 [T, 2**d], left to right; the leaf's value, or, if there
+            are deep nodes, the bits of an int32 index of one.
+        rest: int32 [T]; the most steps from a tile's exit to a leaf.
+        deep_column: int32 [D]; D is 0 if no tree is deeper than its tile.
         deep_code: uint8 [D]; 255 on a leaf.
         deep_left: int32 [D]; the left child, the right one follows it; on a
             leaf, the leaf itself.
@@ -90,11 +91,11 @@ class Layout:
     set_column: NDArray[np.int32]
     set_missing: NDArray[np.uint8]
     members: NDArray[np.float32]
-    tile_depth: NDArray[np.uint8]
-    tile_rest: NDArray[np.int32]
+    depth: int
     split_column: NDArray[np.int32]
     split_code: NDArray[np.uint8]
     exits: NDArray[np.float32]
+    rest: NDArray[np.int32]
     deep_column: NDArray[np.int32]
     deep_code: NDArray[np.uint8]
     deep_left: NDArray[np.int32]
@@ -109,33 +110,21 @@ def lay_out(forest: Forest) -> Layout:
         forest: any valid forest; `logistic` is the caller's business.
     """
     columns = _Columns.of(forest)
-    depth_of_node, depth_of_tree = _depths(forest)
-    tree_of_node = _tree_of_node(forest)
-    tile_depth = _tile_depths(forest, depth_of_node, depth_of_tree, tree_of_node)
-    rest = depth_of_tree - tile_depth
-    deep = _Deep.of(forest, columns, depth_of_node, tree_of_node, tile_depth, rest)
+    depth_of_node, rest = _depths(forest)
+    depth = _tile_depth(forest, depth_of_node)
+    rest = np.maximum(rest - depth, 0)
+    deep = _Deep.of(forest, columns, depth_of_node, depth if rest.any() else None)
 
-    sizes = 1 << tile_depth.astype(np.int64)
-    begins = np.cumsum(sizes) - sizes
-    split_column = np.zeros(int(sizes.sum()), np.int32)
-    split_code = np.full(int(sizes.sum()), NEVER_RIGHT, np.uint8)
-    exits = np.zeros(int(sizes.sum()), np.float32)
-    for depth in np.unique(tile_depth):
-        trees = np.flatnonzero(tile_depth == depth)
-        begin = begins[trees, None]
-        slots = forest.roots[trees, None]
-        for level in range(depth):
-            inner = forest.feature[slots] >= 0
-            at = begin + np.arange(1 << level, 2 << level)
-            split_column[at] = np.where(inner, columns.column[slots], 0)
-            split_code[at] = np.where(inner, columns.code[slots], NEVER_RIGHT)
-            left = np.where(inner, forest.left[slots], slots)
-            right = np.where(inner, forest.right[slots], slots)
-            slots = np.stack([left, right], axis=2).reshape(len(trees), -1)
-        leaf_or_deep = np.where(
-            rest[trees, None] > 0, deep.index[slots].view(np.float32), forest.threshold[slots]
-        )
-        exits[begin + np.arange(1 << depth)] = leaf_or_deep
+    slots = forest.roots[:, None]
+    levels = [np.zeros_like(slots)]
+    for _ in range(depth):
+        levels.append(slots)
+        inner = forest.feature[slots] >= 0
+        left = np.where(inner, forest.left[slots], slots)
+        right = np.where(inner, forest.right[slots], slots)
+        slots = np.stack([left, right], axis=2).reshape(len(slots), -1)
+    splits = np.concatenate(levels, axis=1)
+    exits = deep.index[slots].view(np.float32) if rest.any() else forest.threshold[slots]
     return Layout(
         num_features=forest.num_features,
         num_columns=columns.count,
@@ -149,11 +138,11 @@ def lay_out(forest: Forest) -> Layout:
         set_column=columns.set_column,
         set_missing=columns.set_missing,
         members=columns.members,
-        tile_depth=tile_depth.astype(np.uint8),
-        tile_rest=rest.astype(np.int32),
-        split_column=split_column,
-        split_code=split_code,
+        depth=depth,
+        split_column=columns.column[splits],
+        split_code=columns.code[splits],
         exits=exits,
+        rest=rest,
         deep_column=deep.column,
         deep_code=deep.code,
         deep_left=deep.left,
@@ -242,21 +231,17 @@ class _Deep:
 
     @classmethod
     def of(
-        cls,
-        forest: Forest,
-        columns: _Columns,
-        depth: NDArray[np.int32],
-        tree: NDArray[np.int32],
-        tile_depth: NDArray[np.int32],
-        rest: NDArray[np.int32],
+        cls, forest: Forest, columns: _Columns, depth: NDArray[np.int32], tile_depth: int | None
     ) -> _Deep:
         inner = forest.feature >= 0
-        in_deep_tree = rest[tree] > 0
-        at_exit = (depth == tile_depth[tree]) | (~inner & (depth < tile_depth[tree]))
-        parents = np.flatnonzero(in_deep_tree & inner & (depth >= tile_depth[tree]))
+        if tile_depth is None:
+            exits = parents = np.empty(0, np.intp)
+        else:
+            exits = np.flatnonzero((depth == tile_depth) | (~inner & (depth < tile_depth)))
+            parents = np.flatnonzero(inner & (depth >= tile_depth))
         pairs = np.stack([forest.left[parents], forest.right[parents]], axis=1).reshape(-1)
-        nodes = np.concatenate([np.flatnonzero(in_deep_tree & at_exit), pairs])
-        nodes = nodes[np.argsort(tree[nodes], kind="stable")]  # a tree's nodes together
+        nodes = np.concatenate([exits, pairs])
+        nodes = nodes[np.argsort(_tree_of_node(forest)[nodes], kind="stable")]  # trees together
         index = np.full(len(inner), -1, np.int32)
         index[nodes] = np.arange(len(nodes))
         splits = inner[nodes]
@@ -289,16 +274,13 @@ def _depths(forest: Forest) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return depth, of_tree
 
 
-def _tile_depths(
-    forest: Forest,
-    depth_of_node: NDArray[np.int32],
-    depth_of_tree: NDArray[np.int32],
-    tree_of_node: NDArray[np.int32],
-) -> NDArray[np.int32]:
-    """The depth of each tree's tile: deeper than 64 exits only where a level is quarter full."""
-    depth = np.minimum(depth_of_tree, FULL_TILE_DEPTH)
-    for level in range(FULL_TILE_DEPTH, MAX_TILE_DEPTH):
-        splits = (depth_of_node == level) & (forest.feature >= 0)
-        per_tree = np.bincount(tree_of_node[splits], minlength=len(depth))
-        depth += (depth == level) & (per_tree >= 1 << (level - 2))
-    return depth
+def _tile_depth(forest: Forest, depth: NDArray[np.int32]) -> int:
+    """The depth of all tiles: beyond `PADDED_DEPTH` only while levels are a quarter full."""
+    splits = np.bincount(depth[forest.feature >= 0], minlength=MAX_DEPTH + 1)
+    tile_depth = 0
+    while tile_depth < MAX_DEPTH and splits[tile_depth] > 0:
+        full = len(forest.roots) << tile_depth
+        if tile_depth >= PADDED_DEPTH and 4 * splits[tile_depth] < full:
+            break
+        tile_depth += 1
+    return tile_depth

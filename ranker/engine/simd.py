@@ -11,7 +11,7 @@ import numpy as np
 
 from ranker.engine.api import Rows, Scores
 from ranker.engine.layout import Layout, lay_out
-from ranker.errors import ModelError
+from ranker.errors import ModelError, UnsupportedModelError
 from ranker.forest import Forest
 
 PATH_VARIABLE = "RANKER_SIMD"
@@ -65,8 +65,9 @@ class SimdEngine:
             than one only pays in a process that has idle cores.
 
     Raises:
-        ModelError: the engine is unavailable, the forest can't be represented
-            exactly, or `RANKER_SIMD` names a path that this machine lacks.
+        UnsupportedModelError: the forest's scores can't be had exactly.
+        ModelError: the engine is unavailable, or `RANKER_SIMD` names a path
+            that this machine lacks.
     """
 
     name = "simd"
@@ -75,7 +76,7 @@ class SimdEngine:
         if _extension is None:
             raise ModelError(f"engine simd: {_why}")
         if forest.logistic:
-            raise ModelError(
+            raise UnsupportedModelError(
                 "engine simd: a logistic score depends on the machine's exp(); "
                 "export the margin, or use the onnx engine"
             )
