@@ -77,11 +77,13 @@ class Handler(Protocol):
             RankerError: the transport ends the RPC with its status.
         """
 
-    def half_closed(self, call: Call) -> None:
+    def half_closed(self, call: Call) -> None:  # noqa: ARG002
         """The caller of a stream will send no more. Not called for a unary call."""
+        return  # what a handler that inherits from this class does
 
-    def closed(self, call: Call) -> None:
+    def closed(self, call: Call) -> None:  # noqa: ARG002
         """The RPC is over, for whatever reason; called once for every call."""
+        return
 
 
 @dataclass(frozen=True)
@@ -130,13 +132,7 @@ Options = Sequence[tuple[str, str | int]]
 
 
 class Transport(Protocol):
-    """Serves methods on one loop.
-
-    Constructed as `(methods, pump, *, max_message_bytes, observer=None,
-    reuse_port=False, options=())`: `max_message_bytes` bounds a request
-    message, `reuse_port` lets several processes bind the same port, and
-    `options` are gRPC's own.
-    """
+    """Serves methods on one loop."""
 
     name: str
     """`core` or `aio`."""
@@ -164,3 +160,29 @@ class Transport(Protocol):
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Runs a function on the loop's thread, soon, followed by the pump."""
+
+
+class MakeTransport(Protocol):
+    """How every transport is constructed."""
+
+    def __call__(
+        self,
+        methods: Methods,
+        pump: Pump,
+        *,
+        max_message_bytes: int,
+        observer: Observer | None = None,
+        reuse_port: bool = False,
+        options: Options = (),
+    ) -> Transport:
+        """Makes a transport that listens nowhere yet.
+
+        Args:
+            methods: what to serve.
+            pump: what to do between reading and waiting.
+            max_message_bytes: gRPC refuses a larger request message with
+                RESOURCE_EXHAUSTED.
+            observer: is told of every RPC.
+            reuse_port: other processes may listen on the same port.
+            options: gRPC's channel arguments.
+        """

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ranker.transport.aio import AioTransport
+from ranker.transport.api import MakeTransport
+from ranker.transport.environment import prepared
+from ranker.transport.grpcio import unavailable
 
 CHOICES = ("auto", "core", "aio")
 
 
 class Selection(NamedTuple):
-    """A transport and why it was chosen, for the log and for a metric's label."""
+    """How to make a transport, and why this one, for the log and for a metric's label."""
 
-    transport: type[AioTransport]
+    make: MakeTransport
     reason: str
 
 
@@ -21,12 +24,22 @@ def select(wanted: str = "auto") -> Selection:
 
     Args:
         wanted: one of `CHOICES`. `auto` takes `core` if the installed grpcio's
-            core has the shape that we know, else `aio`.
+            core is one that we know, else `aio`.
 
     Raises:
-        ValueError: `wanted` is not one of `CHOICES`, or is `core` and grpcio's
-            core does not have that shape; says what is different.
+        ValueError: `wanted` is not one of `CHOICES`, or it is `core` and
+            grpcio's core is not one that we know; says what is different.
     """
     if wanted not in CHOICES:
         raise ValueError(f"transport: expected one of {', '.join(CHOICES)}, got {wanted!r}")
-    return Selection(AioTransport, "asked for" if wanted == "aio" else "core is not there yet")
+    if wanted == "aio":
+        return Selection(AioTransport, "asked for")
+    obstacle = unavailable()
+    if obstacle is None:
+        from ranker.transport.core import CoreTransport
+
+        reader = "the loop" if prepared() else "gRPC's own threads"
+        return Selection(CoreTransport, f"grpcio's core is a known one; sockets read by {reader}")
+    if wanted == "core":
+        raise ValueError(f"transport core: {obstacle}")
+    return Selection(AioTransport, obstacle)
