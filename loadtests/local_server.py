@@ -1,0 +1,74 @@
+"""A server to load, started for the occasion and ended after it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ranker.client import RankerClient
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 40.0
+"""More than the server's own limit for draining."""
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    """A server that serves.
+
+    Attributes:
+        target: its gRPC address.
+        metrics: the URL of its metrics.
+    """
+
+    target: str
+    metrics: str
+
+
+@contextmanager
+def local_server(model: Path, *arguments: str) -> Iterator[LocalServer]:
+    """Serves a model on free ports of the loopback interface.
+
+    Args:
+        model: an ONNX file.
+        arguments: further ones of `ranker serve`.
+
+    Raises:
+        RuntimeError: it did not start, or did not end with exit code 0.
+    """
+    command = [sys.executable, "-m", "ranker", "serve", str(model), *arguments]
+    ports = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", "--log-format", "text"]
+    with tempfile.NamedTemporaryFile("w+", suffix=".log") as log:
+        process = subprocess.Popen([*command, *ports], stdout=log, stderr=log)
+        try:
+            port = _logged(r"listening on \S+:(\d+)", Path(log.name), process)
+            metrics_port = _logged(r"metrics on port (\d+)", Path(log.name), process)
+            server = LocalServer(f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}/metrics")
+            with RankerClient(server.target) as client:
+                client.wait_ready(READY_SECONDS)
+            yield server
+            process.terminate()
+            if process.wait(STOP_SECONDS) != 0:
+                raise RuntimeError(f"the server ended badly:\n{Path(log.name).read_text()}")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _logged(pattern: str, log: Path, process: subprocess.Popen[bytes]) -> str:
+    limit = time.monotonic() + READY_SECONDS
+    while True:
+        ended = process.poll() is not None
+        text = log.read_text()
+        if found := re.search(pattern, text):
+            return found[1]
+        if ended or time.monotonic() > limit:
+            raise RuntimeError(f"the server did not start:\n{text}")
+        time.sleep(0.02)

@@ -1,0 +1,234 @@
+"""Locust users of the ranking server, with its web UI, workers and reports.
+
+    locust -f loadtests/locustfile.py --host localhost:50051
+    locust -f loadtests/locustfile.py --host localhost:50051 --headless \\
+        --users 20 --spawn-rate 20 --run-time 1m --shape spike --slo p99=10ms,errors=0.1%
+
+Each user asks at random moments, `--rate` times a second on average, whether
+or not earlier answers have come: what callers do does not depend on how the
+server fares. Latency counts from the moment that was meant, so a stalled server
+makes every request late that it kept from being sent.
+
+Locust spends several times the server's own CPU time on a request. To saturate
+a server from few cores use the light generator: `python -m loadtests`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from argparse import ArgumentParser, Namespace
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, ClassVar
+
+import grpc.experimental.gevent as grpc_gevent  # type: ignore[import-not-found]
+from locust import LoadTestShape, User, events, stats, task
+from locust.env import Environment
+from locust.runners import WorkerRunner
+
+from loadtests.shapes import SHAPES
+from loadtests.slo import Slo
+from loadtests.traffic import Request, Traffic, load_rows
+from ranker.client import RankerClient, Ranking
+from ranker.errors import RankerError, UnavailableError
+
+# locust has made threads and sockets cooperative by now; gRPC's own are told here, before
+# the first channel.
+grpc_gevent.init_gevent()
+
+logger = logging.getLogger(__name__)
+
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
+
+
+def _options(environment: Environment) -> Namespace:
+    options: Namespace | None = environment.parsed_options
+    assert options is not None  # locust was started by its command
+    return options
+
+
+def three_digits(milliseconds: float) -> float:
+    """A latency as locust counts it. Its own buckets are whole milliseconds and wider."""
+    return float(f"{milliseconds:.3g}")
+
+
+stats.bucket_response_time = three_digits  # type: ignore[assignment]  # a float, not an int
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def _declare(parser: ArgumentParser) -> None:
+    parser.add_argument("--rate", type=float, default=10.0, help="requests per second and user")
+    parser.add_argument("--shape", choices=list(SHAPES), default="steady", help="load over time")
+    parser.add_argument("--replay", default="", help="a .npy file of feature rows to send")
+    parser.add_argument(
+        "--deadline", type=float, default=0.0, help="seconds; 0 draws them as callers set them"
+    )
+    parser.add_argument("--slo", default="", help="for example p99=10ms,errors=0.1%%")
+    parser.add_argument("--summary", default="", help="a JSON file to write")
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def _prepare(environment: Environment, **_: Any) -> None:
+    """Makes the traffic, for the model that the server describes."""
+    options = _options(environment)
+    try:
+        with RankerClient(environment.host or Caller.host, timeout=10.0) as client:
+            Caller.traffic = Traffic(
+                client.get_model(),
+                rows=load_rows(Path(options.replay)) if options.replay else None,
+                timeout=options.deadline or None,
+            )
+    except (RankerError, ValueError, OSError) as error:
+        logger.error("no traffic for %s: %s", environment.host, error)
+        environment.process_exit_code = 2
+        if environment.runner is not None:
+            environment.runner.quit()
+
+
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
+def _judge(environment: Environment, **_: Any) -> None:
+    """Writes the summary and holds the run against its objective."""
+    if isinstance(environment.runner, WorkerRunner):
+        return  # the master has everyone's numbers
+    options = _options(environment)
+    total = environment.stats.total
+    missed: list[str] = []
+    if options.slo:
+        missed = Slo.parse(options.slo).misses(
+            total.num_requests,
+            total.num_failures,
+            lambda percentile: total.get_response_time_percentile(percentile / 100) / 1e3,
+        )
+    for line in missed:
+        logger.error("missed %s", line)
+    if missed:
+        environment.process_exit_code = 1
+    if options.summary:
+        summary = {
+            "target": environment.host,
+            "shape": options.shape,
+            "seconds": (total.last_request_timestamp or 0) - total.start_time,
+            "requests": total.num_requests,
+            "failures": total.num_failures,
+            "requests_per_second": total.total_rps,
+            "latency_ms": {
+                f"p{percentile:g}": total.get_response_time_percentile(percentile / 100)
+                for percentile in PERCENTILES
+            },
+            "errors": [error.serialize() for error in environment.stats.errors.values()],
+            "slo": options.slo,
+            "missed": missed,
+        }
+        Path(options.summary).write_text(json.dumps(summary, indent=2) + "\n")
+
+
+class OverTime(LoadTestShape):
+    """Applies `--shape` to the run's users and time."""
+
+    use_common_options = True
+
+    def tick(self) -> tuple[int, float] | None:
+        """Users and spawn rate now, or None when the run is over."""
+        assert self.runner is not None  # it calls this
+        options = _options(self.runner.environment)
+        seconds = time.perf_counter() - self.start_time
+        if options.run_time and seconds >= options.run_time:
+            return None
+        progress = seconds / options.run_time if options.run_time else 0.0
+        users = round((options.users or 1) * SHAPES[options.shape](progress))
+        return max(1, users), options.spawn_rate or 1.0
+
+
+class Caller(User):
+    """Asks at random moments, however late the earlier answers are."""
+
+    abstract = True
+    host: str = "localhost:50051"
+    method: ClassVar[str]
+    traffic: ClassVar[Traffic]
+
+    def on_start(self) -> None:
+        """Connects; every user has a connection of its own."""
+        self.client = RankerClient(self.host)
+        self.intended = time.perf_counter()
+
+    def on_stop(self) -> None:
+        """Closes the connection."""
+        self.client.close()
+
+    def wait_time(self) -> float:
+        """Seconds until the next request is meant to be sent: arrivals are a Poisson process."""
+        self.intended += random.expovariate(_options(self.environment).rate)
+        return max(0.0, self.intended - time.perf_counter())
+
+    @task
+    def ask(self) -> None:
+        """Sends the next request."""
+        self.send(next(self.traffic), self.intended)
+
+    def send(self, request: Request, intended: float) -> None:
+        """Sends a request and sees to it that its outcome is reported."""
+        raise NotImplementedError
+
+    def report(self, intended: float, error: BaseException | None) -> None:
+        """Counts an outcome, and the time since the moment that was meant."""
+        self.environment.events.request.fire(
+            request_type="grpc",
+            name=self.method,
+            response_time=1e3 * (time.perf_counter() - intended),
+            response_length=0,
+            exception=error,
+            context={},
+        )
+
+
+class RankUser(Caller):
+    """Calls `Rank`, and waits for the answer before the next call."""
+
+    method = "Rank"
+
+    def send(self, request: Request, intended: float) -> None:
+        """Makes the call."""
+        error = None
+        try:
+            self.client.rank(request.features, top_k=request.top_k, timeout=request.timeout)
+        except RankerError as raised:
+            error = raised
+        self.report(intended, error)
+
+
+class StreamUser(Caller):
+    """Sends over a stream, and does not wait for the answers."""
+
+    method = "RankStream"
+
+    def on_start(self) -> None:
+        """Connects and opens the stream."""
+        super().on_start()
+        self.stream = self.client.stream()
+
+    def on_stop(self) -> None:
+        """Waits for the answers that are due."""
+        self.stream.close()
+        super().on_stop()
+
+    def send(self, request: Request, intended: float) -> None:
+        """Submits the request; its answer reports itself."""
+
+        def answered(future: Future[Ranking]) -> None:
+            self.report(intended, future.exception())
+
+        try:
+            future = self.stream.submit(
+                request.features, top_k=request.top_k, timeout=request.timeout
+            )
+        except RankerError as error:
+            self.report(intended, error)
+            if isinstance(error, UnavailableError):  # the stream is broken, and doesn't reopen
+                self.stream.close()
+                self.stream = self.client.stream()
+        else:
+            future.add_done_callback(answered)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtests.generator import Measurement
+from loadtests.search import RESOLUTION, Result, Step, search
+
+
+def found(meets: Callable[[float, int], bool], limit: float = 1e6, cpu: float = 0.1) -> Result:
+    """Searches a made-up server that `meets` the objective at a rate, at its nth try."""
+    tries: dict[float, int] = {}
+
+    async def measure(rate: float) -> Step:
+        tries[rate] = tries.get(rate, 0) + 1
+        measurement = Measurement(rate, seconds=1.0, sent=round(rate), cpu=cpu * rate / 1000)
+        measurement.latency.record(0.001)
+        return Step(measurement, None, [] if meets(rate, tries[rate]) else ["p99"])
+
+    return asyncio.run(search(measure, 50.0, limit))
+
+
+@given(capacity=st.floats(50, 5000))
+def test_the_rate_that_is_found_is_met_and_a_little_more_is_not(capacity):
+    result = found(lambda rate, _: rate <= capacity)
+    assert result.rate <= capacity < result.rate * RESOLUTION
+    assert not result.limited_by
+    assert len(result.steps) < 25
+
+
+def test_a_step_that_misses_once_is_not_believed():
+    assert found(lambda rate, n: rate <= 777 and n > 1).rate > 777 / RESOLUTION
+
+
+def test_a_step_that_misses_twice_is():
+    result = found(lambda rate, _: rate <= 60)
+    rates = [step.found.offered for step in result.steps if step.missed]
+    assert all(rates.count(rate) == 2 for rate in rates)
+
+
+def test_no_rate_will_do():
+    assert found(lambda *_: False).rate == 0
+
+
+def test_the_most_to_try_is_said():
+    result = found(lambda *_: True, limit=300)
+    assert (result.rate, result.limited_by) == (300, "300/s was the most to try")
+
+
+def test_a_generator_without_cpu_to_spare_ends_the_search_and_says_so():
+    result = found(lambda *_: True, cpu=1.0)
+    assert result.rate == pytest.approx(800)
+    assert "at 1600/s the generator used 160% of a core" in result.limited_by
