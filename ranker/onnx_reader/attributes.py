@@ -24,13 +24,14 @@ class Attributes:
         self._left: dict[str, AttributeProto] = {}
         for attribute in node.attribute:
             if attribute.name in self._left:
-                raise ModelError(f"{attribute.name}: given twice")
+                raise ModelError(f"{attribute.name!r}: given twice")
             self._left[attribute.name] = attribute
 
     def finish(self) -> None:
         """Refuses attributes that nobody took: their meaning is not known here."""
         if self._left:
-            raise ModelError(f"{min(self._left)}: unknown attribute")
+            # A name that is no UTF-8 comes as bytes, hence !r.
+            raise ModelError(f"{next(iter(self._left))!r}: unknown attribute")
 
     def ignore(self, *names: str) -> None:
         """Drops attributes that do not change a score."""

@@ -97,7 +97,7 @@ def refused(content: bytes, kind: type[ModelError] = ModelError) -> str:
         pytest.param({"leaf_targetids": {3: 1}}, "leaf 3: leaf_targetids", id="target-beyond"),
         pytest.param({"leaf_weights": None}, "leaf_weights: missing", id="no-weights"),
         pytest.param({"nodes_splits": [0.1]}, "nodes_splits: expected TENSOR", id="wrong-kind"),
-        pytest.param({"nodes_magic": 1}, "nodes_magic: unknown", id="unknown-attribute"),
+        pytest.param({"nodes_magic": 1}, "'nodes_magic': unknown", id="unknown-attribute"),
         pytest.param(
             {"nodes_splits": helper.make_tensor("", TensorProto.FLOAT, [3, 1], [1, 2, 3])},
             "nodes_splits: 2 dimensions",
