@@ -1,0 +1,145 @@
+"""Trains a small book ranker, exports it, and writes a candidate list to rank with it.
+
+python -m demo.books --out build/demo
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import xgboost as xgb
+from numpy.typing import NDArray
+
+from demo.shelf import SHELF
+from demo.world import FEATURES, GENRES, draw_books, draw_readers, enjoyment, meet, observe, take
+from ranker.export import export_onnx
+
+SEED = 11
+LIBRARY = 2000
+TRAINING_LISTS = 1000
+HELD_OUT_LISTS = 250
+
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """Candidate lists, each shown to one reader, and what came of it.
+
+    Attributes:
+        features: float32 [rows, features].
+        relevance: 0, passed over, to 4, finished; one per row.
+        query: the number of each row's list, ascending.
+    """
+
+    features: NDArray[np.float32]
+    relevance: NDArray[np.int64]
+    query: NDArray[np.int64]
+
+
+def invent_lists(rng: np.random.Generator, count: int) -> Lists:
+    """Lists of 10 to 40 books out of one library, each list for another reader."""
+    books = draw_books(rng, rng.integers(0, len(GENRES), LIBRARY))
+    readers = draw_readers(rng, count)
+    query = np.repeat(np.arange(count), rng.integers(10, 41, count))
+    shown = rng.integers(0, LIBRARY, len(query))
+    pairs = meet(rng, take(readers, query), take(books, shown))
+    liked = enjoyment(pairs) + rng.normal(0, 0.5, len(query))
+    relevance = np.digitize(liked, np.quantile(liked, [0.5, 0.7, 0.85, 0.95]))
+    return Lists(observe(rng, pairs), relevance, query)
+
+
+def train(lists: Lists) -> xgb.XGBRanker:
+    """A LambdaMART ranker."""
+    model = xgb.XGBRanker(
+        objective="rank:ndcg",
+        n_estimators=150,
+        max_depth=5,
+        learning_rate=0.1,
+        n_jobs=1,  # so that every machine adds up the same sums
+        random_state=SEED,
+    )
+    model.fit(lists.features, lists.relevance, qid=lists.query)
+    model.get_booster().feature_names = list(FEATURES)
+    return model
+
+
+def ndcg(scores: NDArray[np.float32], lists: Lists, k: int = 10) -> float:
+    """The mean NDCG@k of the lists that have anything relevant, with gain 2^relevance - 1."""
+    values = []
+    for query in np.unique(lists.query):
+        of_query = lists.query == query
+        gain = 2.0 ** lists.relevance[of_query] - 1
+        discount = 1 / np.log2(np.arange(2, min(k, len(gain)) + 2))
+        best = np.sort(gain)[::-1][:k] @ discount
+        if best > 0:
+            ranked = np.argsort(-scores[of_query], kind="stable")[:k]
+            values.append(gain[ranked] @ discount / best)
+    return float(np.mean(values))
+
+
+def write_candidates(rng: np.random.Generator, path: Path) -> None:
+    """The forty books of the shelf, as they are offered to one reader, as a CSV file.
+
+    The reader loves mysteries and nature writing, some history, and has a book
+    of nine hours read to her on a weekday evening.
+    """
+    loved = {"mystery": 0.48, "nature": 0.32, "history": 0.12, "essays": 0.05, "biography": 0.03}
+    reader = {
+        "tastes": np.array([[loved.get(genre, 0.0) for genre in GENRES]]),
+        "reader_age_days": np.array([812]),
+        "reader_books_per_month": np.array([2.5]),
+        "reader_usual_hours": np.array([9.0]),
+        "days_since_last_book": np.array([3]),
+        "hour_of_day": np.array([20]),
+        "is_weekend": np.array([False]),
+    }
+    books = draw_books(rng, np.array([GENRES.index(genre) for _, _, genre in SHELF]))
+    pairs = meet(rng, take(reader, np.zeros(len(SHELF), dtype=np.int64)), books)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["title", "author", "genre", *FEATURES])
+        for book, row in zip(SHELF, observe(rng, pairs), strict=True):
+            cells = ["" if np.isnan(x) else np.format_float_positional(x, trim="-") for x in row]
+            writer.writerow([*book, *cells])
+
+
+@click.command
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/demo"),
+    show_default=True,
+    help="Directory to write books.onnx and candidates.csv to.",
+)
+def main(out: Path) -> None:
+    """Train a small book ranker on invented data, export it, and write candidates to rank."""
+    rng = np.random.default_rng(SEED)
+    lists, held_out = invent_lists(rng, TRAINING_LISTS), invent_lists(rng, HELD_OUT_LISTS)
+    print(
+        f"invented  {len(lists.query)} rows in {TRAINING_LISTS} lists: {len(FEATURES)} features, "
+        f"{np.isnan(lists.features).mean():.1%} of the values missing"
+    )
+    started = time.perf_counter()
+    model = train(lists)
+    print(
+        f"trained   {model.n_estimators} trees of depth {model.max_depth} "
+        f"in {time.perf_counter() - started:.1f} s"
+    )
+    listens = held_out.features[:, FEATURES.index("listens_7d")]
+    print(
+        f"NDCG@10   {ndcg(model.predict(held_out.features), held_out):.3f} on {HELD_OUT_LISTS} "
+        f"held-out lists; most listened first: {ndcg(listens, held_out):.3f}"
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    report = export_onnx(model, out / "books.onnx", name="books", version="1")
+    print("exported ", str(report).replace("\n", "\n" + " " * 10))
+    write_candidates(rng, out / "candidates.csv")
+    print(f"wrote     {out / 'candidates.csv'}, {len(SHELF)} books for one reader")
+
+
+if __name__ == "__main__":
+    main()
