@@ -1,0 +1,107 @@
+"""Which engine a model gets, and the reason that is given."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ranker.engine import simd
+from ranker.engine.select import load_engine
+from ranker.errors import ModelError
+
+READER = Path(__file__).parents[1] / "onnx_reader" / "data"
+CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
+TREES = READER / "xgboost_regressor.onnx"
+EXPONENT = READER / "lightgbm_poisson.onnx"
+SIGMOID = CORPUS / "sound_surrounded"
+BROKEN = CORPUS / "attribute_names_of_no_utf8"
+
+needs_simd = pytest.mark.skipif(simd.unavailable() is not None, reason=str(simd.unavailable()))
+
+
+@pytest.fixture
+def no_simd(monkeypatch):
+    """A machine where the extension was not built."""
+    monkeypatch.setattr(simd, "_extension", None)
+    monkeypatch.setattr(simd, "_why", "the C extension was not built: no compiler")
+
+
+def scores_of(engine):
+    scores = np.load(READER / "scores.npz")
+    return engine.score([scores["rows_with_missing"]]), scores["xgboost_regressor"]
+
+
+@needs_simd
+def test_auto_takes_simd_where_it_is_exact():
+    engine, reason = load_engine(TREES)
+    assert (engine.name, reason) == ("simd", "simd represents the model exactly")
+    np.testing.assert_array_equal(*scores_of(engine))
+
+
+@needs_simd
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        pytest.param(EXPONENT, "operator 'Exp'", id="the-file-is-more-than-trees"),
+        pytest.param(SIGMOID, "logistic", id="the-kernel-refuses"),
+    ],
+)
+def test_auto_falls_back_with_the_reason(path, why):
+    engine, reason = load_engine(path, "auto")
+    assert engine.name == "onnx"
+    assert reason.startswith("simd can't score the model: ")
+    assert why in reason
+
+
+@pytest.mark.usefixtures("no_simd")
+def test_auto_without_the_extension():
+    engine, reason = load_engine(TREES, "auto")
+    assert engine.name == "onnx"
+    assert reason == ("simd can't score the model: the C extension was not built: no compiler")
+    np.testing.assert_array_equal(*scores_of(engine))
+
+
+@pytest.mark.usefixtures("no_simd")
+def test_broken_trees_are_refused_without_the_extension_too():
+    with pytest.raises(ModelError, match="unknown attribute"):
+        load_engine(BROKEN, "auto")
+
+
+@needs_simd
+@pytest.mark.parametrize("name", ["simd", "onnx"])
+def test_by_name(name):
+    engine, reason = load_engine(TREES, name)
+    assert (engine.name, reason) == (name, "it was asked for by name")
+    np.testing.assert_array_equal(*scores_of(engine))
+
+
+@pytest.mark.usefixtures("no_simd")
+def test_simd_by_name_is_never_exchanged():
+    with pytest.raises(ModelError, match=r"^xgboost_regressor.onnx: engine simd: .* not built"):
+        load_engine(TREES, "simd")
+
+
+@needs_simd
+def test_simd_by_name_says_what_it_can_not_represent():
+    with pytest.raises(ModelError, match=r"^lightgbm_poisson.onnx: .*operator 'Exp'"):
+        load_engine(EXPONENT, "simd")
+
+
+@needs_simd
+def test_a_path_that_the_machine_lacks_is_no_reason_to_fall_back(monkeypatch):
+    monkeypatch.setenv(simd.PATH_VARIABLE, "abacus")
+    with pytest.raises(ModelError, match="RANKER_SIMD=abacus"):
+        load_engine(TREES, "auto")
+
+
+@pytest.mark.parametrize("name", ["auto", "simd", "onnx"])
+def test_missing_file(name, tmp_path):
+    with pytest.raises(ModelError, match=r"^absent.onnx: can't be read"):
+        load_engine(tmp_path / "absent.onnx", name)
+
+
+def test_cuda_and_unknown_engines():
+    with pytest.raises(ModelError, match="engine cuda: "):
+        load_engine(TREES, "cuda")
+    with pytest.raises(ModelError, match="engine 'gpu': expected one of auto, simd, onnx, cuda"):
+        load_engine(TREES, "gpu")
