@@ -251,11 +251,16 @@ class _Servicer:
             if call.over:
                 return
             if data is grpc.aio.EOF:  # type: ignore[attr-defined]
+                # A caller that is lost looks like this too: let the news arrive.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
                 break
             call.hold()
             if self._deliver(call, data):
                 call.resume()
             await call.readable()
+        if call.over or call.cancelled:
+            return
         try:
             self._handler.half_closed(call)
         except Exception as error:

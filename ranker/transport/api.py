@@ -78,7 +78,10 @@ class Handler(Protocol):
         """
 
     def half_closed(self, call: Call) -> None:  # noqa: ARG002
-        """The caller of a stream will send no more. Not called for a unary call."""
+        """The caller of a stream will send no more. Not called for a unary call.
+
+        A caller that is lost can look like this too, until `closed` says so.
+        """
         return  # what a handler that inherits from this class does
 
     def closed(self, call: Call) -> None:  # noqa: ARG002

@@ -1,0 +1,335 @@
+# ruff: noqa: ARG002  a toy need not use all that it is given
+"""A server of toys, one behaviour of a transport each: `toy_server.py TRANSPORT [GRACE]`.
+
+Prints its port. What happens to a call is kept in a journal, under the `case`
+that the caller sends in its metadata, and can be read by `/toy/Journal`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import signal
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+
+from ranker.transport import environment
+
+if "--own-readers" not in sys.argv:
+    environment.prepare()
+
+import psutil
+
+from ranker.errors import InvalidRequestError, NotFoundError, OverloadedError
+from ranker.transport.api import Handler, Method
+from ranker.transport.select import select
+
+MAX_MESSAGE_BYTES = 2**20
+
+journal: dict[str, list] = defaultdict(list)
+rpcs: Counter[str] = Counter()
+batch: list = []
+counts = {"pumps": 0, "again": 0}
+waiting: list = []
+jobs: queue.SimpleQueue = queue.SimpleQueue()
+
+
+def case(call) -> str:
+    return dict(call.metadata).get("case", "")
+
+
+class Toy(Handler):
+    """Journals everything."""
+
+    def message(self, call, data):
+        journal[case(call)].append(["message", data.decode(errors="replace")[:50]])
+        return self.play(call, data)
+
+    def half_closed(self, call):
+        journal[case(call)].append(["half_closed"])
+        self.end(call)
+
+    def end(self, call):
+        call.finish()
+
+    def closed(self, call):
+        journal[case(call)].append(["closed", call.code.name, call.cancelled])
+
+
+class Journal:
+    def message(self, call, data):
+        state = {
+            "events": journal[data.decode()],
+            "rpcs": rpcs,
+            "rss": psutil.Process().memory_info().rss,
+            **counts,
+        }
+        call.finish(json.dumps(state).encode())
+        return True
+
+    def half_closed(self, call): ...
+
+    def closed(self, call): ...
+
+
+class Observer:
+    def rpc_started(self):
+        rpcs["started"] += 1
+
+    def rpc_finished(self, method, code, seconds):
+        assert seconds >= 0
+        rpcs[f"{method} {code}"] += 1
+
+
+class Echo(Toy):
+    def play(self, call, data):
+        call.finish(data)
+        return True
+
+
+class Hang(Toy):
+    def play(self, call, data):
+        return True
+
+    def end(self, call): ...
+
+
+class Facts(Toy):
+    """What the call knows about itself."""
+
+    def play(self, call, data):
+        left = call.deadline - time.monotonic()
+        facts = {
+            "method": call.method,
+            "left": left if left < 1e9 else None,
+            "age": time.monotonic() - call.arrived,
+            "metadata": [(k, v) for k, v in call.metadata if isinstance(v, str)],
+            "tag": call.tag,
+            "loop": threading.get_ident() == loop_thread,
+        }
+        call.finish(json.dumps(facts).encode())
+        return True
+
+
+class Fail(Toy):
+    def play(self, call, data):
+        kind = data.decode()
+        if kind == "invalid":
+            raise InvalidRequestError("candidates.data", "expected 4 bytes, got 3")
+        if kind == "overloaded":
+            raise OverloadedError("queue is full", retry_after=0.25)
+        if kind == "long":
+            raise NotFoundError("no model " + "x" * 100_000)
+        if kind == "exit":
+            sys.exit("a toy asked for it")
+        raise ValueError("a secret")
+
+
+class FailLater(Toy):
+    """Fails from another thread."""
+
+    def play(self, call, data):
+        jobs.put(lambda: call.fail(OverloadedError("later", retry_after=1)))
+        return True
+
+
+class EchoLater(Toy):
+    """Answers from another thread, after the seconds that the message says."""
+
+    def play(self, call, data):
+        def answer():
+            time.sleep(float(data))
+            call.finish(data)
+            call.finish(b"not this one")
+            call.fail(NotFoundError("nor this"))
+
+        jobs.put(answer)
+        return True
+
+
+class Soon(Toy):
+    """Answers on the loop, but at the request of another thread."""
+
+    def play(self, call, data):
+        def answer():
+            call.finish(b"loop" if threading.get_ident() == loop_thread else b"elsewhere")
+
+        jobs.put(lambda: transport.call_soon(answer))
+        return True
+
+
+class Batched(Toy):
+    """Is answered by the pump, with the number of calls in the turn."""
+
+    def play(self, call, data):
+        batch.append(call)
+        return True
+
+
+class Again(Toy):
+    """Is answered by the third pump, which nothing but its own wish brings about."""
+
+    def play(self, call, data):
+        waiting.append(call)
+        counts["again"] = 0
+        return True
+
+
+class BreakPump(Toy):
+    def play(self, call, data):
+        batch.append(None)
+        call.finish(data)
+        return True
+
+
+class BreakClosed(Toy):
+    def play(self, call, data):
+        call.finish(data)
+        return True
+
+    def closed(self, call):
+        super().closed(call)
+        raise ValueError("closed failed")
+
+
+class Chat(Toy):
+    """Echoes a stream; ends with the caller."""
+
+    def play(self, call, data):
+        call.send(data)
+        return True
+
+
+class Reverse(Toy):
+    """Answers a stream's messages in reverse, once it has all."""
+
+    def play(self, call, data):
+        call.tag = [*(call.tag or []), data]
+        return True
+
+    def end(self, call):
+        for data in reversed(call.tag[1:]):
+            call.send(data)
+        call.finish(call.tag[0])
+
+
+class Amplify(Toy):
+    """Sends 64 KiB for every message."""
+
+    def play(self, call, data):
+        call.send(b"x" * 65536)
+        return True
+
+
+class Gate(Toy):
+    """Lets one message in at a time; another thread asks for the next."""
+
+    def play(self, call, data):
+        if data == b"early":
+            call.resume()
+        else:
+            jobs.put(lambda: (time.sleep(0.05), call.send(data), call.resume()))
+        return False
+
+
+class Sum(Toy):
+    """Many messages, one answer."""
+
+    def play(self, call, data):
+        call.tag = (call.tag or 0) + int(data)
+        return True
+
+    def end(self, call):
+        call.finish(str(call.tag).encode())
+
+
+class Ticks(Toy):
+    """Sends so many messages over time, from another thread."""
+
+    def play(self, call, data):
+        def tick():
+            for i in range(int(data)):
+                time.sleep(0.001)
+                call.send(str(i).encode())
+            call.finish()
+
+        jobs.put(tick)
+        return True
+
+
+class Spoilt(Toy):
+    """Sends three messages, then fails, then goes on as if nothing had happened."""
+
+    def play(self, call, data):
+        for i in range(3):
+            call.send(str(i).encode())
+        call.fail(NotFoundError("spoilt"))
+        call.send(b"too late")
+        call.finish(b"too late")
+        return True
+
+
+class Picky(Toy):
+    """A stream that ends with an exception at the message `bad`."""
+
+    def play(self, call, data):
+        if data == b"bad":
+            raise InvalidRequestError("data", "bad")
+        call.send(data)
+        return True
+
+    def end(self, call):
+        raise ValueError("a secret")
+
+
+def pump():
+    counts["pumps"] += 1
+    calls = [call for call in batch if call is not None]
+    broken = len(calls) < len(batch)
+    batch.clear()
+    for call in calls:
+        call.finish(str(len(calls)).encode())
+    if broken:
+        raise ValueError("the pump failed")
+    if waiting:
+        counts["again"] += 1
+        if counts["again"] < 3:
+            return 0.01
+        waiting.pop().finish(b"third")
+    return None
+
+
+def work():
+    while True:
+        threading.Thread(target=jobs.get(), daemon=True).start()
+
+
+METHODS = {
+    "/toy/Journal": Method(Journal()),
+    **{f"/toy/{toy.__name__}": Method(toy()) for toy in (
+        Echo, Facts, Fail, FailLater, EchoLater, Soon, Batched, Again, BreakPump, BreakClosed, Hang
+    )},
+    **{f"/toy/{toy.__name__}": Method(toy(), True, True) for toy in (
+        Chat, Reverse, Amplify, Gate, Picky
+    )},
+    "/toy/HangStream": Method(Hang(), True, True),
+    "/toy/Sum": Method(Sum(), True, False),
+    "/toy/Ticks": Method(Ticks(), False, True),
+    "/toy/Spoilt": Method(Spoilt(), False, True),
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    loop_thread = threading.get_ident()
+    transport = select(sys.argv[1]).make(
+        METHODS, pump, max_message_bytes=MAX_MESSAGE_BYTES, observer=Observer()
+    )
+    graces = [float(g) for g in sys.argv[2].split(",")]
+    signal.signal(signal.SIGTERM, lambda *_: transport.stop(graces.pop(0)))
+    threading.Thread(target=work, daemon=True).start()
+    print(transport.bind("127.0.0.1:0"), flush=True)  # noqa: T201
+    transport.run()
