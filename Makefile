@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: serve test test-slow check format protos bench-engine bench-server clean help
+.PHONY: serve test test-slow check format protos bench-engine bench-server readme clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -13,6 +13,15 @@ $(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/engine/*.c r
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
+
+serve: $(READY) ## the demo book ranker, trained, exported and served
+	$(BIN)/python -m demo.books --out build/demo
+	@echo
+	@echo "Once it listens, rank the demo's books from a second terminal:"
+	@echo
+	@echo "    $(BIN)/ranker rank build/demo/candidates.csv --top-k 10"
+	@echo
+	@exec $(BIN)/ranker serve build/demo/books.onnx
 
 test: $(READY) ## all tests but the slow ones
 	$(BIN)/python -m pytest
@@ -33,6 +42,12 @@ format: $(READY) ## ruff's and buf's formatting, applied
 
 protos: $(READY) ## ranker/v1/ from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/ranker/v1/ranking.proto
+
+bench-server: $(READY) ## the server against the floor of grpc.aio
+	$(BIN)/python -m benchmarks.server
+
+readme: $(READY) ## README's tables from the code
+	$(BIN)/python -m tests.test_readme
 
 clean: ## everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

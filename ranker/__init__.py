@@ -1,1 +1,29 @@
-"""Ranking server for XGBoost models: export, score, batch, serve."""
+"""A ranking server for XGBoost models, and its parts: export, score, batch, serve.
+
+from ranker import Model, export_onnx
+
+export_onnx(xgb_ranker, "books.onnx")
+model = Model.load("books.onnx")
+order, scores = model.rank(features, top_k=10)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ranker.export import export_onnx
+    from ranker.model import Model
+
+__all__ = ["Model", "export_onnx"]
+
+_HOMES = {"Model": "ranker.model", "export_onnx": "ranker.export"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name when it is asked for: a server needs no exporter, a client no engine."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

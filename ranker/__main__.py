@@ -1,0 +1,5 @@
+"""`python -m ranker`: the `ranker` command."""
+
+from ranker.cli import main
+
+main()

@@ -1,0 +1,62 @@
+"""The settings of a server, with their defaults."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How `ranker serve` runs. The command line explains each in its own words.
+
+    Attributes:
+        models: paths of ONNX files; the first is the default model.
+        host: the address to listen on.
+        port: the gRPC port; 0 takes any free one.
+        metrics_port: the port of `/metrics`; 0 takes any free one, -1 is none.
+        workers: processes behind the port.
+        engine: `auto`, `simd`, `onnx` or `cuda`.
+        threads: threads that may share one large batch.
+        transport: `auto`, `core` or `aio`.
+        max_batch_rows: the most candidates scored at once.
+        max_batch_delay: seconds that a batch may wait for company.
+        max_queue_rows: the most candidates that may wait.
+        max_queue_bytes: the most bytes that waiting requests may hold.
+        max_request_rows: the most candidates in one request.
+        max_connection_age: seconds after which a connection is asked to
+            reconnect; 0 is never.
+        drain_timeout: seconds that requests in flight have to finish.
+        log_format: `auto`, `json` or `text`.
+        log_level: a name that `logging` knows.
+    """
+
+    models: tuple[str, ...]
+    host: str = "0.0.0.0"
+    port: int = 50051
+    metrics_port: int = 9090
+    workers: int = 1
+    engine: str = "auto"
+    threads: int = 1
+    transport: str = "auto"
+    max_batch_rows: int = 1024
+    max_batch_delay: float = 0.0
+    max_queue_rows: int = 100_000
+    max_queue_bytes: int = 256 * 2**20
+    max_request_rows: int = 10_000
+    max_connection_age: float = 0.0
+    drain_timeout: float = 25.0
+    log_format: str = "auto"
+    log_level: str = "INFO"
+
+    def to_json(self) -> str:
+        """For a worker process; `from_json` reads it back."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Reads what `to_json` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        values["models"] = tuple(values["models"])
+        return cls(**values)

@@ -1,0 +1,222 @@
+"""Brings waiting lists to the engines: take a batch, score it, hand out the scores.
+
+    submit(job)   decode has made a job of a request; queue it or refuse it
+    pump()        the loop has read all that was ready; score what waits
+
+A batch that is predicted to be short is scored right on the loop's thread: a
+hand-over to another thread would cost more. A long one goes to the engine's
+own thread, which goes on with whatever gathers meanwhile and returns when
+nothing waits; the loop keeps reading all the while.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import numpy as np
+
+from exporters.recorder import Recorder
+from ranker.batcher import Batch, Batcher, Job, QueueFullError, TooLateError
+from ranker.engine.api import Engine, Rows, Scores
+from ranker.errors import DeadlineError, InternalError, RankerError
+from ranker.incident import incident
+
+logger = logging.getLogger(__name__)
+
+INLINE_SECONDS = 0.002
+"""A batch predicted to take longer than this is scored on the engine's thread."""
+
+_WARM_ROWS = (1, 16, 256)
+
+
+class ScoringJob(Job):
+    """A job with its rows, and with what to do once they are scored.
+
+    Args:
+        features: float32 [rows, num_features].
+        done: called once, on whichever thread scored the job: with the scores,
+            the seconds that it waited and those that its batches were scored for.
+        dropped: called once instead, if the job won't be scored, with the reason.
+    """
+
+    __slots__ = ("done", "dropped", "features", "over", "queued", "scores", "scoring")
+
+    def __init__(
+        self,
+        model: int,
+        features: Rows,
+        arrived: float,
+        deadline: float,
+        done: Callable[[Scores, float, float], None],
+        dropped: Callable[[RankerError], None],
+    ) -> None:
+        super().__init__(model, len(features), features.nbytes, arrived, deadline)
+        self.features = features
+        self.done = done
+        self.dropped = dropped
+        self.queued = 0.0
+        self.scoring = 0.0
+        self.scores: Scores | None = None
+        self.over = False
+
+
+class Dispatcher:
+    """Owns the queue and the engines of one process.
+
+    Args:
+        engines: one per model, in the order of the jobs' `model`.
+        batcher: the queue.
+        recorder: where batches, refusals and the queue's depth are counted.
+    """
+
+    def __init__(self, engines: Sequence[Engine], batcher: Batcher, recorder: Recorder) -> None:
+        self._engines = engines
+        self._batcher = batcher
+        self._recorder = recorder
+        self._lock = threading.Lock()  # over the batcher and the two fields below
+        self._busy_until = -math.inf
+        self._handed_over = False  # the engine's thread takes the batches
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+
+    def warm(self) -> None:
+        """Scores made-up rows with every engine, so that no request is the first.
+
+        Also teaches each cost model what a batch costs, small and large.
+        """
+        random = np.random.default_rng(0)
+        for index, engine in enumerate(self._engines):
+            for rows in (*_WARM_ROWS, *_WARM_ROWS):
+                block = random.normal(size=(rows, engine.num_features)).astype(np.float32)
+                started = time.monotonic()
+                engine.score([block])
+                seconds = time.monotonic() - started
+                with self._lock:
+                    self._batcher.cost(index).observe(rows, seconds)
+
+    def submit(self, job: ScoringJob) -> None:
+        """Queues a job; `pump` brings it on.
+
+        Raises:
+            OverloadedError: the queue is full, or the job's deadline can't be met.
+        """
+        now = time.monotonic()
+        try:
+            with self._lock:
+                self._batcher.admit(job, now, busy=max(0.0, self._busy_until - now))
+                rows = self._batcher.rows
+        except (QueueFullError, TooLateError) as error:
+            self._recorder.request_shed(job.model, error.reason)
+            raise
+        self._recorder.queue_changed(rows)
+
+    def pump(self) -> float | None:
+        """Scores what waits as one batch, or sees to it that the engine's thread does.
+
+        Returns:
+            Seconds until there is more to do even if no request comes, or None.
+            0 if more waits than fits a batch: what has arrived meanwhile is read
+            before the next one.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if self._handed_over:
+                return None
+            batch = self._take(now)
+            if batch is None:
+                return self._batcher.due(now) if self._batcher.rows else None
+            self._handed_over = self._busy_until - now > INLINE_SECONDS
+        if self._handed_over:
+            self._thread.submit(self._drain, batch)
+            return None
+        self._score(batch)
+        with self._lock:
+            return self._batcher.due(time.monotonic()) if self._batcher.rows else None
+
+    def close(self) -> None:
+        """Waits for the batch in flight and ends the engine's thread."""
+        self._thread.shutdown()
+
+    def _drain(self, batch: Batch | None) -> None:
+        """The engine's thread: batch after batch until nothing waits."""
+        while batch is not None:
+            self._score(batch)
+            batch = self._take_or_return()
+
+    def _take_or_return(self) -> Batch | None:
+        """The engine's thread's next batch; None gives the batches back to the loop."""
+        while True:
+            now = time.monotonic()
+            with self._lock:
+                batch = self._take(now)
+                self._handed_over = batch is not None or self._batcher.rows > 0
+                if not self._handed_over or batch is not None:
+                    return batch
+                due = self._batcher.due(now)
+            time.sleep(due)
+
+    def _take(self, now: float) -> Batch | None:
+        batch = self._batcher.take(now)
+        if batch is not None:
+            cost = self._batcher.cost(batch.model).predict(batch.rows) if batch.pieces else 0.0
+            self._busy_until = now + cost
+        return batch
+
+    def _score(self, batch: Batch) -> None:
+        for job in cast("list[ScoringJob]", batch.dropped):
+            self._drop(job)
+        self._recorder.queue_changed(self._batcher.rows)
+        if not batch.pieces:
+            return
+        pieces = cast("list[tuple[ScoringJob, int, int]]", batch.pieces)
+        started = time.monotonic()
+        try:
+            scores = self._engines[batch.model].score(
+                [job.features[start:stop] for job, start, stop in pieces]
+            )
+        except Exception as error:
+            self._fail(batch, error)
+            return
+        seconds = time.monotonic() - started
+        with self._lock:
+            self._batcher.cost(batch.model).observe(batch.rows, seconds)
+        queued = [started - job.arrived for job, start, _ in pieces if start == 0]
+        self._recorder.batch_scored(batch.model, batch.rows, queued, seconds)
+        at = 0
+        for job, start, stop in pieces:
+            self._hand_out(job, start, stop, scores[at : at + stop - start], started, seconds)
+            at += stop - start
+
+    def _hand_out(
+        self, job: ScoringJob, start: int, stop: int, scores: Scores, started: float, seconds: float
+    ) -> None:
+        """Gives a piece's scores to its job, and finishes the job with its last piece."""
+        if start == 0:
+            job.queued = started - job.arrived
+        if stop - start < job.rows:
+            if job.scores is None:
+                job.scores = np.empty(job.rows, np.float32)
+            job.scores[start:stop] = scores
+            scores = job.scores
+        job.scoring += seconds
+        if stop == job.rows:
+            job.done(scores, job.queued, job.scoring)
+
+    def _drop(self, job: ScoringJob) -> None:
+        if job.over:
+            return
+        reason = "cancelled" if job.cancelled else "deadline"
+        self._recorder.request_expired(job.model, reason)
+        job.dropped(DeadlineError(f"dropped before it was scored: {reason}"))
+
+    def _fail(self, batch: Batch, error: Exception) -> None:
+        failure = InternalError(incident(logger, "scoring failed", error))
+        for job in cast("list[ScoringJob]", [piece.job for piece in batch.pieces]):
+            if not job.over:
+                job.over = job.cancelled = True  # so that what is left of it leaves the queue
+                job.dropped(failure)

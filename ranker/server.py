@@ -1,0 +1,177 @@
+"""One serving process: models, queue, services and a transport, put together."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from grpc_health.v1 import health_pb2
+
+from exporters.recorder import Recorder
+from ranker import reflection
+from ranker.batcher import Batcher
+from ranker.catalogue import Catalogue
+from ranker.config import Settings
+from ranker.cost import CostModel
+from ranker.dispatcher import Dispatcher
+from ranker.errors import ModelError
+from ranker.health import Health
+from ranker.incident import incident
+from ranker.model import Model
+from ranker.ranking import Resources
+from ranker.service import RankingService
+from ranker.transport.select import select
+from ranker.v1 import ranking_pb2
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTORS = (
+    ranking_pb2.DESCRIPTOR.services_by_name["RankingService"],
+    health_pb2.DESCRIPTOR.services_by_name["Health"],
+)
+
+SERVICES = tuple(descriptor.full_name for descriptor in _DESCRIPTORS)
+"""The full names of the services that every server offers, beside reflection."""
+
+METHODS = (
+    *(f"/{d.full_name}/{method.name}" for d in _DESCRIPTORS for method in d.methods),
+    *(f"/{name}/ServerReflectionInfo" for name in reflection.SERVICES),
+)
+"""The full names of all methods."""
+
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which the loop yields the interpreter to an engine thread that has scores.
+
+Python's own 5 ms are most of a ranking request's budget.
+"""
+
+_ROOM_FOR_NAMES = 2**20
+"""Bytes of a message beside its rows: names, ids, context."""
+
+
+class Server:
+    """Serves models on one port, from one process and one loop.
+
+    Args:
+        settings: how.
+        models: what, the default first.
+        recorder: where its metrics go.
+        reuse_port: other processes listen on the same port.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        models: Sequence[Model],
+        recorder: Recorder,
+        *,
+        reuse_port: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._draining = False
+        catalogue = Catalogue(models)
+        batcher = Batcher(
+            [CostModel() for _ in models],
+            max_batch_rows=settings.max_batch_rows,
+            max_queue_rows=settings.max_queue_rows,
+            max_queue_bytes=settings.max_queue_bytes,
+            max_delay=settings.max_batch_delay,
+        )
+        self._dispatcher = Dispatcher([model.engine for model in models], batcher, recorder)
+        self._service = RankingService(
+            Resources(catalogue, self._dispatcher, recorder, settings.max_request_rows)
+        )
+        self._health = Health(SERVICES)
+        widest = max(model.features.num_features for model in models)
+        transport, reason = select(settings.transport)
+        age_ms = round(settings.max_connection_age * 1e3)
+        self._transport = transport(
+            {
+                **self._service.methods(),
+                **self._health.methods(),
+                **reflection.methods(SERVICES),
+            },
+            self._dispatcher.pump,
+            max_message_bytes=2 * settings.max_request_rows * widest * 4 + _ROOM_FOR_NAMES,
+            observer=recorder,
+            reuse_port=reuse_port,
+            options=[("grpc.max_connection_age_ms", age_ms)] if age_ms else [],
+        )
+        recorder.transport_chosen(self._transport.name, reason)
+        logger.info("transport %s: %s", self._transport.name, reason)
+
+    def bind(self) -> int:
+        """Listens. Returns the port. Raises OSError if the address can't be had."""
+        return self._transport.bind(f"{self._settings.host}:{self._settings.port}")
+
+    def run(self) -> None:
+        """Serves until SIGTERM or SIGINT, then drains. Call it on the main thread.
+
+        On the signal health flips, new requests are refused with UNAVAILABLE and
+        those in flight finish; a second signal does not wait for them.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        threading.Thread(target=self._warm, name="warm", daemon=True).start()
+        self._transport.run()
+        self._dispatcher.close()
+        logger.info("drained")
+
+    def drain(self, grace: float) -> None:
+        """Starts to end `run`: within so many seconds. Safe in a signal handler."""
+        self._transport.call_soon(self._health.drain)
+        self._transport.call_soon(self._service.drain)
+        self._transport.stop(grace)
+
+    def _warm(self) -> None:
+        try:
+            self._dispatcher.warm()
+        except Exception as error:
+            incident(logger, "warming failed; health stays NOT_SERVING", error)
+            return
+        self._transport.call_soon(lambda: self._health.set_serving(True))
+        logger.info("warmed, serving")
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        grace = 0.0 if self._draining else self._settings.drain_timeout
+        self._draining = True
+        logger.info("%s: draining for up to %g s", signal.Signals(number).name, grace)
+        self.drain(grace)
+
+
+def load_models(settings: Settings) -> list[tuple[Model, float]]:
+    """Loads the models, saying of each how it will be scored.
+
+    Returns:
+        Each model with the seconds that loading it took.
+
+    Raises:
+        ModelError: names the file and the reason.
+    """
+    loaded = []
+    for path in settings.models:
+        started = time.monotonic()
+        try:
+            model = Model.load(path, settings.engine, settings.threads)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error.message}") from error
+        seconds = time.monotonic() - started
+        logger.info(
+            "loaded %s as %s@%s in %.2f s: %d features, %d trees, engine %s (%s)",
+            path,
+            model.name,
+            model.version,
+            seconds,
+            model.features.num_features,
+            model.metadata.trees,
+            model.engine_name,
+            model.engine_reason,
+        )
+        loaded.append((model, seconds))
+    return loaded

@@ -1,0 +1,228 @@
+"""Worker processes behind one port.
+
+Each worker is a fresh process with its own loop, queue and engine; nothing
+forks once gRPC has started. All listen on the same port (SO_REUSEPORT): the
+kernel gives each new *connection* to one of them, by a hash of its addresses.
+A few long-lived connections therefore spread unevenly, and a connection stays
+where it landed; `--max-connection-age` makes clients reconnect, and our client
+opens several (`channels=`).
+
+The supervisor serves no requests. It restarts workers that die, publishes the
+metrics of all, and passes SIGTERM on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+
+from exporters.aggregates import Aggregates, Layout
+from exporters.recorder import PublisherRecorder
+from ranker.config import Settings
+from ranker.errors import ModelError
+from ranker.model import identify
+from ranker.publisher import Publisher
+from ranker.server import METHODS
+from ranker.worker import EXIT_MODEL
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_STEADY_SECONDS = 60.0
+"""A worker that lived this long was fine: the next one starts without a long pause."""
+
+_TICK = 0.1
+"""Seconds between two looks at workers that start and restarts that are due."""
+
+_KILL_AFTER = 5.0
+"""Seconds beyond the drain timeout after which a worker is killed."""
+
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+
+
+@dataclass
+class _Worker:
+    """A worker process that runs."""
+
+    process: subprocess.Popen[bytes]
+    link: socket.socket
+    started: float
+    listening: bool = False
+
+    def hear(self) -> None:
+        """Notes it if the worker has said that it listens."""
+        with contextlib.suppress(BlockingIOError):
+            self.listening = bool(self.link.recv(64))
+
+
+@dataclass
+class _Place:
+    """One place among the workers, and who fills it now."""
+
+    index: int
+    worker: _Worker | None = None
+    pause: float = _FIRST_PAUSE
+    restart_at: float = 0.0
+
+
+class Supervisor:
+    """Runs a server of several processes.
+
+    Args:
+        settings: how; `workers` says how many.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._places = [_Place(index) for index in range(settings.workers)]
+
+    def run(self) -> int:
+        """Serves until SIGTERM or SIGINT. Call it on the main thread.
+
+        Returns:
+            The exit code: 0 once all have drained, else that of the worker
+            that could not start.
+
+        Raises:
+            ModelError: a model's file can't be read.
+            OSError: a port can't be had.
+        """
+        settings = self._settings
+        aggregates = Aggregates.shared(Layout(_names(settings.models), METHODS, settings.workers))
+        self._aggregates = aggregates
+        self._recorder = PublisherRecorder(aggregates)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they are waited for instead
+        reservation = _reserve(settings.host, settings.port)
+        port = reservation.getsockname()[1]
+        self._arguments = replace(settings, port=port).to_json()
+        publisher = Publisher(aggregates, settings)
+        for place in self._places:
+            self._start(place)
+        try:
+            return self._watch(port)
+        finally:
+            self._stop()
+            publisher.close()
+            reservation.close()
+
+    def _watch(self, port: int) -> int:
+        """Looks after the workers until a signal ends it, or one that can't start."""
+        announced = False
+        while True:
+            for place in self._places:
+                if place.worker is None:
+                    if place.restart_at <= time.monotonic():
+                        self._recorder.worker_restarted()
+                        self._start(place)
+                elif not place.worker.listening:
+                    place.worker.hear()
+            if not announced and all(
+                place.worker is not None and place.worker.listening for place in self._places
+            ):
+                announced = True
+                host, workers = self._settings.host, len(self._places)
+                logger.info("listening on %s:%d with %d workers", host, port, workers)
+            received = signal.sigtimedwait(_SIGNALS, _TICK)
+            if received is None:
+                continue
+            if received.si_signo != signal.SIGCHLD:
+                logger.info("%s: draining", signal.Signals(received.si_signo).name)
+                return 0
+            for place in self._places:
+                code = None if place.worker is None else place.worker.process.poll()
+                if place.worker is None or code is None:
+                    continue
+                if code == EXIT_MODEL or not announced:
+                    return code if code > 0 else 1
+                self._bury(place, place.worker, code)
+
+    def _start(self, place: _Place) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        metrics_fd = self._aggregates.fd
+        assert metrics_fd is not None
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "ranker.worker", self._arguments),
+                *map(str, (place.index, metrics_fd, theirs.fileno())),
+            ],
+            pass_fds=[metrics_fd, theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        place.worker = _Worker(process, ours, time.monotonic())
+        logger.info("worker %d started, pid %d", place.index, process.pid)
+
+    def _bury(self, place: _Place, worker: _Worker, code: int) -> None:
+        """Clears up after a worker that has ended, and sets when the next one starts."""
+        now = time.monotonic()
+        lived = now - worker.started
+        if lived >= _STEADY_SECONDS:
+            place.pause = _FIRST_PAUSE
+        logger.error(
+            "worker %d ended with %s after %.0f s; the next one starts in %.1f s",
+            place.index,
+            signal.Signals(-code).name if code < 0 else f"exit code {code}",
+            lived,
+            place.pause,
+        )
+        worker.link.close()
+        self._aggregates.vacate(place.index)
+        place.worker = None
+        place.restart_at = now + place.pause
+        place.pause = min(2 * place.pause, _LONGEST_PAUSE)
+
+    def _stop(self) -> None:
+        """Lets all workers drain; kills those that won't."""
+        running = [place.worker.process for place in self._places if place.worker is not None]
+        for process in running:
+            process.terminate()
+        limit = time.monotonic() + self._settings.drain_timeout + _KILL_AFTER
+        for process in running:
+            try:
+                process.wait(max(0.0, limit - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                logger.error("worker with pid %d does not end; killing it", process.pid)
+                process.kill()
+                process.wait()
+        logger.info("all workers have ended")
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """Holds a port for the workers, without listening on it.
+
+    Raises:
+        OSError: somebody else has it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    reservation = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reservation.bind((host, port))
+    except OSError as error:
+        reservation.close()
+        raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from error
+    return reservation
+
+
+def _names(paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The models' names and versions, to count under.
+
+    Raises:
+        ModelError: names the file that can't be read.
+    """
+    names = []
+    for path in paths:
+        try:
+            names.append(identify(path))
+        except ModelError as error:
+            raise ModelError(f"{path}: {error.message}") from error
+    return tuple(names)

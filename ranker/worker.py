@@ -1,0 +1,124 @@
+"""A serving process, from settings to exit: alone, or as one of a supervisor's workers."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from importlib import metadata
+
+from exporters.aggregates import Aggregates, Layout
+from exporters.recorder import Recorder
+from ranker import logs
+from ranker.config import Settings
+from ranker.engine import simd
+from ranker.errors import ModelError
+from ranker.model import Model
+from ranker.publisher import Publisher
+from ranker.server import METHODS, Server, load_models
+
+logger = logging.getLogger(__name__)
+
+EXIT_MODEL = 3
+"""Exit code of a worker whose model can't be loaded: trying again would not help."""
+
+
+def serve_alone(settings: Settings) -> None:
+    """Serves from this process, metrics included, until it is told to stop.
+
+    Raises:
+        ModelError: a model can't be loaded.
+        OSError: a port can't be had.
+    """
+    loaded = load_models(settings)
+    names = tuple((model.name, model.version) for model, _ in loaded)
+    aggregates = Aggregates.private(Layout(names, METHODS))
+    recorder = Recorder(aggregates)
+    record_start(recorder, loaded)
+    server = Server(settings, [model for model, _ in loaded], recorder)
+    port = server.bind()
+    publisher = Publisher(aggregates, settings)
+    logger.info("listening on %s:%d", settings.host, port)
+    freeze()
+    server.run()
+    publisher.close()
+
+
+def record_start(recorder: Recorder, loaded: list[tuple[Model, float]]) -> None:
+    """Puts on record what runs: versions, models, instruction sets."""
+    recorder.build(
+        {
+            "version": metadata.version("ranker"),
+            "python": sys.version.split()[0],
+            **{name: metadata.version(name) for name in ("grpcio", "onnxruntime")},
+        }
+    )
+    recorder.simd_found((simd.paths() or ["none"])[0], simd.unavailable() or "built in")
+    for index, (model, seconds) in enumerate(loaded):
+        recorder.model_loaded(
+            index,
+            seconds,
+            {
+                "engine": model.engine_name,
+                "reason": model.engine_reason,
+                "features": str(model.features.num_features),
+                "trees": str(model.metadata.trees),
+                "depth": str(model.metadata.depth),
+                "objective": model.metadata.objective,
+                "output": model.metadata.output,
+            },
+        )
+
+
+def freeze() -> None:
+    """Takes all that was loaded so far out of the garbage collector's view.
+
+    It lives as long as the process, and walking it at every full collection
+    would stall requests for tens of milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def main() -> None:
+    """The program of a supervisor's worker.
+
+    Arguments: the settings as JSON, the worker's index, and the inherited file
+    descriptors of the metrics' buffer and of a socket to the supervisor. On
+    that socket the worker writes a line once it listens; its end of file
+    means that the supervisor is gone, and then the worker drains.
+    """
+    settings = Settings.from_json(sys.argv[1])
+    index, metrics_fd, link_fd = map(int, sys.argv[2:5])
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's own is inherited
+    logs.configure(settings.log_format, settings.log_level, worker=index)
+    recorder = Recorder(Aggregates.attach(metrics_fd), index)
+    try:
+        loaded = load_models(settings)
+    except ModelError as error:
+        recorder.model_load_failed(-1)
+        logger.error("%s", error.message)
+        sys.exit(EXIT_MODEL)
+    record_start(recorder, loaded)
+    server = Server(settings, [model for model, _ in loaded], recorder, reuse_port=True)
+    server.bind()
+    link = socket.socket(fileno=link_fd)
+    link.sendall(b"listening\n")
+    threading.Thread(target=_outlive_not, args=(link,), name="link", daemon=True).start()
+    freeze()
+    server.run()
+
+
+def _outlive_not(link: socket.socket) -> None:
+    """Drains once the supervisor is gone."""
+    if not link.recv(1):
+        logger.warning("the supervisor is gone")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

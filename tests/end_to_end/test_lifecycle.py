@@ -1,0 +1,169 @@
+"""Servers come and go."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from ranker.client import RankerClient
+from ranker.errors import RankerError, UnavailableError
+
+
+def wait_until(condition, seconds: float = 30.0) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def test_draining_finishes_what_is_in_flight(start, truth):
+    server = start("--max-batch-delay", "1.0")  # so that there is something in flight
+    rows = truth.rows[:20]
+    answers: list[object] = []
+
+    def ask() -> None:
+        try:
+            answers.append(client.rank(rows, timeout=30.0).indices.tolist())
+        except RankerError as error:
+            answers.append(error)
+
+    with RankerClient(server.address) as client, grpc.insecure_channel(server.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        threads = [threading.Thread(target=ask) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: server.metric("ranker_queue_rows") == 100)
+        server.signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        for thread in threads:
+            thread.join()
+        expected = np.argsort(-truth.scores(rows), kind="stable").tolist()
+        assert answers == [expected] * 5
+    assert server.process.wait(60) == 0
+
+
+def test_a_draining_server_takes_no_new_requests(start, truth):
+    server = start()
+    with RankerClient(server.address) as client:
+        client.rank(truth.rows[:3])
+        assert server.stop() == 0
+        with pytest.raises(UnavailableError):
+            client.rank(truth.rows[:3])
+
+
+def test_a_second_signal_does_not_wait(start, truth):
+    server = start("--max-batch-delay", "600")
+    refusals: list[RankerError] = []
+
+    def ask() -> None:
+        try:
+            client.rank(truth.rows[:3], timeout=60.0)
+        except RankerError as error:
+            refusals.append(error)
+
+    with RankerClient(server.address) as client:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        wait_until(lambda: server.metric("ranker_queue_rows") == 3)
+        server.signal()
+        server.wait_for_log("draining")
+        server.signal()
+        server.process.wait(30)
+        thread.join()
+    assert len(refusals) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(b"", "", id="empty"),
+        pytest.param(b"not a model" * 50, "", id="not-onnx"),
+        pytest.param(None, "No such file|not found|does not exist", id="missing"),
+    ],
+)
+def test_a_bad_model_file_is_one_clear_line(tmp_path, content, words):
+    path = tmp_path / "broken.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    for workers in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-m", "ranker", "serve", str(path), "--port", "0"]
+            + ["--metrics-port", "-1", "--workers", workers],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode not in (0, -9)
+        last = done.stderr.strip().splitlines()[-1]
+        assert "broken.onnx" in last
+        assert re.search(words, last, re.IGNORECASE)
+        assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_one_clear_line(truth):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "ranker", "serve", str(truth.path), "--host", "127.0.0.1"]
+            + ["--port", str(port), "--metrics-port", "-1"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert str(port) in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def worker_pids(log: str) -> dict[int, int]:
+    started = re.findall(r"worker (\d+) started, pid (\d+)", log)
+    return {int(index): int(pid) for index, pid in started}
+
+
+def test_workers_share_the_port_and_a_dead_one_is_replaced(start, truth):
+    server = start("--workers", "2")
+    rows = truth.rows[:30]
+    expected = np.argsort(-truth.scores(rows), kind="stable")
+
+    def rank_over_many_connections() -> None:
+        for _ in range(20):
+            with RankerClient(server.address, timeout=10.0) as client:
+                np.testing.assert_array_equal(client.rank(rows).indices, expected)
+
+    rank_over_many_connections()
+    assert server.metric("ranker_requests_total", code="OK") == 20
+    before = worker_pids(server.log.read_text())
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: worker_pids(server.log.read_text())[0] != before[0])
+    wait_until(lambda: server.metric("ranker_workers") == 2)
+    rank_over_many_connections()
+    assert server.metric("ranker_requests_total", code="OK") == 40
+    assert server.metric("ranker_worker_restarts_total") == 1
+    assert server.stop() == 0
+    for pid in worker_pids(server.log.read_text()).values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_workers_end_when_their_supervisor_is_killed(start):
+    server = start("--workers", "2")
+    pids = worker_pids(server.log.read_text()).values()
+    server.signal(signal.SIGKILL)
+    server.process.wait()
+
+    def gone() -> bool:
+        return not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+    wait_until(gone)

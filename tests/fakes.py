@@ -1,0 +1,79 @@
+"""Stand-ins for what surrounds the code under test."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import grpc
+import numpy as np
+
+from ranker.engine.api import Rows, Scores
+from ranker.errors import RankerError
+
+
+class FakeCall:
+    """A call that remembers what its handler did."""
+
+    def __init__(self, method: str = "/test", deadline: float = math.inf) -> None:
+        self.method = method
+        self.metadata: list[tuple[str, str | bytes]] = []
+        self.arrived = time.monotonic()
+        self.deadline = deadline
+        self.cancelled = False
+        self.unsent = 0
+        self.code = grpc.StatusCode.UNKNOWN
+        self.tag: object = None
+        self.sent: list[bytes] = []
+        self.over = False
+        self.error: RankerError | None = None
+        self.resumed = 0
+
+    def send(self, message: bytes) -> None:
+        assert not self.over
+        self.sent.append(message)
+
+    def finish(self, message: bytes | None = None) -> None:
+        assert not self.over
+        if message is not None:
+            self.sent.append(message)
+        self.over = True
+        self.code = grpc.StatusCode.OK
+
+    def fail(self, error: RankerError) -> None:
+        assert not self.over
+        self.over = True
+        self.error = error
+        self.code = error.code
+
+    def resume(self) -> None:
+        self.resumed += 1
+
+
+class SumEngine:
+    """Scores a row with the sum of its features; counts its batches."""
+
+    name = "sum"
+
+    def __init__(self, num_features: int = 3) -> None:
+        self.num_features = num_features
+        self.batches: list[list[int]] = []
+
+    def score(self, blocks: Sequence[Rows]) -> Scores:
+        self.batches.append([len(block) for block in blocks])
+        rows = np.concatenate(blocks)
+        assert rows.dtype == np.float32
+        assert rows.shape[1] == self.num_features
+        return rows.sum(axis=1, dtype=np.float32)
+
+
+class BrokenEngine(SumEngine):
+    """Fails while `broken` is set."""
+
+    broken = True
+
+    def score(self, blocks: Sequence[Rows]) -> Scores:
+        if self.broken:
+            raise RuntimeError("secret of the engine")
+        return super().score(blocks)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from exporters.aggregates import Aggregates, Layout
+from exporters.recorder import Recorder
+from ranker.batcher import Batcher
+from ranker.cost import CostModel
+from ranker.dispatcher import Dispatcher, ScoringJob
+from ranker.errors import DeadlineError, InternalError, OverloadedError
+from tests.fakes import BrokenEngine, SumEngine
+
+
+class Kitchen:
+    """A dispatcher over one engine, and what came out of it."""
+
+    def __init__(self, engine=None, *, fixed=0.0, **limits) -> None:
+        self.engine = engine or SumEngine()
+        self.cost = CostModel()
+        self.cost.fixed = fixed
+        sizes = {"max_batch_rows": 100, "max_queue_rows": 10_000, "max_queue_bytes": 10**9}
+        aggregates = Aggregates.private(Layout((("m", "1"),), ("/test",)))
+        self.recorder = Recorder(aggregates)
+        batcher = Batcher([self.cost], **{**sizes, **limits})
+        self.dispatcher = Dispatcher([self.engine], batcher, self.recorder)
+        self.done: list[tuple[np.ndarray, np.ndarray]] = []
+        self.dropped: list[Exception] = []
+        self.threads: set[int] = set()
+        self.finished = threading.Event()
+
+    def submit(self, n: int, deadline: float = math.inf) -> ScoringJob:
+        rows = np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32)
+
+        def done(scores, queued, scoring) -> None:
+            assert queued >= 0.0
+            assert scoring >= 0.0
+            self.threads.add(threading.get_ident())
+            self.done.append((rows, scores))
+            self.finished.set()
+
+        def dropped(error) -> None:
+            self.dropped.append(error)
+            self.finished.set()
+
+        job = ScoringJob(0, rows, time.monotonic(), deadline, done, dropped)
+        self.dispatcher.submit(job)
+        return job
+
+    def pump(self) -> None:
+        """As a loop with nothing to read does it."""
+        while self.dispatcher.pump() is not None:
+            pass
+
+    def check(self, answers: int) -> None:
+        assert len(self.done) == answers
+        for rows, scores in self.done:
+            np.testing.assert_array_equal(scores, rows.sum(axis=1, dtype=np.float32))
+
+
+@pytest.fixture
+def kitchen():
+    made: list[Kitchen] = []
+
+    def make(*args, **kwargs) -> Kitchen:
+        made.append(Kitchen(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.dispatcher.close()
+        each.recorder.close()
+
+
+def test_what_waits_is_one_batch(kitchen):
+    k = kitchen()
+    for n in (3, 5, 1):
+        k.submit(n)
+    assert k.dispatcher.pump() is None
+    k.check(3)
+    assert k.engine.batches == [[3, 5, 1]]
+
+
+def test_a_long_list_is_split_and_rejoined(kitchen):
+    k = kitchen()
+    k.submit(250)
+    k.submit(20)
+    k.pump()
+    k.check(2)
+    assert all(sum(batch) <= 100 for batch in k.engine.batches)
+
+
+def test_short_batches_are_scored_on_the_loops_thread(kitchen):
+    k = kitchen()
+    k.submit(3)
+    k.dispatcher.pump()
+    assert k.threads == {threading.get_ident()}
+
+
+def test_long_batches_are_scored_on_the_engines_thread(kitchen):
+    k = kitchen(fixed=1.0)
+    k.submit(3)
+    assert k.dispatcher.pump() is None
+    assert k.finished.wait(10)
+    k.check(1)
+    assert threading.get_ident() not in k.threads
+
+
+def test_the_engines_thread_goes_on_with_what_gathered(kitchen):
+    release = threading.Event()
+
+    class Slow(SumEngine):
+        def score(self, blocks):
+            release.wait(10)
+            return super().score(blocks)
+
+    k = kitchen(Slow(), fixed=1.0)
+    k.submit(3)
+    k.dispatcher.pump()
+    k.submit(4)
+    k.submit(5)
+    assert k.dispatcher.pump() is None
+    release.set()
+    k.dispatcher.close()
+    k.check(3)
+    assert k.engine.batches == [[3], [4, 5]]
+
+
+def test_the_loop_takes_over_again_when_batches_are_short(kitchen):
+    k = kitchen(fixed=1.0)
+    k.submit(3)
+    k.dispatcher.pump()
+    assert k.finished.wait(10)
+    k.cost.fixed = 0.0
+    deadline = time.monotonic() + 10
+    while len(k.done) < 2 and time.monotonic() < deadline:
+        k.submit(3)
+        k.dispatcher.pump()
+    assert threading.get_ident() in k.threads
+
+
+def test_what_has_arrived_is_read_between_two_batches(kitchen):
+    k = kitchen()
+    k.submit(100)
+    k.submit(5)
+    assert k.dispatcher.pump() == 0.0
+    k.check(1)
+    k.submit(7)
+    assert k.dispatcher.pump() is None
+    assert k.engine.batches[1] == [5, 7]
+
+
+def test_an_expired_list_is_dropped_unscored(kitchen):
+    k = kitchen()
+    k.submit(3, deadline=time.monotonic() - 1.0)
+    k.submit(2)
+    k.dispatcher.pump()
+    k.check(1)
+    assert [type(error) for error in k.dropped] == [DeadlineError]
+    assert k.engine.batches == [[2]]
+
+
+def test_a_cancelled_list_is_dropped_unscored(kitchen):
+    k = kitchen()
+    k.submit(3).cancelled = True
+    k.dispatcher.pump()
+    assert len(k.dropped) == 1
+    assert k.engine.batches == []
+
+
+def test_a_full_queue_refuses(kitchen):
+    k = kitchen(max_queue_rows=10)
+    k.submit(8)
+    with pytest.raises(OverloadedError, match="queue full"):
+        k.submit(8)
+    k.dispatcher.pump()
+    k.check(1)
+
+
+def test_a_broken_engine_fails_its_batch_once_and_nothing_else(kitchen, caplog):
+    k = kitchen(BrokenEngine())
+    k.submit(3)
+    k.submit(250)  # of which a part is still in the queue when the engine fails
+    k.pump()
+    assert [type(error) for error in k.dropped] == [InternalError] * 2
+    assert "secret" not in k.dropped[0].message
+    assert "secret of the engine" in caplog.text
+    k.engine.broken = False
+    k.submit(4)
+    k.dispatcher.pump()
+    k.check(1)
+
+
+def test_max_batch_delay_asks_to_be_called_again(kitchen):
+    k = kitchen(max_delay=0.05)
+    k.submit(3)
+    pause = k.dispatcher.pump()
+    assert 0.0 < pause <= 0.05
+    time.sleep(pause)
+    assert k.dispatcher.pump() is None
+    k.check(1)
+
+
+def test_warming_teaches_what_a_batch_costs(kitchen):
+    k = kitchen()
+    k.dispatcher.warm()
+    assert k.cost.predict(100) > 0.0
+    assert k.engine.batches
