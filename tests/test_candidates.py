@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranker.candidates import read_candidates
@@ -220,6 +220,7 @@ def test_names_without_a_model_that_has_them(read):
         read("a.csv", "genre_affinity\n1\n", model=())
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

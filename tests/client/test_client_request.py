@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -27,6 +27,7 @@ LAYOUTS = {
 }
 
 
+@settings(deadline=None)
 @given(
     data=st.data(),
     dtype=st.sampled_from(REAL),

@@ -60,7 +60,7 @@ def submit_all(kind):
 
     def threads(target, requests, then=(), **options):
         outcomes = []
-        with RankerClient(target) as client, client.stream(**options) as lane:
+        with RankerClient(target, timeout=20.0) as client, client.stream(**options) as lane:
             for batch in (requests, then):
                 futures = []
                 for features, rank_options in map(split, batch):
@@ -78,7 +78,10 @@ def submit_all(kind):
 
     def aio(target, requests, then=(), **options):
         async def main():
-            async with AsyncRankerClient(target) as client, client.stream(**options) as lane:
+            async with (
+                AsyncRankerClient(target, timeout=20.0) as client,
+                client.stream(**options) as lane,
+            ):
                 outcomes = []
                 for batch in (requests, then):
                     outcomes += await asyncio.gather(
@@ -272,7 +275,7 @@ def test_a_server_that_dies(fake, submit_all):
 
 
 def test_in_flight_is_bounded(fake, submit_all):
-    """The server holds its answers back until no more requests come, and counts them."""
+    """The server answers when four wait, and looks whether a fifth comes."""
     most = 0
 
     def in_fours(requests, _context):
@@ -286,12 +289,12 @@ def test_in_flight_is_bounded(fake, submit_all):
                 received.release()
 
         threading.Thread(target=read, daemon=True).start()
-        answered = 0
-        while answered < 20:
-            while received.acquire(timeout=0.05):
-                most = max(most, len(waiting) - answered)
+        for answered in range(20):
+            while len(waiting) < min(answered + 4, 20):
+                received.acquire(timeout=20)
+            time.sleep(0.02)
+            most = max(most, len(waiting) - answered)
             yield fake.answer(waiting[answered])
-            answered += 1
 
     fake.stream = in_fours
     rankings = submit_all(
