@@ -170,7 +170,8 @@ class _Walk:
         if _is(node, "Cast") and len(node.input) == 1:
             return any(a.name == "to" and a.i == TensorProto.FLOAT for a in node.attribute)
         if _is(node, "Reshape") and len(node.input) == 2 and reshape:
-            return self._constant(node.input[1], np.int64).tolist() in ([-1], [-1, 1])
+            shape = self._constant(node.input[1], np.int64)
+            return shape.ndim == 1 and shape.tolist() in ([-1], [-1, 1])
         return False
 
     def floored(self, where: NodeProto, num_features: int) -> tuple[NDArray[np.bool_], str]:
