@@ -1,0 +1,195 @@
+"""How fast the engines score, side by side in one run: `make bench-engine`.
+
+Every engine scores the same rows with the same models on one thread, in turns,
+so that what else the machine does hits all alike; compare the ratios. Rows come
+from a pool far larger than the branch predictor and the second-level cache can
+learn, and no call sees the rows of the call before: with repeated rows, engines
+that branch look several times faster than in service.
+
+Models are trained once, on rows with 20 % missing, and kept in --models.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import numpy as np
+import onnxruntime
+import xgboost as xgb
+
+from ranker.engine import simd
+from ranker.engine.api import Rows, Scores
+from ranker.engine.simd import PATH_VARIABLE, SimdEngine
+from ranker.export import export_onnx
+from ranker.onnx_reader import read_forest
+
+POOL_ROWS = 20_000
+SIZES = (1, 10, 50, 100, 1000, 10000)
+
+Score = Callable[[Rows], Scores]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A model to train."""
+
+    name: str
+    trees: int
+    features: int = 64
+    parameters: dict[str, object] = field(default_factory=dict)
+
+
+SPECS = (
+    Spec("100x6", 100, parameters={"max_depth": 6}),
+    Spec("500x6", 500, parameters={"max_depth": 6}),
+    Spec("1000x8", 1000, parameters={"max_depth": 8}),
+    Spec(
+        "300x10-uneven",
+        300,
+        parameters={"max_depth": 10, "max_leaves": 128, "grow_policy": "lossguide"},
+    ),
+    Spec("500x7-500-features", 500, features=500, parameters={"max_depth": 7}),
+)
+
+
+def make_rows(rng: np.random.Generator, rows: int, features: int, missing: float) -> Rows:
+    """Normally distributed float32 [rows, features], a share of them NaN."""
+    values = rng.standard_normal((rows, features), np.float32)
+    values[rng.random(values.shape) < missing] = np.nan
+    return values
+
+
+def train(spec: Spec, directory: Path) -> xgb.Booster:
+    """The model of a spec, from `directory` if it is there already."""
+    path = directory / f"{spec.name}.ubj"
+    if not path.exists():
+        rng = np.random.default_rng(0)
+        rows = make_rows(rng, 20_000, spec.features, missing=0.2)
+        known = np.nan_to_num(rows)
+        target = known @ rng.normal(size=spec.features) + 3 * np.sin(3 * known[:, 0]) * known[:, 1]
+        parameters = {"eta": 0.05, "nthread": os.cpu_count(), **spec.parameters}
+        booster = xgb.train(parameters, xgb.DMatrix(rows, target), spec.trees)
+        directory.mkdir(parents=True, exist_ok=True)
+        booster.save_model(path)
+    booster = xgb.Booster(model_file=path)
+    booster.set_param({"nthread": 1})
+    return booster
+
+
+def engines_of(booster: xgb.Booster, onnx_file: Path) -> dict[str, Score]:
+    """Every engine that this machine has, by its column's title."""
+    forest = read_forest(onnx_file)
+    engines: dict[str, Score] = {}
+    for path in simd.paths():
+        os.environ[PATH_VARIABLE] = path
+        engines[path] = _score_with(SimdEngine(forest))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(onnx_file, options, ["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    engines["onnxruntime"] = lambda rows: session.run(None, {name: rows})[0][:, 0]
+    engines["xgboost"] = lambda rows: booster.inplace_predict(
+        rows, predict_type="margin", validate_features=False
+    )
+    return engines
+
+
+def _score_with(engine: SimdEngine) -> Score:
+    return lambda rows: engine.score([rows])
+
+
+def measure(engines: dict[str, Score], pool: Rows, n: int, seconds: float) -> dict[str, float]:
+    """Median seconds per call of each engine, called in turns for about `seconds`."""
+    starts = itertools.cycle(range(0, len(pool) - n + 1, max(n, 1)))
+    calls = dict.fromkeys(engines, 1)
+    for name, score in engines.items():  # warm up, and find how many calls take a millisecond
+        begin = time.perf_counter()
+        score(pool[:n])
+        score(pool[-n:])
+        calls[name] = max(1, round(2e-3 / (time.perf_counter() - begin)))
+    took: dict[str, list[float]] = {name: [] for name in engines}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(took["xgboost"]) < 3:
+        for name, score in engines.items():
+            blocks = [pool[begin : begin + n] for begin in itertools.islice(starts, calls[name])]
+            begin = time.perf_counter()
+            for block in blocks:
+                score(block)
+            took[name].append((time.perf_counter() - begin) / len(blocks))
+    return {name: statistics.median(times) for name, times in took.items()}
+
+
+def check(engines: dict[str, Score], pool: Rows) -> None:
+    """Refuses to time an engine of ours that doesn't score as XGBoost does."""
+    want = engines["xgboost"](pool)
+    for path in simd.paths():
+        if not np.array_equal(engines[path](pool), want):
+            sys.exit(f"{path}: scores differ from XGBoost's")
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
+
+
+@click.command()
+@click.option("--models", type=Path, default=Path("build/bench-engine"), show_default=True)
+@click.option("--only", multiple=True, help="Names of models; default: all.")
+@click.option("--seconds", default=1.0, show_default=True, help="Time for each line.")
+def main(models: Path, only: tuple[str, ...], seconds: float) -> None:
+    """Prints a table: microseconds of the fastest path, and how many times as long others take."""
+    if simd.unavailable():
+        sys.exit(f"simd: {simd.unavailable()}")
+    fastest, *slower = simd.paths()
+    others = ["onnxruntime", "xgboost"]
+    print(f"{processor()}; Python {platform.python_version()}, NumPy {np.__version__},")
+    print(f"onnxruntime {onnxruntime.__version__}, xgboost {xgb.__version__}; one thread each.\n")
+    print(f"| model | missing | n | {fastest} µs | ns per tree and row | load ms | ", end="")
+    print(" | ".join(f"{name} / {path}" for path in [fastest, *slower] for name in others) + " |")
+    print("|---" * (6 + 2 * (1 + len(slower))) + "|")
+    for spec in SPECS:
+        if only and spec.name not in only:
+            continue
+        booster = train(spec, models)
+        onnx_file = models / f"{spec.name}.onnx"
+        if not onnx_file.exists():
+            export_onnx(booster, onnx_file)
+        engines = engines_of(booster, onnx_file)
+        os.environ[PATH_VARIABLE] = fastest
+        forest = read_forest(onnx_file)
+        begin = time.perf_counter()
+        SimdEngine(forest)
+        load = time.perf_counter() - begin
+        for missing in (0.0, 0.2):
+            pool = make_rows(np.random.default_rng(1), POOL_ROWS, spec.features, missing)
+            check(engines, pool[:2000])
+            for n in SIZES:
+                took = measure(engines, pool, n, seconds)
+                ratios = [
+                    f"{took[name] / took[path]:.1f}"
+                    for path in [fastest, *slower]
+                    for name in others
+                ]
+                each = took[fastest] / n / spec.trees * 1e9
+                print(
+                    f"| {spec.name} | {missing:.0%} | {n} | {took[fastest] * 1e6:.1f} | {each:.2f} "
+                    f"| {load * 1e3:.0f} | {' | '.join(ratios)} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
