@@ -224,6 +224,7 @@ class _Servicer:
     def _close(self, call: _Call) -> None:
         call.close()
         guard(f"{self._name}: closed", self._handler.closed, call)
+        call.tag = None  # it may well refer to the call, and a cycle waits for the collector
         if self._observer is not None:
             seconds = time.monotonic() - call.arrived
             self._observer.rpc_finished(self._name, call.code.value[0], seconds)

@@ -48,7 +48,7 @@ class Call(Protocol):
     code: grpc.StatusCode
     """How the RPC ended, as far as the server knows; valid in `Handler.closed`."""
     tag: object
-    """The handler's own note about the call; None at first."""
+    """The handler's own note about the call; None at first, and again after `Handler.closed`."""
 
     def send(self, message: bytes) -> None:
         """Sends one response message and leaves the RPC open."""

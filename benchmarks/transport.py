@@ -1,0 +1,163 @@
+"""What a transport costs: server CPU per request of an echo, as ratios in one run.
+
+    python -m benchmarks.transport
+
+The handler of `transport_echo.py` decodes a list of 100 x 64 (25.6 kB), looks
+at its rows and answers with 100 scores, on each transport; `echo.py`, written by
+hand for grpc.aio, does the same as the floor, E. One core serves, the other
+loads. Each round measures every server once and the table gives medians over
+the rounds of each figure and of its ratio to E in the same round.
+
+Loads: `callers` are Python ones, in a closed loop, which leave a fast server
+waiting; `h2load` (Debian: nghttp2-client) is cheap enough to keep it busy, but
+can only make unary calls. `stream` is one RankStream call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from benchmarks import closed_loop
+from benchmarks.pinned import PinnedServer
+from ranker.v1 import ranking_pb2 as pb
+
+SERVER_CORE, LOAD_CORE = 0, 1
+CANDIDATES, FEATURES = 100, 64
+
+SERVERS = {
+    "grpc.aio, by hand": ("-m", "benchmarks.echo"),
+    "aio": ("-m", "benchmarks.transport_echo", "aio"),
+    "core, gRPC's threads read": ("-m", "benchmarks.transport_echo", "core", "--own-readers"),
+    "core": ("-m", "benchmarks.transport_echo", "core"),
+}
+FLOOR = "grpc.aio, by hand"
+
+
+def encoded_requests(count: int) -> list[bytes]:
+    """Requests of the size in question, with their positions as ids."""
+    random = np.random.default_rng(5)
+    return [
+        pb.RankRequest(
+            request_id=str(position),
+            candidates=pb.Matrix(
+                rows=CANDIDATES,
+                columns=FEATURES,
+                data=random.normal(size=(CANDIDATES, FEATURES)).astype("<f4").tobytes(),
+            ),
+        ).SerializeToString()
+        for position in range(count)
+    ]
+
+
+Load = Callable[[str], int]
+"""Loads the server at an address; returns how many requests it has answered."""
+
+
+def callers(
+    requests: Sequence[bytes], concurrency: int, seconds: float, *, streaming: bool
+) -> Load:
+    """Python callers in a closed loop."""
+
+    def load(address: str) -> int:
+        return closed_loop.run(
+            address,
+            requests,
+            concurrency=concurrency,
+            seconds=seconds,
+            check=lambda *_: None,
+            streaming=streaming,
+        ).requests
+
+    return load
+
+
+def h2load(request: bytes, concurrency: int, seconds: float) -> Load:
+    """The same request over and over, on one connection, by a program in C."""
+
+    def load(address: str) -> int:
+        with tempfile.NamedTemporaryFile() as body:
+            body.write(b"\0" + len(request).to_bytes(4, "big") + request)
+            body.flush()
+            done = subprocess.run(
+                [
+                    *(
+                        "h2load",
+                        f"--duration={round(seconds * 1e3)}ms",
+                        "-c1",
+                        f"-m{concurrency}",
+                        "-d",
+                        body.name,
+                    ),
+                    *("-H", "content-type: application/grpc", "-H", "te: trailers"),
+                    f"http://{address}{closed_loop.RANK}",
+                ],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
+        if counts is None or int(counts[2]) or int(counts[3]):
+            raise RuntimeError(f"h2load failed:\n{done.stdout}")
+        return int(counts[1])
+
+    return load
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="per measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+
+    os.sched_setaffinity(0, {LOAD_CORE})
+    requests = encoded_requests(256)
+    loads: dict[str, Load] = {}
+    for concurrency in (8, 32):
+        seconds = options.seconds
+        loads[f"callers, {concurrency}"] = callers(requests, concurrency, seconds, streaming=False)
+        if shutil.which("h2load"):
+            loads[f"h2load, {concurrency}"] = h2load(requests[0], concurrency, seconds)
+        loads[f"stream, {concurrency}"] = callers(requests, concurrency, seconds, streaming=True)
+
+    costs: dict[tuple[str, str], list[float]] = {}
+    for number in range(options.rounds):
+        print(f"round {number + 1} of {options.rounds}", flush=True)
+        for server, arguments in SERVERS.items():
+            with PinnedServer(SERVER_CORE, *arguments) as running:
+                callers(requests, 8, 0.5, streaming=False)(running.address)
+                for name, load in loads.items():
+                    if server == FLOOR and name.startswith("stream"):
+                        continue  # it has no streams
+                    before = running.cpu_seconds()
+                    answered = load(running.address)
+                    cost = (running.cpu_seconds() - before) / answered * 1e6
+                    costs.setdefault((server, name), []).append(cost)
+
+    print("\nserver CPU per request in us (and as a share of E under the same load)\n")
+    print("| load, in flight | " + " | ".join(SERVERS) + " |")
+    print("|---" * (1 + len(SERVERS)) + "|")
+    for name in loads:
+        floor = costs[FLOOR, name.replace("stream", "callers")]
+        cells = []
+        for server in SERVERS:
+            found = costs.get((server, name))
+            if found is None:
+                cells.append("")
+                continue
+            ratio = statistics.median(cost / e for cost, e in zip(found, floor, strict=True))
+            cells.append(f"{statistics.median(found):.0f} ({ratio:.2f})")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
