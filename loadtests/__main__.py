@@ -173,7 +173,8 @@ def locust(
         after = Scrape.of(server.metrics) if server.metrics else None
     if before and after and summary.exists():
         found = json.loads(summary.read_text(encoding="utf-8"))
-        found["server"] = asdict(ServerShare.between(before, after))
+        share = asdict(ServerShare.between(before, after))
+        found["server"] = {key: None if value != value else value for key, value in share.items()}
         summary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     sys.exit(code)
 

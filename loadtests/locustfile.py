@@ -20,11 +20,11 @@ import logging
 import random
 import time
 from argparse import ArgumentParser, Namespace
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar
 
 import grpc.experimental.gevent as grpc_gevent  # type: ignore[import-not-found]
+from gevent.pool import Group  # type: ignore[import-untyped]
 from locust import LoadTestShape, User, events, stats, task
 from locust.env import Environment
 from locust.runners import WorkerRunner
@@ -32,7 +32,7 @@ from locust.runners import WorkerRunner
 from loadtests.shapes import SHAPES
 from loadtests.slo import Slo
 from loadtests.traffic import Request, Traffic, load_rows
-from ranker.client import RankerClient, Ranking
+from ranker.client import RankerClient
 from ranker.errors import RankerError, UnavailableError
 
 # locust has made threads and sockets cooperative by now; gRPC's own are told here, before
@@ -110,7 +110,7 @@ def _judge(environment: Environment, **_: Any) -> None:
         summary = {
             "target": environment.host,
             "shape": options.shape,
-            "seconds": (total.last_request_timestamp or 0) - total.start_time,
+            "seconds": (total.last_request_timestamp or total.start_time) - total.start_time,
             "requests": total.num_requests,
             "failures": total.num_failures,
             "requests_per_second": total.total_rps,
@@ -138,12 +138,12 @@ class OverTime(LoadTestShape):
         if options.run_time and seconds >= options.run_time:
             return None
         progress = seconds / options.run_time if options.run_time else 0.0
-        users = round((options.users or 1) * SHAPES[options.shape](progress))
+        users = round((options.num_users or 1) * SHAPES[options.shape](progress))
         return max(1, users), options.spawn_rate or 1.0
 
 
 class Caller(User):
-    """Asks at random moments, however late the earlier answers are."""
+    """Asks at random moments, whether or not the earlier answers have come."""
 
     abstract = True
     host: str = "localhost:50051"
@@ -154,9 +154,12 @@ class Caller(User):
         """Connects; every user has a connection of its own."""
         self.client = RankerClient(self.host)
         self.intended = time.perf_counter()
+        # Locust may kill a user at any moment; greenlets of their own live to report.
+        self.asking = Group()
 
     def on_stop(self) -> None:
-        """Closes the connection."""
+        """Waits for the answers that are due, and closes the connection."""
+        self.asking.join()
         self.client.close()
 
     def wait_time(self) -> float:
@@ -166,15 +169,24 @@ class Caller(User):
 
     @task
     def ask(self) -> None:
-        """Sends the next request."""
-        self.send(next(self.traffic), self.intended)
+        """Sends the next request, and does not wait for the answer."""
+        self.asking.spawn(self._ask, next(self.traffic), self.intended)
 
-    def send(self, request: Request, intended: float) -> None:
-        """Sends a request and sees to it that its outcome is reported."""
+    def send(self, request: Request) -> None:
+        """Sends a request and waits for its answer.
+
+        Raises:
+            RankerError: the request failed.
+        """
         raise NotImplementedError
 
-    def report(self, intended: float, error: BaseException | None) -> None:
-        """Counts an outcome, and the time since the moment that was meant."""
+    def _ask(self, request: Request, intended: float) -> None:
+        """Counts the outcome, and the time since the moment that was meant."""
+        error = None
+        try:
+            self.send(request)
+        except RankerError as raised:
+            error = raised
         self.environment.events.request.fire(
             request_type="grpc",
             name=self.method,
@@ -186,22 +198,17 @@ class Caller(User):
 
 
 class RankUser(Caller):
-    """Calls `Rank`, and waits for the answer before the next call."""
+    """Calls `Rank`."""
 
     method = "Rank"
 
-    def send(self, request: Request, intended: float) -> None:
-        """Makes the call."""
-        error = None
-        try:
-            self.client.rank(request.features, top_k=request.top_k, timeout=request.timeout)
-        except RankerError as raised:
-            error = raised
-        self.report(intended, error)
+    def send(self, request: Request) -> None:
+        """Makes one call."""
+        self.client.rank(request.features, top_k=request.top_k, timeout=request.timeout)
 
 
 class StreamUser(Caller):
-    """Sends over a stream, and does not wait for the answers."""
+    """Sends over a stream; opens another one if it breaks."""
 
     method = "RankStream"
 
@@ -211,24 +218,18 @@ class StreamUser(Caller):
         self.stream = self.client.stream()
 
     def on_stop(self) -> None:
-        """Waits for the answers that are due."""
+        """Waits for the answers that are due, and closes the stream and the connection."""
+        self.asking.join()
         self.stream.close()
         super().on_stop()
 
-    def send(self, request: Request, intended: float) -> None:
-        """Submits the request; its answer reports itself."""
-
-        def answered(future: Future[Ranking]) -> None:
-            self.report(intended, future.exception())
-
+    def send(self, request: Request) -> None:
+        """Sends one message."""
+        stream = self.stream
         try:
-            future = self.stream.submit(
-                request.features, top_k=request.top_k, timeout=request.timeout
-            )
-        except RankerError as error:
-            self.report(intended, error)
-            if isinstance(error, UnavailableError):  # the stream is broken, and doesn't reopen
-                self.stream.close()
+            stream.submit(request.features, top_k=request.top_k, timeout=request.timeout).result()
+        except UnavailableError:
+            if stream is self.stream:  # no other request has found it broken yet
                 self.stream = self.client.stream()
-        else:
-            future.add_done_callback(answered)
+                stream.close()
+            raise
