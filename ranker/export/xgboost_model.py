@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,31 +119,30 @@ def read(
     Raises:
         ModelError: it is no XGBoost model, or one that can't be exported; says why.
     """
-    booster = _copy(source)
-    document = json.loads(booster.save_raw("json"))
+    booster, document = _load(source)
     try:
         learner = document["learner"]
         _refuse_unsupported(learner)
         rounds = _choose_rounds(booster, iteration_range)
         forest = learner["gradient_booster"]
-        dart = forest["name"] == "dart"
-        # XGBoost up to 3.2 nests dart's trees once more; later ones don't.
-        holder = forest.get("gbtree", forest)
-        model = holder["model"]
+        # dart's trees are a gbtree within it.
+        model = forest.get("gbtree", forest)["model"]
+        num_features = int(learner["learner_model_param"]["num_feature"])
         begin, end = (model["iteration_indptr"][i] for i in (rounds.begin, rounds.end))
         weights = forest.get("weight_drop") or [1.0] * len(model["trees"])
         trees = tuple(
-            _read_tree(model["trees"][i], np.float32(weights[i]), i) for i in range(begin, end)
+            _read_tree(model["trees"][i], np.float32(weights[i]), num_features, i)
+            for i in range(begin, end)
         )
         _refuse_mixed_features(trees)
         return XGBoostModel(
             booster=booster,
             rounds=rounds,
             trees=trees,
-            base_margin=_base_margin(booster),
+            base_margin=_base_margin(booster, rounds.begin),
             objective=learner["objective"]["name"],
-            dart=dart,
-            num_features=int(learner["learner_model_param"]["num_feature"]),
+            dart=forest["name"] == "dart",
+            num_features=num_features,
             feature_names=tuple(booster.feature_names or ()),
             feature_types=tuple(booster.feature_types or ()),
             categories_in_file=bool(model.get("cats", {}).get("enc")),
@@ -150,12 +150,15 @@ def read(
     except (KeyError, IndexError) as error:
         raise ModelError(
             f"XGBoost {xgb.__version__} wrote the model in a form this exporter does not know: "
-            f"{error!r} is missing"
+            f"{error!r}"
         ) from error
 
 
-def _copy(source: xgb.Booster | xgb.XGBModel | str | Path) -> xgb.Booster:
-    """The model in a booster of our own, so that the caller's keeps its settings and device."""
+def _load(source: xgb.Booster | xgb.XGBModel | str | Path) -> tuple[xgb.Booster, dict[str, Any]]:
+    """The model in a booster of our own, and as JSON.
+
+    A booster of our own, so that the caller's keeps its settings and device.
+    """
     try:
         if isinstance(source, xgb.XGBModel):
             _refuse_custom_missing(source.missing)
@@ -164,6 +167,8 @@ def _copy(source: xgb.Booster | xgb.XGBModel | str | Path) -> xgb.Booster:
             raw = bytes(source.save_raw("ubj"))
         elif isinstance(source, (str, Path)):
             raw = Path(source).read_bytes()
+            if not raw:  # XGBoost 3.2 would end the process
+                raise ModelError(f"{source}: the file is empty")
         else:
             raise ModelError(
                 f"expected a Booster, a scikit-learn estimator of XGBoost's or a path, "
@@ -171,17 +176,18 @@ def _copy(source: xgb.Booster | xgb.XGBModel | str | Path) -> xgb.Booster:
             )
         booster = xgb.Booster()
         booster.load_model(bytearray(raw))
+        return booster, json.loads(booster.save_raw("json"))
     except OSError as error:
         raise ModelError(f"{source}: can't be read: {error.strerror}") from error
     except (xgb.core.XGBoostError, ValueError) as error:
         what = source if isinstance(source, (str, Path)) else type(source).__name__
-        raise ModelError(f"{what}: no model that XGBoost can load: {_first_line(error)}") from error
-    return booster
+        raise ModelError(f"{what}: no model that XGBoost can load: {_reason(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    # XGBoost's errors carry a C++ stack trace.
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _reason(error: Exception) -> str:
+    """The first line without when and where: XGBoost adds these, and a C++ stack trace."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^\[[\d:]+\] \S+: ", "", lines[0])
 
 
 def _refuse_custom_missing(missing: float) -> None:
@@ -234,32 +240,40 @@ def _choose_rounds(booster: xgb.Booster, iteration_range: tuple[int, int] | None
     return Rounds(begin, end, total, reason)
 
 
-def _read_tree(raw: dict[str, Any], weight: np.float32, index: int) -> Tree:
+def _read_tree(raw: dict[str, Any], weight: np.float32, num_features: int, index: int) -> Tree:
     if int(raw["tree_param"]["size_leaf_vector"]) > 1:
         raise ModelError(f"tree {index}: a leaf holds a vector; expected one score a row")
     left = np.asarray(raw["left_children"], np.int32)
     right = np.asarray(raw["right_children"], np.int32)
     levels = _levels(left, right, index)
     order = np.concatenate(levels)
+    if np.unique(order).size != order.size:
+        raise ModelError(f"tree {index}: a node has two parents")
     position = np.full(len(left), -1, np.int32)
     position[order] = np.arange(len(order), dtype=np.int32)
     left, right = left[order], right[order]
     leaf = left < 0
+    feature = np.where(leaf, 0, np.asarray(raw["split_indices"], np.int32)[order])
+    if feature.min() < 0 or feature.max() >= num_features:
+        raise ModelError(f"tree {index}: a split on a feature beyond the model's {num_features}")
     value = np.asarray(raw["split_conditions"], np.float32)[order]
     value[leaf] *= weight
     kind = np.asarray(raw["split_type"])[order]
+    by_set = (kind == 1) & ~leaf
     if not np.isin(kind, (0, 1)).all():
         raise ModelError(f"tree {index}: split types {set(kind.tolist())}: expected only 0 and 1")
-    members = {int(position[node]): codes for node, codes in _categories(raw).items()}
-    if set(members) != set(np.flatnonzero((kind == 1) & ~leaf).tolist()):
-        raise ModelError(f"tree {index}: categorical splits and their categories don't match")
-    for codes in members.values():
-        if not codes.size or codes[0] < 0 or codes[-1] >= MAX_CATEGORY:
-            raise ModelError(f"tree {index}: a split on no category, or on one out of range")
-    if np.isnan(value[[i for i in range(len(value)) if i not in members]]).any():
-        raise ModelError(f"tree {index}: a threshold or a leaf is NaN")
+    if not np.isfinite(value[leaf]).all():
+        raise ModelError(f"tree {index}: a leaf is not finite: the training has diverged")
+    if np.isnan(value[~leaf & ~by_set]).any():
+        raise ModelError(f"tree {index}: a threshold is NaN")
+    # Sets of pruned nodes may still be there.
+    members = {
+        int(position[node]): codes
+        for node, codes in _categories(raw).items()
+        if position[node] >= 0 and by_set[position[node]]
+    }
     return Tree(
-        feature=np.where(leaf, 0, np.asarray(raw["split_indices"], np.int32)[order]),
+        feature=feature,
         value=value,
         left=np.where(leaf, -1, position[left]),
         right=np.where(leaf, -1, position[right]),
@@ -285,6 +299,7 @@ def _levels(
 
 
 def _categories(raw: dict[str, Any]) -> dict[int, NDArray[np.float32]]:
+    """Each categorical split's set; XGBoost makes these lists anew whenever it saves."""
     codes = np.asarray(raw["categories"], np.float32)
     return {
         node: np.unique(codes[begin : begin + size])
@@ -310,15 +325,15 @@ def _refuse_mixed_features(trees: tuple[Tree, ...]) -> None:
         raise ModelError(f"features {sorted(mixed)}: split both as numbers and as categories")
 
 
-def _base_margin(booster: xgb.Booster) -> np.float32:
+def _base_margin(booster: xgb.Booster, iteration: int) -> np.float32:
     """What XGBoost starts a row's sum from, to the bit.
 
     Which objectives store `base_score` as a probability or a mean, and how the
     link function is computed, is XGBoost's business and has changed between
-    its versions. So it is asked: the first round with all its leaves at zero
+    its versions. So it is asked: a round with all its leaves at zero
     predicts the base alone. (With no trees at all it skips the link function.)
     """
-    document = json.loads(booster[0:1].save_raw("json"))
+    document = json.loads(booster[iteration : iteration + 1].save_raw("json"))
     forest = document["learner"]["gradient_booster"]
     for tree in forest.get("gbtree", forest)["model"]["trees"]:
         tree["split_conditions"] = [
