@@ -1,10 +1,11 @@
-"""What metrics cost: the recorder per request, and a scrape.
+"""What metrics cost, in CPU time: the recorder per request, and a scrape.
 
     python -m benchmarks.metrics
 
 A request is all that the serving loop records of one unary Rank: its RPC, its
 arrival, its share of a batch, its answer. The scraped server has eight worker
-slots and two models, and every series of both has been touched.
+slots and two models, and every series of both has been touched; the time is
+that of both ends.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ REPEATS = 15
 
 
 def best(work: Callable[[], object], units: int) -> str:
-    """Microseconds per unit of work: the best and the median of the repeats."""
+    """Microseconds of CPU per unit of work: the best and the median of the repeats."""
     times = []
     for _ in range(REPEATS):
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        times.append((time.perf_counter() - began) / units * 1e6)
+        times.append((time.process_time() - began) / units * 1e6)
     return f"{min(times):8.2f} µs (median {statistics.median(times):.2f})"
 
 
@@ -78,6 +79,7 @@ def scrape(url: str, accept: str) -> bytes:
 
 
 def main() -> None:
+    """Prints the figures."""
     recorder = Recorder(Aggregates.private(Layout(MODELS, METHODS)))
     for batch in (1, 8, 32):
         for name, traceparent in (("untraced", None), ("traced", TRACEPARENT)):

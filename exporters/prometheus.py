@@ -6,15 +6,18 @@ Text and OpenMetrics, as the scraper asks; exemplars travel in OpenMetrics.
 from __future__ import annotations
 
 import errno
+import gzip
 import socket
 from collections.abc import Iterator
+from functools import partial
 from itertools import accumulate
 from socketserver import ThreadingMixIn
 from threading import Thread
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -27,6 +30,9 @@ from prometheus_client.samples import Exemplar
 
 from exporters.catalog import Kind
 from exporters.families import Distribution, Family, Source
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 
 class PrometheusServer:
@@ -48,7 +54,7 @@ class PrometheusServer:
         server_class = _Server6 if ":" in host else _Server
         try:
             self._server = make_server(
-                host, port, make_wsgi_app(registry), server_class, _RequestHandler
+                host, port, partial(_answer, registry), server_class, _RequestHandler
             )
         except OSError as error:
             reason = error.strerror or str(error)
@@ -67,6 +73,31 @@ class PrometheusServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _answer(
+    registry: CollectorRegistry, environ: WSGIEnvironment, start_response: StartResponse
+) -> list[bytes]:
+    """The WSGI application: prometheus-client's own, with two short cuts."""
+    if environ["PATH_INFO"] != "/metrics":
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"metrics are at /metrics\n"]
+    if environ["REQUEST_METHOD"] != "GET":
+        start_response("405 Method Not Allowed", [("Allow", "GET")])
+        return []
+    encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+    if isinstance(encode, partial):
+        # How to write names that need escaping: ours never do, and this way
+        # prometheus-client doesn't go through them letter by letter.
+        encode = partial(encode, escaping="allow-utf-8")
+    body = encode(registry)
+    headers = [("Content-Type", content_type)]
+    if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
+        # The fastest level: it finds nearly all of the repetition.
+        body = gzip.compress(body, 1)
+        headers.append(("Content-Encoding", "gzip"))
+    start_response("200 OK", headers)
+    return [body]
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -146,6 +146,43 @@ def test_openmetrics_and_text_agree(
     assert [s[:3] for s in text] == [s[:3] for s in openmetrics]
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [
+        pytest.param("/", "GET", 404, id="other path"),
+        pytest.param("/metrics", "POST", 405, id="other method"),
+    ],
+)
+def test_anything_else_is_refused(server: PrometheusServer, path: str, method: str, status: int):
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", method=method)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=10)
+    assert caught.value.code == status
+    caught.value.close()
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        pytest.param(f"{OPENMETRICS};escaping=underscores", id="underscores"),
+        pytest.param(f"{OPENMETRICS};escaping=allow-utf-8", id="utf-8"),
+        pytest.param(
+            "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5",
+            id="prometheus 2",
+        ),
+    ],
+)
+def test_escaping_makes_no_difference(
+    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder, accept: str
+):
+    record_everything(recorder, aggregates)
+    content_type, text = get(server, Accept=accept)
+    assert content_type.startswith("application/openmetrics-text")
+    families = {family.name for family in parse_openmetrics(text)}
+    base = {metric.name.removesuffix("_total").removesuffix("_info") for metric in METRICS}
+    assert families == base
+
+
 def test_gzip(server: PrometheusServer):
     assert "ranker_rpcs_total" in get(server, **{"Accept-Encoding": "gzip"})[1]
 
