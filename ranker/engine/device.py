@@ -1,0 +1,111 @@
+"""Where to score: on the CPU, on a GPU, or wherever a batch of that size is done sooner."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ranker.engine import cuda
+from ranker.engine.api import Engine, Rows, Scores
+from ranker.errors import ModelError
+from ranker.forest import Forest
+
+CROSSOVER_ROWS = tuple(1 << octave for octave in range(5, 15))
+"""The batch sizes that are timed: a GPU that is slower at 16384 rows is of no use."""
+
+REPEATS = 5
+
+
+def gpu_index(device: str) -> int | None:
+    """Which GPU a `--device` names; None for `cpu` and `auto`.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` (the first GPU) or `cuda:N`.
+
+    Raises:
+        ModelError: it is none of these.
+    """
+    if device in ("auto", "cpu"):
+        return None
+    named = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if named is None:
+        raise ModelError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
+    return int(named[1] or 0)
+
+
+def prefer_gpu(cpu: Engine, forest: Forest) -> tuple[Engine, str]:
+    """What `--device auto` scores with, and in one sentence why.
+
+    The first GPU takes the batches that it was just measured to score sooner
+    than `cpu` does. Without a usable one it is `cpu` alone, which is no error.
+
+    Args:
+        cpu: the engine that was chosen for the CPU; of the same model.
+        forest: the model.
+    """
+    if forest.logistic:
+        return cpu, "on the CPU: a score must not depend on which device's exp() made it"
+    try:
+        gpu = cuda.CudaEngine(forest)
+    except ModelError as error:
+        return cpu, f"on the CPU: {error.message}"
+    rows = crossover(cpu, gpu)
+    if rows is None:
+        return cpu, f"on the CPU: it is faster up to {CROSSOVER_ROWS[-1]} rows"
+    return AutoDevice(cpu, gpu, rows), f"{cpu.name} below {rows} rows, {gpu.name} from there on"
+
+
+def crossover(
+    cpu: Engine, gpu: Engine, clock: Callable[[], float] = time.perf_counter
+) -> int | None:
+    """The smallest of `CROSSOVER_ROWS` from which on `gpu` is faster; None if it never is.
+
+    Args:
+        cpu: one engine.
+        gpu: another one, of the same model.
+        clock: seconds, ascending.
+    """
+    random = np.random.default_rng(0)
+    found = None
+    for rows in reversed(CROSSOVER_ROWS):
+        # Other rows at every repeat: a CPU's branch predictor learns the same ones by heart.
+        blocks = random.normal(size=(REPEATS, rows, cpu.num_features)).astype(np.float32)
+        if _seconds(gpu, blocks, clock) >= _seconds(cpu, blocks, clock):
+            break
+        found = rows
+    return found
+
+
+def _seconds(engine: Engine, blocks: Rows, clock: Callable[[], float]) -> float:
+    """The median time of scoring one block."""
+    times = []
+    for block in blocks:
+        began = clock()
+        engine.score([block])
+        times.append(clock() - began)
+    return float(np.median(times))
+
+
+class AutoDevice:
+    """Scores small batches on the CPU and large ones on a GPU.
+
+    Args:
+        cpu: scores batches of fewer rows than `rows`.
+        gpu: scores the others.
+        rows: the crossover.
+    """
+
+    def __init__(self, cpu: Engine, gpu: Engine, rows: int) -> None:
+        self._cpu = cpu
+        self._gpu = gpu
+        self._rows = rows
+        self.name = f"{cpu.name}+{gpu.name}"
+        self.num_features = cpu.num_features
+
+    def score(self, blocks: Sequence[Rows]) -> Scores:
+        """Scores the rows of all blocks as one batch; see `Engine.score`."""
+        engine = self._cpu if sum(map(len, blocks)) < self._rows else self._gpu
+        return engine.score(blocks)

@@ -1,0 +1,123 @@
+"""Choosing between CPU and GPU, with engines whose speed is made up."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from simd_forests import random_forest
+
+from ranker.engine import cuda, device
+from ranker.engine.api import Rows, Scores
+from ranker.engine.device import CROSSOVER_ROWS, AutoDevice, crossover, gpu_index, prefer_gpu
+from ranker.errors import ModelError
+from ranker.forest import Forest
+
+
+class Clock:
+    """A clock that only moves when an engine scores."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class MadeUpEngine:
+    """Takes `fixed + per_row * rows` seconds, and scores every row with its own name's length."""
+
+    num_features = 3
+
+    def __init__(self, name: str, clock: Clock, fixed: float, per_row: float) -> None:
+        self.name = name
+        self._clock = clock
+        self._fixed = fixed
+        self._per_row = per_row
+
+    def score(self, blocks: Sequence[Rows]) -> Scores:
+        rows = sum(map(len, blocks))
+        self._clock.now += self._fixed + self._per_row * rows
+        return np.full(rows, len(self.name), np.float32)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def forest() -> Forest:
+    return random_forest(np.random.default_rng(0), 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [("auto", None), ("cpu", None), ("cuda", 0), ("cuda:0", 0), ("cuda:13", 13)],
+)
+def test_devices(text: str, index: int | None) -> None:
+    assert gpu_index(text) == index
+
+
+@pytest.mark.parametrize("text", ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CUDA", "cuda:1 "])
+def test_other_devices_are_refused(text: str) -> None:
+    with pytest.raises(ModelError, match=r"expected auto, cpu, cuda or cuda:N"):
+        gpu_index(text)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "per_row", "rows"),
+    [
+        pytest.param(0.0, 1e-7, CROSSOVER_ROWS[0], id="always-faster"),
+        pytest.param(0.5, 0.0, 512, id="faster-from-some-size-on"),
+        pytest.param(0.0, 1.0, None, id="never-faster"),
+        pytest.param(1e3, 0.0, None, id="only-faster-beyond-what-is-timed"),
+    ],
+)
+def test_crossover(clock: Clock, fixed: float, per_row: float, rows: int | None) -> None:
+    cpu = MadeUpEngine("cpu", clock, 0.0, 1e-3)
+    assert crossover(cpu, MadeUpEngine("gpu", clock, fixed, per_row), clock) == rows
+
+
+def test_auto_device_sends_small_batches_to_the_cpu(clock: Clock) -> None:
+    cpu, gpu = (MadeUpEngine(name, clock, 0.0, 0.0) for name in ("simd", "gpu"))
+    engine = AutoDevice(cpu, gpu, 100)
+    block = np.zeros((50, 3), np.float32)
+    assert engine.score([block, block[:49]]).tolist() == [4.0] * 99
+    assert engine.score([block, block]).tolist() == [3.0] * 100
+    assert (engine.name, engine.num_features) == ("simd+gpu", 3)
+
+
+@pytest.mark.skipif(cuda.unavailable() is None, reason="this onnxruntime knows about GPUs")
+def test_without_a_gpu_auto_is_the_cpu_and_says_why(clock: Clock, forest: Forest) -> None:
+    cpu = MadeUpEngine("simd", clock, 0.0, 0.0)
+    engine, reason = prefer_gpu(cpu, forest)
+    assert engine is cpu
+    assert "installed without CUDAExecutionProvider" in reason
+
+
+@pytest.mark.parametrize(
+    ("per_row", "name", "reason"),
+    [
+        pytest.param(1e-9, "simd+cuda", "simd below 32 rows, cuda from there on", id="fast"),
+        pytest.param(1.0, "simd", "on the CPU: it is faster up to 16384 rows", id="slow"),
+    ],
+)
+def test_auto_takes_a_gpu_that_is_faster(
+    clock: Clock, forest: Forest, monkeypatch: pytest.MonkeyPatch,
+    per_row: float, name: str, reason: str,
+) -> None:  # fmt: skip
+    gpu = MadeUpEngine("cuda", clock, 0.0, per_row)
+    monkeypatch.setattr(cuda, "CudaEngine", lambda _: gpu)
+    monkeypatch.setattr(crossover, "__defaults__", (clock,))
+    engine, why = prefer_gpu(MadeUpEngine("simd", clock, 0.0, 1e-3), forest)
+    assert (engine.name, why) == (name, reason)
+
+
+def test_logistic_scores_stay_on_one_device(clock: Clock, forest: Forest) -> None:
+    cpu = MadeUpEngine("onnx", clock, 0.0, 1.0)
+    engine, reason = device.prefer_gpu(cpu, dataclasses.replace(forest, logistic=True))
+    assert engine is cpu
+    assert "exp()" in reason
