@@ -10,12 +10,13 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/engine/*.c ranker/engine/*.h)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	touch $@
+	@echo "setting up $(VENV): about a minute the first time"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
 
 serve: $(READY) ## the demo book ranker, trained, exported and served
-	$(BIN)/python -m demo.books --out build/demo
+	@$(BIN)/python -m demo.books --out build/demo
 	@echo
 	@echo "Once it listens, rank the demo's books from a second terminal:"
 	@echo

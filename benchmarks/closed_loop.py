@@ -125,8 +125,8 @@ async def _stream(
             await send()
         while sent:
             answer = await call.read()
-            if not isinstance(answer, bytes):
-                raise RuntimeError("the server ended the stream")
+            if answer == grpc.aio.EOF:  # type: ignore[attr-defined]
+                raise EOFError("the server ended the stream")
             position = int(pb.RankResponse.FromString(answer).request_id)
             load.latencies.append(time.perf_counter() - sent.pop(position))
             if len(load.latencies) % check_every == 0:

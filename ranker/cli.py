@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
+from typing import Any
 
 import click
-
-from ranker.errors import RankerError
 
 _COMMANDS = ("export", "rank", "serve")
 
@@ -24,6 +22,18 @@ class _Commands(click.Group):
         command: click.Command = getattr(import_module(f"ranker.commands.{name}"), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; an error that a user can act on is one line and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            # Not imported before: gRPC comes with it, which `serve` prepares for.
+            from ranker.errors import RankerError
+
+            if isinstance(error, RankerError):
+                raise click.ClickException(error.message) from error
+            raise
+
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ranker")
@@ -38,9 +48,5 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Runs the command; an error that a user can act on is one line and exit code 1."""
-    try:
-        cli(auto_envvar_prefix="RANKER")
-    except RankerError as error:
-        click.echo(f"ranker: {error.message}", err=True)
-        sys.exit(1)
+    """The program."""
+    cli(auto_envvar_prefix="RANKER")

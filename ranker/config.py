@@ -28,6 +28,9 @@ class Settings:
         max_connection_age: seconds after which a connection is asked to
             reconnect; 0 is never.
         drain_timeout: seconds that requests in flight have to finish.
+        gcp_project: the project whose GCP Monitoring gets the metrics; empty: none.
+        gcp_interval: seconds between two exports to it.
+        gcp_emulator: the address of a stand-in for its API; empty: the API.
         log_format: `auto`, `json` or `text`.
         log_level: a name that `logging` knows.
     """
@@ -47,6 +50,9 @@ class Settings:
     max_request_rows: int = 10_000
     max_connection_age: float = 0.0
     drain_timeout: float = 25.0
+    gcp_project: str = ""
+    gcp_interval: float = 60.0
+    gcp_emulator: str = ""
     log_format: str = "auto"
     log_level: str = "INFO"
 

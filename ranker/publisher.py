@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from exporters.aggregates import Aggregates
 from exporters.prometheus import PrometheusServer
 from exporters.reader import Reader
+from exporters.recorder import PublisherRecorder
 from ranker.config import Settings
 
 logger = logging.getLogger(__name__)
@@ -22,23 +23,33 @@ class Publisher:
 
     Raises:
         OSError: the metrics port can't be had.
+        ImportError: GCP Monitoring is asked for, but the extra `gcp` is not installed.
     """
 
     def __init__(self, aggregates: Aggregates, settings: Settings) -> None:
-        self._running = ExitStack()
-        reader = Reader(aggregates)
-        self._running.callback(reader.close)
-        if settings.metrics_port >= 0:
-            try:
+        with ExitStack() as starting:
+            reader = Reader(aggregates)
+            starting.callback(reader.close)
+            if settings.metrics_port >= 0:
                 prometheus = PrometheusServer(
                     reader, host=settings.host, port=settings.metrics_port
                 )
-            except OSError:
-                self.close()
-                raise
-            self._running.callback(prometheus.close)
-            logger.info("metrics on port %d", prometheus.port)
+                starting.callback(prometheus.close)
+                logger.info("metrics on port %d", prometheus.port)
+            if settings.gcp_project:
+                from exporters.gcp_monitoring import GcpMonitoringExporter
+
+                gcp = GcpMonitoringExporter(
+                    reader,
+                    PublisherRecorder(aggregates),
+                    settings.gcp_project,
+                    settings.gcp_interval,
+                    settings.gcp_emulator,
+                )
+                starting.callback(gcp.close)
+                logger.info("metrics to GCP Monitoring, project %s", settings.gcp_project)
+            self._running = starting.pop_all()
 
     def close(self) -> None:
-        """Publishes no more."""
+        """Publishes what is left, and no more."""
         self._running.close()

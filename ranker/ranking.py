@@ -125,7 +125,9 @@ class Ranking:
                 (queued, scoring, total),
             )
         except Exception as error:  # a bug here must not spoil the rest of the batch
-            self._dropped(InternalError(incident(logger, "answering failed", error)))
+            self._dropped(
+                InternalError(incident(logger, "answering failed", error, self._traceparent))
+            )
             return
         self._record(grpc.StatusCode.OK)
         self._answered(self, message)
@@ -138,7 +140,7 @@ class Ranking:
         self._resources.recorder.request_finished(
             self._model,
             code.value[0],
-            self.request.candidates.rows,
+            0 if self._job is None else self._job.rows,
             time.monotonic() - self.arrived,
             self._traceparent,
         )

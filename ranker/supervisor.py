@@ -97,6 +97,7 @@ class Supervisor:
         """
         settings = self._settings
         aggregates = Aggregates.shared(Layout(_names(settings.models), METHODS, settings.workers))
+        aggregates.occupy(aggregates.publisher)
         self._aggregates = aggregates
         self._recorder = PublisherRecorder(aggregates)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they are waited for instead

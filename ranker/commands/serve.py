@@ -65,6 +65,9 @@ _SECONDS = click.FloatRange(min=0)
     "Seconds after which clients are asked to reconnect, so that they find new pods; 0: never.",
 )
 @_setting("drain_timeout", _SECONDS, "Seconds that requests in flight have after SIGTERM.")
+@_setting("gcp_project", str, "Project to export metrics to GCP Monitoring for; empty: none.")
+@_setting("gcp_interval", click.FloatRange(min=10), "Seconds between two exports to GCP.")
+@_setting("gcp_emulator", str, "Address of a stand-in for GCP Monitoring's API, for tests.")
 @_setting(
     "log_format", click.Choice(["auto", "json", "text"]), "auto: text on a terminal, else JSON."
 )
@@ -88,17 +91,21 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     from SIGTERM on. Requests in flight then have --drain-timeout to finish, and
     the exit code is 0. A second SIGTERM doesn't wait for them.
     """
+    from ranker.transport import environment
+
+    environment.prepare()  # before anything imports gRPC
+
     from ranker import logs
 
     settings = Settings(models=models, **values)
     logs.configure(settings.log_format, settings.log_level)
-    if settings.workers > 1:
-        from ranker.supervisor import Supervisor
-
-        sys.exit(Supervisor(settings).run())
-    from ranker.worker import serve_alone
-
     try:
+        if settings.workers > 1:
+            from ranker.supervisor import Supervisor
+
+            sys.exit(Supervisor(settings).run())
+        from ranker.worker import serve_alone
+
         serve_alone(settings)
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:
         raise click.ClickException(str(error)) from error
