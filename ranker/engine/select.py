@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ranker.engine import simd
 from ranker.engine.api import Engine
+from ranker.engine.cuda import CudaEngine
 from ranker.engine.onnx import OnnxEngine
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.onnx_reader import read_forest
@@ -28,7 +29,7 @@ def load_engine(
     Args:
         path: the ONNX file.
         engine: `auto`, `simd`, `onnx` or `cuda`.
-        threads: how many threads may work on one large batch.
+        threads: how many threads may work on one large batch; not for `cuda`.
 
     Returns:
         The engine, and in one sentence why it is that one.
@@ -65,8 +66,8 @@ def _load_onnx(content: bytes, threads: int) -> tuple[Engine, str]:
     return OnnxEngine(content, threads), _BY_NAME
 
 
-def _load_cuda(_content: bytes, _threads: int) -> tuple[Engine, str]:
-    raise ModelError("engine cuda: not built into this version")
+def _load_cuda(content: bytes, _threads: int) -> tuple[Engine, str]:
+    return CudaEngine(read_forest(content)), _BY_NAME
 
 
 _LOADERS: dict[str, Callable[[bytes, int], tuple[Engine, str]]] = {

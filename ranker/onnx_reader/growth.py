@@ -145,8 +145,6 @@ def _breadth_first(table: NodeTable, left: Int32s, right: Int32s) -> tuple[Int32
         splits = inner[level]
         level, tree = level[splits], np.repeat(tree[splits], 2)
         level = np.column_stack([left[level], right[level]]).ravel()
-    if not levels:
-        raise ModelError("no trees")
     tree = np.concatenate(trees)
     order = np.concatenate(levels)[np.argsort(tree, kind="stable")]
 
