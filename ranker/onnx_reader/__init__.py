@@ -28,5 +28,7 @@ def read_forest(source: Source) -> Forest:
         ModelError: the file or its trees are broken; names the node.
         UnsupportedModelError: a sound model that is more than a Forest; says why.
     """
-    graph = read_graph(read_model(source))
-    return grow(read_trees(graph.ensemble, graph.num_features), graph)
+    ensemble, around = read_graph(read_model(source))
+    table = read_trees(ensemble, around.num_features)
+    del ensemble  # and with it the parsed file, by far the largest thing in memory
+    return grow(table, around)

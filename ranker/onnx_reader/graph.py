@@ -33,24 +33,26 @@ ENSEMBLES = ("TreeEnsemble", "TreeEnsembleRegressor")
 
 
 @dataclass(frozen=True, eq=False)
-class TreeGraph:
-    """A graph that consists of one tree ensemble.
+class Surroundings:
+    """What a graph does before and after its tree ensemble.
 
     Attributes:
-        ensemble: the operator, a `TreeEnsemble` or a `TreeEnsembleRegressor`.
         num_features: F.
         floored: bool [F]; features that are rounded down before the trees.
         logistic: whether a sigmoid follows the trees.
     """
 
-    ensemble: NodeProto
     num_features: int
     floored: NDArray[np.bool_]
     logistic: bool
 
 
-def read_graph(model: ModelProto) -> TreeGraph:
+def read_graph(model: ModelProto) -> tuple[NodeProto, Surroundings]:
     """Finds the tree ensemble in a model.
+
+    Returns:
+        The operator, a `TreeEnsemble` or a `TreeEnsembleRegressor`, and what
+        surrounds it.
 
     Raises:
         ModelError: the graph is broken.
@@ -88,7 +90,7 @@ def read_graph(model: ModelProto) -> TreeGraph:
         raise UnsupportedModelError(
             f"operator {walk.producer(name).op_type!r} changes the features before the trees"
         )
-    return TreeGraph(ensemble, num_features, floored, logistic)
+    return ensemble, Surroundings(num_features, floored, logistic)
 
 
 def _check_opset(model: ModelProto) -> None:

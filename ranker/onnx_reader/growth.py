@@ -8,7 +8,7 @@ import numpy as np
 
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.forest import Forest
-from ranker.onnx_reader.graph import TreeGraph
+from ranker.onnx_reader.graph import Surroundings
 from ranker.onnx_reader.table import Bools, Float32s, Int32s, Mode, NodeTable
 
 MAX_DEPTH = 4096
@@ -16,7 +16,7 @@ MAX_DEPTH = 4096
 stack, which ends the process, somewhere between 10,000 and 30,000."""
 
 
-def grow(table: NodeTable, graph: TreeGraph) -> Forest:
+def grow(table: NodeTable, around: Surroundings) -> Forest:
     """Makes a Forest of the nodes that an operator listed.
 
     Raises:
@@ -32,7 +32,7 @@ def grow(table: NodeTable, graph: TreeGraph) -> Forest:
     split = table.mode[order] != Mode.LEAF
     members_begin, members_end, members = _sets(table, place, len(order))
     return Forest(
-        num_features=graph.num_features,
+        num_features=around.num_features,
         roots=roots,
         feature=np.where(split, table.feature[order], np.int32(-1)),
         threshold=threshold[order],
@@ -42,9 +42,9 @@ def grow(table: NodeTable, graph: TreeGraph) -> Forest:
         members_begin=members_begin,
         members_end=members_end,
         members=members,
-        floored=graph.floored,
+        floored=around.floored,
         base=table.base,
-        logistic=graph.logistic,
+        logistic=around.logistic,
     )
 
 
