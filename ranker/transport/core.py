@@ -12,6 +12,7 @@ started only for calls that outlive the turn which read them.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 import traceback
@@ -76,6 +77,9 @@ class CoreTransport:
         ]
         self._server = Server(arguments, False)
         self._server.register_completion_queue(self._queue)
+        self._request_call = functools.partial(
+            self._server.request_call, self._queue, self._queue, self._accept
+        )
         self._latest: Any = None  # of the calls, as the core knows them
 
     def bind(self, address: str) -> int:
@@ -89,7 +93,7 @@ class CoreTransport:
         """Serves on the calling thread until `stop` has done its work."""
         self._server.start()
         for _ in range(_REQUESTED_CALLS):
-            self._server.request_call(self._queue, self._queue, self._accept)
+            self._request_call()
         try:
             self._loop()
         except BaseException as error:
@@ -176,7 +180,7 @@ class CoreTransport:
             return
         core = event.call
         if not self._stopping:
-            self._server.request_call(self._queue, self._queue, self._accept)
+            self._request_call()
             self._latest = core
         if self._observer is not None:
             self._observer.rpc_started()
