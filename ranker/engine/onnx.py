@@ -4,10 +4,10 @@ The reference for the other engines, and what serves when they can't.
 
 *Threads.* With one thread the whole call runs on the caller's thread. With more,
 onnxruntime keeps a pool for each model, whose threads by default spin while they
-wait: it looks for work instead of sleeping, at the cost of the other processes on
-the machine. Spinning is switched off here. On two cores, with two threads, 100
-rows by 1000 trees of depth 8 and a call every 10 ms, that took the CPU time of a
-call from 18.9 ms to 9.4 ms and left its latency where it was.
+wait, at the cost of everything else on the machine. Spinning is switched off
+here. On two busy cores, 100 rows by 1000 trees of depth 8 and a call every 10 ms,
+two threads took 14 to 19 ms of CPU time a call with it and 9.4 to 9.9 ms without,
+at a latency that could not be told apart; one thread took 7.3 ms.
 
 *Sums.* On one thread onnxruntime 1.32 adds the leaves of a row in float32, tree
 by tree from zero, then the base value, whatever the batch. With more threads and
@@ -15,6 +15,11 @@ more than 50 rows it gives each thread some of the trees and adds the partial
 sums. Then the last bits of a score depend on the number of threads and on whether
 the batch has more than 50 rows (two threads, 300 trees with leaves of very
 different size: 9 rows of 10 differ).
+
+*Hostile files.* onnxruntime checks what it loads, but a tree some ten thousand
+levels deep overflows its stack and ends the process. `ranker.onnx_reader` refuses
+such a tree first, in every model that it can read; a model of another kind is
+onnxruntime's own affair.
 """
 
 from __future__ import annotations
