@@ -17,9 +17,9 @@ the batch has more than 50 rows (two threads, 300 trees with leaves of very
 different size: 9 rows of 10 differ).
 
 *Hostile files.* onnxruntime checks what it loads, but a tree some ten thousand
-levels deep overflows its stack and ends the process. `ranker.onnx_reader` refuses
-such a tree first, in every model that it can read; a model of another kind is
-onnxruntime's own affair.
+levels deep overflows its stack and ends the process. Engine `auto` has such trees
+refused first, by `ranker.onnx_reader`; models that the reader can't represent, and
+those loaded as `onnx` by name, are in onnxruntime's hands alone.
 """
 
 from __future__ import annotations
