@@ -28,6 +28,9 @@ LOGISTIC = frozenset({"binary:logistic", "binary:logitraw", "reg:logistic"})
 MAX_CATEGORY = 2**24
 """XGBoost calls a code from here on, or a negative one, no category; each below is a float32."""
 
+# The last key of a file in UBJ: an array of three int8.
+_UBJ_VERSION = re.compile(rb"version\[#L\x00{7}\x03((?:i.){3})\}\Z", re.DOTALL)
+
 
 @dataclass(frozen=True, eq=False)
 class Tree:
@@ -167,8 +170,7 @@ def _load(source: xgb.Booster | xgb.XGBModel | str | Path) -> tuple[xgb.Booster,
             raw = bytes(source.save_raw("ubj"))
         elif isinstance(source, (str, Path)):
             raw = Path(source).read_bytes()
-            if not raw:  # XGBoost 3.2 would end the process
-                raise ModelError(f"{source}: the file is empty")
+            _refuse_newer(raw, source)
         else:
             raise ModelError(
                 f"expected a Booster, a scikit-learn estimator of XGBoost's or a path, "
@@ -182,6 +184,24 @@ def _load(source: xgb.Booster | xgb.XGBModel | str | Path) -> tuple[xgb.Booster,
     except (xgb.core.XGBoostError, ValueError) as error:
         what = source if isinstance(source, (str, Path)) else type(source).__name__
         raise ModelError(f"{what}: no model that XGBoost can load: {_reason(error)}") from error
+
+
+def _refuse_newer(raw: bytes, path: str | Path) -> None:
+    """XGBoost 2.1 and 3.0 read a base score of 3.1 as zero, and say nothing."""
+    if not raw:  # XGBoost 3.2 would end the process
+        raise ModelError(f"{path}: the file is empty")
+    if ubj := _UBJ_VERSION.search(raw[-64:]):
+        version = list(ubj[1][1::2])
+    else:
+        try:
+            version = json.loads(raw)["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{path}: no model of XGBoost's in JSON or UBJ") from error
+    if version[:2] > [int(part) for part in xgb.__version__.split(".")[:2]]:
+        raise ModelError(
+            f"{path}: written by XGBoost {'.'.join(map(str, version))}, which the installed "
+            f"{xgb.__version__} may misread; install that version or a later one"
+        )
 
 
 def _reason(error: Exception) -> str:

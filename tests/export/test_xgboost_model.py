@@ -33,7 +33,9 @@ def edited(edit, **params) -> xgb.Booster:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        pytest.param(lambda: train(booster="gblinear"), "booster gblinear", id="gblinear"),
+        pytest.param(
+            lambda: train(booster="gblinear", verbosity=0), "booster gblinear", id="gblinear"
+        ),
         pytest.param(
             lambda: train(CLASSES, objective="multi:softprob", num_class=3),
             "multi:softprob with 3 classes",
@@ -86,18 +88,34 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(make, reason):
         read(make())
 
 
+UBJ, JSON = (bytes(train().save_raw(kind)) for kind in ("ubj", "json"))
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         pytest.param(b"", "the file is empty", id="empty"),
-        pytest.param(b"ranker", "no model that XGBoost can load", id="text"),
-        pytest.param(b"{}", "no model that XGBoost can load", id="empty-object"),
-        pytest.param(b'{"learner": {}}', "no model that XGBoost can load", id="empty-learner"),
+        pytest.param(b"ranker", "no model of XGBoost's in JSON or UBJ", id="text"),
+        pytest.param(b"[]", "no model of XGBoost's in JSON or UBJ", id="array"),
+        pytest.param(UBJ[:-9], "no model of XGBoost's in JSON or UBJ", id="cut-ubj"),
+        pytest.param(JSON[:500], "no model of XGBoost's in JSON or UBJ", id="cut-json"),
         pytest.param(
-            bytes(train().save_raw("ubj"))[:-9], "no model that XGBoost can load", id="cut-ubj"
+            b'{"learner": {}, "version": [3, 0, 0]}',
+            "no model that XGBoost can load",
+            id="no-trees",
         ),
         pytest.param(
-            bytes(train().save_raw("json"))[:500], "no model that XGBoost can load", id="cut-json"
+            UBJ[:900] + UBJ[-60:], "no model that XGBoost can load", id="ubj-without-its-middle"
+        ),
+        pytest.param(
+            UBJ.replace(b"i\3i\2i\0}", b"i\x63i\2i\0}"),
+            r"written by XGBoost 99\.2\.0",
+            id="ubj-of-a-later-version",
+        ),
+        pytest.param(
+            JSON[: JSON.rindex(b"[")] + b"[3,99,0]}",
+            r"written by XGBoost 3\.99\.0",
+            id="json-of-a-later-version",
         ),
     ],
 )
