@@ -66,7 +66,7 @@ def unavailable() -> str | None:
     if CUDA not in onnxruntime.get_available_providers():
         return (
             f"onnxruntime {onnxruntime.__version__} is installed without {CUDA}; "
-            "onnxruntime-gpu, installed instead of onnxruntime, has it"
+            "onnxruntime-gpu has it, if it is installed instead of onnxruntime, not beside it"
         )
     return None
 
@@ -98,7 +98,7 @@ class TensorEngine:
         graph = compile_forest(forest)
         self.num_features = graph.num_features
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
-        self._runs = self._thread.submit(_Runs, graph, provider, max_rows).result()
+        self._batches = self._thread.submit(_Batches, graph, provider, max_rows).result()
 
     def score(self, blocks: Sequence[Rows]) -> Scores:
         """Scores the rows of all blocks as one batch; see `Engine.score`.
@@ -112,7 +112,7 @@ class TensorEngine:
                     f"expected float32 [n, {self.num_features}], "
                     f"got {block.dtype} {list(block.shape)}"
                 )
-        return self._thread.submit(self._runs.score, blocks).result()
+        return self._thread.submit(self._batches.score, blocks).result()
 
 
 class CudaEngine(TensorEngine):
@@ -148,39 +148,17 @@ def run_sizes(limit: int) -> list[int]:
     return [size for size in sizes if size <= max(limit, MIN_RUN_ROWS)]
 
 
-class _Runs:
-    """A session, and one `_Run` per batch size; for one thread only."""
-
-    def __init__(self, graph: TensorGraph, provider: Provider, max_rows: int) -> None:
-        session = _open(graph, provider)
-        sizes = run_sizes(min(max_rows, MAX_ELEMENTS // graph.width))
-        self._runs = [
-            _Run(session, graph, provider, number, rows) for number, rows in enumerate(sizes, 1)
-        ]
-        self._stage = np.zeros((sizes[-1], graph.num_features), np.float32)
-        for run in self._runs:
-            run.score(self._stage)  # allocates, and captures the CUDA graph
-
-    def score(self, blocks: Sequence[Rows]) -> Scores:
-        """Gathers the blocks in the stage, and runs the graph whenever that is full."""
-        scores = np.empty(sum(map(len, blocks)), np.float32)
-        done = staged = 0
-        for block in blocks:
-            begin = 0
-            while begin < len(block):
-                piece = block[begin : begin + len(self._stage) - staged]
-                self._stage[staged : staged + len(piece)] = piece
-                begin += len(piece)
-                staged += len(piece)
-                if staged == len(self._stage) or done + staged == len(scores):
-                    # Padding is whatever the stage still holds: its scores are dropped.
-                    run = next(run for run in self._runs if run.rows >= staged)
-                    scores[done : done + staged] = run.score(self._stage)[:staged]
-                    done, staged = done + staged, 0
-        return scores
+def max_run_rows(graph: TensorGraph) -> int:
+    """The rows with which the graph's largest tensor has `MAX_ELEMENTS`."""
+    return min(MAX_RUN_ROWS, MAX_ELEMENTS // graph.width)
 
 
-def _open(graph: TensorGraph, provider: Provider) -> onnxruntime.InferenceSession:
+def open_session(graph: TensorGraph, provider: Provider) -> onnxruntime.InferenceSession:
+    """Loads a graph for one provider, and for no other.
+
+    Raises:
+        ModelError: the provider can't run all of the graph; says why.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     if provider.name == CUDA:
@@ -206,8 +184,16 @@ def _open(graph: TensorGraph, provider: Provider) -> onnxruntime.InferenceSessio
     return session
 
 
-class _Run:
-    """The graph with the buffers of one batch size."""
+class FixedBatch:
+    """A session with the buffers of one batch size, which never move.
+
+    Args:
+        session: of `open_session`.
+        graph: its graph.
+        provider: where it runs.
+        number: tells this batch from others of the session; at least 1.
+        rows: the batch size.
+    """
 
     def __init__(
         self,
@@ -229,12 +215,56 @@ class _Run:
         self._binding.bind_ortvalue_input(INPUT, self._input)
         self._binding.bind_ortvalue_output(OUTPUT, self._output)
         self._options = onnxruntime.RunOptions()
-        # A CUDA graph holds for one set of buffers; this number tells it from the others.
+        # A captured CUDA graph holds for one set of buffers; this tells it from the others.
         self._options.add_run_config_entry("gpu_graph_id", str(number))
 
-    def score(self, stage: Rows) -> Scores:
-        """Scores the first `rows` rows of the stage; [rows]."""
-        self._input.update_inplace(stage[: self.rows])
+    def copy_in(self, rows: Rows) -> None:
+        """Brings exactly `rows` rows to the device."""
+        self._input.update_inplace(rows)
+
+    def run(self) -> None:
+        """Scores them there."""
         self._session.run_with_iobinding(self._binding, self._options)
+
+    def copy_out(self) -> Scores:
+        """Brings the scores back; [rows]."""
         scores: Scores = self._output.numpy()[0]
         return scores
+
+
+class _Batches:
+    """A session and its `FixedBatch`es; for one thread only."""
+
+    def __init__(self, graph: TensorGraph, provider: Provider, max_rows: int) -> None:
+        session = open_session(graph, provider)
+        sizes = run_sizes(min(max_rows, max_run_rows(graph)))
+        self._batches = [
+            FixedBatch(session, graph, provider, number, rows)
+            for number, rows in enumerate(sizes, 1)
+        ]
+        self._stage = np.zeros((sizes[-1], graph.num_features), np.float32)
+        for batch in self._batches:  # the first time allocates, and captures the CUDA graph
+            self._score_stage(batch.rows)
+
+    def score(self, blocks: Sequence[Rows]) -> Scores:
+        """Gathers the blocks in the stage, and scores it whenever it is full."""
+        scores = np.empty(sum(map(len, blocks)), np.float32)
+        done = staged = 0
+        for block in blocks:
+            begin = 0
+            while begin < len(block):
+                piece = block[begin : begin + len(self._stage) - staged]
+                self._stage[staged : staged + len(piece)] = piece
+                begin += len(piece)
+                staged += len(piece)
+                if staged == len(self._stage) or done + staged == len(scores):
+                    scores[done : done + staged] = self._score_stage(staged)
+                    done, staged = done + staged, 0
+        return scores
+
+    def _score_stage(self, rows: int) -> Scores:
+        """Scores the stage's first rows; what lies behind them pads the batch."""
+        batch = next(batch for batch in self._batches if batch.rows >= rows)
+        batch.copy_in(self._stage[: batch.rows])
+        batch.run()
+        return batch.copy_out()[:rows]
