@@ -58,13 +58,11 @@ class RunningServer:
 
     def __init__(self, log: Path, *arguments: str) -> None:
         self.log = log
-        command = [sys.executable, "-m", "ranker", "serve", *arguments]
         ports = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
+        command = [sys.executable, "-m", "ranker", "serve", *ports, *arguments]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RANKER_")}
         with log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                [*command, *ports], stdout=stream, stderr=stream, env=environment
-            )
+            self.process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
         self.port = int(self.wait_for_log(r"listening on 127\.0\.0\.1:(\d+)")[1])
         self.metrics_port = int(self.wait_for_log(r"metrics on port (\d+)")[1])
         self.address = f"127.0.0.1:{self.port}"

