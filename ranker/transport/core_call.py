@@ -183,18 +183,19 @@ class StreamCall:
         self._start(operations, self._written)
 
     def _written(self, _: Any) -> None:
-        message = None
+        message = final = None
         with _LOCK:
             self.unsent -= 1
             if self._outgoing:
                 message = self._outgoing.popleft()
             else:
                 self._sending = False
+                final = self._final  # one that comes later is sent by who brings it
         if message is not None:
             # With the hint, gRPC may keep a message until the next one without it.
             self._write(message, BUFFER_HINT if self._outgoing else 0)
-        elif self._final is not None:
-            self._send_final(self._final)
+        elif final is not None:
+            self._send_final(final)
         self._read()
 
     def _end(self, operations: tuple[Any, ...], code: grpc.StatusCode) -> None:

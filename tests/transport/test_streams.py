@@ -66,10 +66,21 @@ def test_many_messages_one_answer(server, case):
 
 def test_one_message_many_answers_over_time(server, case):
     call = server.channel.unary_stream("/toy/Ticks")
-    answers = call(b"50", metadata=[("case", case)], timeout=PATIENCE)
+    answers = call(b"50 0.001", metadata=[("case", case)], timeout=PATIENCE)
     assert list(answers) == [str(i).encode() for i in range(50)]
     assert server.await_closed(case) == [["closed", "OK", False]]
     assert not [event for event in server.events(case) if event[0] == "half_closed"]
+
+
+def test_stream_ended_by_another_thread_while_its_messages_go_out(server, case):
+    """The pauses put the end before, at and after the moment when the last message has gone."""
+    call = server.channel.unary_stream("/toy/Ticks")
+    pauses = [0, 1e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4] * 50
+    calls = [
+        call(f"3 {pause}".encode(), metadata=[("case", case)], timeout=PATIENCE) for pause in pauses
+    ]
+    assert [list(answers) for answers in calls] == [[b"0", b"1", b"2"]] * len(calls)
+    assert server.await_closed(case, len(calls)) == [["closed", "OK", False]] * len(calls)
 
 
 def test_what_was_sent_before_a_failure_arrives_and_nothing_after(server, case):

@@ -37,26 +37,28 @@ waiting: list = []
 jobs: queue.SimpleQueue = queue.SimpleQueue()
 
 
-def case(call) -> str:
-    return dict(call.metadata).get("case", "")
+def note(call, *event) -> None:
+    case = dict(call.metadata).get("case", "")
+    if case:
+        journal[case].append(event)
 
 
 class Toy(Handler):
     """Journals everything."""
 
     def message(self, call, data):
-        journal[case(call)].append(["message", data.decode(errors="replace")[:50]])
+        note(call, "message", data.decode(errors="replace")[:50])
         return self.play(call, data)
 
     def half_closed(self, call):
-        journal[case(call)].append(["half_closed"])
+        note(call, "half_closed")
         self.end(call)
 
     def end(self, call):
         call.finish()
 
     def closed(self, call):
-        journal[case(call)].append(["closed", call.code.name, call.cancelled])
+        note(call, "closed", call.code.name, call.cancelled)
 
 
 class Journal:
@@ -247,13 +249,16 @@ class Sum(Toy):
 
 
 class Ticks(Toy):
-    """Sends so many messages over time, from another thread."""
+    """Sends so many messages from another thread, with so many seconds between them."""
 
     def play(self, call, data):
+        count, _, pause = data.decode().partition(" ")
+
         def tick():
-            for i in range(int(data)):
-                time.sleep(0.001)
+            for i in range(int(count)):
+                time.sleep(float(pause))
                 call.send(str(i).encode())
+            time.sleep(float(pause))
             call.finish()
 
         jobs.put(tick)
@@ -324,6 +329,7 @@ METHODS = {
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
+    sys.setswitchinterval(1e-6)  # threads meet where they seldom would
     loop_thread = threading.get_ident()
     transport = select(sys.argv[1]).make(
         METHODS, pump, max_message_bytes=MAX_MESSAGE_BYTES, observer=Observer()
