@@ -18,6 +18,10 @@ Who is served next:
 - Within a model, lists in order of arrival, each with at most `QUANTUM` rows
   of a batch as long as others wait (round robin), so that a list of thousands
   delays a list of ten by one batch and not by its whole length.
+
+A batch is no larger than pays: once its rows take ten times as long as the
+fixed cost of a batch, more of them save nothing, and only make the first list
+of the batch wait for the last.
 """
 
 from __future__ import annotations
@@ -32,6 +36,21 @@ from ranker.errors import OverloadedError
 
 QUANTUM = 256
 """Rows that one list may put into a batch before the others had their turn."""
+
+BATCH_SECONDS = 0.002
+"""A batch predicted to take this long is large enough, whatever its fixed cost."""
+
+FIXED_COST_SHARE = 0.1
+"""And so is one of whose time the fixed cost is no more than this share."""
+
+MIN_BATCH_ROWS = 64
+"""Rows that a batch may have however long they take: engines are slow below."""
+
+PACE_MEMORY = 0.9
+"""Weight of the past at each measurement of the pace: the last ten batches count most."""
+
+HEADROOM = 1.5
+"""How much longer than predicted a wait may turn out before a deadline is missed."""
 
 
 class Job:
@@ -78,6 +97,7 @@ class Batch:
         model: the index of the model; meaningless if there are no pieces.
         pieces: in the order of scoring.
         rows: the rows of all pieces.
+        cost: the seconds that scoring them is predicted to take.
         dropped: jobs whose caller has gone or whose deadline has passed; they
             have left the queue.
     """
@@ -85,6 +105,7 @@ class Batch:
     model: int = -1
     pieces: list[Piece] = field(default_factory=list)
     rows: int = 0
+    cost: float = 0.0
     dropped: list[Job] = field(default_factory=list)
 
     def add(self, piece: Piece) -> None:
@@ -135,6 +156,9 @@ class Batcher:
         max_queue_bytes: the most bytes that waiting jobs may hold.
         max_delay: seconds that a batch with room left may wait for company; 0
             is the rule above.
+
+    Attributes:
+        rows: the rows that wait.
     """
 
     def __init__(
@@ -154,6 +178,9 @@ class Batcher:
         self._bytes = 0
         self._served = 0.0  # virtual time of the batch taken last
         self.rows = 0
+        self._pace = 1.0
+        self._taken_at = 0.0  # when the last batch was taken
+        self._pacing = 0.0  # what it was to cost, if more waited then
 
     def cost(self, model: int) -> CostModel:
         """The cost model of one model."""
@@ -162,19 +189,18 @@ class Batcher:
     def backlog(self) -> float:
         """Predicted seconds of engine time for all that waits."""
         return sum(
-            lane.cost.predict(lane.rows) + (lane.rows - 1) // self._max_batch_rows * lane.cost.fixed
+            lane.cost.predict(lane.rows) + (lane.rows - 1) // self._room(lane) * lane.cost.fixed
             for lane in self._lanes
             if lane.rows
         )
 
-    def admit(self, job: Job, now: float, busy: float = 0.0, margin: float = 0.0) -> None:
+    def admit(self, job: Job, now: float, busy: float = 0.0) -> None:
         """Queues a job.
 
         Args:
             job: what to queue.
             now: the time.
             busy: predicted seconds until the engine has finished what it does now.
-            margin: seconds that an answer needs beside queue and engine.
 
         Raises:
             QueueFullError: it would break a bound on the queue. A job larger
@@ -184,7 +210,7 @@ class Batcher:
                 wrong must be able to learn.
         """
         lane = self._lanes[job.model]
-        wait = busy + self.backlog()
+        wait = (busy + self.backlog()) * self._pace
         if self.rows and self.rows + job.rows > self._max_queue_rows:
             raise QueueFullError(
                 f"queue full: {self.rows} rows wait, {self._max_queue_rows} may", wait, "queue_rows"
@@ -195,7 +221,7 @@ class Batcher:
                 wait,
                 "queue_bytes",
             )
-        finish = now + wait + lane.cost.predict(job.rows) + margin
+        finish = now + HEADROOM * wait + self._pace * lane.cost.predict(job.rows)
         if finish > job.deadline and wait > 0.0:
             raise TooLateError(
                 f"the answer would come {(finish - job.deadline) * 1e3:.1f} ms after the deadline",
@@ -217,6 +243,7 @@ class Batcher:
         """
         if not self.rows or self.due(now) > 0.0:
             return None
+        self._measure_pace(now)
         batch = Batch()
         while not batch.pieces and self.rows:
             model, lane = min(
@@ -226,21 +253,44 @@ class Batcher:
             self._fill(batch, lane, now)
             if batch.pieces:
                 batch.model = model
+                batch.cost = lane.cost.predict(batch.rows)
                 self._served = lane.served
-                lane.served += lane.cost.predict(batch.rows)
+                lane.served += batch.cost
+        if self.rows:
+            self._taken_at, self._pacing = now, batch.cost
         return batch
 
     def due(self, now: float) -> float:
         """Seconds until `take` gives what waits: 0 unless there is a `max_delay`."""
-        if not self._max_delay or self.rows >= self._max_batch_rows:
+        if not self._max_delay or any(lane.rows >= self._room(lane) for lane in self._lanes):
             return 0.0
         oldest = min((lane.jobs[0].arrived for lane in self._lanes if lane.jobs), default=now)
         return max(0.0, oldest + self._max_delay - now)
 
+    def _measure_pace(self, now: float) -> None:
+        """Notes how long the batch before this one took, if lists waited all the time.
+
+        More passes from batch to batch than scoring: requests are read and
+        refused, answers are written, other processes run. The ratio to the
+        predicted cost is the pace at which a queue moves.
+        """
+        if self._pacing:
+            pace = (now - self._taken_at) / self._pacing
+            self._pace = max(1.0, PACE_MEMORY * self._pace + (1.0 - PACE_MEMORY) * pace)
+            self._pacing = 0.0
+
+    def _room(self, lane: _Lane) -> int:
+        """The most rows of a lane's next batch."""
+        cost = lane.cost
+        if not cost.per_row:
+            return self._max_batch_rows
+        enough = max(BATCH_SECONDS, cost.fixed / FIXED_COST_SHARE)
+        return min(self._max_batch_rows, max(MIN_BATCH_ROWS, round(enough / cost.per_row)))
+
     def _fill(self, batch: Batch, lane: _Lane, now: float) -> None:
         """Moves rows from a lane into a batch, round by round, until it is full."""
-        room = self._max_batch_rows
-        waiting: list[Job] = []  # jobs with rows left, in order
+        room = self._room(lane)
+        turned: list[Job] = []  # those that had their turn, and want another
         while room and lane.jobs:
             job = lane.jobs.popleft()
             left = job.rows - job.taken
@@ -248,18 +298,20 @@ class Batcher:
                 batch.dropped.append(job)
                 rows = left
             else:
-                alone = not lane.jobs and not waiting
+                alone = not lane.jobs and not turned
                 rows = min(left, room if alone else min(room, QUANTUM))
                 batch.add(Piece(job, job.taken, job.taken + rows))
                 job.taken += rows
                 room -= rows
             lane.rows -= rows
             self.rows -= rows
-            if rows < left:
-                waiting.append(job)
-            else:
+            if rows == left:
                 self._bytes -= job.size
+            elif rows < QUANTUM:  # cut short by the end of the batch
+                lane.jobs.appendleft(job)
+            else:
+                turned.append(job)
             if not lane.jobs:
-                lane.jobs.extend(waiting)
-                waiting.clear()
-        lane.jobs.extend(waiting)
+                lane.jobs.extend(turned)
+                turned.clear()
+        lane.jobs.extend(turned)

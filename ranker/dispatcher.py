@@ -29,7 +29,7 @@ from ranker.incident import incident
 
 logger = logging.getLogger(__name__)
 
-INLINE_SECONDS = 0.002
+INLINE_SECONDS = 0.004
 """A batch predicted to take longer than this is scored on the engine's thread."""
 
 _WARM_ROWS = (1, 16, 256)
@@ -130,7 +130,7 @@ class Dispatcher:
             batch = self._take(now)
             if batch is None:
                 return self._batcher.due(now) if self._batcher.rows else None
-            self._handed_over = self._busy_until - now > INLINE_SECONDS
+            self._handed_over = batch.cost > INLINE_SECONDS
         if self._handed_over:
             self._thread.submit(self._drain, batch)
             return None
@@ -163,8 +163,7 @@ class Dispatcher:
     def _take(self, now: float) -> Batch | None:
         batch = self._batcher.take(now)
         if batch is not None:
-            cost = self._batcher.cost(batch.model).predict(batch.rows) if batch.pieces else 0.0
-            self._busy_until = now + cost
+            self._busy_until = now + batch.cost
         return batch
 
     def _score(self, batch: Batch) -> None:

@@ -7,11 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranker.batcher import QUANTUM, Batcher, Job, QueueFullError, TooLateError
+from ranker.batcher import (
+    HEADROOM,
+    MIN_BATCH_ROWS,
+    QUANTUM,
+    Batcher,
+    Job,
+    QueueFullError,
+    TooLateError,
+)
 from ranker.cost import CostModel
 
 
-def costing(fixed: float = 0.001, per_row: float = 1e-5) -> CostModel:
+def costing(fixed: float = 1e-4, per_row: float = 1e-6) -> CostModel:
     cost = CostModel()
     cost.fixed, cost.per_row = fixed, per_row
     return cost
@@ -69,6 +77,23 @@ def test_a_list_that_does_not_fit_is_split_and_goes_on_next():
     put(batcher, first, second)
     assert shares(batcher.take(0.0)) == [(first, 0, 70), (second, 0, 30)]
     assert shares(batcher.take(0.0)) == [(second, 30, 60)]
+
+
+def test_a_batch_is_no_larger_than_pays():
+    slow = make(costs=[costing(0.0, 1e-3)])
+    put(slow, job(1000))
+    assert slow.take(0.0).rows == MIN_BATCH_ROWS
+    costly_start = make(costs=[costing(0.01, 1e-3)])
+    put(costly_start, job(1000))
+    assert costly_start.take(0.0).rows == 100  # 10 % of their time is the start's
+
+
+def test_a_list_that_the_end_of_a_batch_cuts_goes_on_before_those_behind_it():
+    batcher = make(max_batch_rows=100)
+    first, second, third = job(70), job(60), job(60)
+    put(batcher, first, second, third)
+    batcher.take(0.0)
+    assert shares(batcher.take(0.0)) == [(second, 30, 60), (third, 0, 60)]
 
 
 def test_a_lone_long_list_fills_batches_by_itself():
@@ -188,17 +213,17 @@ def test_a_list_beyond_the_bound_is_served_when_nothing_else_waits():
 def test_a_deadline_that_the_queue_would_miss_is_refused():
     batcher = make(costs=[costing(0.0, 0.001)])  # a second per 1000 rows
     put(batcher, job(1000))
-    put(batcher, job(100, deadline=1.2))
+    put(batcher, job(100, deadline=HEADROOM * 1.0 + 0.11))
     with pytest.raises(TooLateError) as caught:
-        put(batcher, job(100, deadline=1.15))
+        put(batcher, job(100, deadline=HEADROOM * 1.1 + 0.09))
     assert caught.value.retry_after == pytest.approx(1.1)
 
 
 def test_the_batch_in_flight_counts_too():
     batcher = make(costs=[costing(0.0, 0.001)])
     with pytest.raises(TooLateError):
-        batcher.admit(job(100, deadline=1.0), 0.0, busy=0.95)
-    batcher.admit(job(100, deadline=1.1), 0.0, busy=0.95)
+        batcher.admit(job(100, deadline=1.0), 0.0, busy=0.8)
+    batcher.admit(job(100, deadline=HEADROOM * 0.8 + 0.11), 0.0, busy=0.8)
 
 
 def test_an_idle_engine_takes_what_it_is_predicted_to_miss():
@@ -233,7 +258,8 @@ def test_max_delay_does_not_hold_back_a_full_batch():
 @given(st.data())
 def test_every_row_is_scored_once_or_its_job_dropped(data):
     limit = data.draw(st.integers(1, 700), "max_batch_rows")
-    batcher = make(3, max_batch_rows=limit, max_queue_rows=10**9)
+    free = [CostModel() for _ in range(3)]  # so that no deadline is out of reach
+    batcher = make(costs=free, max_batch_rows=limit, max_queue_rows=10**9)
     jobs: list[Job] = []
     scored: dict[int, list[tuple[int, int]]] = {}
     dropped: list[Job] = []
