@@ -117,9 +117,12 @@ def measure(engines: dict[str, Score], pool: Rows, n: int, seconds: float) -> di
         score(pool[-n:])
         calls[name] = max(1, round(2e-3 / (time.perf_counter() - begin)))
     took: dict[str, list[float]] = {name: [] for name in engines}
+    order = list(engines)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(took["xgboost"]) < 3:
-        for name, score in engines.items():
+        order.append(order.pop(0))  # so that nobody always follows the same other
+        for name in order:
+            score = engines[name]
             blocks = [pool[begin : begin + n] for begin in itertools.islice(starts, calls[name])]
             begin = time.perf_counter()
             for block in blocks:

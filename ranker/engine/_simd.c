@@ -144,6 +144,13 @@ static struct forest *forest_from(PyObject *object)
         LIKE(deep_code, in.num_deep, 1),
         LIKE(deep_left, in.num_deep, 1),
         LIKE(deep_value, in.num_deep, 1),
+        SIZED(step_column, in.num_steps),
+        LIKE(step_code, in.num_steps, 1),
+        LIKE(step_from, in.num_steps, 1),
+        LIKE(step_to, in.num_steps, 1),
+        SIZED(level_end, in.num_levels),
+        SIZED(tree_levels, in.num_stepped),
+        SIZED(places, in.num_places),
     };
 #undef SIZED
 #undef LIKE

@@ -30,6 +30,35 @@ static void *take(struct arena *arena, size_t bytes)
     return piece;
 }
 
+/* log2 of the places per tree; 0 if there are no steps. */
+static uint32_t place_bits(const struct layout *in)
+{
+    uint32_t bits = 6;
+    if (in->num_stepped == 0) return 0;
+    while (bits < 8 && in->num_stepped << bits < in->num_places) bits++;
+    return bits;
+}
+
+static const char *check_steps(const struct layout *in)
+{
+    if (in->num_stepped == 0) return in->num_steps || in->num_places ? "tree_levels" : NULL;
+    if (in->num_stepped != in->num_trees) return "tree_levels";
+    uint32_t bits = place_bits(in);
+    if (in->num_places != in->num_trees << bits) return "places";
+    for (size_t i = 0; i < in->num_steps; i++) {
+        if (in->step_column[i] < 0 || in->step_column[i] >= in->num_columns) return "step_column";
+        if (in->step_to[i] >> bits) return "step_to";
+    }
+    int32_t end = 0;
+    for (size_t i = 0; i < in->num_levels; end = in->level_end[i++])
+        if (in->level_end[i] < end || (size_t)in->level_end[i] > in->num_steps) return "level_end";
+    end = 0;
+    for (size_t i = 0; i < in->num_trees; end = in->tree_levels[i++])
+        if (in->tree_levels[i] < end || (size_t)in->tree_levels[i] > in->num_levels)
+            return "tree_levels";
+    return NULL;
+}
+
 static const char *check(const struct layout *in)
 {
     if (in->num_features < 1 || in->num_features > INT32_MAX) return "num_features";
@@ -74,7 +103,7 @@ static const char *check(const struct layout *in)
         if (in->deep_left[i] < 0 || (size_t)in->deep_left[i] + children > in->num_deep)
             return "deep_left";
     }
-    return NULL;
+    return check_steps(in);
 }
 
 static void pack_cut(struct cut *cut, const float *thresholds, size_t count, struct arena *arena)
@@ -88,22 +117,31 @@ static void pack_cut(struct cut *cut, const float *thresholds, size_t count, str
     cut->table = table;
 }
 
+/* Splits values, given by their bits, into four planes of bytes; value j stands at
+ * (first + j) modulo the size of a plane. */
+static void pack_planes(uint8_t *plane, size_t size, const uint32_t *bits, size_t count,
+                        size_t first)
+{
+    memset(plane, 0, 4 * size);
+    for (size_t j = 0; j < count; j++)
+        for (int byte = 0; byte < 4; byte++)
+            plane[byte * size + (first + j) % size] = (uint8_t)(bits[j] >> 8 * byte);
+}
+
 static void pack_tile(char *tiles, size_t tree, const struct layout *in)
 {
     size_t exits = (size_t)1 << in->depth;
     size_t size = plane_size((uint32_t)in->depth);
     struct tile tile = tile_at(tiles, tree, (uint32_t)in->depth);
-    uint8_t *code = (uint8_t *)tile.code, *plane = (uint8_t *)tile.plane;
+    uint8_t *code = (uint8_t *)tile.code;
     uint32_t *offset = (uint32_t *)tile.offset, *exit = (uint32_t *)tile.deep;
     memset(code, NEVER_RIGHT, size);
-    memset(plane, 0, 4 * size);
+    pack_planes((uint8_t *)tile.plane, size, in->exits + tree * exits, exits, exits);
     for (size_t j = 0; j < exits; j++) {
         size_t from = tree * exits + j;
         code[j] = in->split_code[from];
         offset[j] = (uint32_t)in->split_column[from] * COLUMN_UNIT;
         exit[j] = in->exits[from];
-        for (int byte = 0; byte < 4; byte++)
-            plane[byte * size + (exits + j) % size] = (uint8_t)(exit[j] >> 8 * byte);
     }
 }
 
@@ -117,7 +155,10 @@ struct forest *forest_new(const struct layout *in, const char **problem)
                   padded(in->num_members * sizeof(float)) +
                   padded(in->num_trees * tile_size((uint32_t)in->depth)) +
                   padded(in->num_trees * sizeof(uint32_t)) +
-                  padded(in->num_deep * sizeof(struct deep));
+                  padded(in->num_deep * sizeof(struct deep)) +
+                  padded(in->num_steps * sizeof(struct step)) +
+                  padded(in->num_levels * sizeof(uint32_t)) +
+                  padded(in->num_stepped * sizeof(uint32_t)) + padded(in->num_places * 4);
     for (size_t i = 0, begin = 0; i < in->num_cuts; begin = (size_t)in->cut_end[i++])
         size += table_size((size_t)in->cut_end[i] - begin);
 
@@ -136,6 +177,7 @@ struct forest *forest_new(const struct layout *in, const char **problem)
     forest->num_trees = (uint32_t)in->num_trees;
     forest->num_deep = (uint32_t)in->num_deep;
     forest->depth = (uint32_t)in->depth;
+    forest->place_bits = place_bits(in);
     forest->base = in->base;
 
     struct cut *cuts = take(&arena, in->num_cuts * sizeof *cuts);
@@ -143,6 +185,10 @@ struct forest *forest_new(const struct layout *in, const char **problem)
     char *tiles = take(&arena, in->num_trees * tile_size(forest->depth));
     uint32_t *rest = take(&arena, in->num_trees * sizeof *rest);
     struct deep *deep = take(&arena, in->num_deep * sizeof *deep);
+    struct step *steps = take(&arena, in->num_steps * sizeof *steps);
+    uint32_t *level_end = take(&arena, in->num_levels * sizeof *level_end);
+    uint32_t *tree_levels = take(&arena, in->num_stepped * sizeof *tree_levels);
+    uint8_t *places = take(&arena, in->num_places * 4);
     uint8_t *floored = take(&arena, (size_t)in->num_features);
     float *members = take(&arena, in->num_members * sizeof *members);
     memcpy(floored, in->floored, (size_t)in->num_features);
@@ -170,11 +216,27 @@ struct forest *forest_new(const struct layout *in, const char **problem)
         deep[i].value = in->deep_value[i];
         deep[i].code = in->deep_code[i];
     }
+    for (size_t i = 0; i < in->num_steps; i++) {
+        steps[i].offset = (uint32_t)in->step_column[i] * COLUMN_UNIT;
+        steps[i].code = in->step_code[i];
+        steps[i].from = in->step_from[i];
+        steps[i].to = in->step_to[i];
+    }
+    for (size_t i = 0; i < in->num_levels; i++) level_end[i] = (uint32_t)in->level_end[i];
+    for (size_t i = 0; i < in->num_stepped; i++) {
+        size_t size = (size_t)1 << forest->place_bits;
+        tree_levels[i] = (uint32_t)in->tree_levels[i];
+        pack_planes(places + 4 * i * size, size, in->places + i * size, size, 0);
+    }
     forest->cuts = cuts;
     forest->sets = sets;
     forest->tiles = tiles;
     forest->rest = rest;
     forest->deep = deep;
+    forest->steps = steps;
+    forest->level_end = level_end;
+    forest->tree_levels = tree_levels;
+    forest->places = places;
     forest->floored = floored;
     return forest;
 }

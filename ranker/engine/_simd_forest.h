@@ -43,12 +43,20 @@ struct tile {
     const uint8_t *plane;
 };
 
-/* A node below a tile. The right child follows the left one; a leaf is its own left child. */
+/* A node below a tile, for the narrow walk. The right child follows the left one; a leaf is its own left child. */
 struct deep {
     uint32_t offset;
     uint32_t left;
     float value;
     uint8_t code;
+};
+
+/* A node below a tile, for the wide walk: rows at place `from` that go right move on. */
+struct step {
+    uint32_t offset;
+    uint8_t code;
+    uint8_t from;
+    uint8_t to;
 };
 
 struct forest {
@@ -59,6 +67,7 @@ struct forest {
     uint32_t num_trees;
     uint32_t num_deep; /* 0: all exits are leaves */
     uint32_t depth;    /* of every tile */
+    uint32_t place_bits; /* log2 of the places per tree, 6 to 8; 0: the forest has no steps */
     float base;
     const struct cut *cuts;
     const struct set *sets;
@@ -66,6 +75,10 @@ struct forest {
     const char *tiles;    /* see tile_at() */
     const uint32_t *rest; /* [num_trees]: most steps from an exit to a leaf */
     const struct deep *deep;
+    const struct step *steps;
+    const uint32_t *level_end;   /* where each level ends among the steps */
+    const uint32_t *tree_levels; /* where each tree ends among the levels */
+    const uint8_t *places;       /* the leaf values at a tree's places, in four byte planes */
     void *memory; /* all of the above */
 };
 
@@ -85,6 +98,11 @@ struct layout {
     const uint8_t *deep_code;
     const int32_t *deep_left;
     const float *deep_value;
+    const int32_t *step_column;
+    const uint8_t *step_code, *step_from, *step_to;
+    const int32_t *level_end, *tree_levels;
+    const uint32_t *places;
+    size_t num_steps, num_levels, num_stepped, num_places;
     size_t num_thresholds, num_cuts, num_members, num_sets, num_splits, num_trees, num_deep;
     float base;
 };

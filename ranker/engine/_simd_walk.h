@@ -43,8 +43,9 @@
  *     SHUFFLE(table, at)          the byte of the table at `at` modulo its size
  *     LOAD(p), SPLAT(byte), GREATER(a, b) (unsigned), BLEND(mask, if_not, if_set),
  *     CHILD(at, right)            2 * at + right
+ *     AND(a, b), AND_EQUAL(mask, a, b), BIT(a, i): the mask of bit i of each byte,
  *     UNPACK(lo/hi, 8/16)         interleave within 128-bit lanes
- *     ADD(a, b), STORE(p, floats)
+ *     ADD(floats, bytes)          the bytes are floats
  */
 
 #define INLINE static inline __attribute__((always_inline))
@@ -237,17 +238,16 @@ INLINE VECTOR PATH(descend)(const struct tile *tile, const uint8_t *codes, VECTO
     return CHILD(at, right[level]);
 }
 
-/* Adds the leaves' values to the sums, 4 vectors in the order in which UNPACK leaves them:
- * 16 * lane + 4 * vector + element is the row. */
-INLINE void PATH(add_leaves)(const struct tile *tile, VECTOR at, const MASK *right, FLOATS *sum,
-                             const int depth)
+/* Adds values to the sums; 2^bits values in four byte planes, one for each row's `at`. The
+ * sums are 4 vectors in the order in which UNPACK leaves them, see place(). */
+INLINE void PATH(add_values)(const uint8_t *plane, VECTOR at, const MASK *right, FLOATS *sum,
+                             const int bits)
 {
-    const uint8_t *plane = tile->plane;
-    const size_t size = plane_size(depth);
-    VECTOR byte0 = PATH(look_up)(plane, at, right, depth);
-    VECTOR byte1 = PATH(look_up)(plane + size, at, right, depth);
-    VECTOR byte2 = PATH(look_up)(plane + 2 * size, at, right, depth);
-    VECTOR byte3 = PATH(look_up)(plane + 3 * size, at, right, depth);
+    const size_t size = plane_size(bits);
+    VECTOR byte0 = PATH(look_up)(plane, at, right, bits);
+    VECTOR byte1 = PATH(look_up)(plane + size, at, right, bits);
+    VECTOR byte2 = PATH(look_up)(plane + 2 * size, at, right, bits);
+    VECTOR byte3 = PATH(look_up)(plane + 3 * size, at, right, bits);
     VECTOR low01 = UNPACK(lo, 8)(byte0, byte1), high01 = UNPACK(hi, 8)(byte0, byte1);
     VECTOR low23 = UNPACK(lo, 8)(byte2, byte3), high23 = UNPACK(hi, 8)(byte2, byte3);
     sum[0] = ADD(sum[0], UNPACK(lo, 16)(low01, low23));
@@ -256,32 +256,42 @@ INLINE void PATH(add_leaves)(const struct tile *tile, VECTOR at, const MASK *rig
     sum[3] = ADD(sum[3], UNPACK(hi, 16)(high01, high23));
 }
 
-/* The place of a row among the 4 vectors of add_leaves(). */
+/* Where add_values() puts a row among its 4 vectors of floats. */
 INLINE size_t PATH(place)(size_t row)
 {
     size_t lane = row / 16, vector = row / 4 % 4, element = row % 4;
     return PATH(WIDTH) / 4 * vector + 4 * lane + element;
 }
 
-INLINE void PATH(add_deep)(const struct forest *forest, size_t tree, const struct tile *tile,
-                           const uint8_t *codes, VECTOR at, size_t count, FLOATS *sum,
-                           const int depth)
+/* Moves rows from the exits of a tile to their leaves' places. */
+INLINE VECTOR PATH(take_steps)(const struct forest *forest, size_t tree, const uint8_t *codes,
+                               VECTOR at)
 {
-    uint8_t exit[PATH(WIDTH)];
-    float value[PATH(WIDTH)] = {0};
-    STORE_BYTES(exit, at);
-    for (size_t r = 0; r < count; r += GROUP) {
-        uint32_t node[GROUP];
-        for (int k = 0; k < GROUP; k++) node[k] = tile->deep[exit[r + k] & ((1u << depth) - 1)];
-        PATH(walk_deep)(forest->deep, forest->rest[tree], codes + r, PATH(WIDTH) / COLUMN_UNIT,
-                        1, GROUP, node);
-        for (int k = 0; k < GROUP; k++) value[PATH(place)(r + k)] = forest->deep[node[k]].value;
+    uint32_t level = tree == 0 ? 0 : forest->tree_levels[tree - 1];
+    uint32_t i = level == 0 ? 0 : forest->level_end[level - 1];
+    for (; level < forest->tree_levels[tree]; level++) {
+        const VECTOR from = at; /* so that a level's steps don't wait for each other */
+        for (; i < forest->level_end[level]; i++) {
+            const struct step step = forest->steps[i];
+            VECTOR column = LOAD(codes + PATH(WIDTH) / COLUMN_UNIT * (size_t)step.offset);
+            MASK right = GREATER(column, SPLAT((char)step.code));
+            at = BLEND(AND_EQUAL(right, from, SPLAT((char)step.from)), at, SPLAT((char)step.to));
+        }
     }
-    for (int i = 0; i < 4; i++) sum[i] = ADD_FROM(sum[i], value + PATH(WIDTH) / 4 * i);
+    return at;
 }
 
-INLINE void PATH(wide_trees)(const struct forest *forest, size_t count, const uint8_t *codes,
-                             FLOATS *sum, const int depth)
+INLINE void PATH(add_steps)(const struct forest *forest, size_t tree, const uint8_t *codes,
+                            VECTOR at, FLOATS *sum, const int bits)
+{
+    MASK bit[8];
+    at = PATH(take_steps)(forest, tree, codes, at);
+    for (int i = 0; i < bits; i++) bit[i] = BIT(at, bits - 1 - i);
+    PATH(add_values)(forest->places + tree * 4 * plane_size(bits), at, bit, sum, bits);
+}
+
+INLINE void PATH(wide_trees)(const struct forest *forest, const uint8_t *codes, FLOATS *sum,
+                             const int depth)
 {
     for (size_t tree = 0; tree < forest->num_trees; tree++) {
         const struct tile tile = tile_at(forest->tiles, tree, depth);
@@ -295,10 +305,16 @@ INLINE void PATH(wide_trees)(const struct forest *forest, size_t count, const ui
         if (depth > 5) at = PATH(descend)(&tile, codes, at, right, 5);
         if (depth > 6) at = PATH(descend)(&tile, codes, at, right, 6);
         if (depth > 7) at = PATH(descend)(&tile, codes, at, right, 7);
-        if (forest->num_deep > 0)
-            PATH(add_deep)(forest, tree, &tile, codes, at, count, sum, depth);
-        else
-            PATH(add_leaves)(&tile, at, right, sum, depth);
+        if (forest->place_bits == 0) {
+            PATH(add_values)(tile.plane, at, right, sum, depth);
+            continue;
+        }
+        at = AND(at, SPLAT((char)((1 << depth) - 1)));
+        switch (forest->place_bits) {
+        case 6: PATH(add_steps)(forest, tree, codes, at, sum, 6); break;
+        case 7: PATH(add_steps)(forest, tree, codes, at, sum, 7); break;
+        case 8: PATH(add_steps)(forest, tree, codes, at, sum, 8); break;
+        }
     }
 }
 
@@ -308,15 +324,15 @@ static void PATH(wide_block)(const struct forest *forest, const char *const *row
     PATH(code_rows)(forest, row, count, PATH(WIDTH), codes);
     FLOATS sum[4] = {{0}, {0}, {0}, {0}};
     switch (forest->depth) {
-    case 0: PATH(wide_trees)(forest, count, codes, sum, 0); break;
-    case 1: PATH(wide_trees)(forest, count, codes, sum, 1); break;
-    case 2: PATH(wide_trees)(forest, count, codes, sum, 2); break;
-    case 3: PATH(wide_trees)(forest, count, codes, sum, 3); break;
-    case 4: PATH(wide_trees)(forest, count, codes, sum, 4); break;
-    case 5: PATH(wide_trees)(forest, count, codes, sum, 5); break;
-    case 6: PATH(wide_trees)(forest, count, codes, sum, 6); break;
-    case 7: PATH(wide_trees)(forest, count, codes, sum, 7); break;
-    case 8: PATH(wide_trees)(forest, count, codes, sum, 8); break;
+    case 0: PATH(wide_trees)(forest, codes, sum, 0); break;
+    case 1: PATH(wide_trees)(forest, codes, sum, 1); break;
+    case 2: PATH(wide_trees)(forest, codes, sum, 2); break;
+    case 3: PATH(wide_trees)(forest, codes, sum, 3); break;
+    case 4: PATH(wide_trees)(forest, codes, sum, 4); break;
+    case 5: PATH(wide_trees)(forest, codes, sum, 5); break;
+    case 6: PATH(wide_trees)(forest, codes, sum, 6); break;
+    case 7: PATH(wide_trees)(forest, codes, sum, 7); break;
+    case 8: PATH(wide_trees)(forest, codes, sum, 8); break;
     }
     float value[PATH(WIDTH)];
     memcpy(value, sum, sizeof value);
@@ -339,14 +355,15 @@ int PATH(score)(const struct forest *forest, const struct block *blocks, size_t 
     struct cursor cursor = cursor_at(blocks, begin, forest->num_features);
 #ifdef VECTOR
     const size_t width = PATH(WIDTH);
+    const size_t narrow_below = rows_for_wide(forest);
 #else
-    const size_t width = COLUMN_UNIT;
+    const size_t width = COLUMN_UNIT, narrow_below = SIZE_MAX;
 #endif
-    uint8_t *codes = new_codes(forest, count < NARROW_BELOW ? COLUMN_UNIT : width);
+    uint8_t *codes = new_codes(forest, count < narrow_below ? COLUMN_UNIT : width);
     if (codes == NULL) return -1;
     for (size_t done = 0; done < count;) {
         size_t left = count - done;
-        size_t wide = left >= NARROW_BELOW;
+        size_t wide = left >= narrow_below;
         size_t size = wide ? width : COLUMN_UNIT;
         if (size > left) size = left;
         next_rows(&cursor, size, row);

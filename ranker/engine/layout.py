@@ -14,9 +14,13 @@ which send it left, and 255 in the one read by splits which send it right.
 
 *Tiles.* The top of every tree is padded to a perfect binary tree of the same
 depth, stored in heap order without pointers: the children of node i are 2i and
-2i + 1 (Asadi et al., TKDE 2014). What lies deeper is kept as explicit nodes, so
-that a deep sparse tree is not padded. One depth for the whole forest makes all
-tiles alike, and the kernel's loops constant.
+2i + 1 (Asadi et al., TKDE 2014). One depth for the whole forest makes all tiles
+alike, and the kernel's loops constant. What lies deeper is not padded. It is
+kept as explicit nodes for rows that are walked one by one, and as *steps* for
+rows that are walked together: the place of a row is a byte, at first the exit
+of the tile; a step sends the rows at one place that go right to a new place,
+and leaves those that go left. As places are bytes, a forest has steps only if
+no tree needs more than 256 of them.
 """
 
 from __future__ import annotations
@@ -37,8 +41,11 @@ NEVER_RIGHT = 255
 MAX_DEPTH = 8
 """The deepest tile: its exits are numbered by a byte."""
 
+MAX_PLACES = 256
+"""A tree's exits and what its steps add to them are numbered by a byte, too."""
+
 PADDED_DEPTH = 6
-"""Tiles up to this depth are padded whatever the trees' shape."""
+"""No tree is so sparse that a tile of 64 exits would not be faster than steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +83,16 @@ class Layout:
         deep_left: int32 [D]; the left child, the right one follows it; on a
             leaf, the leaf itself.
         deep_value: float32 [D]; a leaf's value.
+        step_column: int32 [S]; all trees' steps, a tree's from the top down.
+        step_code: uint8 [S].
+        step_from: uint8 [S]; the place whose rows the step looks at.
+        step_to: uint8 [S]; where it sends those that go right.
+        level_end: int32 [L]; where each level of a tree ends among the steps;
+            steps of one level look at different places.
+        tree_levels: int32 [T]; where each tree ends among the levels; empty if
+            the forest has no steps.
+        places: float32 [T, P]; the leaf's value at each place after all steps;
+            P is a power of two from 64 to 256; empty like `tree_levels`.
         base: added to the sum of the leaves.
     """
 
@@ -100,6 +117,13 @@ class Layout:
     deep_code: NDArray[np.uint8]
     deep_left: NDArray[np.int32]
     deep_value: NDArray[np.float32]
+    step_column: NDArray[np.int32]
+    step_code: NDArray[np.uint8]
+    step_from: NDArray[np.uint8]
+    step_to: NDArray[np.uint8]
+    level_end: NDArray[np.int32]
+    tree_levels: NDArray[np.int32]
+    places: NDArray[np.float32]
     base: float
 
 
@@ -110,10 +134,11 @@ def lay_out(forest: Forest) -> Layout:
         forest: any valid forest; `logistic` is the caller's business.
     """
     columns = _Columns.of(forest)
-    depth_of_node, rest = _depths(forest)
-    depth = _tile_depth(forest, depth_of_node)
-    rest = np.maximum(rest - depth, 0)
-    deep = _Deep.of(forest, columns, depth_of_node, depth if rest.any() else None)
+    tree = _tree_of_node(forest)
+    depth_of_node, depth_of_tree = _depths(forest, tree)
+    depth = _tile_depth(forest, tree, depth_of_node)
+    rest = np.maximum(depth_of_tree - depth, 0)
+    deep = _Deep.of(forest, columns, tree, depth_of_node, depth if rest.any() else None)
 
     slots = forest.roots[:, None]
     levels = [np.zeros_like(slots)]
@@ -125,6 +150,7 @@ def lay_out(forest: Forest) -> Layout:
         slots = np.stack([left, right], axis=2).reshape(len(slots), -1)
     splits = np.concatenate(levels, axis=1)
     exits = deep.index[slots].view(np.float32) if rest.any() else forest.threshold[slots]
+    steps = _Steps.of(forest, columns, tree, depth_of_node, depth, slots)
     return Layout(
         num_features=forest.num_features,
         num_columns=columns.count,
@@ -147,6 +173,13 @@ def lay_out(forest: Forest) -> Layout:
         deep_code=deep.code,
         deep_left=deep.left,
         deep_value=deep.value,
+        step_column=steps.column,
+        step_code=steps.code,
+        step_from=steps.place,
+        step_to=steps.to,
+        level_end=steps.level_end,
+        tree_levels=steps.tree_levels,
+        places=steps.places,
         base=float(forest.base),
     )
 
@@ -231,7 +264,12 @@ class _Deep:
 
     @classmethod
     def of(
-        cls, forest: Forest, columns: _Columns, depth: NDArray[np.int32], tile_depth: int | None
+        cls,
+        forest: Forest,
+        columns: _Columns,
+        tree: NDArray[np.int32],
+        depth: NDArray[np.int32],
+        tile_depth: int | None,
     ) -> _Deep:
         inner = forest.feature >= 0
         if tile_depth is None:
@@ -241,7 +279,7 @@ class _Deep:
             parents = np.flatnonzero(inner & (depth >= tile_depth))
         pairs = np.stack([forest.left[parents], forest.right[parents]], axis=1).reshape(-1)
         nodes = np.concatenate([exits, pairs])
-        nodes = nodes[np.argsort(_tree_of_node(forest)[nodes], kind="stable")]  # trees together
+        nodes = nodes[np.argsort(tree[nodes], kind="stable")]  # trees together
         index = np.full(len(inner), -1, np.int32)
         index[nodes] = np.arange(len(nodes))
         splits = inner[nodes]
@@ -254,12 +292,74 @@ class _Deep:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """What lies below the tiles once more, for rows that are walked together."""
+
+    column: NDArray[np.int32]
+    code: NDArray[np.uint8]
+    place: NDArray[np.uint8]
+    to: NDArray[np.uint8]
+    level_end: NDArray[np.int32]
+    tree_levels: NDArray[np.int32]
+    places: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        forest: Forest,
+        columns: _Columns,
+        tree: NDArray[np.int32],
+        depth: NDArray[np.int32],
+        tile_depth: int,
+        exits: NDArray[np.int32],
+    ) -> _Steps:
+        """Makes the steps of a forest whose tiles end at the nodes `exits` [T, 2**depth]."""
+        nodes = np.flatnonzero((forest.feature >= 0) & (depth >= tile_depth))
+        per_tree = np.bincount(tree[nodes], minlength=len(exits))
+        needed = exits.shape[1] + int(per_tree.max())
+        if len(nodes) == 0 or needed > MAX_PLACES:
+            none = np.empty(0, np.int32)
+            bytes_ = np.empty(0, np.uint8)
+            return cls(none, bytes_, bytes_, bytes_, none, none, np.empty(0, np.float32))
+        begins = np.cumsum(per_tree) - per_tree
+        to = exits.shape[1] + np.arange(len(nodes)) - begins[tree[nodes]]
+
+        place = np.zeros(len(tree), np.int32)
+        place[exits] = np.arange(exits.shape[1])
+        for level in range(tile_depth, int(depth.max())):
+            at_level = depth[nodes] == level
+            parents = nodes[at_level]
+            place[forest.left[parents]] = place[parents]
+            place[forest.right[parents]] = to[at_level]
+
+        size = max(64, 1 << (needed - 1).bit_length())
+        places = np.zeros((len(exits), size), np.float32)
+        places[:, : exits.shape[1]] = forest.threshold[exits]
+        leaves = np.flatnonzero((forest.feature < 0) & (depth > tile_depth))
+        places[tree[leaves], place[leaves]] = forest.threshold[leaves]
+
+        level_begins = np.flatnonzero(
+            np.append(True, (np.diff(tree[nodes]) != 0) | (np.diff(depth[nodes]) != 0))
+        )
+        levels_per_tree = np.bincount(tree[nodes[level_begins]], minlength=len(exits))
+        return cls(
+            column=columns.column[nodes],
+            code=columns.code[nodes],
+            place=place[nodes].astype(np.uint8),
+            to=to.astype(np.uint8),
+            level_end=np.append(level_begins[1:], len(nodes)).astype(np.int32),
+            tree_levels=np.cumsum(levels_per_tree).astype(np.int32),
+            places=places,
+        )
+
+
 def _tree_of_node(forest: Forest) -> NDArray[np.int32]:
-    sizes = np.diff(np.append(np.sort(forest.roots), len(forest.feature)))
-    return np.repeat(np.argsort(forest.roots, kind="stable"), sizes).astype(np.int32)
+    sizes = np.diff(np.append(forest.roots, len(forest.feature)))
+    return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
 
 
-def _depths(forest: Forest) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _depths(forest: Forest, tree: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The depth of each node [N], and of each tree [T]."""
     depth = np.zeros(len(forest.feature), np.int32)
     level = forest.roots
@@ -270,17 +370,25 @@ def _depths(forest: Forest) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         level = np.concatenate([forest.left[splits], forest.right[splits]])
         below += 1
     of_tree = np.zeros(len(forest.roots), np.int32)
-    np.maximum.at(of_tree, _tree_of_node(forest), depth)
+    np.maximum.at(of_tree, tree, depth)
     return depth, of_tree
 
 
-def _tile_depth(forest: Forest, depth: NDArray[np.int32]) -> int:
-    """The depth of all tiles: beyond `PADDED_DEPTH` only while levels are a quarter full."""
-    splits = np.bincount(depth[forest.feature >= 0], minlength=MAX_DEPTH + 1)
+def _tile_depth(forest: Forest, tree: NDArray[np.int32], depth: NDArray[np.int32]) -> int:
+    """The depth of all tiles: beyond `PADDED_DEPTH` only while levels are a quarter full.
+
+    It is less than that where it must be for the steps to have places enough.
+    """
+    splits = forest.feature >= 0
+    per_level = np.bincount(depth[splits], minlength=MAX_DEPTH + 1)
     tile_depth = 0
-    while tile_depth < MAX_DEPTH and splits[tile_depth] > 0:
+    while tile_depth < MAX_DEPTH and per_level[tile_depth] > 0:
         full = len(forest.roots) << tile_depth
-        if tile_depth >= PADDED_DEPTH and 4 * splits[tile_depth] < full:
+        if tile_depth >= PADDED_DEPTH and 4 * per_level[tile_depth] < full:
             break
         tile_depth += 1
+    for shallower in range(tile_depth, 3, -1):
+        below = np.bincount(tree[splits & (depth >= shallower)], minlength=1)
+        if int(below.max()) + (1 << shallower) <= MAX_PLACES:
+            return shallower
     return tile_depth

@@ -8,6 +8,7 @@ training would choose, chains, lone leaves.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import xgboost
@@ -20,6 +21,10 @@ DELICATE = np.array(
     np.float32,
 )
 """Values at which comparisons go wrong first: zeros, denormals, infinities."""
+
+
+NODE_FIELDS = ("left", "right", "feature", "threshold", "missing_left", "members")
+"""What a tree is here: a list for each, breadth-first; children within the tree."""
 
 
 def random_tree(
@@ -47,6 +52,7 @@ def random_tree(
         "feature": [],
         "threshold": [],
         "missing_left": [],
+        "members": [[] for _ in order],
     }
     for node in order:
         leaf = children[node][0] < 0
@@ -70,7 +76,8 @@ def forest_from(trees: list[dict[str, list]], num_features: int) -> Forest:
         local, shift = flat(name, np.int32), np.repeat(roots, sizes)
         return np.where(local < 0, -1, local + shift).astype(np.int32)
 
-    none = np.zeros(sum(sizes), np.int32)
+    sets = [np.array(members, np.float32) for tree in trees for members in tree["members"]]
+    ends = np.cumsum([len(members) for members in sets]).astype(np.int32)
     return Forest(
         num_features=num_features,
         roots=roots.astype(np.int32),
@@ -79,10 +86,12 @@ def forest_from(trees: list[dict[str, list]], num_features: int) -> Forest:
         left=child("left"),
         right=child("right"),
         missing_left=flat("missing_left", np.bool_),
-        members_begin=none,
-        members_end=none,
-        members=np.empty(0, np.float32),
-        floored=np.zeros(num_features, np.bool_),
+        members_begin=ends - np.array([len(members) for members in sets], np.int32),
+        members_end=ends,
+        members=np.concatenate(sets),
+        floored=np.isin(
+            np.arange(num_features), flat("feature", np.int32)[[len(m) > 0 for m in sets]]
+        ),
         base=np.float32(0),
         logistic=False,
     )
@@ -127,36 +136,49 @@ def random_rows(rng: np.random.Generator, rows: int, forest: Forest) -> NDArray[
 
 
 def forest_of(booster: xgboost.Booster, num_features: int) -> Forest:
-    """A booster's trees, numeric splits only; the base margin goes into the first tree."""
+    """A booster's trees; the base margin goes into the first tree.
+
+    XGBoost sends the members of a set right, a Forest sends them left.
+    """
     learner = json.loads(bytes(booster.save_raw("json")))["learner"]
     base = np.float32(learner["learner_model_param"]["base_score"].strip("[]"))
     trees = []
-    for i, tree in enumerate(learner["gradient_booster"]["model"]["trees"]):
+    for i, raw in enumerate(learner["gradient_booster"]["model"]["trees"]):
+        sets = {
+            node: sorted(raw["categories"][begin : begin + size])
+            for node, begin, size in zip(
+                raw["categories_nodes"],
+                raw["categories_segments"],
+                raw["categories_sizes"],
+                strict=True,
+            )
+        }
+        children = {
+            node: (right, left) if node in sets else (left, right)
+            for node, (left, right) in enumerate(
+                zip(raw["left_children"], raw["right_children"], strict=True)
+            )
+        }
         order = [0]
         for node in order:
-            if tree["left_children"][node] >= 0:
-                order += [tree["left_children"][node], tree["right_children"][node]]
+            if children[node][0] >= 0:
+                order += children[node]
         place = {node: j for j, node in enumerate(order)}
         place[-1] = -1
-        leaf = [tree["left_children"][node] < 0 for node in order]
-        values = np.array(tree["split_conditions"], np.float32)[order]
-        if i == 0:
-            values = np.where(leaf, base + values, values)
-        trees.append(
-            {
-                "left": [place[tree["left_children"][node]] for node in order],
-                "right": [place[tree["right_children"][node]] for node in order],
-                "feature": [
-                    -1 if end else tree["split_indices"][node]
-                    for node, end in zip(order, leaf, strict=True)
-                ],
-                "threshold": list(values),
-                "missing_left": [
-                    not end and bool(tree["default_left"][node])
-                    for node, end in zip(order, leaf, strict=True)
-                ],
-            }
-        )
+        tree: dict[str, list] = {name: [] for name in NODE_FIELDS}
+        for node in order:
+            leaf = children[node][0] < 0
+            value = np.float32(raw["split_conditions"][node])
+            missing_left = bool(raw["default_left"][node]) != (node in sets)
+            tree["left"].append(place[children[node][0]])
+            tree["right"].append(place[children[node][1]])
+            tree["feature"].append(-1 if leaf else raw["split_indices"][node])
+            tree["threshold"].append(
+                np.float32(0) if node in sets else base + value if leaf and i == 0 else value
+            )
+            tree["missing_left"].append(not leaf and missing_left)
+            tree["members"].append(sets.get(node, []))
+        trees.append(tree)
     return forest_from(trees, num_features)
 
 
@@ -231,12 +253,26 @@ def booster_of(forest: Forest) -> xgboost.Booster:
         },
     }
     booster = xgboost.Booster()
+    booster.set_param({"nthread": 1})
     booster.load_model(bytearray(json.dumps(model), "utf-8"))
     return booster
 
 
 def _json_floats(values: NDArray[np.float32]) -> list[float]:
     return [float(value) for value in values]
+
+
+def load_svmlight(path: Path, num_features: int = 0) -> tuple[NDArray, NDArray]:
+    """Rows and labels of an svmlight file; absent values are 0."""
+    labels, rows = [], []
+    for line in path.read_text().splitlines():
+        label, *pairs = line.split()
+        labels.append(float(label))
+        rows.append({int(key): float(value) for key, value in (p.split(":") for p in pairs)})
+    dense = np.zeros((len(rows), max(num_features, 1 + max(map(max, rows)))), np.float32)
+    for i, row in enumerate(rows):
+        dense[i, list(row)] = list(row.values())
+    return dense, np.array(labels)
 
 
 def predict(booster: xgboost.Booster, rows: NDArray[np.float32]) -> NDArray[np.float32]:

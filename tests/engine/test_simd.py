@@ -2,12 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xgboost
 from numpy.typing import NDArray
-from simd_forests import booster_of, forest_of, predict, random_forest, random_rows
+from simd_forests import (
+    booster_of,
+    forest_of,
+    load_svmlight,
+    predict,
+    random_forest,
+    random_rows,
+)
 
 from ranker.engine import simd
 from ranker.engine.simd import SimdEngine
@@ -43,7 +52,9 @@ def same_bits(got: NDArray[np.float32], want: NDArray[np.float32]) -> bool:
         pytest.param(50, 3, 2, False, 10, id="stumps"),
         pytest.param(30, 8, 16, False, 100, id="shallow"),
         pytest.param(30, 64, 64, False, 500, id="up-to-64-leaves"),
-        pytest.param(10, 20, 400, False, 500, id="uneven-and-deep"),
+        pytest.param(20, 20, 90, False, 500, id="uneven-of-up-to-90-leaves"),
+        pytest.param(10, 20, 190, False, 500, id="uneven-of-up-to-190-leaves"),
+        pytest.param(10, 20, 900, False, 500, id="uneven-of-up-to-900-leaves"),
         pytest.param(10, 20, 31, True, 500, id="chains-of-30"),
         pytest.param(3, 1, 300, False, 5000, id="one-feature-many-thresholds"),
         pytest.param(20, 2000, 64, False, 50, id="2000-features"),
@@ -53,15 +64,43 @@ def same_bits(got: NDArray[np.float32], want: NDArray[np.float32]) -> bool:
 def test_random_forests_score_as_xgboost(
     engine: Callable, trees: int, features: int, leaves: int, chain: bool, thresholds: int
 ) -> None:
-    rng = np.random.default_rng(trees * leaves)
-    for _ in range(1 if trees > 1000 else 8):
-        forest = random_forest(rng, trees, features, leaves, chain, thresholds)
-        rows = random_rows(rng, 150, forest)
-        want = predict(booster_of(forest), rows)
+    for seed in range(1 if trees > 1000 else 6):
+        forest, rows, want = random_case(seed, trees, features, leaves, chain, thresholds)
         made = engine(forest)
         assert same_bits(made.score([rows]), want)
         for n in (1, 7, 16, 33, 64, 65):
             assert same_bits(made.score([rows[:n]]), want[:n])
+
+
+@cache
+def random_case(
+    seed: int, trees: int, features: int, leaves: int, chain: bool, thresholds: int
+) -> tuple[Forest, NDArray[np.float32], NDArray[np.float32]]:
+    """A forest, delicate rows for it and XGBoost's scores of them; made once for all paths."""
+    rng = np.random.default_rng([seed, trees, leaves])
+    forest = random_forest(rng, trees, features, leaves, chain, thresholds)
+    rows = random_rows(rng, 150, forest)
+    return forest, rows, predict(booster_of(forest), rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_thousands_of_forests_score_as_xgboost(engine: Callable, seed: int) -> None:
+    rng = np.random.default_rng([9, seed])
+    for _ in range(100):
+        case = random_case.__wrapped__(
+            int(rng.integers(1 << 30)),
+            trees=int(rng.integers(1, 40)),
+            features=int(rng.choice([1, 2, 10, 100, 1000])),
+            leaves=int(rng.choice([1, 2, 5, 31, 64, 150, 256, 600])),
+            chain=bool(rng.random() < 0.2),
+            thresholds=int(rng.choice([1, 10, 300, 3000])),
+        )
+        forest, rows, want = case
+        made = engine(forest)
+        assert same_bits(made.score([rows]), want)
+        n = int(rng.integers(1, 100))
+        assert same_bits(made.score([rows[:n], rows[n:]]), want)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +109,8 @@ def trained() -> tuple[xgboost.Booster, Forest, NDArray[np.float32]]:
     rows = rng.normal(size=(3000, 24)).astype(np.float32)
     rows[rng.random(rows.shape) < 0.1] = np.nan
     target = np.nansum(rows[:, :6] ** 2, axis=1) + 100
-    parameters = {"max_depth": 8, "eta": 0.1, "max_bin": 256}
-    booster = xgboost.train(parameters, xgboost.DMatrix(rows, target), 60)
+    parameters = {"max_depth": 8, "eta": 0.1, "nthread": 1}
+    booster = xgboost.train(parameters, xgboost.DMatrix(rows, target), 40)
     return booster, forest_of(booster, rows.shape[1]), rows
 
 
@@ -114,6 +153,33 @@ def test_threads_change_nothing(
     assert same_bits(made.score([rows[:1025]]), want[:1025])
 
 
+@pytest.fixture(scope="module")
+def categorical() -> tuple[xgboost.Booster, Forest, xgboost.DMatrix, NDArray[np.float32]]:
+    rng = np.random.default_rng(6)
+    rows = rng.integers(0, 40, (1000, 4)).astype(np.float32)
+    rows[:, 3] = rng.normal(size=len(rows))
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    target = np.isin(rows[:, 0], [1, 5, 9, 30]) * 3.0 + np.nan_to_num(rows[:, 3])
+    kinds = ["c", "c", "c", "q"]
+    data = xgboost.DMatrix(rows, target, feature_types=kinds, enable_categorical=True)
+    booster = xgboost.train({"max_depth": 7, "max_cat_to_onehot": 2, "nthread": 1}, data, 20)
+    return booster, forest_of(booster, rows.shape[1]), data, rows
+
+
+def test_categories_are_members_or_not(
+    engine: Callable,
+    categorical: tuple[xgboost.Booster, Forest, xgboost.DMatrix, NDArray[np.float32]],
+) -> None:
+    booster, forest, data, rows = categorical
+    assert len(forest.members) > 0
+    want = booster.predict(data, output_margin=True)
+    fractions = rows + np.array([0.75, 0.75, 0.75, 0], np.float32)  # rounded down before use
+    made = engine(forest)
+    for n in (1, 9, len(rows)):
+        assert same_bits(made.score([rows[:n]]), want[:n])
+        assert same_bits(made.score([fractions[:n]]), want[:n])
+
+
 def test_base_is_added_last(
     engine: Callable, trained: tuple[xgboost.Booster, Forest, NDArray[np.float32]]
 ) -> None:
@@ -150,6 +216,27 @@ def test_wrong_blocks_are_refused(
     _, forest, rows = trained
     with pytest.raises((ValueError, BufferError)):
         engine(forest).score([rows[:1], block])
+
+
+@pytest.fixture(scope="module")
+def lambdarank() -> tuple[Forest, NDArray[np.float32], NDArray[np.float32]]:
+    """XGBoost's own example data, 300 features, mostly zeros: forest, rows, XGBoost's scores."""
+    directory = Path(__file__).parents[3] / "shared/data/lambdarank"
+    if not directory.exists():
+        pytest.skip("the lambdarank data set isn't here")
+    rows, relevance = load_svmlight(directory / "rank.train")
+    ranker = xgboost.XGBRanker(n_estimators=30, max_depth=6, objective="rank:ndcg", n_jobs=1)
+    ranker.fit(rows, relevance, group=np.loadtxt(directory / "rank.train.query", dtype=int))
+    test, _ = load_svmlight(directory / "rank.test", rows.shape[1])
+    want = ranker.predict(test, output_margin=True)
+    return forest_of(ranker.get_booster(), rows.shape[1]), test, want
+
+
+def test_lambdarank_set_scores_as_xgboost(
+    engine: Callable, lambdarank: tuple[Forest, NDArray[np.float32], NDArray[np.float32]]
+) -> None:
+    forest, rows, want = lambdarank
+    assert same_bits(engine(forest).score([rows]), want)
 
 
 def test_logistic_forest_is_refused(
