@@ -27,7 +27,8 @@ COPY deploy/image/constraints-gpu.txt ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m pip --python /opt/ranker/bin/python uninstall --yes onnxruntime \
     && python3 -m pip --python /opt/ranker/bin/python install --no-cache-dir \
-        --constraint constraints-gpu.txt "onnxruntime-gpu[cuda,cudnn]"
+        --constraint constraints.txt --constraint constraints-gpu.txt \
+        "onnxruntime-gpu[cuda,cudnn]"
 
 FROM ${BASE} AS run
 # Nothing is written at run time, so that the root file system may be read-only.

@@ -61,7 +61,10 @@ _traffic = _options(
 )
 _slo = click.option("--slo", default="p99=10ms,errors=0.1%", callback=_parsed, help="Objective.")
 _out = click.option(
-    "--out", default="build/loadtest", type=click.Path(path_type=Path), help="Where reports go."
+    "--out",
+    default="build/loadtest",
+    type=click.Path(path_type=Path),
+    help="Where reports and logs go.",
 )
 _generator = _options(
     _server,
@@ -69,6 +72,7 @@ _generator = _options(
     _traffic,
     click.option("--seconds", default=5.0, help="Length of a step."),
     _slo,
+    _out,
 )
 
 
@@ -112,8 +116,7 @@ def closed(in_flight: int, **options: Any) -> None:
 @click.option("--start", default=50.0, help="The first rate to try, per second.")
 @click.option("--limit", default=20_000.0, help="The highest rate to try.")
 @_generator
-@_out
-def search_(start: float, limit: float, out: Path, **options: Any) -> None:
+def search_(start: float, limit: float, **options: Any) -> None:
     """Find the highest rate that meets the objective; plot it as search.html."""
     with _rig(**options) as (rig, model):
 
@@ -130,8 +133,7 @@ def search_(start: float, limit: float, out: Path, **options: Any) -> None:
         "Machine": f"{platform.machine()}, Python {platform.python_version()}, "
         "server and generator together",
     }
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "search.html"
+    path = options["out"] / "search.html"
     path.write_text(report.page(result, options["slo"], facts), encoding="utf-8")
     click.echo(f"{result.rate:.0f} requests/s meet {options['slo']}; see {path}")
     if result.limited_by:
@@ -158,7 +160,6 @@ def locust(
     **options: Any,
 ) -> None:
     """Run locust's users headless; write locust.html and locust.json."""
-    out.mkdir(parents=True, exist_ok=True)
     summary = out / "locust.json"
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)]
     command += ["--headless", "--only-summary", "--stop-timeout", str(STOP_TIMEOUT)]
@@ -167,7 +168,7 @@ def locust(
     command += ["--replay", str(replay or ""), "--deadline", str(deadline or 0.0)]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    with _serving(serve, target, metrics) as server:
+    with _serving(serve, target, metrics, out) as server:
         before = Scrape.of(server.metrics) if server.metrics else None
         code = subprocess.run([*command, "--host", server.target], check=False).returncode
         after = Scrape.of(server.metrics) if server.metrics else None
@@ -180,11 +181,12 @@ def locust(
 
 
 @contextmanager
-def _serving(serve: Path | None, target: str, metrics: str) -> Iterator[LocalServer]:
+def _serving(serve: Path | None, target: str, metrics: str, out: Path) -> Iterator[LocalServer]:
+    out.mkdir(parents=True, exist_ok=True)
     if serve is None:
         yield LocalServer(target, metrics)
     else:
-        with local_server(serve) as server:
+        with local_server(serve, out / "server.log") as server:
             yield server
 
 
@@ -198,8 +200,9 @@ def _rig(
     method: str,
     seconds: float,
     slo: str,
+    out: Path,
 ) -> Iterator[tuple[Rig, pb.Model]]:
-    with _serving(serve, target, metrics) as server:
+    with _serving(serve, target, metrics, out) as server:
         with RankerClient(server.target, timeout=10.0) as client:
             model = client.get_model()
         rows = None if replay is None else load_rows(replay)

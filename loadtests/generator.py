@@ -30,8 +30,8 @@ MAX_SECONDS = 60.0
 """Latencies above it count as it."""
 BUSY = 0.85
 """The fraction of a core beyond which the generator says that it was the bottleneck."""
-LATE = 0.1
-"""And the fraction of the median latency that its own lateness may be, at the median."""
+LATE = 0.5
+"""And the fraction of the median latency beyond which its own lateness is most of what it sees."""
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Measurement:
             return f"the generator used {self.cpu:.0%} of a core"
         late, median = self.late.percentile(50), self.latency.percentile(50)
         if late > LATE * median:
-            return f"half of the requests left {1e3 * late:.2g} ms late"
+            return f"half of the requests left {1e3 * late:.2g} ms late or later"
         return ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,11 +32,12 @@ class LocalServer:
 
 
 @contextmanager
-def local_server(model: Path, *arguments: str) -> Iterator[LocalServer]:
+def local_server(model: Path, log: Path, *arguments: str) -> Iterator[LocalServer]:
     """Serves a model on free ports of the loopback interface.
 
     Args:
         model: an ONNX file.
+        log: where the server's log goes.
         arguments: further ones of `ranker serve`.
 
     Raises:
@@ -45,21 +45,21 @@ def local_server(model: Path, *arguments: str) -> Iterator[LocalServer]:
     """
     command = [sys.executable, "-m", "ranker", "serve", str(model), *arguments]
     ports = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", "--log-format", "text"]
-    with tempfile.NamedTemporaryFile("w+", suffix=".log") as log:
-        process = subprocess.Popen([*command, *ports], stdout=log, stderr=log)
-        try:
-            port = _logged(r"listening on \S+:(\d+)", Path(log.name), process)
-            metrics_port = _logged(r"metrics on port (\d+)", Path(log.name), process)
-            server = LocalServer(f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}/metrics")
-            with RankerClient(server.target) as client:
-                client.wait_ready(READY_SECONDS)
-            yield server
-            process.terminate()
-            if process.wait(STOP_SECONDS) != 0:
-                raise RuntimeError(f"the server ended badly:\n{Path(log.name).read_text()}")
-        finally:
-            process.kill()
-            process.wait()
+    with log.open("wb") as stream:
+        process = subprocess.Popen([*command, *ports], stdout=stream, stderr=stream)
+    try:
+        port = _logged(r"listening on \S+:(\d+)", log, process)
+        metrics_port = _logged(r"metrics on port (\d+)", log, process)
+        server = LocalServer(f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}/metrics")
+        with RankerClient(server.target) as client:
+            client.wait_ready(READY_SECONDS)
+        yield server
+        process.terminate()
+        if process.wait(STOP_SECONDS) != 0:
+            raise RuntimeError(f"the server ended badly:\n{log.read_text()}")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _logged(pattern: str, log: Path, process: subprocess.Popen[bytes]) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import grpc.experimental.gevent as grpc_gevent  # type: ignore[import-not-found]
-from gevent.pool import Group  # type: ignore[import-untyped]
+from gevent.pool import Group
 from locust import LoadTestShape, User, events, stats, task
 from locust.env import Environment
 from locust.runners import WorkerRunner
@@ -113,6 +113,9 @@ def _judge(environment: Environment, **_: Any) -> None:
             "seconds": (total.last_request_timestamp or total.start_time) - total.start_time,
             "requests": total.num_requests,
             "failures": total.num_failures,
+            "by_method": {
+                entry.name: entry.num_requests for entry in environment.stats.entries.values()
+            },
             "requests_per_second": total.total_rps,
             "latency_ms": {
                 f"p{percentile:g}": total.get_response_time_percentile(percentile / 100)

@@ -7,7 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests import chart
@@ -80,6 +80,7 @@ def test_points_lie_where_their_values_are():
 
 
 @pytest.mark.parametrize("logarithmic", [False, True], ids=["linear", "logarithmic"])
+@settings(max_examples=40, deadline=None)
 @given(values=st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20))
 def test_an_axis_has_room_for_its_values_and_some_ticks(logarithmic, values):
     made = axis("", values, logarithmic=logarithmic)

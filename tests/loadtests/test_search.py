@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.generator import Measurement
@@ -24,6 +24,7 @@ def found(meets: Callable[[float, int], bool], limit: float = 1e6, cpu: float = 
     return asyncio.run(search(measure, 50.0, limit))
 
 
+@settings(max_examples=40, deadline=None)
 @given(capacity=st.floats(50, 5000))
 def test_the_rate_that_is_found_is_met_and_a_little_more_is_not(capacity):
     result = found(lambda rate, _: rate <= capacity)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.shapes import SHAPES
 
 
 @pytest.mark.parametrize("name", SHAPES)
+@settings(max_examples=40, deadline=None)
 @given(progress=st.floats(0, 1))
 def test_a_shape_stays_between_nothing_and_the_peak(name, progress):
     assert 0 <= SHAPES[name](progress) <= 1
