@@ -18,6 +18,7 @@ class Settings:
         metrics_port: the port of `/metrics`; 0 takes any free one, -1 is none.
         workers: processes behind the port.
         engine: `auto`, `simd`, `onnx` or `cuda`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: threads that may share one large batch.
         transport: `auto`, `core` or `aio`.
         max_batch_rows: the most candidates scored at once.
@@ -41,6 +42,7 @@ class Settings:
     metrics_port: int = 9090
     workers: int = 1
     engine: str = "auto"
+    device: str = "auto"
     threads: int = 1
     transport: str = "auto"
     max_batch_rows: int = 1024

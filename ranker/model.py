@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ranker.engine.api import Engine, Scores
 from ranker.engine.select import load_engine
-from ranker.errors import InvalidRequestError
+from ranker.errors import InvalidRequestError, ModelError
 from ranker.features import FeatureContract
 from ranker.metadata import ModelMetadata
 from ranker.onnx_reader.file import read_metadata
@@ -46,24 +46,32 @@ class Model:
         )
 
     @classmethod
-    def load(cls, path: str | PathLike[str], engine: str = "auto", threads: int = 1) -> Model:
+    def load(
+        cls,
+        path: str | PathLike[str],
+        engine: str = "auto",
+        threads: int = 1,
+        device: str = "auto",
+    ) -> Model:
         """Loads an ONNX file that `export_onnx`, or another converter, wrote.
 
         Args:
             path: the ONNX file.
             engine: `simd`, `onnx`, `cuda`, or `auto` for the fastest that is exact.
             threads: how many threads may work on one large batch.
+            device: `cpu`, `cuda`, `cuda:N`, or `auto` for the faster by batch size.
 
         Raises:
-            ModelError: the file can't be read, or not by that engine; says why.
+            ModelError: the file can't be read, or not by that engine or on that
+                device; says why.
         """
-        metadata = read_metadata(path)
-        chosen, reason = load_engine(path, engine, threads)
+        metadata = _metadata(path)
+        chosen, reason = load_engine(path, engine, threads, device)
         return cls(chosen, reason, metadata, *_identity(path, metadata))
 
     @property
     def engine_name(self) -> str:
-        """`simd`, `onnx` or `cuda`."""
+        """`simd`, `onnx`, `cuda`, or `simd+cuda` where batches go to the faster."""
         return self.engine.name
 
     @property
@@ -117,9 +125,16 @@ def identify(path: str | PathLike[str]) -> tuple[str, str]:
     """The name and the version that a model's file would be served under.
 
     Raises:
-        ModelError: the file can't be read.
+        ModelError: the file can't be read; names it.
     """
-    return _identity(path, read_metadata(path))
+    return _identity(path, _metadata(path))
+
+
+def _metadata(path: str | PathLike[str]) -> ModelMetadata:
+    try:
+        return read_metadata(path)
+    except ModelError as error:
+        raise type(error)(f"{Path(path).name}: {error.message}") from error
 
 
 def _identity(path: str | PathLike[str], metadata: ModelMetadata) -> tuple[str, str]:

@@ -19,7 +19,6 @@ from ranker.catalogue import Catalogue
 from ranker.config import Settings
 from ranker.cost import CostModel
 from ranker.dispatcher import Dispatcher
-from ranker.errors import ModelError
 from ranker.health import Health
 from ranker.incident import incident
 from ranker.model import Model
@@ -157,10 +156,7 @@ def load_models(settings: Settings) -> list[tuple[Model, float]]:
     loaded = []
     for path in settings.models:
         started = time.monotonic()
-        try:
-            model = Model.load(path, settings.engine, settings.threads)
-        except ModelError as error:
-            raise ModelError(f"{path}: {error.message}") from error
+        model = Model.load(path, settings.engine, settings.threads, settings.device)
         seconds = time.monotonic() - started
         logger.info(
             "loaded %s as %s@%s in %.2f s: %d features, %d trees, engine %s (%s)",

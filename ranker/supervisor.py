@@ -25,7 +25,6 @@ from dataclasses import dataclass, replace
 from exporters.aggregates import Aggregates, Layout
 from exporters.recorder import PublisherRecorder
 from ranker.config import Settings
-from ranker.errors import ModelError
 from ranker.model import identify
 from ranker.publisher import Publisher
 from ranker.server import METHODS
@@ -96,7 +95,9 @@ class Supervisor:
             OSError: a port can't be had.
         """
         settings = self._settings
-        aggregates = Aggregates.shared(Layout(_names(settings.models), METHODS, settings.workers))
+        aggregates = Aggregates.shared(
+            Layout(tuple(map(identify, settings.models)), METHODS, settings.workers)
+        )
         aggregates.occupy(aggregates.publisher)
         self._aggregates = aggregates
         self._recorder = PublisherRecorder(aggregates)
@@ -212,18 +213,3 @@ def _reserve(host: str, port: int) -> socket.socket:
         reservation.close()
         raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from error
     return reservation
-
-
-def _names(paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The models' names and versions, to count under.
-
-    Raises:
-        ModelError: names the file that can't be read.
-    """
-    names = []
-    for path in paths:
-        try:
-            names.append(identify(path))
-        except ModelError as error:
-            raise ModelError(f"{path}: {error.message}") from error
-    return tuple(names)

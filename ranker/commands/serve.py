@@ -44,6 +44,11 @@ _SECONDS = click.FloatRange(min=0)
     click.Choice(["auto", "simd", "onnx", "cuda"]),
     "How to score. auto: the vectorised engine where it is exact, else onnxruntime.",
 )
+@_setting(
+    "device",
+    str,
+    "Where to score: auto, cpu, cuda or cuda:N. auto: large batches on a GPU, if it is faster.",
+)
 @_setting("threads", _COUNT, "Threads that may share one large batch, per worker.")
 @_setting(
     "transport",

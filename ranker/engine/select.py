@@ -6,9 +6,9 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-from ranker.engine import simd
+from ranker.engine import cuda, simd
 from ranker.engine.api import Engine
-from ranker.engine.cuda import CudaEngine
+from ranker.engine.device import gpu_index, prefer_gpu
 from ranker.engine.onnx import OnnxEngine
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.onnx_reader import read_forest
@@ -18,33 +18,46 @@ _BY_NAME = "it was asked for by name"
 
 
 def load_engine(
-    path: str | PathLike[str], engine: str = "auto", threads: int = 1
+    path: str | PathLike[str], engine: str = "auto", threads: int = 1, device: str = "auto"
 ) -> tuple[Engine, str]:
     """Loads a model into an engine.
 
     `auto` takes `simd` where this machine has it and it can represent the model
     exactly, and else `onnx`; it refuses broken trees instead of passing them on.
-    An engine asked for by name is never exchanged for another.
+    Where there is a usable GPU, large batches go there, if it is faster. An
+    engine or a GPU asked for by name is never exchanged for another.
 
     Args:
         path: the ONNX file.
         engine: `auto`, `simd`, `onnx` or `cuda`.
         threads: how many threads may work on one large batch; not for `cuda`.
+        device: `auto`, `cpu`, `cuda` (the first GPU) or `cuda:N`.
 
     Returns:
         The engine, and in one sentence why it is that one.
 
     Raises:
-        ModelError: the file can't be read, is broken, or is not for that engine;
-            names the file and says why.
+        ModelError: the file can't be read, is broken, or is not for that engine
+            and device; names the file and says why.
     """
-    loader = _LOADERS.get(engine)
-    if loader is None:
-        raise ModelError(f"engine {engine!r}: expected one of {', '.join(_LOADERS)}")
+    if engine not in (*_LOADERS, "cuda"):
+        raise ModelError(f"engine {engine!r}: expected one of {', '.join(_LOADERS)}, cuda")
+    gpu = gpu_index(device)
+    if engine == "cuda" and device == "cpu":
+        raise ModelError("engine cuda runs on a GPU, and device cpu is none")
+    if engine in ("simd", "onnx") and gpu is not None:
+        raise ModelError(f"engine {engine} runs on the CPU, and device {device} is a GPU")
     try:
-        return loader(read_bytes(path), threads)
+        content = read_bytes(path)
+        if engine == "cuda" or gpu is not None:
+            return cuda.CudaEngine(read_forest(content), gpu or 0), _BY_NAME
+        chosen, reason = _LOADERS[engine](content, threads)
+        if engine == device == "auto" and chosen.name == "simd" and cuda.unavailable() is None:
+            chosen, where = prefer_gpu(chosen, read_forest(content))
+            reason = f"{reason}; {where}"
     except ModelError as error:
         raise type(error)(f"{Path(path).name}: {error.message}") from error
+    return chosen, reason
 
 
 def _load_auto(content: bytes, threads: int) -> tuple[Engine, str]:
@@ -66,13 +79,8 @@ def _load_onnx(content: bytes, threads: int) -> tuple[Engine, str]:
     return OnnxEngine(content, threads), _BY_NAME
 
 
-def _load_cuda(content: bytes, _threads: int) -> tuple[Engine, str]:
-    return CudaEngine(read_forest(content)), _BY_NAME
-
-
 _LOADERS: dict[str, Callable[[bytes, int], tuple[Engine, str]]] = {
     "auto": _load_auto,
     "simd": _load_simd,
     "onnx": _load_onnx,
-    "cuda": _load_cuda,
 }

@@ -109,3 +109,23 @@ def test_cuda_by_name_is_never_exchanged():
 def test_unknown_engine():
     with pytest.raises(ModelError, match="engine 'gpu': expected one of auto, simd, onnx, cuda"):
         load_engine(TREES, "gpu")
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "words"),
+    [
+        pytest.param("auto", "gpu", "expected auto, cpu, cuda or cuda:N", id="unknown-device"),
+        pytest.param("cuda", "cpu", "device cpu is none", id="cuda-on-the-cpu"),
+        pytest.param("simd", "cuda:1", "device cuda:1 is a GPU", id="simd-on-a-gpu"),
+        pytest.param("onnx", "cuda", "device cuda is a GPU", id="onnx-on-a-gpu"),
+    ],
+)
+def test_a_device_that_does_not_suit_the_engine(engine, device, words):
+    with pytest.raises(ModelError, match=words):
+        load_engine(TREES, engine, device=device)
+
+
+@pytest.mark.skipif(cuda.unavailable() is None, reason="this machine may have a GPU")
+def test_a_gpu_by_name_is_never_exchanged():
+    with pytest.raises(ModelError, match="without CUDAExecutionProvider"):
+        load_engine(TREES, "auto", device="cuda")
