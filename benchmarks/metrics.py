@@ -47,14 +47,13 @@ def record(recorder: Recorder, batch: int, traceparent: str | None) -> None:
     """Records `REQUESTS` unary requests of 100 candidates, scored `batch` at a time."""
     waits = [i * 1e-5 for i in range(batch)]
     for _ in range(REQUESTS // batch):
-        for wait in waits:
+        for _ in waits:
             recorder.rpc_started()
-            recorder.request_arrived(0, 0.05 - wait)
             recorder.queue_changed(100)
         recorder.queue_changed(0)
-        recorder.batch_scored(0, 100 * batch, waits, 2e-3)
+        recorder.batch_scored(0, 100 * batch, batch, waits, 2e-3)
         for wait in waits:
-            recorder.request_finished(0, 0, 100, 2e-3 + wait, traceparent)
+            recorder.request_finished(0, 0, 100, 0.05, 2e-3 + wait, traceparent)
             recorder.rpc_finished(METHODS[0], 0, 2e-3 + wait)
 
 
@@ -64,10 +63,9 @@ def touch(recorder: Recorder) -> None:
         recorder.rpc_started()
         recorder.rpc_finished(method, 0, 1e-3)
     for model in range(-1, len(MODELS)):
-        recorder.request_arrived(model, 0.05)
-        recorder.batch_scored(model, 100, [1e-4], 1e-3)
+        recorder.batch_scored(model, 100, 1, [1e-4], 1e-3)
         for code in (0, 3):
-            recorder.request_finished(model, code, 100, 1e-3, TRACEPARENT)
+            recorder.request_finished(model, code, 100, 0.05, 1e-3, TRACEPARENT)
 
 
 def scrape(url: str, accept: str) -> bytes:

@@ -82,7 +82,7 @@ CODES = (
 
 CODE = _fixed("code", *CODES)
 OUTCOME = _fixed("outcome", "ok", "error")
-SHED_REASON = _fixed("reason", "deadline", "queue_rows", "queue_bytes", "draining", "stream_limit")
+SHED_REASON = _fixed("reason", "deadline", "queue_rows", "queue_bytes")
 EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")
 GENERATION = _fixed("generation", "0", "1", "2")
 EXPORTER = _fixed("exporter", "gcp_monitoring")
@@ -164,8 +164,9 @@ REQUESTS = Metric(
     "ranker_requests_total",
     Kind.COUNTER,
     "requests",
-    "Ranking requests answered, by their own status: each unary call is one, and each "
-    "message of a stream. The model is `unknown` if the request names none that is served.",
+    "Ranking requests that ended, by their own status: each unary call is one, and each "
+    "message of a stream. The model is `unknown` if the request names none that is served, "
+    "or can't be read.",
     by=(MODEL, CODE),
 )
 REQUEST_DURATION = Metric(
@@ -182,7 +183,7 @@ REQUEST_CANDIDATES = Metric(
     "ranker_request_candidates",
     Kind.HISTOGRAM,
     "candidates",
-    "Candidates in a ranking request.",
+    "Candidates in a ranking request, unless it was refused before they could be read.",
     by=(MODEL,),
     buckets=ROWS,
 )
@@ -190,7 +191,7 @@ DEADLINE_SLACK = Metric(
     "ranker_request_deadline_slack_seconds",
     Kind.HISTOGRAM,
     "seconds",
-    "Time left to the caller's deadline when the request arrives; 0 if it has passed.",
+    "Time left to the caller's deadline when a ranking request arrives; 0 if it has passed.",
     by=(MODEL,),
     buckets=SLACK_SECONDS,
 )
@@ -198,15 +199,15 @@ NO_DEADLINE = Metric(
     "ranker_requests_without_deadline_total",
     Kind.COUNTER,
     "requests",
-    "Ranking requests that arrived without a deadline.",
+    "Ranking requests without a deadline.",
     by=(MODEL,),
 )
 SHED = Metric(
     "ranker_requests_shed_total",
     Kind.COUNTER,
     "requests",
-    "Ranking requests refused on arrival: the deadline could not be met, the queue was full "
-    "in rows or bytes, the server was draining, or the stream had too many in flight.",
+    "Ranking requests refused on arrival: the deadline could not be met, or the queue was full "
+    "in rows or bytes.",
     by=(MODEL, SHED_REASON),
 )
 EXPIRED = Metric(

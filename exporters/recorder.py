@@ -1,7 +1,7 @@
 """What the server says of its work, added up where exporters read it.
 
-A call takes a lock, adds to a few doubles and returns. It formats, allocates
-and sends nothing, so that it may stand on the path of every request.
+A call adds to a few doubles and returns. It formats, allocates and sends
+nothing, so that it may stand on the path of every request.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ _EXEMPLAR_SECONDS = 1.0
 class Recorder:
     """Records one worker process's work in its slot.
 
-    The methods may be called from any thread. A `model` is an index into the
-    layout's models, -1 if the request names none that is served. A `code` is
-    the number of a gRPC status code. All times are in seconds.
+    `rpc_started` and `rpc_finished` take no lock, and are for one thread, the
+    serving loop's; the other methods may be called from any. A `model` is an
+    index into the layout's models, -1 if the request names none that is served.
+    A `code` is the number of a gRPC status code. All times are in seconds.
     """
 
     def __init__(self, aggregates: Aggregates, worker: int = 0) -> None:
@@ -52,7 +53,7 @@ class Recorder:
         self._slot = worker
         self._cells = aggregates.occupy(worker)
         self._lock = Lock()
-        # Half the price of `with`, on the calls that every request makes.
+        # Half the price of `with`, on the call that every request makes.
         self._acquire, self._release = self._lock.acquire, self._lock.release
 
         offsets = aggregates.offsets
@@ -71,11 +72,11 @@ class Recorder:
                 _groups(offsets(catalog.REQUEST_DURATION), models),
                 _groups(aggregates.exemplar_offsets(catalog.REQUEST_DURATION), models),
                 offsets(catalog.REQUEST_CANDIDATES),
+                offsets(catalog.DEADLINE_SLACK),
+                offsets(catalog.NO_DEADLINE),
                 strict=True,
             )
         )
-        self._slack = offsets(catalog.DEADLINE_SLACK)
-        self._no_deadline = offsets(catalog.NO_DEADLINE)
         self._shed = _groups(offsets(catalog.SHED), models)
         self._expired = _groups(offsets(catalog.EXPIRED), models)
         self._queue_rows = offsets(catalog.QUEUE_ROWS)[0]
@@ -99,15 +100,13 @@ class Recorder:
         gc.callbacks.remove(self._collected)
 
     def rpc_started(self) -> None:
-        """An RPC has arrived."""
-        self._acquire()
-        try:
-            self._cells[self._in_flight] += 1.0
-        finally:
-            self._release()
+        """An RPC has arrived. On the loop's thread only."""
+        self._cells[self._in_flight] += 1.0
 
     def rpc_finished(self, method: str, code: int, seconds: float) -> None:
         """An RPC is over; every one that started, of any method, ends here.
+
+        On the loop's thread only.
 
         Args:
             method: its full name; any other than the layout's counts as `unknown`.
@@ -116,67 +115,51 @@ class Recorder:
         """
         cells = self._cells
         counts, duration = self._rpcs.get(method, self._unknown_rpc)
-        bucket = bisect_left(LATENCY_SECONDS, seconds)
-        self._acquire()
-        try:
-            cells[self._in_flight] -= 1.0
-            cells[counts[code]] += 1.0
-            cells[duration + bucket] += 1.0
-            cells[duration + _LATENCY_SUM] += seconds
-        finally:
-            self._release()
-
-    def request_arrived(self, model: int, slack_seconds: float) -> None:
-        """A ranking request has arrived.
-
-        Args:
-            model: the model that it asks for.
-            slack_seconds: until the caller's deadline; inf if there is none.
-        """
-        cells = self._cells
-        if slack_seconds == inf:
-            self._add(self._no_deadline[model], 1.0)
-            return
-        left = slack_seconds if slack_seconds > 0.0 else 0.0
-        slack = self._slack[model]
-        bucket = bisect_left(SLACK_SECONDS, left)
-        self._acquire()
-        try:
-            cells[slack + bucket] += 1.0
-            cells[slack + _SLACK_SUM] += left
-        finally:
-            self._release()
+        cells[counts[code]] += 1.0
+        cells[duration + bisect_left(LATENCY_SECONDS, seconds)] += 1.0
+        cells[duration + _LATENCY_SUM] += seconds
+        cells[self._in_flight] -= 1.0
 
     def request_finished(
         self,
         model: int,
         code: int,
         candidates: int,
+        slack: float,
         seconds: float,
         traceparent: str | None = None,
     ) -> None:
-        """A ranking request was answered: a unary call, or one message of a stream.
+        """A ranking request is over: a unary call, or one message of a stream.
+
+        All that is counted once per request is counted here, so that it agrees.
 
         Args:
             model: the model that it asked for.
             code: its own status.
             candidates: how many it held; 0 if that was never known.
+            slack: from its arrival to its caller's deadline; inf if there is none.
             seconds: from its arrival to its answer.
             traceparent: the header of that name, as the caller sent it.
         """
         cells = self._cells
-        counts, durations, exemplars, sizes = self._finished[model]
+        counts, durations, exemplars, sizes, slacks, no_deadline = self._finished[model]
         outcome = _ERROR if code else _OK
         duration = durations[outcome]
         bucket = bisect_left(LATENCY_SECONDS, seconds)
-        size_bucket = bisect_left(ROWS, candidates)
         self._acquire()
         try:
             cells[counts[code]] += 1.0
             cells[duration + bucket] += 1.0
             cells[duration + _LATENCY_SUM] += seconds
-            cells[sizes + size_bucket] += 1.0
-            cells[sizes + _ROWS_SUM] += candidates
+            if candidates:
+                cells[sizes + bisect_left(ROWS, candidates)] += 1.0
+                cells[sizes + _ROWS_SUM] += candidates
+            if slack == inf:
+                cells[no_deadline] += 1.0
+            else:
+                left = slack if slack > 0.0 else 0.0
+                cells[slacks + bisect_left(SLACK_SECONDS, left)] += 1.0
+                cells[slacks + _SLACK_SUM] += left
             if traceparent is not None:
                 self._remember(exemplars[outcome], bucket, seconds, traceparent)
         finally:
@@ -191,14 +174,21 @@ class Recorder:
         self._add(self._expired[model][_EXPIRED_REASONS[reason]], 1.0)
 
     def batch_scored(
-        self, model: int, rows: int, queue_seconds: Sequence[float], scoring_seconds: float
+        self,
+        model: int,
+        rows: int,
+        requests: int,
+        queue_seconds: Sequence[float],
+        scoring_seconds: float,
     ) -> None:
         """The engine has scored a batch.
 
         Args:
             model: the model that scored it.
             rows: the candidates in it.
-            queue_seconds: per request in it, how long it waited.
+            requests: the requests that these belong to.
+            queue_seconds: how long requests waited, per request that no earlier
+                batch has a part of.
             scoring_seconds: how long the engine took.
         """
         cells = self._cells
@@ -212,7 +202,7 @@ class Recorder:
             cells[self._busy] += scoring_seconds
             self._observe(self._scoring[model], LATENCY_SECONDS, scoring_seconds)
             self._observe(self._batch_rows[model], ROWS, rows)
-            self._observe(self._batch_requests[model], catalog.BATCH_SIZES, len(queue_seconds))
+            self._observe(self._batch_requests[model], catalog.BATCH_SIZES, requests)
 
     def queue_changed(self, rows: int) -> None:
         """So many candidates now wait to be scored."""

@@ -24,13 +24,16 @@ import numpy as np
 from exporters.recorder import Recorder
 from ranker.batcher import Batch, Batcher, Job, QueueFullError, TooLateError
 from ranker.engine.api import Engine, Rows, Scores
-from ranker.errors import DeadlineError, InternalError, RankerError
+from ranker.errors import CancelledError, DeadlineError, InternalError, RankerError
 from ranker.incident import incident
 
 logger = logging.getLogger(__name__)
 
 INLINE_SECONDS = 0.004
 """A batch predicted to take longer than this is scored on the engine's thread."""
+
+_NAP = 0.001
+"""Seconds after which the engine's thread looks again whether a batch that waits has filled."""
 
 _WARM_ROWS = (1, 16, 256)
 
@@ -109,11 +112,10 @@ class Dispatcher:
         try:
             with self._lock:
                 self._batcher.admit(job, now, busy=max(0.0, self._busy_until - now))
-                rows = self._batcher.rows
+                self._recorder.queue_changed(self._batcher.rows)
         except (QueueFullError, TooLateError) as error:
             self._recorder.request_shed(job.model, error.reason)
             raise
-        self._recorder.queue_changed(rows)
 
     def pump(self) -> float | None:
         """Scores what waits as one batch, or sees to it that the engine's thread does.
@@ -158,18 +160,18 @@ class Dispatcher:
                 if not self._handed_over or batch is not None:
                     return batch
                 due = self._batcher.due(now)
-            time.sleep(due)
+            time.sleep(min(due, _NAP))
 
     def _take(self, now: float) -> Batch | None:
         batch = self._batcher.take(now)
         if batch is not None:
+            self._recorder.queue_changed(self._batcher.rows)
             self._busy_until = now + batch.cost
         return batch
 
     def _score(self, batch: Batch) -> None:
         for job in cast("list[ScoringJob]", batch.dropped):
             self._drop(job)
-        self._recorder.queue_changed(self._batcher.rows)
         if not batch.pieces:
             return
         pieces = cast("list[tuple[ScoringJob, int, int]]", batch.pieces)
@@ -185,7 +187,8 @@ class Dispatcher:
         with self._lock:
             self._batcher.cost(batch.model).observe(batch.rows, seconds)
         queued = [started - job.arrived for job, start, _ in pieces if start == 0]
-        self._recorder.batch_scored(batch.model, batch.rows, queued, seconds)
+        requests = len({job for job, _, _ in pieces})
+        self._recorder.batch_scored(batch.model, batch.rows, requests, queued, seconds)
         at = 0
         for job, start, stop in pieces:
             self._hand_out(job, start, stop, scores[at : at + stop - start], started, seconds)
@@ -209,9 +212,12 @@ class Dispatcher:
     def _drop(self, job: ScoringJob) -> None:
         if job.over:
             return
-        reason = "cancelled" if job.cancelled else "deadline"
-        self._recorder.request_expired(job.model, reason)
-        job.dropped(DeadlineError(f"dropped before it was scored: {reason}"))
+        if job.cancelled:
+            self._recorder.request_expired(job.model, "cancelled")
+            job.dropped(CancelledError("cancelled before it was scored"))
+        else:
+            self._recorder.request_expired(job.model, "deadline")
+            job.dropped(DeadlineError("the deadline passed before it was scored"))
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         failure = InternalError(incident(logger, "scoring failed", error))

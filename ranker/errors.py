@@ -98,6 +98,12 @@ class DeadlineError(RankerError):
     code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+class CancelledError(RankerError):
+    """The call was cancelled before the answer was ready."""
+
+    code = grpc.StatusCode.CANCELLED
+
+
 class UnavailableError(RankerError):
     """The server is draining, or can't be reached. Safe to retry elsewhere."""
 
@@ -186,6 +192,7 @@ _CLASSES: dict[grpc.StatusCode, type[RankerError]] = {
     for kind in (
         NotFoundError,
         DeadlineError,
+        CancelledError,
         UnavailableError,
         UnimplementedError,
         InternalError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ranker.dispatcher import Dispatcher, ScoringJob
 from ranker.engine.api import Scores
 from ranker.errors import InternalError, RankerError
 from ranker.incident import incident
+from ranker.logs import trace_of
 from ranker.order import best_first
 from ranker.v1 import ranking_pb2 as pb
 from ranker.wire import read_candidates, write_response
@@ -44,13 +46,16 @@ class Ranking:
 
     Args:
         resources: models, queue, counters.
-        request: what is asked.
         arrived: when it came, on the `time.monotonic` clock.
         deadline: when its caller stops waiting, on the same clock.
         answered: called once with the encoded RankResponse, on whichever
             thread scored the list.
         refused: called once instead, if the list is dropped after `start`.
         traceparent: the caller's W3C trace context, if it sent one.
+
+    Attributes:
+        request: what is asked, from `start` on.
+        deadline: may be moved until `start`.
     """
 
     __slots__ = (
@@ -68,14 +73,13 @@ class Ranking:
     def __init__(
         self,
         resources: Resources,
-        request: pb.RankRequest,
         arrived: float,
         deadline: float,
         answered: Callable[[Ranking, bytes], None],
         refused: Callable[[Ranking, RankerError], None],
         traceparent: str | None = None,
     ) -> None:
-        self.request = request
+        self.request = pb.RankRequest()
         self.arrived = arrived
         self.deadline = deadline
         self._resources = resources
@@ -85,29 +89,37 @@ class Ranking:
         self._model = -1
         self._job: ScoringJob | None = None
 
-    def start(self) -> None:
+    def start(self, request: pb.RankRequest) -> None:
         """Decodes the list and queues it; the answer follows from the dispatcher.
 
         Raises:
-            RankerError: the request is invalid, or is refused now.
+            RankerError: the request is invalid, or is refused now; tell `failed`.
         """
-        resources, request = self._resources, self.request
-        try:
-            self._model = resources.catalogue.find(request.model, request.model_version)
-            resources.recorder.request_arrived(self._model, self.deadline - self.arrived)
-            features = resources.catalogue.models[self._model].features
-            rows = read_candidates(request, features, resources.max_request_rows)
-            self._job = ScoringJob(
-                self._model, rows, self.arrived, self.deadline, self._scored, self._dropped
-            )
-            resources.dispatcher.submit(self._job)
-        except RankerError as error:
-            self._record(error.code)
-            raise
+        resources = self._resources
+        self.request = request
+        self._model = resources.catalogue.find(request.model, request.model_version)
+        features = resources.catalogue.models[self._model].features
+        rows = read_candidates(request, features, resources.max_request_rows)
+        self._job = ScoringJob(
+            self._model, rows, self.arrived, self.deadline, self._scored, self._dropped
+        )
+        resources.dispatcher.submit(self._job)
 
-    def cancel(self) -> None:
-        """Nobody waits for the answer any more; saves the scoring, if there is time."""
-        if self._job is not None:
+    def failed(self, error: Exception) -> None:
+        """Puts it on record that the request was refused before or by `start`."""
+        self._record(error.code if isinstance(error, RankerError) else grpc.StatusCode.INTERNAL)
+
+    def closed(self, code: grpc.StatusCode) -> None:
+        """Its call has ended, so that nobody waits any more; saves the scoring, if there is time.
+
+        Args:
+            code: how the call ended.
+        """
+        if self._job is None:
+            return
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self._job.deadline = -math.inf  # it has passed, even if our own clock is behind
+        else:
             self._job.cancelled = True
 
     def _scored(self, scores: Scores, queued: float, scoring: float) -> None:
@@ -125,14 +137,19 @@ class Ranking:
                 (queued, scoring, total),
             )
         except Exception as error:  # a bug here must not spoil the rest of the batch
-            self._dropped(
-                InternalError(incident(logger, "answering failed", error, self._traceparent))
-            )
+            failure = incident(logger, "answering failed", error, self._traceparent)
+            self._refuse(InternalError(failure))
             return
         self._record(grpc.StatusCode.OK)
         self._answered(self, message)
 
     def _dropped(self, error: RankerError) -> None:
+        if self._traceparent is not None and isinstance(error, InternalError):
+            # The incident is the whole batch's; this ties the trace to it.
+            logger.error("request lost: %s", error.message, extra=trace_of(self._traceparent))
+        self._refuse(error)
+
+    def _refuse(self, error: RankerError) -> None:
         self._record(error.code)
         self._refused(self, error)
 
@@ -141,6 +158,7 @@ class Ranking:
             self._model,
             code.value[0],
             0 if self._job is None else self._job.rows,
+            self.deadline - self.arrived,
             time.monotonic() - self.arrived,
             self._traceparent,
         )

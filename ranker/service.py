@@ -9,7 +9,7 @@ from ranker.catalogue import Catalogue
 from ranker.errors import InvalidRequestError, RankerError, UnavailableError
 from ranker.model import Model
 from ranker.ranking import Ranking, Resources
-from ranker.transport.api import Call, Handler, Method
+from ranker.transport.api import Call, Handler, Method, traceparent
 from ranker.transport.respond import Respond
 from ranker.v1 import ranking_pb2 as pb
 from ranker.wire import read_message
@@ -54,21 +54,24 @@ class RankHandler(Handler):
         """Decodes and queues the list; the answer follows from the dispatcher."""
         ranking = Ranking(
             self._resources,
-            read_message(pb.RankRequest, data),
             call.arrived,
             call.deadline,
             answered=lambda _, message: call.finish(message),
             refused=lambda _, error: call.fail(error),
-            traceparent=_traceparent(call),
+            traceparent=traceparent(call.metadata),
         )
-        ranking.start()
+        try:
+            ranking.start(read_message(pb.RankRequest, data))
+        except Exception as error:
+            ranking.failed(error)
+            raise
         call.tag = ranking
         return True
 
     def closed(self, call: Call) -> None:
         """Takes the list out of the queue, if its caller has gone before it was scored."""
         if isinstance(call.tag, Ranking):
-            call.tag.cancel()
+            call.tag.closed(call.code)
 
 
 class RankStreamHandler(Handler):
@@ -97,7 +100,7 @@ class RankStreamHandler(Handler):
         """Takes what is unanswered out of the queue."""
         if isinstance(call.tag, _Stream):
             self._open.discard(call.tag)
-            call.tag.cancel()
+            call.tag.closed()
 
     def drain(self) -> None:
         """Refuses further requests, and ends each stream once it has its answers."""
@@ -113,7 +116,7 @@ class _Stream:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._traceparent = _traceparent(call)
+        self._traceparent = traceparent(call.metadata)
         self._lock = threading.Lock()
         self._waiting: dict[str, Ranking] = {}
         self._held = False  # the transport waits for `resume`
@@ -123,28 +126,29 @@ class _Stream:
     def receive(self, resources: Resources, data: bytes) -> bool:
         arrived = time.monotonic()
         request_id = ""
+        ranking = Ranking(
+            resources,
+            arrived,
+            self._call.deadline,
+            answered=self._answer,
+            refused=self._refuse,
+            traceparent=self._traceparent,
+        )
         try:
             request = read_message(pb.RankRequest, data)
             request_id = request.request_id
-            deadline = self._call.deadline
             if request.deadline_ms:
-                deadline = min(deadline, arrived + request.deadline_ms / 1e3)
-            ranking = Ranking(
-                resources,
-                request,
-                arrived,
-                deadline,
-                answered=self._answer,
-                refused=self._refuse,
-                traceparent=self._traceparent,
-            )
+                ranking.deadline = min(ranking.deadline, arrived + request.deadline_ms / 1e3)
             self._expect(request_id, ranking)
             try:
-                ranking.start()
-            except RankerError:
+                ranking.start(request)
+            except Exception:
                 self._forget(request_id)
                 raise
-        except RankerError as error:
+        except Exception as error:
+            ranking.failed(error)
+            if not isinstance(error, RankerError):
+                raise
             self._call.send(_refusal(request_id, error))
         with self._lock:
             self._held = len(self._waiting) >= STREAM_IN_FLIGHT
@@ -167,11 +171,11 @@ class _Stream:
         else:
             self._call.finish()
 
-    def cancel(self) -> None:
+    def closed(self) -> None:
         with self._lock:
             waiting = list(self._waiting.values())
         for ranking in waiting:
-            ranking.cancel()
+            ranking.closed(self._call.code)
 
     def _expect(self, request_id: str, ranking: Ranking) -> None:
         if self._draining:
@@ -251,11 +255,3 @@ def _refusal(request_id: str, error: RankerError) -> bytes:
         request_id=request_id,
         status=pb.Status(code=status.code, message=status.message, details=status.details),
     ).SerializeToString()
-
-
-def _traceparent(call: Call) -> str | None:
-    """The caller's W3C trace context, unparsed."""
-    for key, value in call.metadata:
-        if key == "traceparent" and isinstance(value, str):
-            return value
-    return None

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from exporters.aggregates import Aggregates, Layout
+from exporters.families import Distribution
 from exporters.recorder import Recorder
 from ranker.batcher import Batcher
 from ranker.cost import CostModel
 from ranker.dispatcher import Dispatcher, ScoringJob
-from ranker.errors import DeadlineError, InternalError, OverloadedError
+from ranker.errors import CancelledError, DeadlineError, InternalError, OverloadedError
 from tests.fakes import BrokenEngine, SumEngine
 
 
@@ -25,6 +26,7 @@ class Kitchen:
         self.cost.fixed = fixed
         sizes = {"max_batch_rows": 100, "max_queue_rows": 10_000, "max_queue_bytes": 10**9}
         aggregates = Aggregates.private(Layout((("m", "1"),), ("/test",)))
+        self.aggregates = aggregates
         self.recorder = Recorder(aggregates)
         batcher = Batcher([self.cost], **{**sizes, **limits})
         self.dispatcher = Dispatcher([self.engine], batcher, self.recorder)
@@ -55,6 +57,16 @@ class Kitchen:
         """As a loop with nothing to read does it."""
         while self.dispatcher.pump() is not None:
             pass
+
+    def counted(self) -> dict[str, float]:
+        """By the names of metrics, histograms by their sum, all labels taken together."""
+        return {
+            family.metric.name: sum(
+                sample.value.sum if isinstance(sample.value, Distribution) else sample.value
+                for sample in family.samples
+            )
+            for family in self.aggregates.snapshot()
+        }
 
     def check(self, answers: int) -> None:
         assert len(self.done) == answers
@@ -168,7 +180,7 @@ def test_a_cancelled_list_is_dropped_unscored(kitchen):
     k = kitchen()
     k.submit(3).cancelled = True
     k.dispatcher.pump()
-    assert len(k.dropped) == 1
+    assert [type(error) for error in k.dropped] == [CancelledError]
     assert k.engine.batches == []
 
 
@@ -193,6 +205,30 @@ def test_a_broken_engine_fails_its_batch_once_and_nothing_else(kitchen, caplog):
     k.submit(4)
     k.dispatcher.pump()
     k.check(1)
+
+
+def test_a_list_counts_once_in_every_batch_that_has_a_part_of_it(kitchen):
+    k = kitchen(max_batch_rows=600)
+    k.submit(900)  # 256 rows, then what room is left; the rest in a second batch
+    k.submit(10)
+    assert k.counted()["ranker_queue_rows"] == 910
+    k.pump()
+    k.check(2)
+    counted = k.counted()
+    assert counted["ranker_queue_rows"] == 0
+    assert counted["ranker_batch_requests"] == 2 + 1
+    assert counted["ranker_batch_rows"] == counted["ranker_candidates_scored_total"] == 910
+
+
+def test_a_batch_that_waits_on_the_engines_thread_goes_as_soon_as_it_is_full(kitchen):
+    k = kitchen(fixed=1.0, max_batch_rows=10, max_delay=600.0)
+    k.submit(13)
+    k.dispatcher.pump()
+    assert k.submit(7).rows == 7  # with the 3 that are left
+    deadline = time.monotonic() + 10
+    while len(k.done) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    k.check(2)
 
 
 def test_max_batch_delay_asks_to_be_called_again(kitchen):

@@ -18,6 +18,7 @@ EVERY_KIND = [
     errors.NotFoundError("no model 'x'"),
     errors.OverloadedError("queue is full", 0.125),
     errors.DeadlineError("too late"),
+    errors.CancelledError("cancelled"),
     errors.UnavailableError("draining"),
     errors.UnimplementedError("no method 'x'"),
     errors.InternalError("incident 7"),

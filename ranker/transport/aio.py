@@ -31,7 +31,7 @@ from ranker.transport.api import (
     Options,
     Pump,
 )
-from ranker.transport.failure import as_ranker_error, guard, on_the_wire
+from ranker.transport.failure import as_ranker_error, guard, on_the_wire, why_gone
 
 _Context = Any  # grpc.aio.ServicerContext, whose stubs lack half of its methods
 
@@ -235,7 +235,7 @@ class _Servicer:
         try:
             return self._handler.message(call, data)
         except Exception as error:
-            call.fail(as_ranker_error(error, self._name))
+            call.fail(as_ranker_error(error, call))
             return False
 
     async def _read(self, call: _Call, context: _Context) -> None:
@@ -265,7 +265,7 @@ class _Servicer:
         try:
             self._handler.half_closed(call)
         except Exception as error:
-            call.fail(as_ranker_error(error, self._name))
+            call.fail(as_ranker_error(error, call))
 
 
 class _Call:
@@ -381,8 +381,7 @@ class _Call:
         """Takes note that the RPC is over."""
         self.over = True
         if self.cancelled:
-            late = time.monotonic() >= self.deadline
-            self.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            self.code = why_gone(self)
         elif self._error is not None:
             self.code = self._error.code
         self._outgoing.clear()

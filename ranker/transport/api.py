@@ -22,6 +22,14 @@ from ranker.errors import RankerError
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
+def traceparent(metadata: Metadata) -> str | None:
+    """The caller's W3C trace context, unparsed; None if it sent none."""
+    for key, value in metadata:
+        if key == "traceparent" and isinstance(value, str):
+            return value
+    return None
+
+
 MAX_UNSENT = 64
 """A stream is not read while so many of its answers are unsent."""
 

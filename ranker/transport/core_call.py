@@ -20,7 +20,7 @@ import grpc
 from ranker.errors import RankerError, UnimplementedError
 from ranker.incident import incident
 from ranker.transport.api import MAX_UNSENT, Handler, Metadata, Observer
-from ranker.transport.failure import as_ranker_error, logger, on_the_wire
+from ranker.transport.failure import as_ranker_error, logger, on_the_wire, why_gone
 from ranker.transport.grpcio import (
     BUFFER_HINT,
     ReceiveClose,
@@ -166,7 +166,7 @@ class StreamCall:
             else:
                 self.fail(UnimplementedError(f"{self.method} takes one message, none came"))
         except Exception as error:
-            self.fail(as_ranker_error(error, self.method))
+            self.fail(as_ranker_error(error, self))
 
     def _read(self) -> None:
         with _LOCK:
@@ -224,8 +224,7 @@ class StreamCall:
         self._outgoing = None
         if event.batch_operations[-1].cancelled():
             self.cancelled = True
-            late = time.monotonic() >= self.deadline
-            self.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            self.code = why_gone(self)
         route = self._route
         try:
             route.closed(self)
@@ -277,7 +276,7 @@ class UnaryCall(StreamCall):
         try:
             self._route.message(self, data)
         except Exception as error:
-            self.fail(as_ranker_error(error, self.method))
+            self.fail(as_ranker_error(error, self))
 
 
 def ignore(_: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ import grpc
 
 from ranker.errors import InternalError, OverloadedError, RankerError
 from ranker.incident import incident
+from ranker.transport.api import Call, traceparent
 
 logger = logging.getLogger("ranker.transport")
 
@@ -49,8 +51,20 @@ def guard(what: str, function: Callable[..., T], *arguments: object) -> T | None
         return None
 
 
-def as_ranker_error(error: Exception, method: str) -> RankerError:
+def as_ranker_error(error: Exception, call: Call) -> RankerError:
     """The error to answer with when a handler has raised; logs it if it is a bug."""
     if isinstance(error, RankerError):
         return error
-    return InternalError(incident(logger, f"{method} failed", error))
+    trace = traceparent(call.metadata)
+    return InternalError(incident(logger, f"{call.method} failed", error, trace))
+
+
+def why_gone(call: Call) -> grpc.StatusCode:
+    """The code of a call whose caller has just gone: CANCELLED or DEADLINE_EXCEEDED.
+
+    A caller cancels when its deadline passes, and that may be sooner than the
+    deadline which it told us: gRPC rounds a timeout up, by a hundredth at most.
+    """
+    limit = call.arrived + 0.99 * (call.deadline - call.arrived)
+    late = time.monotonic() >= limit
+    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED

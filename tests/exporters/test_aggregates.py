@@ -86,9 +86,9 @@ def test_slots_add_up():
         recorder.close()
         recorder.rpc_started()
         recorder.queue_changed(10 + worker)
-        recorder.request_finished(0, 0, 100, 0.001 * (worker + 1))
+        recorder.request_finished(0, 0, 100, 0.05, 0.001 * (worker + 1))
         recorder.model_loaded(0, 3.0 - worker, {"engine": "simd"})
-        recorder.batch_scored(0, 100, [0.0], 0.25 * (worker + 1))
+        recorder.batch_scored(0, 100, 1, [0.0], 0.25 * (worker + 1))
     families = aggregates.snapshot()
     assert value(families, catalog.WORKERS) == 2
     assert value(families, catalog.RPCS_IN_FLIGHT) == 2

@@ -69,9 +69,8 @@ class Server:
         for i in range(rounds * len(LAYOUT.models)):
             model, worker = i % len(LAYOUT.models), self.workers[i % 2]
             worker.rpc_started()
-            worker.request_arrived(model, 0.05)
-            worker.batch_scored(model, 10, [0.001], 0.002)
-            worker.request_finished(model, (0, 0, 3, 8)[i % 4], 10, 0.001 * (i % 7))
+            worker.batch_scored(model, 10, 1, [0.001], 0.002)
+            worker.request_finished(model, (0, 0, 3, 8)[i % 4], 10, 0.05, 0.001 * (i % 7))
             worker.rpc_finished(RANK, 0, 0.001)
 
     def points(self, outcome: str) -> float:

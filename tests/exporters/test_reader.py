@@ -93,8 +93,8 @@ def test_utilization_is_busy_time_over_time_and_workers(monkeypatch: pytest.Monk
         for second in range(1, 26):
             now = 100.0 + second
             if second <= 10:
-                recorders[0].batch_scored(0, 1, [0.0], 0.5)
-                recorders[1].batch_scored(1, 1, [0.0], 0.25)
+                recorders[0].batch_scored(0, 1, 1, [0.0], 0.5)
+                recorders[1].batch_scored(1, 1, 1, [0.0], 0.25)
             ratio.append(value(reader.snapshot(), catalog.ENGINE_UTILIZATION))
             with reader._lock:
                 reader._utilization.tick()

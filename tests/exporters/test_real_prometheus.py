@@ -113,13 +113,12 @@ def record(recorder: Recorder, hundreds: int) -> None:
     """Per hundred: 75 answers and 25 errors; three in a hundred answers are slow."""
     for i in range(100 * hundreds):
         recorder.rpc_started()
-        recorder.request_arrived(i % 2, 0.05)
         code = 8 if i % 4 == 3 else 0
         slow = (0.0024, 0.0020)[i % 2] if i % 100 < 16 else 0.0005
         traceparent = f"00-{TRACE}-00f067aa0ba902b7-01" if i == 0 else None
-        recorder.request_finished(i % 2, code, 10, slow, traceparent)
+        recorder.request_finished(i % 2, code, 10, 0.05, slow, traceparent)
         recorder.rpc_finished(RANK, code, slow)
-    recorder.batch_scored(0, 1000, [0.001] * 100, 0.002)
+    recorder.batch_scored(0, 1000, 100, [0.001] * 100, 0.002)
 
 
 def test_scraped_and_queried(prometheus: Prometheus, aggregates: Aggregates):

@@ -58,12 +58,13 @@ def test_foreign_method_is_unknown(aggregates: Aggregates, recorder: Recorder):
 def test_request(
     aggregates: Aggregates, recorder: Recorder, model: int, labels: tuple[str, str], code: int
 ):
-    recorder.request_finished(model, code, 100, 0.001)
+    recorder.request_finished(model, code, 100, 0.05, 0.001)
     outcome = "error" if code else "ok"
     assert recorded(aggregates) == {
         "ranker_requests_total": {(*labels, catalog.CODES[code]): 1},
         "ranker_request_duration_seconds": {(*labels, outcome): 1},
         "ranker_request_candidates": {labels: 1},
+        "ranker_request_deadline_slack_seconds": {labels: 1},
     }
     sizes = value(aggregates.snapshot(), catalog.REQUEST_CANDIDATES, *labels)
     assert isinstance(sizes, Distribution)
@@ -72,8 +73,8 @@ def test_request(
 
 def test_wrong_code_is_an_error_and_leaves_the_recorder_usable(recorder: Recorder):
     with pytest.raises(IndexError):
-        recorder.request_finished(0, 17, 1, 0.001)
-    recorder.request_finished(0, 0, 1, 0.001)
+        recorder.request_finished(0, 17, 1, 0.05, 0.001)
+    recorder.request_finished(0, 0, 1, 0.05, 0.001)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_wrong_code_is_an_error_and_leaves_the_recorder_usable(recorder: Recorde
     ],
 )
 def test_slack(aggregates: Aggregates, recorder: Recorder, slack: float, bucket: int):
-    recorder.request_arrived(1, slack)
+    recorder.request_finished(1, 0, 1, slack, 0.001)
     found = value(aggregates.snapshot(), catalog.DEADLINE_SLACK, "films", "2024-05")
     assert isinstance(found, Distribution)
     assert [i for i, count in enumerate(found.counts) if count] == [bucket]
@@ -94,10 +95,15 @@ def test_slack(aggregates: Aggregates, recorder: Recorder, slack: float, bucket:
 
 
 def test_no_deadline_is_counted_apart(aggregates: Aggregates, recorder: Recorder):
-    recorder.request_arrived(0, math.inf)
-    assert recorded(aggregates) == {
-        "ranker_requests_without_deadline_total": {("books", "1"): 1},
-    }
+    recorder.request_finished(0, 0, 1, math.inf, 0.001)
+    found = recorded(aggregates)
+    assert found["ranker_requests_without_deadline_total"] == {("books", "1"): 1}
+    assert "ranker_request_deadline_slack_seconds" not in found
+
+
+def test_unknown_number_of_candidates_is_not_zero(aggregates: Aggregates, recorder: Recorder):
+    recorder.request_finished(0, 3, 0, 0.05, 0.001)
+    assert "ranker_request_candidates" not in recorded(aggregates)
 
 
 def test_every_reason(aggregates: Aggregates, recorder: Recorder):
@@ -116,7 +122,7 @@ def test_every_reason(aggregates: Aggregates, recorder: Recorder):
 
 
 def test_batch(aggregates: Aggregates, recorder: Recorder):
-    recorder.batch_scored(0, 300, [0.001, 0.002, 0.0041], 0.01)
+    recorder.batch_scored(0, 300, 4, [0.001, 0.002, 0.0041], 0.01)
     assert recorded(aggregates) == {
         "ranker_queue_duration_seconds": {("books", "1"): 3},
         "ranker_scoring_duration_seconds": {("books", "1"): 1},
@@ -130,7 +136,7 @@ def test_batch(aggregates: Aggregates, recorder: Recorder):
         (catalog.QUEUE_DURATION, 0.0071),
         (catalog.SCORING_DURATION, 0.01),
         (catalog.BATCH_ROWS, 300),
-        (catalog.BATCH_REQUESTS, 3),
+        (catalog.BATCH_REQUESTS, 4),
     ):
         found = value(families, metric, "books", "1")
         assert isinstance(found, Distribution)
@@ -174,7 +180,7 @@ def test_buckets_are_those_of_the_definition(seconds: list[float]):
     recorder = Recorder(aggregates)
     recorder.close()
     for value_ in seconds:
-        recorder.request_finished(0, 0, 1, value_)
+        recorder.request_finished(0, 0, 1, 0.05, value_)
     found = value(aggregates.snapshot(), catalog.REQUEST_DURATION, "books", "1", "ok")
     assert isinstance(found, Distribution)
     bounds = (*catalog.LATENCY_SECONDS, math.inf)
@@ -195,8 +201,8 @@ def exemplars(aggregates: Aggregates) -> dict[int, tuple[str, float]]:
 
 
 def test_sampled_trace_becomes_its_buckets_exemplar(aggregates: Aggregates, recorder: Recorder):
-    recorder.request_finished(0, 0, 1, 0.0018, f"00-{TRACE}-00f067aa0ba902b7-01")
-    recorder.request_finished(0, 0, 1, 0.5, f"00-{TRACE[::-1]}-00f067aa0ba902b7-01")
+    recorder.request_finished(0, 0, 1, 0.05, 0.0018, f"00-{TRACE}-00f067aa0ba902b7-01")
+    recorder.request_finished(0, 0, 1, 0.05, 0.5, f"00-{TRACE[::-1]}-00f067aa0ba902b7-01")
     bounds = catalog.LATENCY_SECONDS
     assert exemplars(aggregates) == {
         bounds.index(0.002): (TRACE, 0.0018),
@@ -213,7 +219,7 @@ def test_sampled_trace_becomes_its_buckets_exemplar(aggregates: Aggregates, reco
     ],
 )
 def test_other_headers_leave_no_exemplar(aggregates: Aggregates, recorder: Recorder, header: str):
-    recorder.request_finished(0, 0, 1, 0.001, header)
+    recorder.request_finished(0, 0, 1, 0.05, 0.001, header)
     assert exemplars(aggregates) == {}
 
 
@@ -223,7 +229,7 @@ def test_exemplar_stands_for_a_second(
     now = 1000.0
     monkeypatch.setattr("exporters.recorder.time.time", lambda: now)
     for now, trace, stands in ((1000.0, "a", "a"), (1000.9, "b", "a"), (1001.0, "c", "c")):  # noqa: B007
-        recorder.request_finished(0, 0, 1, 0.001, f"00-{trace * 32}-00f067aa0ba902b7-01")
+        recorder.request_finished(0, 0, 1, 0.05, 0.001, f"00-{trace * 32}-00f067aa0ba902b7-01")
         assert list(exemplars(aggregates).values()) == [(stands * 32, 0.001)]
 
 
@@ -245,11 +251,8 @@ def test_threads_lose_no_count(aggregates: Aggregates, recorder: Recorder):
 
     def work() -> None:
         for _ in range(each):
-            recorder.rpc_started()
-            recorder.request_arrived(0, 0.01)
-            recorder.batch_scored(0, 2, [0.001, 0.001], 0.001)
-            recorder.request_finished(0, 0, 2, 0.001)
-            recorder.rpc_finished(RANK, 0, 0.001)
+            recorder.batch_scored(0, 2, 2, [0.001, 0.001], 0.001)
+            recorder.request_finished(0, 0, 2, 0.05, 0.001)
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
     for thread in workers:
@@ -258,8 +261,7 @@ def test_threads_lose_no_count(aggregates: Aggregates, recorder: Recorder):
         thread.join()
     families = aggregates.snapshot()
     n = threads * each
-    assert value(families, catalog.RPCS_IN_FLIGHT) == 0
-    assert value(families, catalog.RPCS, METHOD, "OK") == n
+    assert value(families, catalog.REQUESTS, "books", "1", "OK") == n
     assert value(families, catalog.CANDIDATES_SCORED, "books", "1") == 2 * n
     for metric in (catalog.DEADLINE_SLACK, catalog.REQUEST_CANDIDATES, catalog.BATCH_ROWS):
         found = value(families, metric, "books", "1")
@@ -287,12 +289,11 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.rpc_started()
     recorder.rpc_started()
     recorder.rpc_finished(RANK, 0, 0.001)
-    recorder.request_arrived(0, 0.05)
-    recorder.request_arrived(0, math.inf)
-    recorder.request_finished(0, 0, 10, 0.001)
+    recorder.request_finished(0, 0, 10, 0.05, 0.001)
+    recorder.request_finished(0, 0, 10, math.inf, 0.001)
     recorder.request_shed(0, "deadline")
     recorder.request_expired(0, "deadline")
-    recorder.batch_scored(0, 10, [0.001], 0.001)
+    recorder.batch_scored(0, 10, 1, [0.001], 0.001)
     recorder.queue_changed(1)
     recorder.model_loaded(0, 1.0, {})
     recorder.transport_chosen("core", "")
