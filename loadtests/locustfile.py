@@ -61,7 +61,9 @@ stats.bucket_response_time = three_digits  # type: ignore[assignment]  # a float
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _declare(parser: ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=10.0, help="requests per second and user")
-    parser.add_argument("--shape", choices=list(SHAPES), default="steady", help="load over time")
+    parser.add_argument(
+        "--shape", choices=list(SHAPES), default="steady", help="load over --run-time"
+    )
     parser.add_argument("--replay", default="", help="a .npy file of feature rows to send")
     parser.add_argument(
         "--deadline", type=float, default=0.0, help="seconds; 0 draws them as callers set them"

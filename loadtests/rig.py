@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass
 
 from loadtests.callers import CALLERS
-from loadtests.generator import Measurement, closed_loop, open_loop
+from loadtests.generator import closed_loop, open_loop
+from loadtests.measurement import Measurement
 from loadtests.scrape import Scrape, ServerShare
 from loadtests.search import Step
 from loadtests.slo import Slo

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from loadtests.generator import Measurement
+from loadtests.measurement import Measurement
 from loadtests.scrape import ServerShare
 
 RESOLUTION = 1.08

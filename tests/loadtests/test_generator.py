@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 
 import grpc
@@ -12,7 +13,8 @@ import pytest
 
 from loadtests import generator
 from loadtests.callers import CALLERS
-from loadtests.generator import Latencies, Measurement, closed_loop, open_loop, poisson
+from loadtests.generator import closed_loop, open_loop, poisson
+from loadtests.measurement import MAX_SECONDS, Effort, Latencies, Measurement
 from loadtests.traffic import Request
 from ranker.v1 import ranking_pb2 as pb
 
@@ -64,7 +66,7 @@ def test_open_loop_counts_its_own_lateness_as_latency_and_says_so():
         async def ask(self, _: Request) -> str:
             if not hasattr(self, "blocked"):
                 self.blocked = True
-                generator.time.sleep(0.4)  # the event loop itself stands still
+                time.sleep(0.4)  # the event loop itself stands still
             return "OK"
 
     found = generator.run(lambda: open_loop(Blocking(), requests(), rate=200, seconds=0.5))
@@ -91,20 +93,37 @@ def test_closed_loop_keeps_that_many_in_flight():
 
 
 @pytest.mark.parametrize(
-    ("cpu", "late", "latency", "words"),
+    ("running", "starved", "late", "words"),
     [
-        pytest.param(0.3, 0.00001, 0.001, "", id="idle-and-on-time"),
-        pytest.param(0.9, 0.00001, 0.001, "90% of a core", id="busy"),
-        pytest.param(0.3, 0.0004, 0.001, "", id="a-little-late"),
-        pytest.param(0.3, 0.0008, 0.001, "0.8 ms late", id="late"),
+        pytest.param(0.3, 0.1, 0.00001, "", id="idle-and-on-time"),
+        pytest.param(0.9, 0.0, 0.00001, "ran for 90%", id="busy"),
+        pytest.param(0.4, 0.5, 0.00001, "waited for a core for 50%", id="starved"),
+        pytest.param(0.3, 0.1, 0.0004, "", id="a-little-late"),
+        pytest.param(0.3, 0.1, 0.0008, "0.8 ms late", id="late"),
     ],
 )
-def test_a_generator_that_is_the_bottleneck_says_so(cpu, late, latency, words):
-    found = Measurement(100.0, cpu=cpu)
+def test_a_generator_that_is_the_bottleneck_says_so(running, starved, late, words):
+    found = Measurement(100.0, running=running, starved=starved)
     found.late.record(late)
-    found.latency.record(latency)
+    found.latency.record(0.001)
     assert words in found.bottleneck
     assert bool(words) == bool(found.bottleneck)
+
+
+def test_effort_tells_work_from_rest():
+    worked, rested = Measurement(1.0), Measurement(1.0)
+    effort = Effort()
+    end = time.thread_time() + 0.2
+    while time.thread_time() < end:
+        pass
+    effort.record(worked)
+    effort = Effort()
+    time.sleep(0.2)
+    effort.record(rested)
+    assert worked.seconds >= 0.2
+    assert worked.running * worked.seconds >= 0.2
+    assert worked.running + worked.starved > 0.5
+    assert rested.running < 0.1
 
 
 def test_latencies_keep_three_digits_and_the_extremes():
@@ -112,7 +131,7 @@ def test_latencies_keep_three_digits_and_the_extremes():
     for seconds in (0.0, 0.012345, 1e9):
         latencies.record(seconds)
     assert latencies.percentile(50) == pytest.approx(0.012345, rel=1e-3)
-    assert latencies.percentile(100) == pytest.approx(generator.MAX_SECONDS, rel=1e-3)
+    assert latencies.percentile(100) == pytest.approx(MAX_SECONDS, rel=1e-3)
     assert Latencies().percentile(99) == 0
 
 

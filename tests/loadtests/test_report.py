@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loadtests import chart
 from loadtests.chart import Line, axis, svg
-from loadtests.generator import Measurement
+from loadtests.measurement import Measurement
 from loadtests.report import page
 from loadtests.scrape import ServerShare
 from loadtests.search import Result, Step

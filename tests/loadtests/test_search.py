@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.generator import Measurement
+from loadtests.measurement import Measurement
 from loadtests.search import RESOLUTION, Result, Step, search
 
 
-def found(meets: Callable[[float, int], bool], limit: float = 1e6, cpu: float = 0.1) -> Result:
+def found(meets: Callable[[float, int], bool], limit: float = 1e6, busy: float = 0.1) -> Result:
     """Searches a made-up server that `meets` the objective at a rate, at its nth try."""
     tries: dict[float, int] = {}
 
     async def measure(rate: float) -> Step:
         tries[rate] = tries.get(rate, 0) + 1
-        measurement = Measurement(rate, seconds=1.0, sent=round(rate), cpu=cpu * rate / 1000)
+        measurement = Measurement(rate, seconds=1.0, sent=round(rate), running=busy * rate / 1000)
         measurement.latency.record(0.001)
         return Step(measurement, None, [] if meets(rate, tries[rate]) else ["p99"])
 
@@ -52,7 +52,7 @@ def test_the_most_to_try_is_said():
     assert (result.rate, result.limited_by) == (300, "300/s was the most to try")
 
 
-def test_a_generator_without_cpu_to_spare_ends_the_search_and_says_so():
-    result = found(lambda *_: True, cpu=1.0)
+def test_a_generator_with_no_time_to_spare_ends_the_search_and_says_so():
+    result = found(lambda *_: True, busy=1.0)
     assert result.rate == pytest.approx(800)
-    assert "at 1600/s the generator used 160% of a core" in result.limited_by
+    assert "at 1600/s the generator ran for 160%" in result.limited_by
