@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: serve test test-slow check format protos bench-engine bench-server readme clean help
+.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-server readme clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,17 @@ format: $(READY) ## ruff's and buf's formatting, applied
 
 protos: $(READY) ## ranker/v1/ from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/ranker/v1/ranking.proto
+
+bench-engine: $(READY) ## the engines against onnxruntime and xgboost
+	$(BIN)/python -m benchmarks.engine
+
+test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UBSan
+	CFLAGS="-O1 -fsanitize=address,undefined -fno-sanitize-recover=all" \
+		$(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
+	cd build/sanitize/lib && ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		$(CURDIR)/$(BIN)/python -m pytest $(CURDIR)/tests/engine/test_simd.py \
+		$(CURDIR)/tests/engine/test_simd_layout.py --timeout 600
 
 bench-server: $(READY) ## the server against the floor of grpc.aio
 	$(BIN)/python -m benchmarks.server

@@ -32,6 +32,7 @@ from ranker.engine.simd import PATH_VARIABLE, SimdEngine
 from ranker.export import export_onnx
 from ranker.onnx_reader import read_forest
 
+TRAINING_ROWS = 8_000
 POOL_ROWS = 20_000
 SIZES = (1, 10, 50, 100, 1000, 10000)
 
@@ -73,10 +74,10 @@ def train(spec: Spec, directory: Path) -> xgb.Booster:
     path = directory / f"{spec.name}.ubj"
     if not path.exists():
         rng = np.random.default_rng(0)
-        rows = make_rows(rng, 20_000, spec.features, missing=0.2)
+        rows = make_rows(rng, TRAINING_ROWS, spec.features, missing=0.2)
         known = np.nan_to_num(rows)
         target = known @ rng.normal(size=spec.features) + 3 * np.sin(3 * known[:, 0]) * known[:, 1]
-        parameters = {"eta": 0.05, "nthread": os.cpu_count(), **spec.parameters}
+        parameters = {"eta": 0.05, "nthread": len(os.sched_getaffinity(0)), **spec.parameters}
         booster = xgb.train(parameters, xgb.DMatrix(rows, target), spec.trees)
         directory.mkdir(parents=True, exist_ok=True)
         booster.save_model(path)
