@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+SLO    ?= p99=10ms,errors=0.1%
 
-.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-server readme clean help
+.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-server loadtest readme clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +58,10 @@ test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UB
 
 bench-server: $(READY) ## the server against the floor of grpc.aio
 	$(BIN)/python -m benchmarks.server
+
+loadtest: $(READY) ## a minute of locust on the demo ranker, held to SLO=p99=10ms,errors=0.1%
+	$(BIN)/python -m demo.books --out build/demo
+	$(BIN)/python -m loadtests locust --serve build/demo/books.onnx --slo "$(SLO)"
 
 readme: $(READY) ## README's tables from the code
 	$(BIN)/python -m tests.test_readme

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -125,13 +126,13 @@ def search_(start: float, limit: float, **options: Any) -> None:
             _say(step)
             return step
 
+        load, *_ = os.getloadavg()
         result = generator.run(lambda: search(measure, start, limit))
     facts = {
         "Model": f"{model.name}@{model.version}: {model.num_trees} trees of depth up to "
         f"{model.max_depth}, {model.num_features} features, engine {model.engine}",
         "Asked by": f"{options['method']}, {options['seconds']:g} s a step",
-        "Machine": f"{platform.machine()}, Python {platform.python_version()}, "
-        "server and generator together",
+        "Asked from": f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f} beforehand",
     }
     path = options["out"] / "search.html"
     path.write_text(report.page(result, options["slo"], facts), encoding="utf-8")

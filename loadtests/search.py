@@ -2,8 +2,9 @@
 
 The rate doubles until a step misses, then the gap between the last rate that
 met the objective and the first that did not is halved, on a logarithmic scale,
-until it is narrow. A step that misses is measured again before it is believed:
-something else on the machine can make an answer late, and nothing can make it early.
+until it is narrow. A step in which the generator was the bottleneck counts as a miss, and
+the result says so. A miss is measured again before it is believed: something else on the
+machine can make an answer late, and nothing can make it early.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from loadtests.scrape import ServerShare
 
 RESOLUTION = 1.08
 """The gap, as a ratio, at which the search ends."""
-ON_TIME = 0.95
-"""The fraction of the offered rate that must have been sent for the step to count."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Result:
     Attributes:
         steps: all that were measured, in order of time.
         rate: the highest rate that met the objective, in requests per second; 0 if none did.
-        limited_by: why no higher rate was tried, if it wasn't the objective.
+        limited_by: what ended the search, if it wasn't the server.
     """
 
     steps: list[Step]
@@ -59,25 +58,24 @@ async def search(measure: Callable[[float], Awaitable[Step]], start: float, limi
         limit: the highest rate to try.
     """
     steps: list[Step] = []
-    met, missed = 0.0, None
+    met, missed, limited_by = 0.0, None, ""
     rate = start
     while True:
-        step = await measure(rate)
-        steps.append(step)
-        if step.found.bottleneck:
-            return Result(steps, met, f"at {rate:.0f}/s {step.found.bottleneck}")
-        if step.missed:
+        for _ in range(2):
             step = await measure(rate)
             steps.append(step)
-        if step.missed:
-            missed = rate
+            bottleneck = step.found.bottleneck
+            if not step.missed and not bottleneck:
+                met = rate
+                break
         else:
-            met = rate
+            missed = rate
+            limited_by = bottleneck and f"at {rate:.0f}/s {bottleneck}"
         if missed is None:
             if rate >= limit:
                 return Result(steps, met, f"{limit:g}/s was the most to try")
             rate = min(2 * rate, limit)
         elif met == 0.0 or missed / met <= RESOLUTION:
-            return Result(steps, met, "")
+            return Result(steps, met, limited_by)
         else:
             rate = (met * missed) ** 0.5

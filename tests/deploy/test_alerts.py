@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from exporters import catalog
+
+PROMETHEUS = Path(__file__).resolve().parents[2] / "deploy/prometheus"
+
+
+def test_alerts_name_metrics_that_are_published():
+    samples = {metric.name for metric in catalog.METRICS}
+    samples |= {
+        f"{metric.name}_bucket"
+        for metric in catalog.METRICS
+        if metric.kind is catalog.Kind.HISTOGRAM
+    }
+    named = set(re.findall(r"\branker_\w+", (PROMETHEUS / "alerts.yaml").read_text()))
+    assert named
+    assert named <= samples
+
+
+def test_alerts_name_status_codes_that_exist():
+    (codes,) = re.findall(r'code=~"([^"]*)"', (PROMETHEUS / "alerts.yaml").read_text())
+    assert set(codes.split("|")) <= set(catalog.CODES)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool: Debian's prometheus")
+def test_alerts_fire_when_they_should_and_not_when_they_should_not():
+    command = ["promtool", "test", "rules", "alerts_test.yaml"]
+    done = subprocess.run(command, cwd=PROMETHEUS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
