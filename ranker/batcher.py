@@ -116,19 +116,29 @@ class Batch:
         self.pieces.append(piece)
 
 
-class QueueFullError(OverloadedError):
-    """The queue has no room for the job.
+class RefusedError(OverloadedError):
+    """A job is not let into the queue.
 
     Attributes:
-        reason: `queue_rows` or `queue_bytes`, the bound that it would break.
+        reason: which bound it would break, in a word, to count it under.
     """
 
-    def __init__(self, message: str, retry_after: float, reason: str) -> None:
-        super().__init__(message, retry_after)
-        self.reason = reason
+    reason = ""
 
 
-class TooLateError(OverloadedError):
+class FullOfRowsError(RefusedError):
+    """The queue may hold no more rows."""
+
+    reason = "queue_rows"
+
+
+class FullOfBytesError(RefusedError):
+    """The queue may hold no more bytes."""
+
+    reason = "queue_bytes"
+
+
+class TooLateError(RefusedError):
     """The job's deadline would pass before its answer is ready."""
 
     reason = "deadline"
@@ -203,36 +213,39 @@ class Batcher:
             busy: predicted seconds until the engine has finished what it does now.
 
         Raises:
-            QueueFullError: it would break a bound on the queue. A job larger
-                than the bound is let into an empty queue.
+            FullOfRowsError, FullOfBytesError: it would break a bound on the queue.
+                A job larger than the bound is let into an empty queue.
             TooLateError: its predicted finish is past its deadline. Never
                 raised while the engine is idle: a prediction that has gone
                 wrong must be able to learn.
         """
         lane = self._lanes[job.model]
-        wait = (busy + self.backlog()) * self._pace
+        wait = self.check(job.deadline, now, busy)
+        in_time = now + wait < job.deadline
         if self.rows and self.rows + job.rows > self._max_queue_rows:
-            raise QueueFullError(
-                f"queue full: {self.rows} rows wait, {self._max_queue_rows} may", wait, "queue_rows"
-            )
+            raise FullOfRowsError("the queue is full of candidates", wait, in_time=in_time)
         if self._bytes and self._bytes + job.size > self._max_queue_bytes:
-            raise QueueFullError(
-                f"queue full: {self._bytes} bytes wait, {self._max_queue_bytes} may",
-                wait,
-                "queue_bytes",
-            )
+            raise FullOfBytesError("the queue is full of bytes", wait, in_time=in_time)
         finish = now + HEADROOM * wait + self._pace * lane.cost.predict(job.rows)
         if finish > job.deadline and wait > 0.0:
-            raise TooLateError(
-                f"the answer would come {(finish - job.deadline) * 1e3:.1f} ms after the deadline",
-                wait,
-            )
+            raise TooLateError("the deadline can't be met", wait, in_time=in_time)
         if not lane.rows:
             lane.served = max(lane.served, self._served)
         lane.jobs.append(job)
         lane.rows += job.rows
         self.rows += job.rows
         self._bytes += job.size
+
+    def check(self, deadline: float, now: float, busy: float = 0.0) -> float:
+        """How long a job that came now would wait, whatever it asks for.
+
+        Raises:
+            TooLateError: longer than until its deadline.
+        """
+        wait = (busy + self.backlog()) * self._pace
+        if now + HEADROOM * wait > deadline and wait > 0.0:
+            raise TooLateError("the deadline can't be met", wait, in_time=now + wait < deadline)
+        return wait
 
     def take(self, now: float) -> Batch | None:
         """The next batch.
@@ -256,7 +269,7 @@ class Batcher:
                 batch.cost = lane.cost.predict(batch.rows)
                 self._served = lane.served
                 lane.served += batch.cost
-        if self.rows:
+        if self.rows and not self.due(now):  # what waits for company says nothing of the pace
             self._taken_at, self._pacing = now, batch.cost
         return batch
 

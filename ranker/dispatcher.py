@@ -22,7 +22,7 @@ from typing import cast
 import numpy as np
 
 from exporters.recorder import Recorder
-from ranker.batcher import Batch, Batcher, Job, QueueFullError, TooLateError
+from ranker.batcher import Batch, Batcher, Job, RefusedError
 from ranker.engine.api import Engine, Rows, Scores
 from ranker.errors import CancelledError, DeadlineError, InternalError, RankerError
 from ranker.incident import incident
@@ -102,6 +102,22 @@ class Dispatcher:
                 with self._lock:
                     self._batcher.cost(index).observe(rows, seconds)
 
+    def check(self, deadline: float) -> None:
+        """Refuses what could not be answered in time, before it is read.
+
+        Raises:
+            OverloadedError: whatever comes now waits beyond that deadline.
+        """
+        if not self._batcher.rows:
+            return
+        now = time.monotonic()
+        try:
+            with self._lock:
+                self._batcher.check(deadline, now, busy=max(0.0, self._busy_until - now))
+        except RefusedError as error:
+            self._recorder.request_shed(-1, error.reason)
+            raise
+
     def submit(self, job: ScoringJob) -> None:
         """Queues a job; `pump` brings it on.
 
@@ -113,7 +129,7 @@ class Dispatcher:
             with self._lock:
                 self._batcher.admit(job, now, busy=max(0.0, self._busy_until - now))
                 self._recorder.queue_changed(self._batcher.rows)
-        except (QueueFullError, TooLateError) as error:
+        except RefusedError as error:
             self._recorder.request_shed(job.model, error.reason)
             raise
 

@@ -77,13 +77,16 @@ class OverloadedError(RankerError):
     Attributes:
         retry_after: the seconds after which a retry has a chance; 0 in a client
             whose server did not say.
+        in_time: whether that is before the caller's deadline. If not, it should
+            hear of the refusal now instead of waiting for a retry.
     """
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
-    def __init__(self, message: str, retry_after: float) -> None:
+    def __init__(self, message: str, retry_after: float, *, in_time: bool = True) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.in_time = in_time
 
     def details(self) -> list[any_pb2.Any]:
         """One `google.rpc.RetryInfo`."""

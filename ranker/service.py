@@ -50,16 +50,17 @@ class RankHandler(Handler):
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
+    def opened(self, call: Call) -> None:
+        """Refuses the list unread if the queue alone takes longer than its caller waits."""
+        try:
+            self._resources.dispatcher.check(call.deadline)
+        except RankerError as error:
+            self._ranking(call).failed(error)
+            raise
+
     def message(self, call: Call, data: bytes) -> bool:
         """Decodes and queues the list; the answer follows from the dispatcher."""
-        ranking = Ranking(
-            self._resources,
-            call.arrived,
-            call.deadline,
-            answered=lambda _, message: call.finish(message),
-            refused=lambda _, error: call.fail(error),
-            traceparent=traceparent(call.metadata),
-        )
+        ranking = self._ranking(call)
         try:
             ranking.start(read_message(pb.RankRequest, data))
         except Exception as error:
@@ -72,6 +73,16 @@ class RankHandler(Handler):
         """Takes the list out of the queue, if its caller has gone before it was scored."""
         if isinstance(call.tag, Ranking):
             call.tag.closed(call.code)
+
+    def _ranking(self, call: Call) -> Ranking:
+        return Ranking(
+            self._resources,
+            call.arrived,
+            call.deadline,
+            answered=lambda _, message: call.finish(message),
+            refused=lambda _, error: call.fail(error),
+            traceparent=traceparent(call.metadata),
+        )
 
 
 class RankStreamHandler(Handler):

@@ -187,7 +187,7 @@ def test_a_cancelled_list_is_dropped_unscored(kitchen):
 def test_a_full_queue_refuses(kitchen):
     k = kitchen(max_queue_rows=10)
     k.submit(8)
-    with pytest.raises(OverloadedError, match="queue full"):
+    with pytest.raises(OverloadedError, match="queue is full"):
         k.submit(8)
     k.dispatcher.pump()
     k.check(1)

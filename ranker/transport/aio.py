@@ -31,6 +31,7 @@ from ranker.transport.api import (
     Options,
     Pump,
 )
+from ranker.transport.arguments import channel_arguments
 from ranker.transport.failure import as_ranker_error, guard, on_the_wire, why_gone
 
 _Context = Any  # grpc.aio.ServicerContext, whose stubs lack half of its methods
@@ -58,11 +59,7 @@ class AioTransport:
         self._pump_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        arguments: list[tuple[str, str | int]] = [
-            ("grpc.so_reuseport", int(reuse_port)),
-            ("grpc.max_receive_message_length", max_message_bytes),
-            *options,
-        ]
+        arguments = channel_arguments(max_message_bytes, reuse_port, options)
         router = _Router(self, methods, observer)
         self._server = self._loop.run_until_complete(_create(arguments, router))
 
@@ -233,6 +230,9 @@ class _Servicer:
         """Gives the handler a message; returns whether it wants the next one now."""
         self._transport.pump_soon()
         try:
+            if not call.heard:
+                call.heard = True
+                self._handler.opened(call)
             return self._handler.message(call, data)
         except Exception as error:
             call.fail(as_ranker_error(error, call))
@@ -282,6 +282,7 @@ class _Call:
         self.code = grpc.StatusCode.OK
         self.tag: object = None
         self.over = False
+        self.heard = False  # a message of it
         self._transport = transport
         self._context = context
         self._lock = threading.Lock()

@@ -74,6 +74,15 @@ class Call(Protocol):
 class Handler(Protocol):
     """Serves one method. All of its calls go through one handler."""
 
+    def opened(self, call: Call) -> None:  # noqa: ARG002
+        """A call has come, and none of its messages yet.
+
+        Raises:
+            RankerError: the transport ends the RPC with its status, and does not
+                read what it carries: the cheapest way to refuse it.
+        """
+        return  # what a handler that inherits from this class does
+
     def message(self, call: Call, data: bytes) -> bool:
         """Takes one request message; a unary call has just one.
 
@@ -90,7 +99,7 @@ class Handler(Protocol):
 
         A caller that is lost can look like this too, until `closed` says so.
         """
-        return  # what a handler that inherits from this class does
+        return
 
     def closed(self, call: Call) -> None:  # noqa: ARG002
         """The RPC is over, for whatever reason; called once for every call."""

@@ -23,6 +23,7 @@ from typing import Any
 from ranker.errors import UnimplementedError
 from ranker.transport.address import bind_error
 from ranker.transport.api import Call, Methods, Observer, Options, Pump
+from ranker.transport.arguments import channel_arguments
 from ranker.transport.core_call import Route, StreamCall, Turn, UnaryCall, ignore
 from ranker.transport.failure import guard
 from ranker.transport.grpcio import CompletionQueue, ReceiveMessage, Server
@@ -32,6 +33,12 @@ _IDLE = 0.1
 
 _COMPLETIONS_PER_TURN = 256
 """Where a turn ends though more is ready, so that a flood can't keep the pump waiting."""
+
+_REFUSALS_PER_TURN = 8
+"""And where it ends when the server is overloaded: to refuse calls must not keep it from serving.
+
+What is not read meanwhile waits with gRPC, and at its clients' ends.
+"""
 
 _REQUESTED_CALLS = 4
 """Calls that the core may hand over without our asking again."""
@@ -70,12 +77,7 @@ class CoreTransport:
         self._stopping = False
         self._stopped = False
         self._queue = CompletionQueue()
-        arguments = [
-            ("grpc.so_reuseport", int(reuse_port)),
-            ("grpc.max_receive_message_length", max_message_bytes),
-            *options,
-        ]
-        self._server = Server(arguments, False)
+        self._server = Server(channel_arguments(max_message_bytes, reuse_port, options), False)
         self._server.register_completion_queue(self._queue)
         self._request_call = functools.partial(
             self._server.request_call, self._queue, self._queue, self._accept
@@ -124,6 +126,7 @@ class CoreTransport:
 
     def _loop(self) -> None:
         poll = self._queue.poll
+        turn = self._turn
         while not self._stopped:
             event = poll(self._poll_until())
             for _ in range(_COMPLETIONS_PER_TURN - 1):
@@ -131,6 +134,8 @@ class CoreTransport:
                 if act is None:  # nothing is ready
                     break
                 act(event)
+                if turn.refusals >= _REFUSALS_PER_TURN:
+                    break
                 # A deadline in the past: one of "now" would be rounded up to the
                 # next millisecond, and waited for.
                 event = poll(0)
@@ -149,6 +154,7 @@ class CoreTransport:
 
     def _end_turn(self) -> None:
         turn = self._turn
+        turn.refusals = 0
         self._waking = False
         for _ in range(len(self._soon)):
             guard("a function on the loop", self._soon.popleft())
@@ -191,6 +197,11 @@ class CoreTransport:
             name = details.method.decode(errors="replace")
             call.fail(UnimplementedError(f"no such method: {name}"))
             return
+        try:
+            route.opened(call)
+        except Exception as error:
+            call.refuse(error)
+            return
         core.start_server_batch((ReceiveMessage(0),), call.received)
         if kind is StreamCall:
             call.watch()
@@ -198,6 +209,9 @@ class CoreTransport:
 
 class _Nobody:
     """The handler of calls that no handler serves."""
+
+    def opened(self, call: Call) -> None:
+        raise NotImplementedError
 
     def message(self, call: Call, data: bytes) -> bool:
         raise NotImplementedError

@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 
-from ranker.errors import RankerError, UnimplementedError
+from ranker.errors import OverloadedError, RankerError, UnimplementedError
 from ranker.incident import incident
 from ranker.transport.api import MAX_UNSENT, Handler, Metadata, Observer
 from ranker.transport.failure import as_ranker_error, logger, on_the_wire, why_gone
@@ -46,27 +46,38 @@ class Turn:
 
     Attributes:
         heard: a handler got a message, so the pump is due.
+        refusals: requests that were refused for overload.
         unwatched: calls whose message came in this turn. Most are answered
             in it too, by a batch that reports the RPC's end; for those that
             are not, it has to be asked for.
     """
 
-    __slots__ = ("heard", "unwatched")
+    __slots__ = ("heard", "refusals", "unwatched")
 
     def __init__(self) -> None:
         self.heard = False
+        self.refusals = 0
         self.unwatched: list[UnaryCall] = []
 
 
 class Route:
     """A method, taken apart for speed: what its calls look up for every message."""
 
-    __slots__ = ("closed", "half_closed", "message", "name", "observer", "request_streaming")
+    __slots__ = (
+        "closed",
+        "half_closed",
+        "message",
+        "name",
+        "observer",
+        "opened",
+        "request_streaming",
+    )
 
     def __init__(
         self, name: str, handler: Handler, request_streaming: bool, observer: Observer | None
     ) -> None:
         self.name = name
+        self.opened = handler.opened
         self.message = handler.message
         self.half_closed = handler.half_closed
         self.closed = handler.closed
@@ -135,6 +146,12 @@ class StreamCall:
         """Ends the RPC with the error's status, after the messages that wait."""
         code, text, trailers = on_the_wire(error)
         self._end((SendStatus(trailers, code.value[0], text, 0),), code)
+
+    def refuse(self, error: Exception) -> None:
+        """Ends the RPC with what its handler has raised."""
+        self._turn.refusals += isinstance(error, OverloadedError)
+        self._turn.heard = True
+        self.fail(as_ranker_error(error, self))
 
     def resume(self) -> None:
         """Reads the next message, after the handler had it held back."""
@@ -276,7 +293,7 @@ class UnaryCall(StreamCall):
         try:
             self._route.message(self, data)
         except Exception as error:
-            self.fail(as_ranker_error(error, self))
+            self.refuse(error)
 
 
 def ignore(_: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -31,15 +32,29 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 
 def on_the_wire(error: RankerError) -> tuple[grpc.StatusCode, str, Trailers]:
     """An error as status code, status message and trailing metadata."""
+    if isinstance(error, OverloadedError):
+        milliseconds = round(error.retry_after * 1000)
+        return _refusal(error.message, milliseconds, error.in_time)
+    return _encode(error)
+
+
+@functools.lru_cache(maxsize=256)
+def _refusal(
+    message: str, milliseconds: int, in_time: bool
+) -> tuple[grpc.StatusCode, str, Trailers]:
+    """An overloaded server must say so cheaply, and says few different things."""
+    code, text, trailers = _encode(OverloadedError(message, milliseconds / 1000))
+    pushback = milliseconds if in_time else -1  # gRPC's word for: do not retry by yourself
+    return code, text, (*trailers, ("grpc-retry-pushback-ms", str(pushback)))
+
+
+def _encode(error: RankerError) -> tuple[grpc.StatusCode, str, Trailers]:
     status = error.status()
     if len(status.message) > MAX_TEXT:
         status.message = status.message[:MAX_TEXT] + "..."
     if status.ByteSize() > _MAX_DETAILS:
         del status.details[:]
-    trailers: Trailers = (("grpc-status-details-bin", status.SerializeToString()),)
-    if isinstance(error, OverloadedError):
-        trailers += (("grpc-retry-pushback-ms", str(round(error.retry_after * 1000))),)
-    return error.code, status.message, trailers
+    return error.code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)
 
 
 def guard(what: str, function: Callable[..., T], *arguments: object) -> T | None:

@@ -61,7 +61,7 @@ class Toy(Handler):
         note(call, "closed", call.code.name, call.cancelled)
 
 
-class Journal:
+class Journal(Handler):
     def message(self, call, data):
         state = {
             "events": journal[data.decode()],
@@ -71,10 +71,6 @@ class Journal:
         }
         call.finish(json.dumps(state).encode())
         return True
-
-    def half_closed(self, call): ...
-
-    def closed(self, call): ...
 
 
 class Observer:
@@ -97,6 +93,15 @@ class Hang(Toy):
         return True
 
     def end(self, call): ...
+
+
+class Busy(Toy):
+    """Keeps the loop's thread from everything else for so many seconds."""
+
+    def play(self, call, data):
+        time.sleep(float(data))
+        call.finish()
+        return True
 
 
 class Facts(Toy):
@@ -315,7 +320,8 @@ def work():
 METHODS = {
     "/toy/Journal": Method(Journal()),
     **{f"/toy/{toy.__name__}": Method(toy()) for toy in (
-        Echo, Facts, Fail, FailLater, EchoLater, Soon, Batched, Again, BreakPump, BreakClosed, Hang
+        Echo, Busy, Facts, Fail, FailLater, EchoLater, Soon, Batched, Again, BreakPump,
+        BreakClosed, Hang,
     )},
     **{f"/toy/{toy.__name__}": Method(toy(), True, True) for toy in (
         Chat, Reverse, Amplify, Gate, Picky
@@ -332,10 +338,14 @@ if __name__ == "__main__":
     sys.setswitchinterval(1e-6)  # threads meet where they seldom would
     loop_thread = threading.get_ident()
     transport = select(sys.argv[1]).make(
-        METHODS, pump, max_message_bytes=MAX_MESSAGE_BYTES, observer=Observer()
+        METHODS,
+        pump,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        observer=Observer(),
+        options=[("grpc.keepalive_time_ms", 1000), ("grpc.keepalive_timeout_ms", 1000)],
     )
     graces = [float(g) for g in sys.argv[2].split(",")]
     signal.signal(signal.SIGTERM, lambda *_: transport.stop(graces.pop(0)))
     threading.Thread(target=work, daemon=True).start()
-    print(transport.bind("127.0.0.1:0"), flush=True)  # noqa: T201
+    print(transport.bind("127.0.0.1:0"), flush=True)
     transport.run()
