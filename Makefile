@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# What `make check` holds the wire contract against.
+BASE   ?= HEAD
 SLO    ?= p99=10ms,errors=0.1%
 
-.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-server loadtest readme clean help
+.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-server bench-overload bench-load bench-gpu loadtest readme clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -13,7 +15,7 @@ help: ## this list
 $(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/engine/*.c ranker/engine/*.h)
 	@echo "setting up $(VENV): about a minute the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
 serve: $(READY) ## the demo book ranker, trained, exported and served
@@ -36,6 +38,7 @@ check: $(READY) ## lint, types, wire contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	cd protos && ../$(BIN)/buf breaking --against '../.git#ref=$(BASE),subdir=protos'
 
 format: $(READY) ## ruff's and buf's formatting, applied
 	$(BIN)/ruff check --fix .
@@ -58,6 +61,15 @@ test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UB
 
 bench-server: $(READY) ## the server against the floor of grpc.aio
 	$(BIN)/python -m benchmarks.server
+
+bench-overload: $(READY) ## goodput at loads up to three times the capacity
+	$(BIN)/python -m benchmarks.overload
+
+bench-load: $(READY) ## what loading a model takes, in time and memory
+	$(BIN)/python -m benchmarks.load
+
+bench-gpu: $(READY) ## the GPU engine, where there is a GPU
+	$(BIN)/python -m benchmarks.gpu
 
 loadtest: $(READY) ## a minute of locust on the demo ranker, held to SLO=p99=10ms,errors=0.1%
 	$(BIN)/python -m demo.books --out build/demo

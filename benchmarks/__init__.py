@@ -1,0 +1,1 @@
+"""Speed: engines, transports and the server, as ratios in one run."""
