@@ -15,6 +15,7 @@ import pytest
 
 from ranker.transport.api import MAX_UNSENT
 from tests.transport.conftest import PATIENCE, wait_until
+from tests.transport.raw_http2 import RawCall
 
 
 def failure(call) -> grpc.RpcError:
@@ -205,6 +206,25 @@ def test_killed_client(server, case):
     # To these the end of the connection looks like the end of the caller's
     # messages, on which they finish; not every transport can say more.
     assert len(server.await_closed(chats, 2)) == 2
+
+
+def test_connection_reset_together_with_its_last_data(server, case):
+    """gRPC's reader on the polling thread misses such a reset; its keepalive must not."""
+    call = RawCall(server.address, "/toy/HangStream", case)
+    wait_until(lambda: server.events(case))
+    busy = threading.Thread(target=server.unary, args=("Busy", b"0.3"))
+    busy.start()
+    time.sleep(0.1)  # by now the loop is busy, and will find both at once
+    call.send_harmless_frame()
+    call.reset()
+    busy.join()
+    assert server.await_closed(case) == [["closed", "CANCELLED", True]]
+
+
+def test_connection_that_falls_silent(server, case):
+    call = RawCall(server.address, "/toy/HangStream", case)
+    assert server.await_closed(case) == [["closed", "CANCELLED", True]]
+    call.close()
 
 
 def test_streams_side_by_side(server):

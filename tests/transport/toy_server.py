@@ -342,7 +342,8 @@ if __name__ == "__main__":
         pump,
         max_message_bytes=MAX_MESSAGE_BYTES,
         observer=Observer(),
-        options=[("grpc.keepalive_time_ms", 1000), ("grpc.keepalive_timeout_ms", 1000)],
+        # Impatient, so that the tests need not wait.
+        options=[("grpc.keepalive_time_ms", 1000), ("grpc.http2.ping_timeout_ms", 1000)],
     )
     graces = [float(g) for g in sys.argv[2].split(",")]
     signal.signal(signal.SIGTERM, lambda *_: transport.stop(graces.pop(0)))
