@@ -18,7 +18,8 @@ from dataclasses import replace
 from benchmarks.pinned import PinnedServer
 from benchmarks.server import CACHE, LOAD_CORE, SERVER_CORE, rows_and_booster
 from loadtests.callers import UnaryCaller
-from loadtests.generator import Measurement, closed_loop, open_loop, run
+from loadtests.generator import closed_loop, open_loop, run
+from loadtests.measurement import Measurement
 from loadtests.traffic import Request
 from ranker import export_onnx
 

@@ -12,10 +12,12 @@ the answers. Answers are checked against XGBoost's own predictions.
 from __future__ import annotations
 
 import argparse
-import statistics
+import itertools
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import xgboost as xgb
@@ -23,6 +25,10 @@ from numpy.typing import NDArray
 
 from benchmarks import closed_loop
 from benchmarks.pinned import PinnedServer
+from loadtests import generator
+from loadtests.callers import UnaryCaller
+from loadtests.measurement import Measurement
+from loadtests.traffic import Request
 from ranker import Model, export_onnx
 from ranker.order import best_first
 from ranker.v1 import ranking_pb2 as pb
@@ -41,7 +47,7 @@ class Case:
     candidates: int
     trees: int
     streaming: bool
-    limit: float | None = None
+    limit: float
 
     def __str__(self) -> str:
         kind = "RankStream" if self.streaming else "Rank"
@@ -156,78 +162,135 @@ def engine_us(path: Path, rows: NDArray[np.float32], candidates: int, merged: in
     return (time.process_time() - began) / len(batches) / merged * 1e6
 
 
+class Bench:
+    """The servers and requests of one run."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.rows, booster = rows_and_booster()
+        self.paths: dict[int, Path] = {}
+        for trees in sorted({case.trees for case in CASES}):
+            self.paths[trees] = CACHE / f"{trees}-trees.onnx"
+            if not self.paths[trees].exists():
+                export_onnx(booster, self.paths[trees], iteration_range=(0, trees))
+        sizes = {(case.candidates, case.trees) for case in CASES}
+        self.requests = {size: Requests(self.rows, booster, *size) for size in sizes}
+
+    def echo(self, concurrency: int) -> Figures:
+        """The floor."""
+        requests = self.requests[100, 500].encoded
+        with PinnedServer(SERVER_CORE, "-m", "benchmarks.echo") as server:
+            return self._measured(server, requests, lambda *_: None, concurrency, streaming=False)
+
+    def serve(self, case: Case, concurrency: int) -> Figures:
+        """The server on one case."""
+        with self.server(case) as server:
+            requests = self.requests[case.candidates, case.trees]
+            return self._measured(
+                server, requests.encoded, requests.check, concurrency, streaming=case.streaming
+            )
+
+    def half_load(self, case: Case) -> Measurement:
+        """Latency at half of what the server can do, counted from the intended send time."""
+        size = case.candidates
+        traffic = itertools.cycle(
+            [Request(self.rows[i : i + size], 60.0, top_k=0) for i in range(0, 256 * size, size)]
+        )
+
+        async def load(address: str) -> Measurement:
+            async with UnaryCaller(address) as caller:
+                full = await generator.closed_loop(caller, traffic, 32, self.options.seconds)
+                return await generator.open_loop(
+                    caller, traffic, full.rate / 2, self.options.seconds
+                )
+
+        with self.server(case) as server:
+            return generator.run(lambda: load(server.address))
+
+    def server(self, case: Case) -> PinnedServer:
+        """`ranker serve` on its core."""
+        ports = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
+        chosen = ["--engine", self.options.engine, "--transport", self.options.transport]
+        path = str(self.paths[case.trees])
+        return PinnedServer(SERVER_CORE, "-m", "ranker", "serve", path, *ports, *chosen)
+
+    def _measured(
+        self,
+        server: PinnedServer,
+        requests: list[bytes],
+        check: closed_loop.Check,
+        concurrency: int,
+        *,
+        streaming: bool,
+    ) -> Figures:
+        measure(server, requests, check, 0.5, concurrency, streaming=streaming)
+        seconds = self.options.seconds
+        return measure(server, requests, check, seconds, concurrency, streaming=streaming)
+
+
+def print_costs(bench: Bench) -> None:
+    """Server CPU per request, beside the floor."""
+    options = bench.options
+    floors: list[float] = []
+    figures: dict[Case, list[Figures]] = {case: [] for case in CASES}
+    for number in range(options.rounds):
+        print(f"round {number + 1} of {options.rounds}", flush=True)
+        floors.append(bench.echo(options.concurrency).cpu_us)
+        for case in CASES:
+            figures[case].append(bench.serve(case, options.concurrency))
+    print(f"\nE, grpc.aio echo of 100 x {FEATURES}: {median(floors):.0f} us of CPU\n")
+    print("| case | CPU us | of E | allowed | bare engine us | candidates/s | p50 ms | p99 ms |")
+    print("|---|---|---|---|---|---|---|---|")
+    for case, found in figures.items():
+        ratio = median(each.cpu_us / floor for each, floor in zip(found, floors, strict=True))
+        bare = engine_us(bench.paths[case.trees], bench.rows, case.candidates, options.concurrency)
+        print(
+            f"| {case} | {median(each.cpu_us for each in found):.0f} | {ratio:.2f} | {case.limit} "
+            f"| {bare:.0f} | {median(each.rate for each in found) * case.candidates:,.0f} "
+            f"| {median(each.p50_ms for each in found):.2f} "
+            f"| {median(each.p99_ms for each in found):.2f} |",
+            flush=True,
+        )
+
+
+def print_latencies(bench: Bench) -> None:
+    """Latency of single requests, and at half load."""
+    print("\none in flight:\n\n| case | p50 ms | echo's p50 + engine ms |\n|---|---|---|")
+    for case in CASES:
+        if not case.streaming:
+            rounds = range(bench.options.rounds)
+            pairs = [(bench.echo(1).p50_ms, bench.serve(case, 1).p50_ms) for _ in rounds]
+            engine = engine_us(bench.paths[case.trees], bench.rows, case.candidates, 1) / 1e3
+            floor = median(pair[0] for pair in pairs) + engine
+            print(f"| {case} | {median(pair[1] for pair in pairs):.2f} | {floor:.2f} |", flush=True)
+    print("\nat half load:\n\n| case | requests/s | p50 ms | p99 ms | p99 / p50 |")
+    print("|---|---|---|---|---|")
+    for case in CASES:
+        if not case.streaming:
+            found = bench.half_load(case)
+            p50, p99 = (found.latency.percentile(q) * 1e3 for q in (50, 99))
+            print(
+                f"| {case} | {found.rate:.0f} | {p50:.2f} | {p99:.2f} | {p99 / p50:.1f} |"
+                + (f" ({found.bottleneck})" if found.bottleneck else ""),
+                flush=True,
+            )
+
+
 def main() -> None:
-    """Prints the table."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="per case and round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--transport", default="auto")
+    parser.add_argument("--no-latency", action="store_true", help="the first table only")
     options = parser.parse_args()
-
-    rows, booster = rows_and_booster()
-    paths = {}
-    for trees in sorted({case.trees for case in CASES}):
-        paths[trees] = CACHE / f"{trees}-trees.onnx"
-        if not paths[trees].exists():
-            export_onnx(booster, paths[trees], iteration_range=(0, trees))
-    import os
-
+    bench = Bench(options)
     os.sched_setaffinity(0, {LOAD_CORE})
-    requests = {
-        (case.candidates, case.trees): Requests(rows, booster, case.candidates, case.trees)
-        for case in CASES
-    }
-    figures: dict[Case | None, list[Figures]] = {}
-    for number in range(options.rounds):
-        print(f"round {number + 1} of {options.rounds}", flush=True)
-        with PinnedServer(SERVER_CORE, "-m", "benchmarks.echo") as server:
-            echo = requests[100, 500].encoded
-            measure(server, echo, lambda *_: None, 0.5, options.concurrency, streaming=False)
-            figures.setdefault(None, []).append(
-                measure(
-                    server,
-                    echo,
-                    lambda *_: None,
-                    options.seconds,
-                    options.concurrency,
-                    streaming=False,
-                )
-            )
-        for case in CASES:
-            served = requests[case.candidates, case.trees]
-            arguments = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
-            chosen = ["--engine", options.engine, "--transport", options.transport]
-            with PinnedServer(
-                SERVER_CORE, "-m", "ranker", "serve", str(paths[case.trees]), *arguments, *chosen
-            ) as server:
-                for seconds in (0.5, options.seconds):
-                    found = measure(
-                        server,
-                        served.encoded,
-                        served.check,
-                        seconds,
-                        options.concurrency,
-                        streaming=case.streaming,
-                    )
-                figures.setdefault(case, []).append(found)
-
-    floors = [found.cpu_us for found in figures[None]]
-    print(f"\nE, grpc.aio echo of 100 x {FEATURES}: {statistics.median(floors):.0f} us of CPU\n")
-    print("| case | CPU us | of E | allowed | bare engine us | candidates/s | p50 ms | p99 ms |")
-    print("|---|---|---|---|---|---|---|---|")
-    for case in CASES:
-        found = figures[case]
-        ratio = statistics.median(f.cpu_us / e for f, e in zip(found, floors, strict=True))
-        bare = engine_us(paths[case.trees], rows, case.candidates, options.concurrency)
-        rate = statistics.median(f.rate for f in found)
-        print(
-            f"| {case} | {statistics.median(f.cpu_us for f in found):.0f} | {ratio:.2f} "
-            f"| {case.limit or '-'} | {bare:.0f} | {rate * case.candidates:,.0f} "
-            f"| {statistics.median(f.p50_ms for f in found):.2f} "
-            f"| {statistics.median(f.p99_ms for f in found):.2f} |"
-        )
+    print_costs(bench)
+    if not options.no_latency:
+        print_latencies(bench)
 
 
 if __name__ == "__main__":
