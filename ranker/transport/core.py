@@ -129,19 +129,15 @@ class CoreTransport:
         turn = self._turn
         while not self._stopped:
             event = poll(self._poll_until())
-            for _ in range(_COMPLETIONS_PER_TURN - 1):
-                act = event.tag
-                if act is None:  # nothing is ready
-                    break
+            left = _COMPLETIONS_PER_TURN
+            while (act := event.tag) is not None:  # else nothing is ready
                 act(event)
-                if turn.refusals >= _REFUSALS_PER_TURN:
+                left -= 1
+                if left == 0 or turn.refusals >= _REFUSALS_PER_TURN:
                     break
                 # A deadline in the past: one of "now" would be rounded up to the
                 # next millisecond, and waited for.
                 event = poll(0)
-            else:
-                if event.tag is not None:
-                    event.tag(event)
             event = act = None  # to hold a call is to keep the server up
             self._end_turn()
 

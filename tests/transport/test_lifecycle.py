@@ -10,6 +10,7 @@ import time
 import grpc
 import pytest
 
+from ranker.transport import core
 from ranker.transport.aio import AioTransport
 from ranker.transport.core import CoreTransport
 from tests.transport.conftest import PATIENCE, wait_until
@@ -67,6 +68,24 @@ class TestBind:
             assert not thread.is_alive()
         transport.stop(10)  # too late, but no error
         transport.call_soon(lambda: None)
+
+
+def test_core_is_woken_from_a_long_sleep(monkeypatch):
+    """By a batch without operations, on whichever call came last."""
+    monkeypatch.setattr(core, "_IDLE", 2.0 * PATIENCE)
+    transport = make(CoreTransport)
+    port = transport.bind("127.0.0.1:0")
+    thread = threading.Thread(target=transport.run)
+    thread.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError):
+        channel.unary_unary("/no/Method")(b"", timeout=PATIENCE)
+    woken = threading.Event()
+    time.sleep(0.1)  # it sleeps by now
+    transport.call_soon(woken.set)
+    assert woken.wait(PATIENCE)
+    transport.stop(0)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 def hang(server, case: str) -> grpc.Future:
