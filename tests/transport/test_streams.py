@@ -159,9 +159,13 @@ def test_cancelled_stream(server, case, method):
     wait_until(lambda: len(server.events(case)) >= 20)
     call.cancel()
     done.set()
-    assert server.await_closed(case) == [["closed", "CANCELLED", True]]
+    possible = [[["closed", "CANCELLED", True]]]
+    if server.transport == "aio" and method != "HangStream":
+        # To grpc.aio it can look like the end of the messages, on which these finish.
+        possible.append([["closed", "OK", False]])
+    assert server.await_closed(case) in possible
     time.sleep(0.05)
-    assert server.await_closed(case) == [["closed", "CANCELLED", True]]
+    assert server.await_closed(case) in possible  # still one
 
 
 def test_stream_deadline(server, case):
