@@ -143,7 +143,8 @@ RPCS = Metric(
     "ranker_rpcs_total",
     Kind.COUNTER,
     "RPCs",
-    "RPCs that ended, of every method; a method that the server does not have is `unknown`.",
+    "RPCs that ended, of every method; a method that the server does not have is `unknown`. "
+    "A call that gRPC itself refuses, since its message is too large, counts as `CANCELLED`.",
     by=(METHOD, CODE),
 )
 RPC_DURATION = Metric(
@@ -166,7 +167,7 @@ REQUESTS = Metric(
     "requests",
     "Ranking requests that ended, by their own status: each unary call is one, and each "
     "message of a stream. The model is `unknown` if the request names none that is served, "
-    "or can't be read.",
+    "or was not read.",
     by=(MODEL, CODE),
 )
 REQUEST_DURATION = Metric(

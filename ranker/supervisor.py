@@ -184,17 +184,22 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Lets all workers drain; kills those that won't."""
-        running = [place.worker.process for place in self._places if place.worker is not None]
-        for process in running:
+        running = {
+            place.index: place.worker.process
+            for place in self._places
+            if place.worker is not None
+        }
+        for process in running.values():
             process.terminate()
         limit = time.monotonic() + self._settings.drain_timeout + _KILL_AFTER
-        for process in running:
+        for index, process in running.items():
             try:
                 process.wait(max(0.0, limit - time.monotonic()))
             except subprocess.TimeoutExpired:
                 logger.error("worker with pid %d does not end; killing it", process.pid)
                 process.kill()
                 process.wait()
+            self._aggregates.vacate(index)
         logger.info("all workers have ended")
 
 

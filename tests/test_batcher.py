@@ -255,6 +255,15 @@ def test_max_delay_does_not_hold_back_a_full_batch():
     assert batcher.take(0.0).rows == 20
 
 
+def test_waiting_for_company_is_no_slow_pace():
+    batcher = make(max_delay=10.0, max_batch_rows=20)
+    put(batcher, job(30))
+    batcher.take(0.0)
+    assert batcher.take(10.0).rows == 10
+    put(batcher, job(10, arrived=10.0), now=10.0)
+    put(batcher, job(10, arrived=10.0, deadline=10.01), now=10.0)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_every_row_is_scored_once_or_its_job_dropped(data):

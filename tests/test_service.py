@@ -48,8 +48,9 @@ class Bench:
         layout = Layout(tuple((model.name, model.version) for model in models), ("/test",))
         self.aggregates = Aggregates.private(layout)
         self.recorder = Recorder(self.aggregates)
+        self.cost = CostModel()
         batcher = Batcher(
-            [CostModel() for _ in models],
+            [self.cost] * len(models),
             max_batch_rows=100,
             max_queue_rows=max_queue_rows,
             max_queue_bytes=10**9,
@@ -381,6 +382,18 @@ class TestCounts:
         assert counted(b, catalog.REQUESTS, catalog.SHED) == {
             "ranker_requests_total": {"books 7 RESOURCE_EXHAUSTED": 1},
             "ranker_requests_shed_total": {"books 7 queue_rows": 1},
+        }
+
+    def test_a_list_refused_unread(self, bench):
+        b = bench()
+        b.message("Rank", FakeCall(), request(THREE))
+        b.cost.fixed = 10.0
+        with pytest.raises(OverloadedError):
+            b.methods[f"/{SERVICE}/Rank"].handler.opened(FakeCall(deadline=time.monotonic() + 5))
+        assert counted(b, catalog.REQUESTS, catalog.SHED, catalog.DEADLINE_SLACK) == {
+            "ranker_requests_total": {"unknown  RESOURCE_EXHAUSTED": 1},
+            "ranker_requests_shed_total": {"unknown  deadline": 1},
+            "ranker_request_deadline_slack_seconds": {"unknown ": 1},
         }
 
     def test_a_bug_in_the_engine(self, bench, caplog):

@@ -56,16 +56,21 @@ def truth(tmp_path_factory) -> Truth:
 class RunningServer:
     """A `ranker serve` process that listens."""
 
+    program = ("-m", "ranker")
+
     def __init__(self, log: Path, *arguments: str) -> None:
         self.log = log
         ports = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
-        command = [sys.executable, "-m", "ranker", "serve", *ports, *arguments]
+        command = [sys.executable, *self.program, "serve", *ports, *arguments]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RANKER_")}
         with log.open("wb") as stream:
             self.process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
         self.port = int(self.wait_for_log(r"listening on 127\.0\.0\.1:(\d+)")[1])
         self.metrics_port = int(self.wait_for_log(r"metrics on port (\d+)")[1])
         self.address = f"127.0.0.1:{self.port}"
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
         with RankerClient(self.address) as client:
             client.wait_ready(STARTUP_SECONDS)
 
@@ -130,9 +135,9 @@ def start(truth, transport, tmp_path) -> Iterator[Callable[..., RunningServer]]:
     """Starts servers for one test."""
     running: list[RunningServer] = []
 
-    def start(*arguments: str) -> RunningServer:
+    def start(*arguments: str, kind: type[RunningServer] = RunningServer) -> RunningServer:
         log = tmp_path / f"server-{len(running)}.log"
-        running.append(RunningServer(log, str(truth.path), "--transport", transport, *arguments))
+        running.append(kind(log, str(truth.path), "--transport", transport, *arguments))
         return running[-1]
 
     yield start

@@ -1,0 +1,58 @@
+"""The `ranker` command with bugs: `request_id` says where a request meets one, and `BROKEN` too."""
+
+from __future__ import annotations
+
+from ranker.cli import main
+from ranker.transport import environment
+
+BROKEN = 12345.5
+"""A first feature that breaks the engine."""
+
+
+def break_it() -> None:
+    import ranker.model
+    import ranker.ranking
+
+    load, read = ranker.model.Model.load, ranker.ranking.read_candidates
+    write = ranker.ranking.write_response
+
+    def load_broken(*arguments):
+        model = load(*arguments)
+        score = model.engine.score
+
+        class Engine:
+            name = model.engine.name
+            num_features = model.engine.num_features
+
+            def score(self, blocks):
+                if any(block[0, 0] == BROKEN for block in blocks):
+                    raise RuntimeError("a bug")
+                return score(blocks)
+
+        model.engine = Engine()
+        return model
+
+    def read_broken(request, *arguments):
+        if request.request_id == "reading":
+            raise RuntimeError("a bug")
+        return read(request, *arguments)
+
+    def write_broken(request, *arguments):
+        if request.request_id == "answering":
+            raise RuntimeError("a bug")
+        return write(request, *arguments)
+
+    ranker.model.Model.load = load_broken
+    ranker.ranking.read_candidates = read_broken
+    ranker.ranking.write_response = write_broken
+
+
+if __name__ == "__main__":
+    prepare = environment.prepare
+
+    def prepare_and_break() -> None:
+        prepare()  # comes before anything imports gRPC
+        break_it()
+
+    environment.prepare = prepare_and_break
+    main()
