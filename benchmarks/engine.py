@@ -1,7 +1,8 @@
 """How fast the engines score, side by side in one run: `make bench-engine`.
 
 Every engine scores the same rows with the same models on one thread, in turns,
-so that what else the machine does hits all alike; compare the ratios. Rows come
+so that what else the machine does hits all alike; compare the ratios, and pin the
+process to one core (`taskset -c 1`). Rows come
 from a pool far larger than the branch predictor and the second-level cache can
 learn, and no call sees the rows of the call before: with repeated rows, engines
 that branch look several times faster than in service.
@@ -109,14 +110,20 @@ def _score_with(engine: SimdEngine) -> Score:
 
 
 def measure(engines: dict[str, Score], pool: Rows, n: int, seconds: float) -> dict[str, float]:
-    """Median seconds per call of each engine, called in turns for about `seconds`."""
+    """Seconds per call of each engine, called in turns for about `seconds`: the lower quartile.
+
+    CPU seconds of the calling thread, as all engines score on it and a shared
+    machine may give it to others meanwhile.
+    """
     starts = itertools.cycle(range(0, len(pool) - n + 1, max(n, 1)))
-    calls = dict.fromkeys(engines, 1)
-    for name, score in engines.items():  # warm up, and find how many calls take a millisecond
-        begin = time.perf_counter()
-        score(pool[:n])
-        score(pool[-n:])
-        calls[name] = max(1, round(2e-3 / (time.perf_counter() - begin)))
+    calls = {}
+    for name, score in engines.items():  # how many calls take a few milliseconds
+        trials = []
+        for begin in itertools.islice(starts, 7):
+            clock = time.thread_time()
+            score(pool[begin : begin + n])
+            trials.append(time.thread_time() - clock)
+        calls[name] = max(1, round(3e-3 / min(trials)))
     took: dict[str, list[float]] = {name: [] for name in engines}
     order = list(engines)
     end = time.perf_counter() + seconds
@@ -125,11 +132,11 @@ def measure(engines: dict[str, Score], pool: Rows, n: int, seconds: float) -> di
         for name in order:
             score = engines[name]
             blocks = [pool[begin : begin + n] for begin in itertools.islice(starts, calls[name])]
-            begin = time.perf_counter()
+            clock = time.thread_time()
             for block in blocks:
                 score(block)
-            took[name].append((time.perf_counter() - begin) / len(blocks))
-    return {name: statistics.median(times) for name, times in took.items()}
+            took[name].append((time.thread_time() - clock) / len(blocks))
+    return {name: statistics.quantiles(times)[0] for name, times in took.items()}
 
 
 def check(engines: dict[str, Score], pool: Rows) -> None:
@@ -174,9 +181,9 @@ def main(models: Path, only: tuple[str, ...], seconds: float) -> None:
         engines = engines_of(booster, onnx_file)
         os.environ[PATH_VARIABLE] = fastest
         forest = read_forest(onnx_file)
-        begin = time.perf_counter()
+        begin = time.thread_time()
         SimdEngine(forest)
-        load = time.perf_counter() - begin
+        load = time.thread_time() - begin
         for missing in (0.0, 0.2):
             pool = make_rows(np.random.default_rng(1), POOL_ROWS, spec.features, missing)
             check(engines, pool[:2000])
