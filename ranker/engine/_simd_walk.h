@@ -10,8 +10,11 @@
  *         at = 2 * at + right
  *     value = exit[at - 2^depth]
  *
- * The *narrow* walk does so for one row at a time: no branch depends on the data, so the
- * processor overlaps the walks of many trees and rows by itself.
+ * The *narrow* walk does so for one row and GROUP trees in step, so that their loads overlap;
+ * no branch depends on the data. Below a tile it follows explicit nodes, again in step:
+ *
+ *     node = exit[at - 2^depth]
+ *     repeat until all are leaves:  node = left[node] + (code(row, column[node]) > code[node])
  *
  * The *wide* walk does so for as many rows as a vector has bytes. `threshold_code[at]` is
  * a byte shuffle, as a whole level's codes fit in a register. `code(row, column[at])` would
@@ -24,7 +27,13 @@
  *
  * A tile of n exits thus costs n loads and about n blends for 32 or 64 rows. Selecting by
  * the oldest decision first leaves only one blend to wait for the newest. The exits' values
- * are looked up like the threshold codes, one plane of bytes after the other.
+ * are looked up like the threshold codes, one plane of bytes after the other. Below a tile,
+ * all the tree's nodes are evaluated, a level at a time, on the rows' places:
+ *
+ *     place = at - 2^depth
+ *     for each step of each level:
+ *         if place == step.from and code(row, step.column) > step.code:  place = step.to
+ *     value = places[place]
  *
  * Sources: perfect trees without branches, Asadi, Lin and de Vries, "Runtime Optimizations
  * for Tree-Based Machine Learning Models", IEEE TKDE 26(9), 2014; rows coded once and many
