@@ -157,8 +157,15 @@ class Dispatcher:
             return self._batcher.due(time.monotonic()) if self._batcher.rows else None
 
     def close(self) -> None:
-        """Waits for the batch in flight and ends the engine's thread."""
+        """Ends the engine's thread after what it has to do, and drops what waits even then.
+
+        Call it when no caller is left.
+        """
         self._thread.shutdown()
+        with self._lock:
+            left = self._take(math.inf)
+        if left is not None:
+            self._score(left)
 
     def _drain(self, batch: Batch | None) -> None:
         """The engine's thread: batch after batch until nothing waits."""

@@ -231,6 +231,19 @@ def test_a_batch_that_waits_on_the_engines_thread_goes_as_soon_as_it_is_full(kit
     k.check(2)
 
 
+def test_what_waits_at_the_end_is_dropped_and_counted(kitchen):
+    k = kitchen(max_delay=600.0)
+    k.submit(3).cancelled = True
+    k.dispatcher.pump()
+    assert k.dropped == []
+    k.dispatcher.close()
+    assert [type(error) for error in k.dropped] == [CancelledError]
+    counted = k.counted()
+    assert counted["ranker_requests_expired_total"] == 1
+    assert counted["ranker_queue_rows"] == 0
+    assert k.engine.batches == []
+
+
 def test_max_batch_delay_asks_to_be_called_again(kitchen):
     k = kitchen(max_delay=0.05)
     k.submit(3)
