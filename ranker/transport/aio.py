@@ -2,7 +2,8 @@
 
 The fallback for a grpcio whose core `ranker.transport.core` does not know:
 slower, since every message passes a poller thread, a socket pair, tasks and
-coroutines, but nothing in it is private to grpcio.
+coroutines, but nothing in it is private to grpcio. grpc.aio itself loses some
+200 bytes with every stream that is cancelled while an answer is on its way.
 """
 
 from __future__ import annotations
