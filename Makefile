@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 BASE   ?= HEAD
 SLO    ?= p99=10ms,errors=0.1%
 
-.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-server bench-overload bench-load bench-gpu loadtest readme clean help
+.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-server bench-overload bench-load bench-metrics bench-gpu loadtest readme clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,7 +28,7 @@ serve: $(READY) ## the demo book ranker, trained, exported and served
 	@exec $(BIN)/ranker serve build/demo/books.onnx
 
 test: $(READY) ## all tests but the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-slow: $(READY) ## the minutes-long tests
 	$(BIN)/python -m pytest -m slow --timeout 1800
@@ -64,6 +64,9 @@ bench-server: $(READY) ## the server against the floor of grpc.aio
 
 bench-overload: $(READY) ## goodput at loads up to three times the capacity
 	$(BIN)/python -m benchmarks.overload
+
+bench-metrics: $(READY) ## what metrics cost, of a server's CPU time and by themselves
+	$(BIN)/python -m benchmarks.metrics
 
 bench-load: $(READY) ## what loading a model takes, in time and memory
 	$(BIN)/python -m benchmarks.load

@@ -9,12 +9,12 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from simd_forests import booster_of, predict, random_forest, random_rows
 
 from ranker.engine import cuda
 from ranker.engine.cuda import CPU_PROVIDER, CudaEngine, TensorEngine, cuda_provider, run_sizes
 from ranker.errors import ModelError
 from ranker.forest import Forest
+from tests.engine.simd_forests import booster_of, predict, random_forest, random_rows
 
 LIMIT = 200  # so that the engine runs 64, 96, 128 or 192 rows at once
 FEATURES = 9

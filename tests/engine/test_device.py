@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from simd_forests import random_forest
 
 from ranker.engine import cuda, device
 from ranker.engine.api import Rows, Scores
 from ranker.engine.device import CROSSOVER_ROWS, AutoDevice, crossover, gpu_index, prefer_gpu
 from ranker.errors import ModelError
 from ranker.forest import Forest
+from tests.engine.simd_forests import random_forest
 
 
 class Clock:

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import xgboost
 from numpy.typing import NDArray
-from simd_forests import (
+
+from ranker.engine import simd
+from ranker.engine.simd import SimdEngine
+from ranker.errors import ModelError
+from ranker.forest import Forest
+from tests.engine.simd_forests import (
     booster_of,
     forest_of,
     load_svmlight,
@@ -17,11 +22,6 @@ from simd_forests import (
     random_forest,
     random_rows,
 )
-
-from ranker.engine import simd
-from ranker.engine.simd import SimdEngine
-from ranker.errors import ModelError
-from ranker.forest import Forest
 
 pytestmark = pytest.mark.skipif(simd.unavailable() is not None, reason=str(simd.unavailable()))
 

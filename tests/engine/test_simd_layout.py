@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from simd_forests import random_forest
 
 from ranker.engine import simd
 from ranker.engine.layout import MAX_PLACES, Layout, lay_out
 from ranker.forest import Forest
+from tests.engine.simd_forests import random_forest
 
 pytestmark = pytest.mark.skipif(simd.unavailable() is not None, reason=str(simd.unavailable()))
 

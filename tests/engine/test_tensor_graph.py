@@ -13,7 +13,6 @@ import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from simd_forests import booster_of, forest_from, predict, random_forest, random_rows, random_tree
 
 from ranker.engine.cuda import CPU_PROVIDER, TensorEngine
 from ranker.engine.tensor_graph import SPLIT_OUTPUTS, SUM_INPUTS, compile_forest
@@ -22,6 +21,14 @@ from ranker.errors import UnsupportedModelError
 from ranker.export import export_onnx
 from ranker.forest import Forest
 from ranker.onnx_reader import read_forest
+from tests.engine.simd_forests import (
+    booster_of,
+    forest_from,
+    predict,
+    random_forest,
+    random_rows,
+    random_tree,
+)
 
 ON_GPU = {
     "Add", "And", "Cast", "Concat", "Equal", "Floor", "Gather", "GatherElements", "GreaterOrEqual",

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from invariants import read_or_refuse
+
+from tests.fuzz.invariants import read_or_refuse
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from onnx_models import Split, model, regressor, tensor, tree_ensemble
 
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.onnx_reader import read_forest
 from ranker.onnx_reader.growth import MAX_DEPTH
+from tests.onnx_reader.onnx_models import Split, model, regressor, tensor, tree_ensemble
 
 TREE = Split(0, "LT", 0.5, Split(1, "LEQ", 0.25, 1.0, 2.0), Split(2, "GT", 0.75, 3.0, 4.0))
 SETS = Split(0, "MEMBER", 0, 1.0, Split(1, "MEMBER", 0, 2.0, 3.0, False, (4, 5)), False, (6,))

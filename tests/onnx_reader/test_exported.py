@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import xgboost
-from onnx_models import evaluate
 
 from ranker.engine import simd
 from ranker.engine.select import load_engine
 from ranker.export import export_onnx
 from ranker.forest import Forest
 from ranker.onnx_reader import read_forest
+from tests.onnx_reader.onnx_models import evaluate
 
 CODES = (3, 4)  # categorical features
 TYPES = ["q", "q", "q", "c", "c"]

@@ -9,10 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from onnx_models import Split, Tree, evaluate, model, regressor, score, tensor, tree_ensemble
 
 from ranker.errors import UnsupportedModelError
 from ranker.onnx_reader import read_forest
+from tests.onnx_reader.onnx_models import (
+    Split,
+    Tree,
+    evaluate,
+    model,
+    regressor,
+    score,
+    tensor,
+    tree_ensemble,
+)
 
 DATA = Path(__file__).parent / "data"
 NUMBERS, CODES = (0, 1), (2, 3)  # features with any value, and with category codes
