@@ -9,8 +9,10 @@ loads. Each round measures every server once and the table gives medians over
 the rounds of each figure and of its ratio to E in the same round.
 
 Loads: `callers` are Python ones, in a closed loop, which leave a fast server
-waiting; `h2load` (Debian: nghttp2-client) is cheap enough to keep it busy, but
-can only make unary calls. `stream` is one RankStream call.
+waiting; `h2load` (Debian: nghttp2-client) is cheap enough to keep it busy. A
+`stream` of the callers is one RankStream call; h2load has four of them, sends
+100 requests on each as fast as it is let, and then makes the next. E is always
+unary.
 """
 
 from __future__ import annotations
@@ -80,25 +82,26 @@ def callers(
     return load
 
 
-def h2load(request: bytes, concurrency: int, seconds: float) -> Load:
-    """The same request over and over, on one connection, by a program in C."""
+def h2load(requests: Sequence[bytes], concurrency: int, seconds: float, method: str) -> Load:
+    """The same call over and over, with all of the requests, by a program in C."""
 
     def load(address: str) -> int:
         with tempfile.NamedTemporaryFile() as body:
-            body.write(b"\0" + len(request).to_bytes(4, "big") + request)
+            for request in requests:
+                body.write(b"\0" + len(request).to_bytes(4, "big") + request)
             body.flush()
             done = subprocess.run(
                 [
+                    *("h2load", f"--duration={round(seconds * 1e3)}ms", "-c1", f"-m{concurrency}"),
                     *(
-                        "h2load",
-                        f"--duration={round(seconds * 1e3)}ms",
-                        "-c1",
-                        f"-m{concurrency}",
                         "-d",
                         body.name,
+                        "-H",
+                        "content-type: application/grpc",
+                        "-H",
+                        "te: trailers",
                     ),
-                    *("-H", "content-type: application/grpc", "-H", "te: trailers"),
-                    f"http://{address}{closed_loop.RANK}",
+                    f"http://{address}{method}",
                 ],
                 capture_output=True,
                 text=True,
@@ -107,7 +110,7 @@ def h2load(request: bytes, concurrency: int, seconds: float) -> Load:
         counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
         if counts is None or int(counts[2]) or int(counts[3]):
             raise RuntimeError(f"h2load failed:\n{done.stdout}")
-        return int(counts[1])
+        return int(counts[1]) * len(requests)
 
     return load
 
@@ -122,12 +125,14 @@ def main() -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
     requests = encoded_requests(256)
     loads: dict[str, Load] = {}
-    for concurrency in (8, 32):
-        seconds = options.seconds
-        loads[f"callers, {concurrency}"] = callers(requests, concurrency, seconds, streaming=False)
+    for n in (8, 32):
+        loads[f"callers, {n}"] = callers(requests, n, options.seconds, streaming=False)
         if shutil.which("h2load"):
-            loads[f"h2load, {concurrency}"] = h2load(requests[0], concurrency, seconds)
-        loads[f"stream, {concurrency}"] = callers(requests, concurrency, seconds, streaming=True)
+            loads[f"h2load, {n}"] = h2load(requests[:1], n, options.seconds, closed_loop.RANK)
+        loads[f"stream, callers, {n}"] = callers(requests, n, options.seconds, streaming=True)
+    if shutil.which("h2load"):
+        stream = closed_loop.RANK_STREAM
+        loads["stream, h2load, 4 x 100"] = h2load(requests[:100], 4, options.seconds, stream)
 
     costs: dict[tuple[str, str], list[float]] = {}
     for number in range(options.rounds):
@@ -147,7 +152,7 @@ def main() -> None:
     print("| load, in flight | " + " | ".join(SERVERS) + " |")
     print("|---" * (1 + len(SERVERS)) + "|")
     for name in loads:
-        floor = costs[FLOOR, name.replace("stream", "callers")]
+        floor = costs[FLOOR, name.removeprefix("stream, ").replace("4 x 100", "32")]
         cells = []
         for server in SERVERS:
             found = costs.get((server, name))
