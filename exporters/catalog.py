@@ -82,7 +82,7 @@ CODES = (
 
 CODE = _fixed("code", *CODES)
 OUTCOME = _fixed("outcome", "ok", "error")
-SHED_REASON = _fixed("reason", "deadline", "queue_rows", "queue_bytes")
+SHED_REASON = _fixed("reason", "deadline", "queue_rows", "queue_bytes", "draining")
 EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")
 GENERATION = _fixed("generation", "0", "1", "2")
 EXPORTER = _fixed("exporter", "gcp_monitoring")

@@ -13,9 +13,6 @@ from loadtests.traffic import Request
 from ranker.client import channel as wire
 from ranker.v1 import ranking_pb2 as pb
 
-_OPTIONS = [option for option in wire.OPTIONS if option[0] != "grpc.service_config"]
-"""The client's own, without its retries: a failure is a failure here."""
-
 _NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -40,7 +37,7 @@ class UnaryCaller:
     """Calls `Rank`, over one connection."""
 
     def __init__(self, target: str) -> None:
-        self._channel: Any = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        self._channel: Any = grpc.aio.insecure_channel(target, options=wire.OPTIONS)
         self._rank = self._channel.unary_unary(wire.RANK[0], None, None)
 
     async def ask(self, request: Request) -> str:
@@ -64,7 +61,7 @@ class StreamCaller:
     """Sends over one `RankStream`, which costs both sides less. A broken one stays broken."""
 
     def __init__(self, target: str) -> None:
-        self._channel: Any = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        self._channel: Any = grpc.aio.insecure_channel(target, options=wire.OPTIONS)
         self._ids = map(str, itertools.count())
         self._waiting: dict[str, asyncio.Future[str]] = {}
         self._unsent: asyncio.Queue[bytes] = asyncio.Queue()

@@ -24,7 +24,13 @@ import numpy as np
 from exporters.recorder import Recorder
 from ranker.batcher import Batch, Batcher, Job, RefusedError
 from ranker.engine.api import Engine, Rows, Scores
-from ranker.errors import CancelledError, DeadlineError, InternalError, RankerError
+from ranker.errors import (
+    CancelledError,
+    DeadlineError,
+    InternalError,
+    RankerError,
+    UnavailableError,
+)
 from ranker.incident import incident
 
 logger = logging.getLogger(__name__)
@@ -76,9 +82,15 @@ class Dispatcher:
         engines: one per model, in the order of the jobs' `model`.
         batcher: the queue.
         recorder: where batches, refusals and the queue's depth are counted.
+
+    Attributes:
+        draining: set it to let nothing more in; what waits is still scored.
+        last_asked: when somebody last wanted something, on the `time.monotonic` clock.
     """
 
     def __init__(self, engines: Sequence[Engine], batcher: Batcher, recorder: Recorder) -> None:
+        self.draining = False
+        self.last_asked = -math.inf
         self._engines = engines
         self._batcher = batcher
         self._recorder = recorder
@@ -102,12 +114,22 @@ class Dispatcher:
                 with self._lock:
                     self._batcher.cost(index).observe(rows, seconds)
 
+    def idle(self) -> bool:
+        """Whether nothing waits, and nothing is with the engine's thread."""
+        with self._lock:
+            return not (self._batcher.rows or self._handed_over)
+
     def check(self, deadline: float) -> None:
         """Refuses what could not be answered in time, before it is read.
 
         Raises:
             OverloadedError: whatever comes now waits beyond that deadline.
+            UnavailableError: nothing is let in any more.
         """
+        if self.draining:
+            self.last_asked = time.monotonic()
+            self._recorder.request_shed(-1, "draining")
+            raise UnavailableError("draining: ask again, elsewhere")
         if not self._batcher.rows:
             return
         now = time.monotonic()
@@ -124,7 +146,7 @@ class Dispatcher:
         Raises:
             OverloadedError: the queue is full, or the job's deadline can't be met.
         """
-        now = time.monotonic()
+        now = self.last_asked = time.monotonic()
         try:
             with self._lock:
                 self._batcher.admit(job, now, busy=max(0.0, self._busy_until - now))

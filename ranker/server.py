@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
+from typing import NoReturn
 
 from grpc_health.v1 import health_pb2
 
@@ -48,6 +50,17 @@ _SWITCH_INTERVAL = 0.0005
 
 Python's own 5 ms are most of a ranking request's budget.
 """
+
+_SERVING_SECONDS = 1.5
+"""How long a draining server still serves: callers and proxies that watch its health leave."""
+
+_REFUSING_SECONDS = 2.0
+"""How long it then refuses, with UNAVAILABLE: callers that retry leave."""
+
+_QUIET_SECONDS = 0.3
+"""After so long without a request nobody seems to be left, and neither need last any longer."""
+
+_TICK = 0.02
 
 _ROOM_FOR_NAMES = 2**20
 """Bytes of a message beside its rows: names, ids, context."""
@@ -111,8 +124,11 @@ class Server:
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains. Call it on the main thread.
 
-        On the signal health flips, new requests are refused with UNAVAILABLE and
-        those in flight finish; a second signal does not wait for them.
+        On the signal health flips; while callers still come, they are served for
+        a moment, and then refused with UNAVAILABLE; requests in flight finish. A
+        second signal does not wait for them. It returns with connections still
+        open, so that calls on their way are not cancelled but may be retried
+        (`Transport.leave`): end the process with `end_process`.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
@@ -122,11 +138,35 @@ class Server:
         self._dispatcher.close()
         logger.info("drained")
 
-    def drain(self, grace: float) -> None:
-        """Starts to end `run`: within so many seconds. Safe in a signal handler."""
+    def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._draining:
+            self._transport.leave()
+            return
+        self._draining = True
+        name, timeout = signal.Signals(number).name, self._settings.drain_timeout
+        logger.info("%s: draining for up to %g s", name, timeout)
+        threading.Thread(target=self._drain, args=(timeout,), name="drain", daemon=True).start()
+
+    def _drain(self, timeout: float) -> None:
+        """Sees callers off: first by health alone, then by refusals, then by the closed door."""
+        end = time.monotonic() + timeout
         self._transport.call_soon(self._health.drain)
+        self._wait(min(end, time.monotonic() + _SERVING_SECONDS))
         self._transport.call_soon(self._service.drain)
-        self._transport.stop(grace)
+        self._wait(min(end, time.monotonic() + _REFUSING_SECONDS))
+        while not self._dispatcher.idle() and time.monotonic() < end:
+            time.sleep(_TICK)
+        time.sleep(_TICK)  # for the last answers to go out
+        self._transport.leave()
+
+    def _wait(self, until: float) -> None:
+        """Until then, or until nobody has asked and nothing has been in flight for a while."""
+        now = quiet_since = time.monotonic()
+        while now < until and now < quiet_since + _QUIET_SECONDS:
+            time.sleep(_TICK)
+            now = time.monotonic()
+            asked = self._dispatcher.last_asked
+            quiet_since = max(quiet_since, asked, 0.0 if self._dispatcher.idle() else now)
 
     def _warm(self) -> None:
         try:
@@ -136,12 +176,6 @@ class Server:
             return
         self._transport.call_soon(lambda: self._health.set_serving(True))
         logger.info("warmed, serving")
-
-    def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        grace = 0.0 if self._draining else self._settings.drain_timeout
-        self._draining = True
-        logger.info("%s: draining for up to %g s", signal.Signals(number).name, grace)
-        self.drain(grace)
 
 
 def load_models(settings: Settings) -> list[tuple[Model, float]]:
@@ -171,3 +205,9 @@ def load_models(settings: Settings) -> list[tuple[Model, float]]:
         )
         loaded.append((model, seconds))
     return loaded
+
+
+def end_process() -> NoReturn:
+    """Ends the process with exit code 0, without gRPC's own clearing up; see `Server.run`."""
+    logging.shutdown()
+    os._exit(0)

@@ -24,6 +24,7 @@ class RankingService:
     """All of the service's methods, over one set of resources."""
 
     def __init__(self, resources: Resources) -> None:
+        self._dispatcher = resources.dispatcher
         self._rank = RankHandler(resources)
         self._streams = RankStreamHandler(resources)
         self._directory = Directory(resources.catalogue)
@@ -40,7 +41,8 @@ class RankingService:
         }
 
     def drain(self) -> None:
-        """Ends open streams once what they wait for is answered. On the loop's thread."""
+        """Refuses new requests; ends streams once they have their answers. On the loop's thread."""
+        self._dispatcher.draining = True
         self._streams.drain()
 
 
@@ -91,6 +93,11 @@ class RankStreamHandler(Handler):
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._open: set[_Stream] = set()
+
+    def opened(self, call: Call) -> None:  # noqa: ARG002
+        """Takes no new streams while the server drains."""
+        if self._resources.dispatcher.draining:
+            raise UnavailableError("draining: open the stream elsewhere")
 
     def message(self, call: Call, data: bytes) -> bool:
         """Decodes and queues one list, or answers with what is wrong with it."""

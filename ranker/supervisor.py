@@ -185,9 +185,7 @@ class Supervisor:
     def _stop(self) -> None:
         """Lets all workers drain; kills those that won't."""
         running = {
-            place.index: place.worker.process
-            for place in self._places
-            if place.worker is not None
+            place.index: place.worker.process for place in self._places if place.worker is not None
         }
         for process in running.values():
             process.terminate()

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from importlib import metadata
+from typing import NoReturn
 
 from exporters.aggregates import Aggregates, Layout
 from exporters.recorder import Recorder
@@ -20,7 +21,7 @@ from ranker.errors import ModelError
 from ranker.heap import keep_freed_memory
 from ranker.model import Model
 from ranker.publisher import Publisher
-from ranker.server import METHODS, Server, load_models
+from ranker.server import METHODS, Server, end_process, load_models
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ EXIT_MODEL = 3
 """Exit code of a worker whose model can't be loaded: trying again would not help."""
 
 
-def serve_alone(settings: Settings) -> None:
-    """Serves from this process, metrics included, until it is told to stop.
+def serve_alone(settings: Settings) -> NoReturn:
+    """Serves from this process, metrics included, until it is told to stop; then ends it.
 
     Raises:
         ModelError: a model can't be loaded.
@@ -47,6 +48,7 @@ def serve_alone(settings: Settings) -> None:
     freeze()
     server.run()
     publisher.close()
+    end_process()
 
 
 def record_start(recorder: Recorder, loaded: list[tuple[Model, float]]) -> None:
@@ -114,6 +116,7 @@ def main() -> None:
     threading.Thread(target=_outlive_not, args=(link,), name="link", daemon=True).start()
     freeze()
     server.run()
+    end_process()
 
 
 def _outlive_not(link: socket.socket) -> None:

@@ -27,12 +27,15 @@ class AsyncRankerClient:
         ranking = await client.rank(features, top_k=10)
     """
 
-    def __init__(self, target: str, *, channels: int = 1, timeout: float = 1.0) -> None:
+    def __init__(
+        self, target: str, *, channels: int = 1, timeout: float = 1.0, watch_health: bool = True
+    ) -> None:
         """As `RankerClient`; call it where the event loop runs."""
         self._target = target
         self._timeout = timeout
         self._channels = [
-            grpc.aio.insecure_channel(target, options=wire.OPTIONS) for _ in range(channels)
+            grpc.aio.insecure_channel(target, options=wire.options(watch_health))
+            for _ in range(channels)
         ]
         if not self._channels:
             raise ValueError(f"channels: expected at least 1, got {channels}")

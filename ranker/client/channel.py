@@ -61,7 +61,6 @@ SERVICE_CONFIG = {
 }
 
 OPTIONS: tuple[tuple[str, int | str], ...] = (
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     # Channels of equal settings would share one connection.
     ("grpc.use_local_subchannel_pool", 1),
     # gRPC gives up retrying a request above this size: 256 KiB by default, a
@@ -76,3 +75,16 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
 )
 """Channel arguments, for `grpc` and `grpc.aio` alike."""
+
+
+def options(watch_health: bool) -> tuple[tuple[str, int | str], ...]:
+    """Channel arguments of the clients: `OPTIONS` and the service config.
+
+    Args:
+        watch_health: whether each connection watches its server's health, so
+            that one which drains is left before it refuses anything.
+    """
+    config = dict(
+        SERVICE_CONFIG, **({"healthCheckConfig": {"serviceName": ""}} if watch_health else {})
+    )
+    return (("grpc.service_config", json.dumps(config)), *OPTIONS)

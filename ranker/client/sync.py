@@ -28,7 +28,9 @@ class RankerClient:
     `ranker.client.channel` for when, and why that is safe.
     """
 
-    def __init__(self, target: str, *, channels: int = 1, timeout: float = 1.0) -> None:
+    def __init__(
+        self, target: str, *, channels: int = 1, timeout: float = 1.0, watch_health: bool = True
+    ) -> None:
         """Connects when first needed.
 
         Args:
@@ -37,11 +39,14 @@ class RankerClient:
             channels: how many connections to open to each address. Several
                 reach several processes of a server that share its port.
             timeout: the seconds that a call may take, unless it says otherwise.
+            watch_health: leave a server that says it drains. Not behind a proxy:
+                it watches its servers itself, and what we saw would be one of them.
         """
         self._target = target
         self._timeout = timeout
         self._channels = [
-            grpc.insecure_channel(target, options=wire.OPTIONS) for _ in range(channels)
+            grpc.insecure_channel(target, options=wire.options(watch_health))
+            for _ in range(channels)
         ]
         if not self._channels:
             raise ValueError(f"channels: expected at least 1, got {channels}")

@@ -57,6 +57,7 @@ class AioTransport:
         self._loop = asyncio.new_event_loop()
         self._thread = 0
         self._started = asyncio.Event()
+        self._left = asyncio.Event()
         self._pump_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,17 +73,23 @@ class AioTransport:
             raise bind_error(address) from error
 
     def run(self) -> None:
-        """Serves on the calling thread until `stop` has done its work."""
+        """Serves on the calling thread until `stop` has done its work, or `leave` is called."""
         self._thread = threading.get_ident()
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
+        self._loop.run_until_complete(self._serve())
+        if not self._left.is_set():
             self._loop.close()
 
     async def _serve(self) -> None:
         await self._server.start()
         self._started.set()
-        await self._server.wait_for_termination()
+        ends = [
+            asyncio.ensure_future(self._server.wait_for_termination()),
+            asyncio.ensure_future(self._left.wait()),
+        ]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if self._left.is_set():
+            return
+        ends[1].cancel()
         while self._tasks:
             await asyncio.wait(self._tasks)
         if self._timer is not None:
@@ -95,6 +102,10 @@ class AioTransport:
     async def _stop(self, grace: float) -> None:
         await self._started.wait()
         await self._server.stop(grace)
+
+    def leave(self) -> None:
+        """Has `run` return; see `Transport.leave`."""
+        self.on_loop(self._left.set)
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Runs a function on the loop's thread, followed by the pump."""

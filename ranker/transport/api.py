@@ -168,7 +168,7 @@ class Transport(Protocol):
         """
 
     def run(self) -> None:
-        """Serves on the calling thread until `stop` has done its work."""
+        """Serves on the calling thread until `stop` has done its work, or `leave` is called."""
 
     def stop(self, grace: float) -> None:
         """Starts to end `run`; returns at once. A signal handler may call it.
@@ -176,6 +176,14 @@ class Transport(Protocol):
         New RPCs are refused with UNAVAILABLE, those in flight may finish, and
         those still open after `grace` seconds are cancelled. Calling it again
         can shorten the grace, not lengthen it.
+        """
+
+    def leave(self) -> None:
+        """Has `run` return soon, with all connections as they are; any thread may call it.
+
+        For a process that then ends without more ado, which closes them: a call
+        that is on its way meets a closed connection, which is UNAVAILABLE and
+        may be retried. `stop` would have gRPC cancel it, and nobody retries that.
         """
 
     def call_soon(self, function: Callable[[], None]) -> None:

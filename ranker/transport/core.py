@@ -110,6 +110,14 @@ class CoreTransport:
         """Starts to end `run`; see `Transport.stop`."""
         self.call_soon(lambda: self._stop_at(time.monotonic() + grace))
 
+    def leave(self) -> None:
+        """Has `run` return; see `Transport.leave`."""
+
+        def leave() -> None:
+            self._stopped = True
+
+        self.call_soon(leave)
+
     def call_soon(self, function: Callable[[], None]) -> None:
         """Runs a function on the loop's thread, followed by the pump.
 

@@ -8,7 +8,6 @@ proxy, Envoy, which takes a server out by its health and retries what a leaving 
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import logging
 import shutil
@@ -35,13 +34,6 @@ from tests.end_to_end.conftest import RunningServer, Truth
 
 logger = logging.getLogger(__name__)
 
-# Requests that are on their way at the moment of the shutdown end as
-# CANCELLED, which nobody retries: up to one per caller and server.
-leaving = functools.partial(
-    pytest.mark.xfail,
-    reason="gRPC's core cancels the calls that reach it after it was told to shut down",
-)
-
 SERVERS = 3
 CALLERS = 8
 PAUSE = 0.005
@@ -58,8 +50,8 @@ def free_port() -> int:
 class Callers:
     """Threads that ask and compare each answer with XGBoost's, until they are stopped."""
 
-    def __init__(self, target: str, truth: Truth) -> None:
-        self.client = RankerClient(target, timeout=10.0)
+    def __init__(self, target: str, truth: Truth, *, watch_health: bool) -> None:
+        self.client = RankerClient(target, timeout=10.0, watch_health=watch_health)
         lists = [truth.rows[i * 40 : i * 40 + 40] for i in range(30)]
         self.cases = [(x, np.argsort(-truth.scores(x), kind="stable").tolist()) for x in lists]
         self.answered = 0
@@ -206,9 +198,21 @@ def envoy(ports: list[int], tmp_path: Path) -> Iterator[str]:
         process.wait(30)
 
 
-@leaving(strict=False)
 @pytest.mark.slow
-@pytest.mark.parametrize("balancer", [round_robin, envoy], ids=["client-round-robin", "envoy"])
+@pytest.mark.parametrize(
+    "balancer",
+    [
+        pytest.param(round_robin, id="client-round-robin"),
+        pytest.param(
+            envoy,
+            id="envoy",
+            marks=pytest.mark.xfail(
+                strict=False,
+                reason="one request in 7000 is refused, and why is not known",
+            ),
+        ),
+    ],
+)
 def test_servers_are_replaced_one_after_another_and_no_request_fails(
     balancer, truth, transport, tmp_path
 ):
@@ -224,7 +228,7 @@ def test_servers_are_replaced_one_after_another_and_no_request_fails(
         servers = [start(place, 0) for place in range(SERVERS)]
         stack.callback(lambda: [server.process.kill() for server in servers])
         target = stack.enter_context(balancer(ports, tmp_path))
-        with Callers(target, truth) as callers:
+        with Callers(target, truth, watch_health=balancer is round_robin) as callers:
             time.sleep(1.0)
             for place in range(SERVERS):
                 assert servers[place].metric("ranker_requests_total", code="OK") > 0
@@ -248,7 +252,6 @@ def test_servers_are_replaced_one_after_another_and_no_request_fails(
     )
 
 
-@leaving(strict=True)
 def test_callers_of_a_server_that_leaves_may_ask_elsewhere(start, truth):
     """Whatever is not answered is refused as UNAVAILABLE, the status that callers retry."""
     server = start()
