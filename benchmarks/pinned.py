@@ -43,6 +43,10 @@ class PinnedServer:
         processes = [self._accounts, *self._accounts.children(recursive=True)]
         return sum(sum(process.cpu_times()[:2]) for process in processes)
 
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
+
     def rss(self) -> int:
         """Resident bytes."""
         return int(self._accounts.memory_info().rss)

@@ -207,8 +207,8 @@ SHED = Metric(
     "ranker_requests_shed_total",
     Kind.COUNTER,
     "requests",
-    "Ranking requests refused on arrival: the deadline could not be met, or the queue was full "
-    "in rows or bytes.",
+    "Ranking requests refused on arrival: the deadline could not be met, the queue was full "
+    "in rows or bytes, or the server was draining.",
     by=(MODEL, SHED_REASON),
 )
 EXPIRED = Metric(

@@ -157,6 +157,9 @@ class _Stream:
             request_id = request.request_id
             if request.deadline_ms:
                 ranking.deadline = min(ranking.deadline, arrived + request.deadline_ms / 1e3)
+            if self._draining:
+                resources.recorder.request_shed(-1, "draining")
+                raise UnavailableError("draining: send it again, elsewhere")
             self._expect(request_id, ranking)
             try:
                 ranking.start(request)
@@ -196,8 +199,6 @@ class _Stream:
             ranking.closed(self._call.code)
 
     def _expect(self, request_id: str, ranking: Ranking) -> None:
-        if self._draining:
-            raise UnavailableError("draining: send it again, elsewhere")
         if not request_id:
             raise InvalidRequestError("request_id", "a stream's requests need one, got none")
         with self._lock:

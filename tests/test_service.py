@@ -345,10 +345,13 @@ class TestCounts:
         stream.bench.service.drain()
         stream.send(request(THREE, request_id="b"))
         assert len(stream.answers()) == 3
-        assert counted(stream.bench, catalog.REQUESTS)["ranker_requests_total"] == {
-            "unknown  INVALID_ARGUMENT": 2,
-            "unknown  UNAVAILABLE": 1,
-            "books 7 OK": 1,
+        assert counted(stream.bench, catalog.REQUESTS, catalog.SHED) == {
+            "ranker_requests_total": {
+                "unknown  INVALID_ARGUMENT": 2,
+                "unknown  UNAVAILABLE": 1,
+                "books 7 OK": 1,
+            },
+            "ranker_requests_shed_total": {"unknown  draining": 1},
         }
 
     @pytest.mark.parametrize(

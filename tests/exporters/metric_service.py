@@ -5,6 +5,8 @@ messages MetricDescriptor, TimeSeries, Point, TimeInterval and Distribution,
 of the monitored-resource list, and of the page on quotas and limits. A call
 writes the series that keep them and reports the others as the API does: the
 error INVALID_ARGUMENT with a CreateTimeSeriesSummary among its details.
+
+Run as a program, it says where it listens and serves until it is killed.
 """
 
 from __future__ import annotations
@@ -368,3 +370,8 @@ def _summary(total: int, errors: dict[tuple[int, str], int]) -> grpc.Status:
             details=[detail],
         )
     )
+
+
+if __name__ == "__main__":
+    print(f"listening on {LocalMetricService().address}", flush=True)
+    threading.Event().wait()
