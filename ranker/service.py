@@ -157,10 +157,7 @@ class _Stream:
             request_id = request.request_id
             if request.deadline_ms:
                 ranking.deadline = min(ranking.deadline, arrived + request.deadline_ms / 1e3)
-            if self._draining:
-                resources.recorder.request_shed(-1, "draining")
-                raise UnavailableError("draining: send it again, elsewhere")
-            self._expect(request_id, ranking)
+            self._expect(resources, request_id, ranking)
             try:
                 ranking.start(request)
             except Exception:
@@ -198,7 +195,10 @@ class _Stream:
         for ranking in waiting:
             ranking.closed(self._call.code)
 
-    def _expect(self, request_id: str, ranking: Ranking) -> None:
+    def _expect(self, resources: Resources, request_id: str, ranking: Ranking) -> None:
+        if self._draining:
+            resources.recorder.request_shed(-1, "draining")
+            raise UnavailableError("draining: send it again, elsewhere")
         if not request_id:
             raise InvalidRequestError("request_id", "a stream's requests need one, got none")
         with self._lock:

@@ -173,7 +173,9 @@ def second_point(made: Any) -> None:
             id="other project",
         ),
         pytest.param(changed(COUNTER, second_point), "expected one point", id="two points"),
-        pytest.param(series(COUNTER, NOW + 24 * 3600 * 10**9), "end time is in the future", id="future"),
+        pytest.param(
+            series(COUNTER, NOW + 24 * 3600 * 10**9), "end time is in the future", id="future"
+        ),
         pytest.param(
             series(COUNTER, NOW - 26 * 3600 * 10**9, NOW - 27 * 3600 * 10**9),
             "too long ago",
