@@ -7,6 +7,10 @@ A batch that is predicted to be short is scored right on the loop's thread: a
 hand-over to another thread would cost more. A long one goes to the engine's
 own thread, which goes on with whatever gathers meanwhile and returns when
 nothing waits; the loop keeps reading all the while.
+
+An engine that works on several batches at once, as a GPU does that copies one
+while it scores another, has as many threads: each takes, scores and hands out
+by itself, but hands out only after those who took before it.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -23,7 +28,7 @@ import numpy as np
 
 from exporters.recorder import Recorder
 from ranker.batcher import Batch, Batcher, Job, RefusedError
-from ranker.engine.api import Engine, Rows, Scores
+from ranker.engine.api import Engine, Rows, Scores, batches_at_once
 from ranker.errors import (
     CancelledError,
     DeadlineError,
@@ -37,6 +42,10 @@ logger = logging.getLogger(__name__)
 
 INLINE_SECONDS = 0.004
 """A batch predicted to take longer than this is scored on the engine's thread."""
+
+OVERLAP_SECONDS = 0.0001
+"""The same where engines overlap batches: the time that a hand-over to a thread takes. The loop
+would not work in the meantime but wait, and the next batch with it."""
 
 _NAP = 0.001
 """Seconds after which the engine's thread looks again whether a batch that waits has filled."""
@@ -79,7 +88,8 @@ class Dispatcher:
     """Owns the queue and the engines of one process.
 
     Args:
-        engines: one per model, in the order of the jobs' `model`.
+        engines: one per model, in the order of the jobs' `model`. Batches overlap
+            if every one of them allows it (`batches_at_once`).
         batcher: the queue.
         recorder: where batches, refusals and the queue's depth are counted.
 
@@ -94,10 +104,15 @@ class Dispatcher:
         self._engines = engines
         self._batcher = batcher
         self._recorder = recorder
-        self._lock = threading.Lock()  # over the batcher and the two fields below
+        self._lock = threading.Lock()  # over the batcher and the four fields below
         self._busy_until = -math.inf
-        self._handed_over = False  # the engine's thread takes the batches
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._scored_at = -math.inf  # when the last batch handed out was scored
+        self._at_work = 0  # engine threads that take the batches; the loop does if none does
+        self._taken: deque[Batch] = deque()  # and not handed out yet, in order
+        self._turn = threading.Condition(self._lock)
+        self._most = min(map(batches_at_once, engines))
+        self._inline = INLINE_SECONDS if self._most == 1 else OVERLAP_SECONDS
+        self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="engine")
 
     def warm(self) -> None:
         """Scores made-up rows with every engine, so that no request is the first.
@@ -115,9 +130,9 @@ class Dispatcher:
                     self._batcher.cost(index).observe(rows, seconds)
 
     def idle(self) -> bool:
-        """Whether nothing waits, and nothing is with the engine's thread."""
+        """Whether nothing waits, and nothing is with the engines' threads."""
         with self._lock:
-            return not (self._batcher.rows or self._handed_over)
+            return not (self._batcher.rows or self._at_work)
 
     def check(self, deadline: float) -> None:
         """Refuses what could not be answered in time, before it is read.
@@ -156,7 +171,7 @@ class Dispatcher:
             raise
 
     def pump(self) -> float | None:
-        """Scores what waits as one batch, or sees to it that the engine's thread does.
+        """Scores what waits as one batch, or sees to it that an engine's thread does.
 
         Returns:
             Seconds until there is more to do even if no request comes, or None.
@@ -165,45 +180,50 @@ class Dispatcher:
         """
         now = time.monotonic()
         with self._lock:
-            if self._handed_over:
+            if self._at_work == self._most:
                 return None
             batch = self._take(now)
             if batch is None:
                 return self._batcher.due(now) if self._batcher.rows else None
-            self._handed_over = batch.cost > INLINE_SECONDS
-        if self._handed_over:
-            self._thread.submit(self._drain, batch)
-            return None
-        self._score(batch)
+            inline = not self._at_work and batch.cost <= self._inline
+            self._at_work += not inline
+        if inline:
+            self._score(batch)
+        else:
+            self._threads.submit(self._drain, batch)
         with self._lock:
-            return self._batcher.due(time.monotonic()) if self._batcher.rows else None
+            if self._at_work == self._most or not self._batcher.rows:
+                return None
+            return self._batcher.due(time.monotonic())
 
     def close(self) -> None:
-        """Ends the engine's thread after what it has to do, and drops what waits even then.
+        """Ends the engines' threads after what they have to do, and drops what waits even then.
 
         Call it when no caller is left.
         """
-        self._thread.shutdown()
+        self._threads.shutdown()
         with self._lock:
             left = self._take(math.inf)
         if left is not None:
             self._score(left)
 
     def _drain(self, batch: Batch | None) -> None:
-        """The engine's thread: batch after batch until nothing waits."""
+        """An engine's thread: batch after batch until nothing waits."""
         while batch is not None:
             self._score(batch)
             batch = self._take_or_return()
 
     def _take_or_return(self) -> Batch | None:
-        """The engine's thread's next batch; None gives the batches back to the loop."""
+        """An engine's thread's next batch; None ends its work."""
         while True:
             now = time.monotonic()
             with self._lock:
                 batch = self._take(now)
-                self._handed_over = batch is not None or self._batcher.rows > 0
-                if not self._handed_over or batch is not None:
+                if batch is not None:
                     return batch
+                if not self._batcher.rows:
+                    self._at_work -= 1
+                    return None
                 due = self._batcher.due(now)
             time.sleep(min(due, _NAP))
 
@@ -211,35 +231,56 @@ class Dispatcher:
         batch = self._batcher.take(now)
         if batch is not None:
             self._recorder.queue_changed(self._batcher.rows)
-            self._busy_until = now + batch.cost
+            if batch.pieces:
+                begins = max(now, self._busy_until) if self._taken else now
+                self._busy_until = begins + batch.cost
+                self._taken.append(batch)
         return batch
 
     def _score(self, batch: Batch) -> None:
+        """Scores a batch, and hands it out once all that were taken before it are."""
         for job in cast("list[ScoringJob]", batch.dropped):
             self._drop(job)
         if not batch.pieces:
             return
         pieces = cast("list[tuple[ScoringJob, int, int]]", batch.pieces)
         started = time.monotonic()
+        scores: Scores | Exception
         try:
             scores = self._engines[batch.model].score(
                 [job.features[start:stop] for job, start, stop in pieces]
             )
         except Exception as error:
-            self._fail(batch, error)
-            return
-        seconds = time.monotonic() - started
-        with self._lock:
-            self._batcher.cost(batch.model).observe(batch.rows, seconds)
+            scores = error
+        ended = time.monotonic()
+        with self._turn:
+            self._turn.wait_for(lambda: self._taken[0] is batch)
+            # While the batch before was scored, this one but waited for the same device.
+            seconds = max(0.0, ended - max(started, self._scored_at))
+            self._scored_at = max(self._scored_at, ended)
+            if not isinstance(scores, Exception):
+                self._batcher.cost(batch.model).observe(batch.rows, seconds)
+        try:
+            if isinstance(scores, Exception):
+                self._fail(batch, scores)
+            else:
+                self._hand_out(batch, scores, started, seconds)
+        finally:
+            with self._turn:
+                self._taken.popleft()
+                self._turn.notify_all()
+
+    def _hand_out(self, batch: Batch, scores: Scores, started: float, seconds: float) -> None:
+        pieces = cast("list[tuple[ScoringJob, int, int]]", batch.pieces)
         queued = [started - job.arrived for job, start, _ in pieces if start == 0]
         requests = len({job for job, _, _ in pieces})
         self._recorder.batch_scored(batch.model, batch.rows, requests, queued, seconds)
         at = 0
         for job, start, stop in pieces:
-            self._hand_out(job, start, stop, scores[at : at + stop - start], started, seconds)
+            self._add_piece(job, start, stop, scores[at : at + stop - start], started, seconds)
             at += stop - start
 
-    def _hand_out(
+    def _add_piece(
         self, job: ScoringJob, start: int, stop: int, scores: Scores, started: float, seconds: float
     ) -> None:
         """Gives a piece's scores to its job, and finishes the job with its last piece."""
@@ -251,11 +292,11 @@ class Dispatcher:
             job.scores[start:stop] = scores
             scores = job.scores
         job.scoring += seconds
-        if stop == job.rows:
+        if stop == job.rows and not job.over:
             job.done(scores, job.queued, job.scoring)
 
     def _drop(self, job: ScoringJob) -> None:
-        if job.over:
+        if not self._ends(job):
             return
         if job.cancelled:
             self._recorder.request_expired(job.model, "cancelled")
@@ -267,6 +308,12 @@ class Dispatcher:
     def _fail(self, batch: Batch, error: Exception) -> None:
         failure = InternalError(incident(logger, "scoring failed", error))
         for job in cast("list[ScoringJob]", [piece.job for piece in batch.pieces]):
-            if not job.over:
-                job.over = job.cancelled = True  # so that what is left of it leaves the queue
+            if self._ends(job):
+                job.cancelled = True  # so that what is left of it leaves the queue
                 job.dropped(failure)
+
+    def _ends(self, job: ScoringJob) -> bool:
+        """Whether it is for the caller to say that a job won't be scored; only one thread does."""
+        with self._lock:
+            first, job.over = not job.over, True
+        return first

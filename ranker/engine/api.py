@@ -39,3 +39,19 @@ class Engine(Protocol):
         Returns:
             A new array of sum(n_i) scores, in the order of the blocks' rows.
         """
+
+
+class OverlappingEngine(Engine, Protocol):
+    """An engine whose batches overlap: one is copied while another is scored.
+
+    An engine without `batches_at_once` gains nothing from a second batch.
+    """
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many `score` calls, from as many threads, keep it busy without a pause."""
+
+
+def batches_at_once(engine: Engine) -> int:
+    """An engine's `batches_at_once`; 1 if it has none."""
+    return int(getattr(engine, "batches_at_once", 1))
