@@ -117,6 +117,19 @@ class Server:
         recorder.transport_chosen(self._transport.name, reason)
         logger.info("transport %s: %s", self._transport.name, reason)
 
+    def warm(self) -> None:
+        """Scores made-up rows, so that no request is the first; then health is SERVING.
+
+        Call it before `bind`: a worker that listened while it was cold would get
+        its share of connections, and turn them away, while the others are warm.
+        """
+        try:
+            self._dispatcher.warm()
+        except Exception as error:
+            incident(logger, "warming failed; health stays NOT_SERVING", error)
+            return
+        self._health.set_serving(True)
+
     def bind(self) -> int:
         """Listens. Returns the port. Raises OSError if the address can't be had."""
         return self._transport.bind(f"{self._settings.host}:{self._settings.port}")
@@ -133,7 +146,6 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        threading.Thread(target=self._warm, name="warm", daemon=True).start()
         self._transport.run()
         self._dispatcher.close()
         logger.info("drained")
@@ -167,15 +179,6 @@ class Server:
             now = time.monotonic()
             asked = self._dispatcher.last_asked
             quiet_since = max(quiet_since, asked, 0.0 if self._dispatcher.idle() else now)
-
-    def _warm(self) -> None:
-        try:
-            self._dispatcher.warm()
-        except Exception as error:
-            incident(logger, "warming failed; health stays NOT_SERVING", error)
-            return
-        self._transport.call_soon(lambda: self._health.set_serving(True))
-        logger.info("warmed, serving")
 
 
 def load_models(settings: Settings) -> list[tuple[Model, float]]:

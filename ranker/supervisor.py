@@ -126,6 +126,8 @@ class Supervisor:
                         self._start(place)
                 elif not place.worker.listening:
                     place.worker.hear()
+                    if place.worker.listening:
+                        logger.info("worker %d serves", place.index)
             if not announced and all(
                 place.worker is not None and place.worker.listening for place in self._places
             ):

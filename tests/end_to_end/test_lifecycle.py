@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import RankerClient
 from ranker.errors import RankerError, UnavailableError
+from tests.end_to_end.conftest import RunningServer
 
 
 def wait_until(condition, seconds: float = 30.0) -> None:
@@ -155,6 +156,23 @@ def test_workers_share_the_port_and_a_dead_one_is_replaced(start, truth):
     for pid in worker_pids(server.log.read_text()).values():
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+class Unasked(RunningServer):
+    """A server that listens, and has been asked nothing yet."""
+
+    def wait_ready(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_nobody_meets_a_cold_worker(start, workers):
+    server = start("--workers", workers, kind=Unasked)
+    for _ in range(20):
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(server.address, own) as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_workers_end_when_their_supervisor_is_killed(start):

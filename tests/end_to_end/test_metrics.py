@@ -107,15 +107,15 @@ class TwoWorkers(RunningServer):
     """A server that nobody has asked anything when the test begins: questions are counted."""
 
     def __init__(self, *arguments: object) -> None:
-        self._warmed = 0
+        self._serving = 0
         super().__init__(*arguments)
 
     def wait_ready(self) -> None:
-        self.wait_for_warm_workers(2)
+        self.wait_for_workers(2)
 
-    def wait_for_warm_workers(self, number: int) -> None:
-        self._warmed += number
-        self.wait_for_log(f"(?s)(warmed, serving.*){{{self._warmed}}}")
+    def wait_for_workers(self, number: int) -> None:
+        self._serving += number
+        self.wait_for_log(rf"(?s)(worker \d serves.*){{{self._serving}}}")
 
     def worker(self, index: int) -> int:
         """The worker's process."""
@@ -151,7 +151,7 @@ def load_while_a_worker_dies(server: TwoWorkers, truth: Truth) -> Tally:
             load.run(channel)
     scraped(server).check(tally)
     os.kill(server.worker(1), signal.SIGKILL)
-    server.wait_for_warm_workers(1)
+    server.wait_for_workers(1)
     tally.add(catalog.WORKER_RESTARTS)
     tally.add(catalog.MODEL_LOADS, *BOOKS, "ok")
     scraped(server).check(tally)
