@@ -1,0 +1,100 @@
+"""Which worker a connection ends at, how long it stays there, and how a client gets to others."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+
+from ranker.client import RankerClient
+from tests.end_to_end.conftest import RunningServer, Truth
+
+WORKERS = 2
+THREADS = 4
+CHANNELS = 24
+AGE = 0.5
+"""Seconds; gRPC varies it by a tenth, so that clients do not reconnect all at once."""
+
+
+class Asking:
+    """Threads that share a client, ask without a pause and compare each answer with XGBoost's."""
+
+    def __init__(self, client: RankerClient, truth: Truth) -> None:
+        self.answered = 0
+        self.failures: list[BaseException] = []
+        self._client = client
+        self._rows = truth.rows[:50]
+        self._expected = np.argsort(-truth.scores(self._rows), kind="stable").tolist()
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(THREADS)]
+
+    def __enter__(self) -> Asking:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        try:
+            while not self._over.is_set():
+                ranking = self._client.rank(self._rows, timeout=30.0)
+                assert ranking.indices.tolist() == self._expected
+                self.answered += 1
+        except BaseException as error:
+            self.failures.append(error)
+
+
+def workers_that_scored(server: RunningServer) -> set[int]:
+    return {
+        worker
+        for worker in range(WORKERS)
+        if server.metric("ranker_engine_busy_seconds_total", worker=str(worker)) > 0
+    }
+
+
+def test_a_lone_connection_stays_with_its_worker(start, truth):
+    server = start("--workers", str(WORKERS))
+    with RankerClient(server.address) as client, Asking(client, truth) as asking:
+        time.sleep(2 * AGE)
+    assert asking.failures == []
+    assert asking.answered > 0
+    assert len(workers_that_scored(server)) == 1
+
+
+def test_a_connection_of_some_age_moves_on_and_no_request_fails(start, truth):
+    server = start("--workers", str(WORKERS), "--max-connection-age", str(AGE))
+    give_up = time.monotonic() + 60  # each time it moves it has an even chance to meet the other
+    with RankerClient(server.address) as client, Asking(client, truth) as asking:
+        while len(workers_that_scored(server)) < WORKERS and time.monotonic() < give_up:
+            time.sleep(0.1)
+        time.sleep(4 * AGE)
+    assert asking.failures == []
+    assert workers_that_scored(server) == set(range(WORKERS))
+    assert server.metric("ranker_requests_total", code="OK") == asking.answered
+    assert server.metric("ranker_requests_total") == asking.answered
+
+
+def test_a_stream_stays_whatever_the_age_of_its_connection(start, truth):
+    server = start("--workers", str(WORKERS), "--max-connection-age", str(AGE))
+    rows = truth.rows[:50]
+    expected = np.argsort(-truth.scores(rows), kind="stable").tolist()
+    end = time.monotonic() + 4 * AGE
+    with RankerClient(server.address) as client, client.stream() as stream:
+        while time.monotonic() < end:
+            assert stream.submit(rows, timeout=30.0).result().indices.tolist() == expected
+            time.sleep(0.05)
+    assert len(workers_that_scored(server)) == 1
+
+
+def test_several_channels_reach_several_workers(start, truth):
+    """Each has an even chance to meet either worker; that all meet the same is 1 in 2**23."""
+    server = start("--workers", str(WORKERS))
+    with RankerClient(server.address, channels=CHANNELS) as client:
+        for _ in range(CHANNELS):
+            client.rank(truth.rows[:50], timeout=30.0)
+    assert workers_that_scored(server) == set(range(WORKERS))
