@@ -12,6 +12,9 @@ from ranker.errors import ModelError
 MAX_FEATURES = 1 << 20
 """More than any ranker has; keeps a hostile file from asking for memory by the number."""
 
+TREES_AT_ONCE = 64
+"""How many trees are made or checked at once: enough for NumPy, little in memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class Forest:
@@ -29,7 +32,7 @@ class Forest:
     never reaches an engine.
 
     With T trees, N nodes, F features and C set members in all (arrays are
-    C-contiguous):
+    C-contiguous, or one value broadcast):
 
     Attributes:
         num_features: F.
@@ -37,8 +40,8 @@ class Forest:
         feature: int32 [N]; -1 on a leaf.
         threshold: float32 [N]; on a leaf its value, which is finite; 0 on a
             categorical split; never NaN.
-        left: int32 [N]; -1 on a leaf.
-        right: int32 [N]; `left + 1`; -1 on a leaf.
+        left: int32 [N]; the left child, which the right one follows; -1 on a
+            leaf.
         missing_left: bool [N]; False on a leaf.
         members_begin: int32 [N]; where the split's set begins in `members`.
         members_end: int32 [N]; where it ends; equal to `members_begin` on any
@@ -58,7 +61,6 @@ class Forest:
     feature: NDArray[np.int32]
     threshold: NDArray[np.float32]
     left: NDArray[np.int32]
-    right: NDArray[np.int32]
     missing_left: NDArray[np.bool_]
     members_begin: NDArray[np.int32]
     members_end: NDArray[np.int32]
@@ -83,7 +85,6 @@ class Forest:
             ("feature", np.int32, nodes),
             ("threshold", np.float32, nodes),
             ("left", np.int32, nodes),
-            ("right", np.int32, nodes),
             ("missing_left", np.bool_, nodes),
             ("members_begin", np.int32, nodes),
             ("members_end", np.int32, nodes),
@@ -91,7 +92,9 @@ class Forest:
             ("floored", np.bool_, self.num_features),
         ):
             array = getattr(self, name)
-            if array.dtype != dtype or array.ndim != 1 or not array.flags.c_contiguous:
+            # One value for all nodes need not be written out.
+            strided = not array.flags.c_contiguous and array.strides != (0,)
+            if array.dtype != dtype or array.ndim != 1 or strided:
                 raise ModelError(f"{name}: expected a contiguous vector of {np.dtype(dtype)}")
             if length is not None and len(array) != length:
                 raise ModelError(f"{name}: {len(array)} values; expected {length}")
@@ -109,18 +112,26 @@ class Forest:
         ends = np.append(self.roots[1:], nodes)
         if not len(self.roots) or self.roots[0] != 0 or not (self.roots < ends).all():
             raise ModelError("roots: expected 0 and then, ascending, nodes")
-        split = self.feature >= 0
-        before: NDArray[np.int64] = np.cumsum(split) - split  # splits of all trees before each node
-        splits = np.add.reduceat(split, self.roots, dtype=np.int64)
-        sizes = ends - self.roots
+        for first in range(0, len(ends), TREES_AT_ONCE):
+            self._check_shapes(first, ends[first : first + TREES_AT_ONCE])
+
+    def _check_shapes(self, first: int, ends: NDArray[np.int32]) -> None:
+        roots = self.roots[first : first + len(ends)]
+        begin, end = int(roots[0]), int(ends[-1])
+        split = self.feature[begin:end] >= 0
+        before: NDArray[np.int64] = np.cumsum(split) - split  # splits before each node
+        splits = np.add.reduceat(split, roots - begin, dtype=np.int64)
+        sizes = ends - roots
         wrong = np.flatnonzero(sizes != 2 * splits + 1)
         if len(wrong):
             tree = int(wrong[0])
-            raise ModelError(f"tree {tree}: {splits[tree]} splits among {sizes[tree]} nodes")
-        child = 2 * before + 1 + np.repeat(self.roots - 2 * before[self.roots], sizes)
-        _refuse(split & ((self.left != child) | (child <= np.arange(nodes))), "wrong left child")
-        _refuse(split & (self.right != self.left + 1), "the right child isn't next to the left")
-        _refuse(~split & ((self.left != -1) | (self.right != -1)), "a leaf has a child")
+            has = f"{splits[tree]} splits among {sizes[tree]} nodes"
+            raise ModelError(f"tree {first + tree}: {has}")
+        child = 2 * before + 1 + np.repeat(roots - 2 * before[roots - begin], sizes)
+        left = self.left[begin:end]
+        backwards = child <= np.arange(begin, end)
+        _refuse(split & ((left != child) | backwards), "wrong left child", begin)
+        _refuse(~split & (left != -1), "a leaf has a child", begin)
 
     def _check_splits(self) -> None:
         """Features, thresholds and sets."""
@@ -143,9 +154,9 @@ class Forest:
         _refuse(_spread(is_set, end[is_set] > next_descent), "the set doesn't ascend")
 
 
-def _refuse(bad: NDArray[np.bool_], problem: str) -> None:
+def _refuse(bad: NDArray[np.bool_], problem: str, begin: int = 0) -> None:
     if bad.any():
-        raise ModelError(f"node {int(bad.argmax())}: {problem}")
+        raise ModelError(f"node {begin + int(bad.argmax())}: {problem}")
 
 
 def _spread(mask: NDArray[np.bool_], values: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from ranker.config import Settings
 from ranker.cost import CostModel
 from ranker.dispatcher import Dispatcher
 from ranker.health import Health
+from ranker.heap import return_freed_arrays
 from ranker.incident import incident
 from ranker.model import Model
 from ranker.ranking import Resources
@@ -190,6 +191,7 @@ def load_models(settings: Settings) -> list[tuple[Model, float]]:
     Raises:
         ModelError: names the file and the reason.
     """
+    return_freed_arrays()
     loaded = []
     for path in settings.models:
         started = time.monotonic()

@@ -25,7 +25,9 @@ no tree needs more than 256 of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,11 @@ MAX_PLACES = 256
 
 PADDED_DEPTH = 6
 """No tree is so sparse that a tile of 64 exits would not be faster than steps."""
+
+SPLITS_AT_ONCE = 1 << 14
+"""How many splits are sorted at once: enough for NumPy, little in memory."""
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,23 +141,17 @@ def lay_out(forest: Forest) -> Layout:
         forest: any valid forest; `logistic` is the caller's business.
     """
     columns = _Columns.of(forest)
-    tree = _tree_of_node(forest)
-    depth_of_node, depth_of_tree = _depths(forest, tree)
-    depth = _tile_depth(forest, tree, depth_of_node)
-    rest = np.maximum(depth_of_tree - depth, 0)
-    deep = _Deep.of(forest, columns, tree, depth_of_node, depth if rest.any() else None)
+    depth_of_node = _depths(forest)
+    depth = _tile_depth(forest, depth_of_node)
+    rest = np.maximum(np.maximum.reduceat(depth_of_node, forest.roots) - depth, 0)
+    deep = _Deep.of(forest, columns, depth_of_node, depth if rest.any() else None)
 
-    slots = forest.roots[:, None]
-    levels = [np.zeros_like(slots)]
-    for _ in range(depth):
-        levels.append(slots)
-        inner = forest.feature[slots] >= 0
-        left = np.where(inner, forest.left[slots], slots)
-        right = np.where(inner, forest.right[slots], slots)
-        slots = np.stack([left, right], axis=2).reshape(len(slots), -1)
-    splits = np.concatenate(levels, axis=1)
-    exits = deep.index[slots].view(np.float32) if rest.any() else forest.threshold[slots]
-    steps = _Steps.of(forest, columns, tree, depth_of_node, depth, slots)
+    splits, ends = _tiles(forest, depth)
+    split_column, split_code = columns.column[splits], columns.code[splits]
+    del splits  # these arrays are as large as the model
+    steps = _Steps.of(forest, columns, depth_of_node, depth, ends)
+    exits = deep.index[ends].view(np.float32) if rest.any() else forest.threshold[ends]
+    del depth_of_node, ends
     return Layout(
         num_features=forest.num_features,
         num_columns=columns.count,
@@ -165,8 +166,8 @@ def lay_out(forest: Forest) -> Layout:
         set_missing=columns.set_missing,
         members=columns.members,
         depth=depth,
-        split_column=columns.column[splits],
-        split_code=columns.code[splits],
+        split_column=split_column,
+        split_code=split_code,
         exits=exits,
         rest=rest,
         deep_column=deep.column,
@@ -182,6 +183,21 @@ def lay_out(forest: Forest) -> Layout:
         places=steps.places,
         base=float(forest.base),
     )
+
+
+def _tiles(forest: Forest, depth: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The nodes at each tile's places in heap order, and at its exits; both [T, 2**depth].
+
+    A leaf stands at all the places below it as well.
+    """
+    level = forest.roots[:, None]
+    levels = [np.zeros_like(level)]
+    for _ in range(depth):
+        levels.append(level)
+        inner = forest.feature[level] >= 0
+        left = np.where(inner, forest.left[level], level)
+        level = np.stack([left, left + inner], axis=2).reshape(len(level), -1)
+    return np.concatenate(levels, axis=1), level
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,49 +223,74 @@ class _Columns:
         code = np.full(len(forest.feature), NEVER_RIGHT, np.uint8)
         categorical = forest.members_end > forest.members_begin
 
-        nodes = np.flatnonzero((forest.feature >= 0) & ~categorical)
-        feature = forest.feature[nodes]
-        threshold = forest.threshold[nodes] + np.float32(0)  # -0 and 0 are one threshold
-        order = np.lexsort((threshold, feature))
-        nodes, feature, threshold = nodes[order], feature[order], threshold[order]
-        new_feature = np.append(True, feature[1:] != feature[:-1])[: len(nodes)]
-        new = np.append(True, threshold[1:] != threshold[:-1])[: len(nodes)] | new_feature
-        distinct = np.cumsum(new) - 1
-        rank = distinct - np.maximum.accumulate(np.where(new_feature, distinct, 0))
-        cut = np.cumsum(new & (rank % SLICE == 0)) - 1
-        num_cuts = int(cut[-1]) + 1 if len(cut) else 0
-        begins = np.flatnonzero(new & (rank % SLICE == 0))
+        cut_feature, cut_sizes, cut_columns, thresholds = [], [], [], []
+        count = 0
+        for nodes in _by_feature(forest, ~categorical):
+            feature = forest.feature[nodes]
+            threshold = forest.threshold[nodes] + np.float32(0)  # -0 and 0 are one threshold
+            order = np.lexsort((threshold, feature))
+            nodes, feature, threshold = nodes[order], feature[order], threshold[order]
+            new_feature = np.append(True, feature[1:] != feature[:-1])
+            new = np.append(True, threshold[1:] != threshold[:-1]) | new_feature
+            distinct = np.cumsum(new) - 1
+            rank = distinct - np.maximum.accumulate(np.where(new_feature, distinct, 0))
+            new_cut = new & (rank % SLICE == 0)
+            begins = np.flatnonzero(new_cut)
 
-        # A column for each cut and direction of NaN that some split reads; one more,
-        # read by nobody, stands in for the others.
-        reads = 2 * cut + np.where(forest.missing_left[nodes], 0, 1)
-        used, read = np.unique(reads, return_inverse=True)
-        column[nodes] = read
-        code[nodes] = rank % SLICE
-        cut_columns = np.full(2 * num_cuts, len(used), np.int32)
-        cut_columns[used] = np.arange(len(used))
+            # A column for each cut and direction of NaN that some split reads.
+            reads = 2 * (np.cumsum(new_cut) - 1) + np.where(forest.missing_left[nodes], 0, 1)
+            used, read = np.unique(reads, return_inverse=True)
+            column[nodes] = count + read
+            code[nodes] = rank % SLICE
+            columns = np.full(2 * len(begins), -1, np.int32)
+            columns[used] = np.arange(count, count + len(used))
+            count += len(used)
+            cut_feature.append(feature[begins])
+            cut_sizes.append(np.diff(distinct[begins], append=distinct[-1] + 1))
+            cut_columns.append(columns)
+            thresholds.append(threshold[new])
 
+        columns = _concatenated(cut_columns, np.int32)
+        columns[columns < 0] = count  # one more column, read by nobody, stands in for the others
+        count += 1
         sets: dict[tuple[int, bool, bytes], int] = {}
         for node in np.flatnonzero(categorical):
             members = forest.members[forest.members_begin[node] : forest.members_end[node]]
             key = (int(forest.feature[node]), bool(forest.missing_left[node]), members.tobytes())
-            column[node] = len(used) + 1 + sets.setdefault(key, len(sets))
+            column[node] = count + sets.setdefault(key, len(sets))
             code[node] = 0
         set_members = [np.frombuffer(members, np.float32) for _, _, members in sets]
         return cls(
             column=column,
             code=code,
-            count=len(used) + 1 + len(sets),
-            cut_feature=feature[begins].astype(np.int32),
-            cut_end=np.append(distinct[begins[1:]], distinct[-1:] + 1).astype(np.int32),
-            cut_columns=cut_columns.reshape(-1, 2),
-            thresholds=threshold[new],
+            count=count + len(sets),
+            cut_feature=_concatenated(cut_feature, np.int32),
+            cut_end=np.cumsum(_concatenated(cut_sizes, np.int32), dtype=np.int32),
+            cut_columns=columns.reshape(-1, 2),
+            thresholds=_concatenated(thresholds, np.float32),
             set_feature=np.array([feature for feature, _, _ in sets], np.int32),
             set_end=np.cumsum([len(members) for members in set_members]).astype(np.int32),
-            set_column=np.arange(len(sets), dtype=np.int32) + len(used) + 1,
+            set_column=np.arange(len(sets), dtype=np.int32) + count,
             set_missing=np.array([not left for _, left, _ in sets], np.uint8),
-            members=np.concatenate([np.empty(0, np.float32), *set_members]),
+            members=_concatenated(set_members, np.float32),
         )
+
+
+def _by_feature(forest: Forest, which: NDArray[np.bool_]) -> Iterator[NDArray[np.int32]]:
+    """Splits among some nodes, some features at a time and all splits of a feature together."""
+    nodes = np.flatnonzero((forest.feature >= 0) & which).astype(np.int32)
+    nodes = nodes[np.argsort(forest.feature[nodes], kind="stable")]
+    feature = forest.feature[nodes]
+    begin = 0
+    while begin < len(nodes):
+        last = min(begin + SPLITS_AT_ONCE, len(nodes)) - 1
+        end = int(np.searchsorted(feature, feature[last], side="right"))
+        yield nodes[begin:end]
+        begin = end
+
+
+def _concatenated(parts: list[NDArray[Number]], dtype: type[Number]) -> NDArray[Number]:
+    return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,19 +308,18 @@ class _Deep:
         cls,
         forest: Forest,
         columns: _Columns,
-        tree: NDArray[np.int32],
         depth: NDArray[np.int32],
         tile_depth: int | None,
     ) -> _Deep:
-        inner = forest.feature >= 0
         if tile_depth is None:
-            exits = parents = np.empty(0, np.intp)
-        else:
-            exits = np.flatnonzero((depth == tile_depth) | (~inner & (depth < tile_depth)))
-            parents = np.flatnonzero(inner & (depth >= tile_depth))
-        pairs = np.stack([forest.left[parents], forest.right[parents]], axis=1).reshape(-1)
+            none = np.empty(0, np.int32)
+            return cls(none, none, np.empty(0, np.uint8), none, np.empty(0, np.float32))
+        inner = forest.feature >= 0
+        exits = np.flatnonzero((depth == tile_depth) | (~inner & (depth < tile_depth)))
+        parents = np.flatnonzero(inner & (depth >= tile_depth))
+        pairs = np.stack([forest.left[parents], forest.left[parents] + 1], axis=1).reshape(-1)
         nodes = np.concatenate([exits, pairs])
-        nodes = nodes[np.argsort(tree[nodes], kind="stable")]  # trees together
+        nodes = nodes[np.argsort(_tree_of(forest, nodes), kind="stable")]  # trees together
         index = np.full(len(inner), -1, np.int32)
         index[nodes] = np.arange(len(nodes))
         splits = inner[nodes]
@@ -309,40 +349,40 @@ class _Steps:
         cls,
         forest: Forest,
         columns: _Columns,
-        tree: NDArray[np.int32],
         depth: NDArray[np.int32],
         tile_depth: int,
         exits: NDArray[np.int32],
     ) -> _Steps:
         """Makes the steps of a forest whose tiles end at the nodes `exits` [T, 2**depth]."""
         nodes = np.flatnonzero((forest.feature >= 0) & (depth >= tile_depth))
-        per_tree = np.bincount(tree[nodes], minlength=len(exits))
+        tree = _tree_of(forest, nodes)
+        per_tree = np.bincount(tree, minlength=len(exits))
         needed = exits.shape[1] + int(per_tree.max())
         if len(nodes) == 0 or needed > MAX_PLACES:
             none = np.empty(0, np.int32)
             bytes_ = np.empty(0, np.uint8)
             return cls(none, bytes_, bytes_, bytes_, none, none, np.empty(0, np.float32))
         begins = np.cumsum(per_tree) - per_tree
-        to = exits.shape[1] + np.arange(len(nodes)) - begins[tree[nodes]]
+        to = exits.shape[1] + np.arange(len(nodes)) - begins[tree]
 
-        place = np.zeros(len(tree), np.int32)
+        place = np.zeros(len(depth), np.int32)
         place[exits] = np.arange(exits.shape[1])
         for level in range(tile_depth, int(depth.max())):
             at_level = depth[nodes] == level
             parents = nodes[at_level]
             place[forest.left[parents]] = place[parents]
-            place[forest.right[parents]] = to[at_level]
+            place[forest.left[parents] + 1] = to[at_level]
 
         size = max(64, 1 << (needed - 1).bit_length())
         places = np.zeros((len(exits), size), np.float32)
         places[:, : exits.shape[1]] = forest.threshold[exits]
         leaves = np.flatnonzero((forest.feature < 0) & (depth > tile_depth))
-        places[tree[leaves], place[leaves]] = forest.threshold[leaves]
+        places[_tree_of(forest, leaves), place[leaves]] = forest.threshold[leaves]
 
         level_begins = np.flatnonzero(
-            np.append(True, (np.diff(tree[nodes]) != 0) | (np.diff(depth[nodes]) != 0))
+            np.append(True, (np.diff(tree) != 0) | (np.diff(depth[nodes]) != 0))
         )
-        levels_per_tree = np.bincount(tree[nodes[level_begins]], minlength=len(exits))
+        levels_per_tree = np.bincount(tree[level_begins], minlength=len(exits))
         return cls(
             column=columns.column[nodes],
             code=columns.code[nodes],
@@ -354,27 +394,24 @@ class _Steps:
         )
 
 
-def _tree_of_node(forest: Forest) -> NDArray[np.int32]:
-    sizes = np.diff(np.append(forest.roots, len(forest.feature)))
-    return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+def _tree_of(forest: Forest, nodes: NDArray[np.intp]) -> NDArray[np.intp]:
+    return np.searchsorted(forest.roots, nodes, side="right") - 1
 
 
-def _depths(forest: Forest, tree: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The depth of each node [N], and of each tree [T]."""
+def _depths(forest: Forest) -> NDArray[np.int32]:
+    """The depth of each node [N]."""
     depth = np.zeros(len(forest.feature), np.int32)
     level = forest.roots
     below = 0
     while len(level):
         depth[level] = below
         splits = level[forest.feature[level] >= 0]
-        level = np.concatenate([forest.left[splits], forest.right[splits]])
+        level = np.concatenate([forest.left[splits], forest.left[splits] + 1])
         below += 1
-    of_tree = np.zeros(len(forest.roots), np.int32)
-    np.maximum.at(of_tree, tree, depth)
-    return depth, of_tree
+    return depth
 
 
-def _tile_depth(forest: Forest, tree: NDArray[np.int32], depth: NDArray[np.int32]) -> int:
+def _tile_depth(forest: Forest, depth: NDArray[np.int32]) -> int:
     """The depth of all tiles: beyond `PADDED_DEPTH` only while levels are a quarter full.
 
     It is less than that where it must be for the steps to have places enough.
@@ -388,7 +425,7 @@ def _tile_depth(forest: Forest, tree: NDArray[np.int32], depth: NDArray[np.int32
             break
         tile_depth += 1
     for shallower in range(tile_depth, 3, -1):
-        below = np.bincount(tree[splits & (depth >= shallower)], minlength=1)
+        below = np.add.reduceat(splits & (depth >= shallower), forest.roots, dtype=np.int32)
         if int(below.max()) + (1 << shallower) <= MAX_PLACES:
             return shallower
     return tile_depth

@@ -12,7 +12,7 @@ from ranker.engine.device import gpu_index, prefer_gpu
 from ranker.engine.onnx import OnnxEngine
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.onnx_reader import read_forest
-from ranker.onnx_reader.file import read_bytes
+from ranker.onnx_reader.file import Source
 
 _BY_NAME = "it was asked for by name"
 
@@ -48,38 +48,37 @@ def load_engine(
     if engine in ("simd", "onnx") and gpu is not None:
         raise ModelError(f"engine {engine} runs on the CPU, and device {device} is a GPU")
     try:
-        content = read_bytes(path)
         if engine == "cuda" or gpu is not None:
-            return cuda.CudaEngine(read_forest(content), gpu or 0), _BY_NAME
-        chosen, reason = _LOADERS[engine](content, threads)
+            return cuda.CudaEngine(read_forest(path), gpu or 0), _BY_NAME
+        chosen, reason = _LOADERS[engine](path, threads)
         if engine == device == "auto" and chosen.name == "simd" and cuda.unavailable() is None:
-            chosen, where = prefer_gpu(chosen, read_forest(content))
+            chosen, where = prefer_gpu(chosen, read_forest(path))
             reason = f"{reason}; {where}"
     except ModelError as error:
         raise type(error)(f"{Path(path).name}: {error.message}") from error
     return chosen, reason
 
 
-def _load_auto(content: bytes, threads: int) -> tuple[Engine, str]:
+def _load_auto(path: Source, threads: int) -> tuple[Engine, str]:
     try:
-        forest = read_forest(content)
+        forest = read_forest(path)
         obstacle = simd.unavailable()
         if obstacle is None:
             return simd.SimdEngine(forest, threads), "simd represents the model exactly"
     except UnsupportedModelError as error:
         obstacle = error.message.removeprefix("engine simd: ")
-    return OnnxEngine(content, threads), f"simd can't score the model: {obstacle}"
+    return OnnxEngine(path, threads), f"simd can't score the model: {obstacle}"
 
 
-def _load_simd(content: bytes, threads: int) -> tuple[Engine, str]:
-    return simd.SimdEngine(read_forest(content), threads), _BY_NAME
+def _load_simd(path: Source, threads: int) -> tuple[Engine, str]:
+    return simd.SimdEngine(read_forest(path), threads), _BY_NAME
 
 
-def _load_onnx(content: bytes, threads: int) -> tuple[Engine, str]:
-    return OnnxEngine(content, threads), _BY_NAME
+def _load_onnx(path: Source, threads: int) -> tuple[Engine, str]:
+    return OnnxEngine(path, threads), _BY_NAME
 
 
-_LOADERS: dict[str, Callable[[bytes, int], tuple[Engine, str]]] = {
+_LOADERS: dict[str, Callable[[Source, int], tuple[Engine, str]]] = {
     "auto": _load_auto,
     "simd": _load_simd,
     "onnx": _load_onnx,

@@ -183,7 +183,7 @@ def _depths(forest: Forest) -> NDArray[np.int64]:
         if not len(nodes):
             break
         depths[trees] = depth
-        nodes = np.concatenate([forest.left[nodes], forest.right[nodes]])
+        nodes = np.concatenate([forest.left[nodes], forest.left[nodes] + 1])
         trees = np.concatenate([trees, trees])
     return depths
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
@@ -12,12 +13,26 @@ from onnx.external_data_helper import uses_external_data
 
 from ranker.errors import ModelError
 from ranker.metadata import ModelMetadata
+from ranker.onnx_reader.lists import ByPlace, take_lists
 
 MAX_BYTES = 2**31 - 1
 """Protobuf's own limit on one message."""
 
 Source = str | PathLike[str] | bytes
 """A path, or the file's content."""
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """An ONNX file's content.
+
+    Attributes:
+        proto: all of it but `lists`.
+        lists: the long lists of its graph's attributes.
+    """
+
+    proto: ModelProto
+    lists: ByPlace
 
 
 def read_bytes(source: Source) -> bytes:
@@ -38,7 +53,7 @@ def read_bytes(source: Source) -> bytes:
         raise ModelError(f"can't be read: {error.strerror}") from error
 
 
-def read_model(source: Source) -> ModelProto:
+def read_model(source: Source) -> OnnxModel:
     """Parses an ONNX file.
 
     A tensor may name another file that holds its data. Such a name can point
@@ -47,8 +62,9 @@ def read_model(source: Source) -> ModelProto:
     Raises:
         ModelError: it can't be read, is no ONNX file, or refers to other files.
     """
+    rest, lists = take_lists(read_bytes(source))
     try:
-        model = ModelProto.FromString(read_bytes(source))
+        model = ModelProto.FromString(rest)
     except DecodeError as error:
         raise ModelError("not an ONNX file, or a truncated one: protobuf can't parse it") from error
     if not model.ir_version or not model.graph.node:
@@ -60,7 +76,7 @@ def read_model(source: Source) -> ModelProto:
             raise ModelError(
                 f"tensor {tensor.name!r} keeps its data in another file; expected all in one file"
             )
-    return model
+    return OnnxModel(model, lists)
 
 
 def read_metadata(source: Source) -> ModelMetadata:
@@ -69,7 +85,7 @@ def read_metadata(source: Source) -> ModelMetadata:
     Raises:
         ModelError: as `read_model`, or a value is not of its field's type.
     """
-    props = read_model(source).metadata_props
+    props = read_model(source).proto.metadata_props
     return ModelMetadata.from_props({entry.key: entry.value for entry in props})
 
 

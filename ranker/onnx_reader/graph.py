@@ -47,12 +47,12 @@ class Surroundings:
     logistic: bool
 
 
-def read_graph(model: ModelProto) -> tuple[NodeProto, Surroundings]:
+def read_graph(model: ModelProto) -> tuple[int, Surroundings]:
     """Finds the tree ensemble in a model.
 
     Returns:
-        The operator, a `TreeEnsemble` or a `TreeEnsembleRegressor`, and what
-        surrounds it.
+        The operator's place among the graph's nodes, a `TreeEnsemble` or a
+        `TreeEnsembleRegressor`, and what surrounds it.
 
     Raises:
         ModelError: the graph is broken.
@@ -75,7 +75,8 @@ def read_graph(model: ModelProto) -> tuple[NodeProto, Surroundings]:
     logistic = _is(walk.producer(name), "Sigmoid")
     if logistic:
         name = walk.skip_idle(walk.only_input(walk.producer(name)), reshape=True)
-    ensemble = walk.producer(name)
+    made = name
+    ensemble = walk.producer(made)
     if ensemble.domain != "ai.onnx.ml" or ensemble.op_type not in ENSEMBLES:
         raise UnsupportedModelError(
             f"the scores come from operator {ensemble.op_type!r}; expected {' or '.join(ENSEMBLES)}"
@@ -90,7 +91,8 @@ def read_graph(model: ModelProto) -> tuple[NodeProto, Surroundings]:
         raise UnsupportedModelError(
             f"operator {walk.producer(name).op_type!r} changes the features before the trees"
         )
-    return ensemble, Surroundings(num_features, floored, logistic)
+    place = next(i for i, node in enumerate(graph.node) if made in node.output)
+    return place, Surroundings(num_features, floored, logistic)
 
 
 def _check_opset(model: ModelProto) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from ranker.errors import ModelError, UnsupportedModelError
-from ranker.forest import Forest
+from ranker.forest import TREES_AT_ONCE, Forest
 from ranker.onnx_reader.graph import Surroundings
 from ranker.onnx_reader.table import Bools, Float32s, Int32s, Mode, NodeTable
 
@@ -15,30 +13,55 @@ MAX_DEPTH = 4096
 """Splits on a path. No trainer comes near, and onnxruntime 1.32's recursive loader overflows its
 stack, which ends the process, somewhere between 10,000 and 30,000."""
 
+_THROUGH = np.isin(np.arange(len(Mode)), (Mode.LEQ, Mode.GT))
+"""By mode: whether the threshold itself goes with what is below it."""
+
+_TRUE_IS_RIGHT = np.isin(np.arange(len(Mode)), (Mode.GTE, Mode.GT, Mode.NEQ))
+"""By mode: whether the true child is the right one."""
+
 
 def grow(table: NodeTable, around: Surroundings) -> Forest:
     """Makes a Forest of the nodes that an operator listed.
+
+    Args:
+        table: the nodes; is taken apart, so that a column is freed when it has
+            been grown.
+        around: what else the model says.
 
     Raises:
         ModelError: the nodes are not trees; names the node.
         UnsupportedModelError: a comparison that a Forest can't express.
     """
-    table = _merge_equalities(table)
-    left, right, threshold, missing_left = _reduce_modes(table)
-    order, roots = _breadth_first(table, left, right)
+    _merge_equalities(table)
+    # The specification sends NaN where the flag says; onnxruntime finds NaN != t to be true.
+    unclear = np.flatnonzero((table.mode == Mode.NEQ) & ~table.missing_true)
+    if len(unclear):
+        raise UnsupportedModelError(
+            f"{table.label(int(unclear[0]))}: BRANCH_NEQ sends NaN to the false side in ONNX's "
+            "specification and to the true side in onnxruntime"
+        )
+    order, sizes, set_owner = _order(table)
+    members_begin, members_end, members = _sets(table, set_owner, len(order))
+    del table.true, table.false, table.set_owner, table.set_value, table.unused
 
-    place = np.full(len(table.mode), -1, np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
-    split = table.mode[order] != Mode.LEAF
-    members_begin, members_end, members = _sets(table, place, len(order))
+    leaf = table.mode[order] == Mode.LEAF
+    feature = table.feature[order]
+    feature[leaf] = -1
+    del table.feature
+    missing_left = ~leaf & (table.missing_true[order] ^ _true_is_right(table, order))
+    threshold = _thresholds(table, order)
+    # As every split has two children and every tree one root, counting finds them.
+    left = np.cumsum(~leaf, dtype=np.int32)
+    left *= 2
+    left += np.repeat(np.arange(-1, len(sizes) - 1, dtype=np.int32), sizes)
+    left[leaf] = -1
     return Forest(
         num_features=around.num_features,
-        roots=roots,
-        feature=np.where(split, table.feature[order], np.int32(-1)),
-        threshold=threshold[order],
-        left=np.where(split, place[left[order]], np.int32(-1)),
-        right=np.where(split, place[right[order]], np.int32(-1)),
-        missing_left=split & missing_left[order],
+        roots=(np.cumsum(sizes) - sizes).astype(np.int32),
+        feature=feature,
+        threshold=threshold,
+        left=left,
+        missing_left=missing_left,
         members_begin=members_begin,
         members_end=members_end,
         members=members,
@@ -48,7 +71,7 @@ def grow(table: NodeTable, around: Surroundings) -> Forest:
     )
 
 
-def _merge_equalities(table: NodeTable) -> NodeTable:
+def _merge_equalities(table: NodeTable) -> None:
     """Makes a set of `x == t`, and one set of a chain of them.
 
     Converters write "x is in {a, b}" for operators without sets as a chain:
@@ -58,7 +81,7 @@ def _merge_equalities(table: NodeTable) -> NodeTable:
     equal = np.flatnonzero(table.mode == Mode.EQ)
     unequal = np.flatnonzero(table.mode == Mode.NEQ)
     if not len(equal) and not len(unequal):
-        return table
+        return
     following = table.false[equal]
     linked = (
         (table.mode[following] == Mode.EQ)
@@ -74,97 +97,129 @@ def _merge_equalities(table: NodeTable) -> NodeTable:
     table.refuse(merged[first], "is on a cycle")
 
     last = equal[~linked]
-    false = table.false.copy()
-    false[first[last]] = table.false[last]
-    return replace(
-        table,
-        false=false,
-        set_owner=np.concatenate([table.set_owner, first[equal], unequal]).astype(np.int32),
-        set_value=np.concatenate([table.set_value, table.value[equal], table.value[unequal]]),
-        unused=table.unused | merged,
-    )
+    table.false[first[last]] = table.false[last]
+    table.set_owner = np.concatenate([table.set_owner, first[equal], unequal]).astype(np.int32)
+    table.set_value = np.concatenate([table.set_value, table.value[equal], table.value[unequal]])
+    table.unused |= merged
 
 
-def _reduce_modes(table: NodeTable) -> tuple[Int32s, Int32s, Float32s, Bools]:
-    """Reduces all modes to "left if x < t" and "left if x is in the set".
+def _true_is_right(table: NodeTable, nodes: Int32s) -> Bools:
+    """Whether a node's true child becomes its right one; meaningless on a leaf.
 
-    Returns:
-        Left child, right child, threshold (a leaf's value, 0 with a set) and
-        whether NaN goes left, per node.
+    All modes are reduced to "left if x < t" and "left if x is in the set". There is
+    no float above infinity, and x <= inf is true of every number; so that is said as
+    "right if x >= -inf".
     """
-    mode, true_is_right = table.mode, np.isin(table.mode, (Mode.GTE, Mode.GT, Mode.NEQ))
-    # The specification sends NaN where the flag says; onnxruntime finds NaN != t to be true.
-    unclear = np.flatnonzero((mode == Mode.NEQ) & ~table.missing_true)
-    if len(unclear):
-        raise UnsupportedModelError(
-            f"{table.label(int(unclear[0]))}: BRANCH_NEQ sends NaN to the false side in ONNX's "
-            "specification and to the true side in onnxruntime"
-        )
-    threshold = table.value.copy()
-    split = mode != Mode.LEAF
-    threshold[split] += 0.0  # -0 becomes 0, which compares the same
+    mode = table.mode[nodes]
+    swapped: Bools = _TRUE_IS_RIGHT[mode] ^ (_THROUGH[mode] & (table.value[nodes] == np.inf))
+    return swapped
+
+
+def _thresholds(table: NodeTable, nodes: Int32s) -> Float32s:
+    """The thresholds of such splits, 0 with a set; a leaf's value."""
+    mode, threshold = table.mode[nodes], table.value[nodes]
+    threshold[mode != Mode.LEAF] += 0.0  # -0 becomes 0, which compares the same
     threshold[(mode == Mode.EQ) | (mode == Mode.NEQ)] = 0
-    # x <= t is x < the float above t. There is none above infinity: x <= inf is true of every
-    # number, which is said as "not x < -inf".
-    through = (mode == Mode.LEQ) | (mode == Mode.GT)
+    # x <= t is x < the float above t.
+    through = _THROUGH[mode]
     always = through & (threshold == np.inf)
     with np.errstate(over="ignore"):  # the float above the largest is infinity, and right
         threshold[through] = np.nextafter(threshold[through], np.float32(np.inf))
     threshold[always] = -np.inf
-    true_is_right ^= always
-    return (
-        np.where(true_is_right, table.false, table.true),
-        np.where(true_is_right, table.true, table.false),
-        threshold,
-        table.missing_true ^ true_is_right,
-    )
+    return threshold
 
 
-def _breadth_first(table: NodeTable, left: Int32s, right: Int32s) -> tuple[Int32s, Int32s]:
-    """Walks all trees at once, level by level, and checks that they are trees.
+def _order(table: NodeTable) -> tuple[Int32s, Int32s, Int32s]:
+    """Puts the nodes in a Forest's order, and checks that they are trees.
 
     Returns:
-        The nodes, tree after tree, each breadth-first; and where each tree begins.
+        The nodes, tree after tree, each breadth-first; how many each tree has;
+        and the place of each of `table.set_owner` in that order.
     """
-    inner = (table.mode != Mode.LEAF) & ~table.unused
-    edges = np.concatenate([left[inner], right[inner], table.roots])
-    parents = np.bincount(edges, minlength=len(inner))
-    is_root = np.zeros(len(inner), np.bool_)
-    is_root[table.roots] = True
-    table.refuse(is_root & (parents > 1), "is a root and has a parent")
-    table.refuse(parents > (~table.unused), "has two parents")
+    order = np.empty(len(table.mode) - np.count_nonzero(table.unused), np.int32)
+    # What is in no tree, and rightly so, must not be met.
+    place = np.where(table.unused, np.int32(0), np.int32(-1))
+    sizes = []
+    end = 0
+    for first in range(0, len(table.roots), TREES_AT_ONCE):
+        roots = table.roots[first : first + TREES_AT_ONCE]
+        sizes.append(_breadth_first(table, roots, order[end:], place, end))
+        end += int(sizes[-1].sum())
+    _refuse_lost(table, place < 0)
+    return order, np.concatenate(sizes), place[table.set_owner]
 
-    # No node has two parents, and the roots have none: the walk meets no node twice.
-    level, tree = table.roots, np.arange(len(table.roots), dtype=np.int32)
+
+def _breadth_first(
+    table: NodeTable, roots: Int32s, order: Int32s, place: Int32s, begin: int
+) -> Int32s:
+    """Walks some trees at once, level by level.
+
+    Args:
+        table: the nodes.
+        roots: of the trees to walk.
+        order: where the nodes go.
+        place: of all of the table's nodes, -1 where they have none yet; is filled.
+        begin: the first tree's place.
+
+    Returns:
+        How many nodes each tree has.
+    """
+    level, tree = roots, np.arange(len(roots), dtype=np.int32)
     levels, trees = [], []
+    end = begin
     while len(level):
         levels.append(level)
         trees.append(tree)
         if len(levels) > MAX_DEPTH + 1:
             raise ModelError(f"{table.label(int(level[0]))}: more than {MAX_DEPTH} splits deep")
-        splits = inner[level]
+        # A node that is met twice has a place already, or is given another one now.
+        met = place[level] >= 0
+        places = np.arange(end, end + len(level), dtype=np.int32)
+        place[level] = places
+        met |= place[level] != places
+        if met.any():
+            node = level[met.argmax()]
+            problem = "is a root and has a parent" if node in table.roots else "has two parents"
+            raise ModelError(f"{table.label(int(node))}: {problem}")
+        end += len(level)
+        splits = table.mode[level] != Mode.LEAF
         level, tree = level[splits], np.repeat(tree[splits], 2)
-        level = np.column_stack([left[level], right[level]]).ravel()
+        children = np.column_stack([table.true[level], table.false[level]])
+        swapped = _true_is_right(table, level)
+        children[swapped] = children[swapped, ::-1]
+        level = children.ravel()
     tree = np.concatenate(trees)
-    order = np.concatenate(levels)[np.argsort(tree, kind="stable")]
+    nodes = np.concatenate(levels)[np.argsort(tree, kind="stable")]
+    order[: len(nodes)] = nodes
+    place[nodes] = np.arange(begin, end, dtype=np.int32)
+    return np.bincount(tree).astype(np.int32)
 
-    lost = ~table.unused
-    lost[order] = False
-    table.refuse(lost & (parents == 0), "no root leads to it")
+
+def _refuse_lost(table: NodeTable, lost: Bools) -> None:
+    """Refuses nodes that are in no tree."""
+    if not lost.any():
+        return
+    inner = (table.mode != Mode.LEAF) & ~table.unused
+    has_parent = np.zeros(len(lost), np.bool_)
+    has_parent[table.true[inner]] = has_parent[table.false[inner]] = True
+    is_root = np.zeros(len(lost), np.bool_)
+    is_root[table.roots] = True
+    table.refuse(is_root & has_parent, "is a root and has a parent")
+    table.refuse(lost & ~has_parent, "no root leads to it")
     table.refuse(lost, "is on a cycle, or below one")
-    sizes = np.bincount(tree)
-    return order, (np.cumsum(sizes) - sizes).astype(np.int32)
 
 
-def _sets(table: NodeTable, place: Int32s, nodes: int) -> tuple[Int32s, Int32s, Float32s]:
+def _sets(table: NodeTable, owner: Int32s, nodes: int) -> tuple[Int32s, Int32s, Float32s]:
     """Each node's set as a range of one array, in the nodes' final order.
 
     Args:
         table: the nodes.
-        place: the final index of each of the table's nodes.
+        owner: the place of each of `table.set_owner` in that order.
         nodes: how many there are at last.
     """
-    owner = place[table.set_owner]
+    if not len(owner):
+        empty = np.broadcast_to(np.int32(0), nodes)
+        return empty, empty, np.empty(0, np.float32)
     value = table.set_value + np.float32(0)  # -0 becomes 0, which compares the same
     order = np.lexsort((value, owner))
     owner, value = owner[order], value[order]

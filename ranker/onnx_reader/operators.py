@@ -19,6 +19,7 @@ from onnx import NodeProto
 
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.onnx_reader.attributes import UNKNOWN_MODE, Attributes
+from ranker.onnx_reader.lists import Lists
 from ranker.onnx_reader.table import (
     Bools,
     Float32s,
@@ -34,14 +35,19 @@ _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 _POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 
-def read_trees(ensemble: NodeProto, num_features: int) -> NodeTable:
+def read_trees(ensemble: NodeProto, lists: dict[int, Lists], num_features: int) -> NodeTable:
     """Reads a `TreeEnsemble` or `TreeEnsembleRegressor` operator.
+
+    Args:
+        ensemble: the operator.
+        lists: its attributes' long lists, by their places among the attributes; is emptied.
+        num_features: the number of columns.
 
     Raises:
         ModelError: the operator is broken; names the node or the attribute.
         UnsupportedModelError: its scores are not one float32 sum of leaves.
     """
-    attributes = Attributes(ensemble)
+    attributes = Attributes(ensemble, lists)
     if ensemble.op_type == "TreeEnsemble":
         table = _read_tree_ensemble(attributes)
     else:
@@ -78,15 +84,17 @@ def _read_tree_ensemble(attributes: Attributes) -> NodeTable:
         return f"node {node}" if node < splits else f"leaf {node - splits}"
 
     refuse(split_mode > Mode.MEMBER, label, "unknown mode")
-    targets = attributes.integers("leaf_targetids", leaves)
+    targets = attributes.ids("leaf_targetids", leaves)
     refuse(targets != 0, lambda leaf: f"leaf {leaf}", "leaf_targetids is not 0, the only target")
+    del targets
 
     def children(side: str) -> tuple[Int32s, Bools]:
-        ids = attributes.integers(f"nodes_{side}nodeids", splits)
+        ids = attributes.ids(f"nodes_{side}nodeids", splits)
         is_leaf = attributes.flags(f"nodes_{side}leafs", splits)
-        outside = (ids < 0) | (ids >= np.where(is_leaf, leaves, splits))
+        outside = (ids < 0) | (ids >= np.where(is_leaf, np.int32(leaves), np.int32(splits)))
         refuse(outside, label, f"nodes_{side}nodeids is out of range")
-        return (ids + np.where(is_leaf, splits, 0)).astype(np.int32), is_leaf
+        ids[is_leaf] += splits
+        return ids, is_leaf
 
     true, true_is_leaf = children("true")
     false, _ = children("false")
@@ -99,7 +107,9 @@ def _read_tree_ensemble(attributes: Attributes) -> NodeTable:
     set_owner, set_value = _split_sets(members, np.flatnonzero(is_set).astype(np.int32), label)
 
     def with_leaves(of_splits: NDArray[Number], of_leaves: object = 0) -> NDArray[Number]:
-        return np.append(of_splits, np.full(leaves, of_leaves, of_splits.dtype))
+        both = np.empty(splits + leaves, of_splits.dtype)
+        both[:splits], both[splits:] = of_splits, of_leaves
+        return both
 
     mode = with_leaves(split_mode, Mode.LEAF)
     value = with_leaves(np.where(is_set, np.float32(0), threshold), leaf_value)

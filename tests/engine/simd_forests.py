@@ -84,7 +84,6 @@ def forest_from(trees: list[dict[str, list]], num_features: int) -> Forest:
         feature=flat("feature", np.int32),
         threshold=flat("threshold", np.float32),
         left=child("left"),
-        right=child("right"),
         missing_left=flat("missing_left", np.bool_),
         members_begin=ends - np.array([len(members) for members in sets], np.int32),
         members_end=ends,
@@ -189,7 +188,8 @@ def booster_of(forest: Forest) -> xgboost.Booster:
     for i, (begin, end) in enumerate(zip(forest.roots, ends, strict=True)):
         begin = int(begin)
         leaf = forest.feature[begin:end] < 0
-        left, right = forest.left[begin:end], forest.right[begin:end]
+        left = forest.left[begin:end]
+        right = np.where(leaf, -1, left + 1)
         parents = np.full(end - begin, 2**31 - 1)
         splits = np.flatnonzero(~leaf)
         parents[left[splits] - begin] = splits

@@ -172,7 +172,6 @@ def categorical_stump(members: list[float], missing_left: bool = False) -> Fores
         feature=ints(0, -1, -1),
         threshold=np.array([0, 1, 2], np.float32),
         left=ints(1, -1, -1),
-        right=ints(2, -1, -1),
         missing_left=np.array([missing_left, False, False]),
         members_begin=ints(0, 0, 0),
         members_end=ints(len(members), 0, 0),

@@ -23,6 +23,10 @@ with atheris.instrument_imports(include=["ranker.forest", "ranker.onnx_reader"])
 
 from onnx import AttributeProto, ModelProto, TensorProto
 
+from ranker.onnx_reader import lists
+
+lists.MIN_BYTES = 0  # so that small inputs go the way of large ones
+
 INTEGERS = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 4, 7, 2**31 - 1, 2**31, 2**32, 2**40, 2**63 - 1)
 FLOATS = (0.0, -0.0, 1e-45, 0.5, 3.4e38, float("inf"), -float("inf"), float("nan"))
 STRINGS = (b"LEAF", b"BRANCH_LT", b"BRANCH_LEQ", b"BRANCH_GT", b"BRANCH_EQ", b"BRANCH_NEQ", b"\xff")

@@ -46,20 +46,20 @@ def check(forest: Forest) -> None:
 def _check_node(forest: Forest, node: int) -> list[int]:
     """Checks one node; returns its children."""
     feature, value = int(forest.feature[node]), float(forest.threshold[node])
-    left, right = int(forest.left[node]), int(forest.right[node])
+    left = int(forest.left[node])
     begin, end = int(forest.members_begin[node]), int(forest.members_end[node])
     assert 0 <= begin <= end <= len(forest.members)
     if feature == -1:
-        assert (left, right) == (-1, -1)
+        assert left == -1
         assert begin == end
         assert math.isfinite(value)
         assert not forest.missing_left[node]
         return []
     assert 0 <= feature < forest.num_features
-    assert node < left == right - 1
+    assert node < left
     assert not math.isnan(value)
     members = forest.members[begin:end].tolist()
     assert all(a < b for a, b in itertools.pairwise(members))
     assert not any(math.isnan(member) for member in members)
     assert not members or value == 0
-    return [left, right]
+    return [left, left + 1]

@@ -72,7 +72,7 @@ def evaluate(forest: Forest, rows: NDArray[np.float32]) -> NDArray[np.float32]:
                     left = x in forest.members[begin:end]
                 else:
                     left = x < forest.threshold[node]
-                node = forest.left[node] if left else forest.right[node]
+                node = forest.left[node] + (not left)
             scores[i] += forest.threshold[node]
     return scores + forest.base
 

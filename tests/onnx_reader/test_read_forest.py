@@ -159,7 +159,6 @@ def test_nodes_are_breadth_first_and_trees_in_order():
     assert forest.roots.tolist() == [0, 1]
     assert forest.feature.tolist() == [-1, 0, 1, -1, -1, 2, -1, -1]
     assert forest.left.tolist() == [-1, 2, 4, -1, -1, 6, -1, -1]
-    assert forest.right.tolist() == [-1, 3, 5, -1, -1, 7, -1, -1]
     assert forest.threshold.tolist() == [5, 1, 2, 13, 10, 3, 12, 11]
 
 
