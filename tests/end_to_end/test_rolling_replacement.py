@@ -19,26 +19,34 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
+import yaml
 
 from loadtests.callers import UnaryCaller
 from loadtests.traffic import Request
 from ranker.client import RankerClient
+from ranker.client import channel as wire
+from ranker.client.request import rank_request
 from ranker.errors import RankerError
 from tests.end_to_end.conftest import RunningServer, Truth
 
 logger = logging.getLogger(__name__)
+
+Rank = Callable[[np.ndarray], list[int]]
+"""Candidates to their order."""
 
 SERVERS = 3
 CALLERS = 8
 PAUSE = 0.005
 """Seconds between a caller's answer and its next request."""
 ENVOY = shutil.which("envoy", path=str(Path(sys.executable).parent)) or shutil.which("envoy")
+RECOMMENDED = Path(__file__).resolve().parents[2] / "deploy/envoy/envoy.yaml"
 TAKES_TRAFFIC_SECONDS = 5.0
 
 
@@ -47,11 +55,28 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+@contextmanager
+def own_client(target: str) -> Iterator[Rank]:
+    """The project's client, which watches health and retries."""
+    with RankerClient(target, timeout=10.0) as client:
+        client.wait_ready(60.0)
+        yield lambda rows: client.rank(rows).indices.tolist()
+
+
+@contextmanager
+def plain_client(target: str) -> Iterator[Rank]:
+    """Any client, which does neither: that is the proxy's part."""
+    with grpc.insecure_channel(target, [("grpc.enable_retries", 0)]) as channel:
+        grpc.channel_ready_future(channel).result(60.0)
+        call = channel.unary_unary(*wire.RANK)
+        yield lambda rows: list(call(rank_request(rows), timeout=10.0).indices)
+
+
 class Callers:
     """Threads that ask and compare each answer with XGBoost's, until they are stopped."""
 
-    def __init__(self, target: str, truth: Truth, *, watch_health: bool) -> None:
-        self.client = RankerClient(target, timeout=10.0, watch_health=watch_health)
+    def __init__(self, rank: Rank, truth: Truth) -> None:
+        self.rank = rank
         lists = [truth.rows[i * 40 : i * 40 + 40] for i in range(30)]
         self.cases = [(x, np.argsort(-truth.scores(x), kind="stable").tolist()) for x in lists]
         self.answered = 0
@@ -62,7 +87,6 @@ class Callers:
         self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(CALLERS)]
 
     def __enter__(self) -> Callers:
-        self.client.wait_ready(60.0)
         for thread in self._threads:
             thread.start()
         return self
@@ -71,7 +95,6 @@ class Callers:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        self.client.close()
 
     def _ask(self, turn: int) -> None:
         while not self._stop.wait(PAUSE):
@@ -80,10 +103,10 @@ class Callers:
             started = time.monotonic()
             failure = ""
             try:
-                if self.client.rank(rows).indices.tolist() != expected:
+                if self.rank(rows) != expected:
                     failure = "a wrong answer"
-            except RankerError as error:
-                failure = f"{type(error).__name__}: {error.message}"
+            except (RankerError, grpc.RpcError) as error:
+                failure = repr(error)
             with self._lock:
                 self.answered += 1
                 self.slowest = max(self.slowest, time.monotonic() - started)
@@ -98,78 +121,19 @@ def round_robin(ports: list[int], tmp_path: Path) -> Iterator[str]:  # noqa: ARG
 
 
 def envoy_settings(ports: list[int]) -> dict:
+    """Those that we recommend, with these servers, on any free port."""
+    settings = yaml.safe_load(RECOMMENDED.read_text())
+    (listener,) = settings["static_resources"]["listeners"]
+    (cluster,) = settings["static_resources"]["clusters"]
+
     def address(port: int) -> dict:
         return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
-    def typed(name: str, **fields: object) -> dict:
-        return {"@type": f"type.googleapis.com/envoy.extensions.{name}", **fields}
-
-    retries = {
-        "retry_on": "connect-failure,refused-stream,reset,unavailable",
-        "num_retries": 5,
-        "retry_host_predicate": [
-            {
-                "name": "envoy.retry_host_predicates.previous_hosts",
-                "typed_config": typed("retry.host.previous_hosts.v3.PreviousHostsPredicate"),
-            }
-        ],
-        "host_selection_retry_max_attempts": 5,
-    }
-    route = {"cluster": "ranker", "timeout": "0s", "retry_policy": retries}
-    manager = typed(
-        "filters.network.http_connection_manager.v3.HttpConnectionManager",
-        stat_prefix="ranker",
-        codec_type="HTTP2",
-        route_config={
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": route}],
-                }
-            ]
-        },
-        http_filters=[
-            {"name": "router", "typed_config": typed("filters.http.router.v3.Router")},
-        ],
-    )
-    chain = {
-        "filters": [
-            {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
-        ]
-    }
-    http = typed(
-        "upstreams.http.v3.HttpProtocolOptions", explicit_http_config={"http2_protocol_options": {}}
-    )
-    cluster = {
-        "name": "ranker",
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "lb_policy": "ROUND_ROBIN",
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http
-        },
-        "health_checks": [
-            {
-                "timeout": "2s",
-                "interval": "0.5s",
-                "unhealthy_threshold": 1,
-                "healthy_threshold": 1,
-                "grpc_health_check": {},
-            }
-        ],
-        "load_assignment": {
-            "cluster_name": "ranker",
-            "endpoints": [
-                {"lb_endpoints": [{"endpoint": {"address": address(port)}} for port in ports]}
-            ],
-        },
-    }
-    listener = {"name": "grpc", "address": address(0), "filter_chains": [chain]}
-    return {
-        "admin": {"address": address(0)},
-        "static_resources": {"listeners": [listener], "clusters": [cluster]},
-    }
+    listener["address"] = address(0)
+    cluster["load_assignment"]["endpoints"] = [
+        {"lb_endpoints": [{"endpoint": {"address": address(port)}} for port in ports]}
+    ]
+    return {"admin": {"address": address(0)}, **settings}
 
 
 @contextmanager
@@ -193,6 +157,8 @@ def envoy(ports: list[int], tmp_path: Path) -> Iterator[str]:
         with urllib.request.urlopen(f"http://{admin.read_text()}/listeners?format=json") as page:
             (listener,) = json.load(page)["listener_statuses"]
         yield f"127.0.0.1:{listener['local_address']['socket_address']['port_value']}"
+        with urllib.request.urlopen(f"http://{admin.read_text()}/stats?filter=rq_retry") as page:
+            logger.info("envoy: %s", ", ".join(page.read().decode().splitlines()))
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
@@ -200,21 +166,14 @@ def envoy(ports: list[int], tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "balancer",
+    ("balancer", "client"),
     [
-        pytest.param(round_robin, id="client-round-robin"),
-        pytest.param(
-            envoy,
-            id="envoy",
-            marks=pytest.mark.xfail(
-                strict=False,
-                reason="one request in 7000 is refused, and why is not known",
-            ),
-        ),
+        pytest.param(round_robin, own_client, id="client-round-robin"),
+        pytest.param(envoy, plain_client, id="envoy"),
     ],
 )
 def test_servers_are_replaced_one_after_another_and_no_request_fails(
-    balancer, truth, transport, tmp_path
+    balancer, client, truth, transport, tmp_path
 ):
     ports = [free_port() for _ in range(SERVERS)]
 
@@ -227,8 +186,8 @@ def test_servers_are_replaced_one_after_another_and_no_request_fails(
     with ExitStack() as stack:
         servers = [start(place, 0) for place in range(SERVERS)]
         stack.callback(lambda: [server.process.kill() for server in servers])
-        target = stack.enter_context(balancer(ports, tmp_path))
-        with Callers(target, truth, watch_health=balancer is round_robin) as callers:
+        rank = stack.enter_context(client(stack.enter_context(balancer(ports, tmp_path))))
+        with Callers(rank, truth) as callers:
             time.sleep(1.0)
             for place in range(SERVERS):
                 assert servers[place].metric("ranker_requests_total", code="OK") > 0
