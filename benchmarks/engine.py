@@ -24,11 +24,11 @@ from pathlib import Path
 
 import click
 import numpy as np
-import onnxruntime
 import xgboost as xgb
 
 from ranker.engine import simd
 from ranker.engine.api import Rows, Scores
+from ranker.engine.runtime import onnxruntime
 from ranker.engine.simd import PATH_VARIABLE, SimdEngine
 from ranker.export import export_onnx
 from ranker.onnx_reader import read_forest

@@ -35,7 +35,6 @@ from typing import Any
 
 import click
 import numpy as np
-import onnxruntime
 import xgboost as xgb
 from onnx import TensorProto, helper
 
@@ -44,6 +43,7 @@ from benchmarks.pinned import PinnedServer
 from ranker.engine import cuda, simd
 from ranker.engine.api import Engine, Rows
 from ranker.engine.cuda import FixedBatch, Provider, TensorEngine
+from ranker.engine.runtime import onnxruntime
 from ranker.engine.simd import SimdEngine
 from ranker.engine.tensor_graph import INPUT, OUTPUT, TensorGraph, compile_forest
 from ranker.export import export_onnx

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnxruntime
 
 from ranker.engine.api import Rows, Scores
+from ranker.engine.runtime import onnxruntime
 from ranker.engine.tensor_graph import INPUT, OUTPUT, TensorGraph, compile_forest
 from ranker.errors import ModelError
 from ranker.forest import Forest

@@ -27,9 +27,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 
 from ranker.engine.api import Rows, Scores
+from ranker.engine.runtime import onnxruntime
 from ranker.errors import ModelError
 from ranker.onnx_reader.file import Source, read_bytes, read_model
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime as ort
 import xgboost as xgb
 from numpy.typing import NDArray
 
+from ranker.engine.runtime import onnxruntime as ort
 from ranker.export.onnx_writer import INPUT, OUTPUT
 from ranker.export.probes import Rows, probe_rows, with_infinities
 from ranker.export.xgboost_model import XGBoostModel
