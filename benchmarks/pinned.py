@@ -1,4 +1,4 @@
-"""A server process pinned to one core, and the CPU time that it has used."""
+"""A server process pinned to cores, and the CPU time that it has used."""
 
 from __future__ import annotations
 
@@ -17,31 +17,46 @@ STARTUP_SECONDS = 60
 
 
 class PinnedServer:
-    """Runs a Python program that says `listening on HOST:PORT`, on one core.
+    """Runs a Python program that says `listening on HOST:PORT`, on given cores.
 
     Args:
-        core: the core to pin it to.
+        cores: the core, or cores, to pin it to.
         arguments: after `python`.
 
     Attributes:
         address: `host:port`.
     """
 
-    def __init__(self, core: int, *arguments: str) -> None:
+    def __init__(self, cores: int | set[int], *arguments: str) -> None:
+        chosen = {cores} if isinstance(cores, int) else cores
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             stdout=self._log,
             stderr=self._log,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            preexec_fn=lambda: os.sched_setaffinity(0, chosen),
         )
         self._accounts = psutil.Process(self._process.pid)
-        self.address = self._wait()
+        self.address = self.logged(r"listening on (127\.0\.0\.1:\d+)")
 
     def cpu_seconds(self) -> float:
         """User and system time so far, of it and its children."""
         processes = [self._accounts, *self._accounts.children(recursive=True)]
         return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+    def logged(self, pattern: str) -> str:
+        """Waits until the log has a match of the pattern; returns its first group.
+
+        Raises:
+            RuntimeError: it does not come.
+        """
+        limit = time.monotonic() + STARTUP_SECONDS
+        while time.monotonic() < limit and self._process.poll() is None:
+            found = re.search(pattern, self._read())
+            if found:
+                return found[1]
+            time.sleep(0.02)
+        raise RuntimeError(f"the server does not say {pattern!r}:\n{self._read()}")
 
     def signal(self, number: int) -> None:
         """Sends it a signal."""
@@ -66,15 +81,6 @@ class PinnedServer:
         finally:
             self._process.kill()
             self._log.close()
-
-    def _wait(self) -> str:
-        limit = time.monotonic() + STARTUP_SECONDS
-        while time.monotonic() < limit and self._process.poll() is None:
-            found = re.search(r"listening on (127\.0\.0\.1:\d+)", self._read())
-            if found:
-                return found[1]
-            time.sleep(0.02)
-        raise RuntimeError(f"the server does not listen:\n{self._read()}")
 
     def _read(self) -> str:
         self._log.seek(0)

@@ -19,16 +19,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import statistics
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks import closed_loop
+from benchmarks import closed_loop, h2load
 from benchmarks.pinned import PinnedServer
 from ranker.v1 import ranking_pb2 as pb
 
@@ -82,35 +79,20 @@ def callers(
     return load
 
 
-def h2load(requests: Sequence[bytes], concurrency: int, seconds: float, method: str) -> Load:
+def h2load_calls(requests: Sequence[bytes], concurrency: int, seconds: float, method: str) -> Load:
     """The same call over and over, with all of the requests, by a program in C."""
 
     def load(address: str) -> int:
-        with tempfile.NamedTemporaryFile() as body:
-            for request in requests:
-                body.write(b"\0" + len(request).to_bytes(4, "big") + request)
-            body.flush()
-            done = subprocess.run(
-                [
-                    *("h2load", f"--duration={round(seconds * 1e3)}ms", "-c1", f"-m{concurrency}"),
-                    *(
-                        "-d",
-                        body.name,
-                        "-H",
-                        "content-type: application/grpc",
-                        "-H",
-                        "te: trailers",
-                    ),
-                    f"http://{address}{method}",
-                ],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-        counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
-        if counts is None or int(counts[2]) or int(counts[3]):
-            raise RuntimeError(f"h2load failed:\n{done.stdout}")
-        return int(counts[1]) * len(requests)
+        done = h2load.run(
+            address,
+            method,
+            [requests],
+            clients=1,
+            streams=concurrency,
+            seconds=seconds,
+            cores={LOAD_CORE},
+        )
+        return done.calls * len(requests)
 
     return load
 
@@ -128,11 +110,11 @@ def main() -> None:
     for n in (8, 32):
         loads[f"callers, {n}"] = callers(requests, n, options.seconds, streaming=False)
         if shutil.which("h2load"):
-            loads[f"h2load, {n}"] = h2load(requests[:1], n, options.seconds, closed_loop.RANK)
+            loads[f"h2load, {n}"] = h2load_calls(requests[:1], n, options.seconds, closed_loop.RANK)
         loads[f"stream, callers, {n}"] = callers(requests, n, options.seconds, streaming=True)
     if shutil.which("h2load"):
         stream = closed_loop.RANK_STREAM
-        loads["stream, h2load, 4 x 100"] = h2load(requests[:100], 4, options.seconds, stream)
+        loads["stream, h2load, 4 x 100"] = h2load_calls(requests[:100], 4, options.seconds, stream)
 
     costs: dict[tuple[str, str], list[float]] = {}
     for number in range(options.rounds):
