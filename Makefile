@@ -6,8 +6,9 @@ READY  := $(VENV)/.ready
 # What `make check` holds the wire contract against.
 BASE   ?= HEAD
 SLO    ?= p99=10ms,errors=0.1%
+TRANSPORT ?= core
 
-.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-server bench-overload bench-load bench-metrics bench-gpu loadtest readme clean help
+.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-server bench-overload bench-load bench-metrics bench-gpu bench-workers soak loadtest readme clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -73,6 +74,12 @@ bench-load: $(READY) ## what loading a model takes, in time and memory
 
 bench-gpu: $(READY) ## the GPU engine, where there is a GPU
 	$(BIN)/python -m benchmarks.gpu
+
+bench-workers: $(READY) ## two workers against one; needs h2load (Debian: nghttp2-client)
+	$(BIN)/python -m benchmarks.workers
+
+soak: $(READY) ## ten minutes of mixed and hostile traffic, on TRANSPORT=core or aio
+	$(BIN)/python -m benchmarks.soak --transport $(TRANSPORT)
 
 loadtest: $(READY) ## a minute of locust on the demo ranker, held to SLO=p99=10ms,errors=0.1%
 	$(BIN)/python -m demo.books --out build/demo

@@ -25,10 +25,12 @@ class LocalServer:
     Attributes:
         target: its gRPC address.
         metrics: the URL of its metrics.
+        pid: its process; 0 if it was not started here.
     """
 
     target: str
     metrics: str
+    pid: int = 0
 
 
 @contextmanager
@@ -50,7 +52,8 @@ def local_server(model: Path, log: Path, *arguments: str) -> Iterator[LocalServe
     try:
         port = _logged(r"listening on \S+:(\d+)", log, process)
         metrics_port = _logged(r"metrics on port (\d+)", log, process)
-        server = LocalServer(f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}/metrics")
+        metrics = f"http://127.0.0.1:{metrics_port}/metrics"
+        server = LocalServer(f"127.0.0.1:{port}", metrics, process.pid)
         with RankerClient(server.target) as client:
             client.wait_ready(READY_SECONDS)
         yield server

@@ -1,0 +1,1 @@
+"""A real server under mixed and hostile traffic; see `__main__`."""
