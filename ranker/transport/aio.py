@@ -9,33 +9,21 @@ coroutines, but nothing in it is private to grpcio. grpc.aio itself loses some
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import math
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from ranker.errors import RankerError, UnimplementedError
+from ranker.errors import UnimplementedError
 from ranker.transport.address import bind_error
-from ranker.transport.api import (
-    MAX_UNSENT,
-    Metadata,
-    Method,
-    Methods,
-    Observer,
-    Options,
-    Pump,
-)
+from ranker.transport.aio_call import AioCall, Context
+from ranker.transport.aio_loop import Loop
+from ranker.transport.api import Method, Methods, Observer, Options, Pump
 from ranker.transport.arguments import channel_arguments
-from ranker.transport.failure import as_ranker_error, guard, on_the_wire, why_gone
-
-_Context = Any  # grpc.aio.ServicerContext, whose stubs lack half of its methods
+from ranker.transport.failure import as_ranker_error, guard, on_the_wire
 
 
 class AioTransport:
@@ -53,17 +41,12 @@ class AioTransport:
         reuse_port: bool = False,
         options: Options = (),
     ) -> None:
-        self._pump = pump
-        self._loop = asyncio.new_event_loop()
-        self._thread = 0
+        self._loop = Loop(pump)
         self._started = asyncio.Event()
         self._left = asyncio.Event()
-        self._pump_due = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         arguments = channel_arguments(max_message_bytes, reuse_port, options)
-        router = _Router(self, methods, observer)
-        self._server = self._loop.run_until_complete(_create(arguments, router))
+        router = _Router(self._loop, methods, observer)
+        self._server = self._loop.run(_create(arguments, router))
 
     def bind(self, address: str) -> int:
         """Listens on `host:port`; see `Transport.bind`."""
@@ -74,8 +57,7 @@ class AioTransport:
 
     def run(self) -> None:
         """Serves on the calling thread until `stop` has done its work, or `leave` is called."""
-        self._thread = threading.get_ident()
-        self._loop.run_until_complete(self._serve())
+        self._loop.run(self._serve())
         if not self._left.is_set():
             self._loop.close()
 
@@ -90,14 +72,11 @@ class AioTransport:
         if self._left.is_set():
             return
         ends[1].cancel()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        if self._timer is not None:
-            self._timer.cancel()
+        await self._loop.settle()
 
     def stop(self, grace: float) -> None:
         """Starts to end `run`; see `Transport.stop`."""
-        self.on_loop(lambda: self.spawn(self._stop(grace)))
+        self._loop.on_loop(lambda: self._loop.spawn(self._stop(grace)))
 
     async def _stop(self, grace: float) -> None:
         await self._started.wait()
@@ -105,46 +84,16 @@ class AioTransport:
 
     def leave(self) -> None:
         """Has `run` return; see `Transport.leave`."""
-        self.on_loop(self._left.set)
+        self._loop.on_loop(self._left.set)
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Runs a function on the loop's thread, followed by the pump."""
 
         def run() -> None:
             guard("a function on the loop", function)
-            self.pump_soon()
+            self._loop.pump_soon()
 
-        self.on_loop(run)
-
-    def on_loop(self, function: Callable[[], None]) -> None:
-        """Runs a function on the loop's next turn; callable from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to serve
-            self._loop.call_soon_threadsafe(function)
-
-    def is_loop_thread(self) -> bool:
-        """Whether the caller runs on the loop's thread."""
-        return threading.get_ident() == self._thread
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Starts a task that `run` waits for."""
-        task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def pump_soon(self) -> None:
-        """Has the pump called once all callbacks that are ready now have run."""
-        if not self._pump_due:
-            self._pump_due = True
-            self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._pump_due = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        delay = guard("the pump", self._pump)
-        if delay is not None:
-            self._timer = self._loop.call_later(delay, self._turn)
+        self._loop.on_loop(run)
 
 
 async def _create(arguments: list[tuple[str, str | int]], router: _Router) -> grpc.aio.Server:
@@ -157,13 +106,10 @@ async def _create(arguments: list[tuple[str, str | int]], router: _Router) -> gr
 class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Finds the method of a call and dresses it as gRPC wants it."""
 
-    def __init__(
-        self, transport: AioTransport, methods: Methods, observer: Observer | None
-    ) -> None:
+    def __init__(self, loop: Loop, methods: Methods, observer: Observer | None) -> None:
         self._observer = observer
         self._methods = {
-            name: _Servicer(transport, name, method, observer).rpc()
-            for name, method in methods.items()
+            name: _Servicer(loop, name, method, observer).rpc() for name, method in methods.items()
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -174,7 +120,7 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             return known
         return grpc.stream_stream_rpc_method_handler(functools.partial(self._unknown, name))
 
-    async def _unknown(self, name: str, _: object, context: _Context) -> None:
+    async def _unknown(self, name: str, _: object, context: Context) -> None:
         if self._observer is not None:
             self._observer.rpc_started()
             self._observer.rpc_finished("", grpc.StatusCode.UNIMPLEMENTED.value[0], 0.0)
@@ -184,10 +130,8 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 class _Servicer:
     """Serves the calls of one method by its handler's callbacks."""
 
-    def __init__(
-        self, transport: AioTransport, name: str, method: Method, observer: Observer | None
-    ) -> None:
-        self._transport = transport
+    def __init__(self, loop: Loop, name: str, method: Method, observer: Observer | None) -> None:
+        self._loop = loop
         self._name = name
         self._method = method
         self._handler = method.handler
@@ -203,34 +147,34 @@ class _Servicer:
             return grpc.unary_stream_rpc_method_handler(self._unary_stream)
         return grpc.unary_unary_rpc_method_handler(self._unary_unary)
 
-    async def _unary_unary(self, request: bytes, context: _Context) -> bytes:
+    async def _unary_unary(self, request: bytes, context: Context) -> bytes:
         call = self._open(context)
         self._deliver(call, request)
         return await call.one_answer()
 
-    async def _unary_stream(self, request: bytes, context: _Context) -> None:
+    async def _unary_stream(self, request: bytes, context: Context) -> None:
         call = self._open(context)
         self._deliver(call, request)
         await call.all_answers()
 
-    async def _stream_unary(self, _: object, context: _Context) -> bytes:
+    async def _stream_unary(self, _: object, context: Context) -> bytes:
         call = self._open(context)
-        self._transport.spawn(self._read(call, context))
+        self._loop.spawn(self._read(call, context))
         return await call.one_answer()
 
-    async def _stream_stream(self, _: object, context: _Context) -> None:
+    async def _stream_stream(self, _: object, context: Context) -> None:
         call = self._open(context)
-        self._transport.spawn(self._read(call, context))
+        self._loop.spawn(self._read(call, context))
         await call.all_answers()
 
-    def _open(self, context: _Context) -> _Call:
-        call = _Call(self._transport, self._name, context)
+    def _open(self, context: Context) -> AioCall:
+        call = AioCall(self._loop, self._name, context)
         context.add_done_callback(lambda _: self._close(call))
         if self._observer is not None:
             self._observer.rpc_started()
         return call
 
-    def _close(self, call: _Call) -> None:
+    def _close(self, call: AioCall) -> None:
         call.close()
         guard(f"{self._name}: closed", self._handler.closed, call)
         call.tag = None  # it may well refer to the call, and a cycle waits for the collector
@@ -238,9 +182,9 @@ class _Servicer:
             seconds = time.monotonic() - call.arrived
             self._observer.rpc_finished(self._name, call.code.value[0], seconds)
 
-    def _deliver(self, call: _Call, data: bytes) -> bool:
+    def _deliver(self, call: AioCall, data: bytes) -> bool:
         """Gives the handler a message; returns whether it wants the next one now."""
-        self._transport.pump_soon()
+        self._loop.pump_soon()
         try:
             if not call.heard:
                 call.heard = True
@@ -250,7 +194,7 @@ class _Servicer:
             call.fail(as_ranker_error(error, call))
             return False
 
-    async def _read(self, call: _Call, context: _Context) -> None:
+    async def _read(self, call: AioCall, context: Context) -> None:
         """Delivers a stream's messages until there are no more.
 
         Never cancelled: gRPC loses memory with every read that is. The read
@@ -278,124 +222,3 @@ class _Servicer:
             self._handler.half_closed(call)
         except Exception as error:
             call.fail(as_ranker_error(error, call))
-
-
-class _Call:
-    """One RPC; see `ranker.transport.api.Call`."""
-
-    def __init__(self, transport: AioTransport, method: str, context: _Context) -> None:
-        self.method = method
-        self.metadata: Metadata = context.invocation_metadata()
-        self.arrived = time.monotonic()
-        remaining = context.time_remaining()
-        self.deadline = math.inf if remaining is None else self.arrived + remaining
-        self.cancelled = False
-        self.unsent = 0
-        self.code = grpc.StatusCode.OK
-        self.tag: object = None
-        self.over = False
-        self.heard = False  # a message of it
-        self._transport = transport
-        self._context = context
-        self._lock = threading.Lock()
-        self._outgoing: deque[bytes] = deque()
-        self._ended = False
-        self._error: RankerError | None = None
-        self._held = False
-        self._for_writer = asyncio.Event()
-        self._for_reader = asyncio.Event()
-
-    def send(self, message: bytes) -> None:
-        with self._lock:
-            if self._ended or self.over:
-                return
-            self._outgoing.append(message)
-            self.unsent += 1
-        self._signal(self._for_writer)
-
-    def finish(self, message: bytes | None = None) -> None:
-        with self._lock:
-            if self._ended:
-                return
-            if message is not None:
-                self._outgoing.append(message)
-                self.unsent += 1
-            self._ended = True
-        self._signal(self._for_writer)
-
-    def fail(self, error: RankerError) -> None:
-        with self._lock:
-            if self._ended:
-                return
-            self._error = error
-            self._ended = True
-        self._signal(self._for_writer)
-
-    def resume(self) -> None:
-        self._held = False
-        self._signal(self._for_reader)
-
-    def _signal(self, event: asyncio.Event) -> None:
-        if self._transport.is_loop_thread():
-            event.set()
-        else:
-            self._transport.on_loop(event.set)
-
-    # What follows is for the servicer, on the loop's thread.
-
-    def hold(self) -> None:
-        """Holds reading back until `resume`."""
-        self._held = True
-
-    async def readable(self) -> None:
-        """Waits until the next message should be read, or the RPC is over."""
-        while not self.over and (self._held or self.unsent >= MAX_UNSENT):
-            self._for_reader.clear()
-            await self._for_reader.wait()
-
-    async def one_answer(self) -> bytes:
-        """Waits for the handler to end the RPC; returns its answer."""
-        try:
-            while not self._ended:
-                self._for_writer.clear()
-                await self._for_writer.wait()
-        except asyncio.CancelledError:
-            self.cancelled = True
-            raise
-        if self._error is not None:
-            await self._context.abort(*on_the_wire(self._error))
-        return self._outgoing.popleft() if self._outgoing else b""
-
-    async def all_answers(self) -> None:
-        """Writes what the handler sends, until it ends the RPC."""
-        try:
-            while True:
-                ended = self._ended  # read first: finish appends before it sets it
-                while self._outgoing:
-                    await self._context.write(self._outgoing.popleft())
-                    with self._lock:
-                        self.unsent -= 1
-                    self._for_reader.set()
-                if ended:
-                    break
-                self._for_writer.clear()
-                if not (self._outgoing or self._ended):
-                    await self._for_writer.wait()
-        except asyncio.CancelledError:
-            self.cancelled = True
-            raise
-        except grpc.aio.InternalError as error:  # the write failed: the caller has gone
-            self.cancelled = True
-            raise asyncio.CancelledError from error
-        if self._error is not None:
-            await self._context.abort(*on_the_wire(self._error))
-
-    def close(self) -> None:
-        """Takes note that the RPC is over."""
-        self.over = True
-        if self.cancelled:
-            self.code = why_gone(self)
-        elif self._error is not None:
-            self.code = self._error.code
-        self._outgoing.clear()
-        self._for_reader.set()
