@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -17,8 +17,11 @@ from ranker.forest import Forest
 PATH_VARIABLE = "RANKER_SIMD"
 """The environment variable that forces an instruction path."""
 
-MIN_ROWS_PER_THREAD = 512
-"""Fewer rows than this take less time than a thread to wake up."""
+MIN_SHARED_ROWS = 1000
+"""Fewer rows than this take little more time than a thread to wake up."""
+
+_MIN_PIECE = 128
+"""Rows below which a call of the kernel costs more than an even split gains."""
 
 
 class _Kernel(Protocol):
@@ -61,7 +64,7 @@ class SimdEngine:
 
     Args:
         forest: what to score with.
-        threads: how many threads share a batch of at least 1024 rows. More
+        threads: how many threads share a batch of at least 1000 rows. More
             than one only pays in a process that has idle cores.
 
     Raises:
@@ -97,19 +100,39 @@ class SimdEngine:
             ValueError: a block is not float32 [n, num_features].
         """
         scores = np.empty(sum(map(len, blocks)), np.float32)
-        if self._pool is None or len(scores) < 2 * MIN_ROWS_PER_THREAD:
+        if self._pool is None or len(scores) < MIN_SHARED_ROWS:
             self._kernel.score(blocks, scores, 0)
             return scores
-        share = max(-(-len(scores) // self._threads), MIN_ROWS_PER_THREAD)
-        share = -(-share // 64) * 64  # whole vectors
-        others = [
-            self._pool.submit(self._kernel.score, blocks, scores[begin : begin + share], begin)
-            for begin in range(share, len(scores), share)
-        ]
-        self._kernel.score(blocks, scores[:share], 0)
-        for other in others:
-            other.result()
+
+        # Whoever is free takes the next piece, so that a thread that wakes up late, or
+        # whose core has other work, holds nobody up; the pieces get smaller towards the end.
+        pieces = _pieces(len(scores), self._threads)
+
+        def help_out() -> None:
+            for piece in pieces:
+                self._kernel.score(blocks, scores[piece], piece.start)
+
+        helpers = [self._pool.submit(help_out) for _ in range(self._threads - 1)]
+        help_out()
+        for helper in helpers:
+            if not helper.cancel():  # one that has not begun by now is not needed
+                helper.result()
         return scores
+
+
+def _pieces(rows: int, threads: int) -> Iterator[slice]:
+    """Cuts a batch; each piece is what a thread would get of half of what is left.
+
+    Returns:
+        An iterator that threads may share, which a generator is not.
+    """
+    pieces = []
+    begin = 0
+    while begin < rows:
+        size = max((rows - begin) // (2 * threads), _MIN_PIECE) // 64 * 64  # whole vectors
+        pieces.append(slice(begin, min(begin + size, rows)))
+        begin += size
+    return iter(pieces)
 
 
 def _choose_path(supported: list[str]) -> str:

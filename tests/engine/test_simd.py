@@ -1,6 +1,7 @@
 """The simd engine against XGBoost's own prediction, bit for bit, on every instruction path."""
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -8,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xgboost
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ranker.engine import simd
-from ranker.engine.simd import SimdEngine
+from ranker.engine.simd import SimdEngine, _pieces
 from ranker.errors import ModelError
 from ranker.forest import Forest
 from tests.engine.simd_forests import (
@@ -150,7 +153,44 @@ def test_threads_change_nothing(
     made = engine(forest, threads=3)
     want = predict(booster, rows)
     assert same_bits(made.score([rows[:1], rows[1:]]), want)
-    assert same_bits(made.score([rows[:1025]]), want[:1025])
+    for size in (999, 1000, 1025):
+        assert same_bits(made.score([rows[:size]]), want[:size])
+
+
+def test_threads_that_fail_or_sleep(
+    engine: Callable,
+    trained: tuple[xgboost.Booster, Forest, NDArray[np.float32]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    booster, forest, rows = trained
+    made = engine(forest, threads=2)
+    release = threading.Event()
+    made._pool.submit(release.wait)  # the helper is busy with something else
+    try:
+        assert same_bits(made.score([rows]), predict(booster, rows))
+    finally:
+        release.set()
+
+    class Failing:
+        def score(self, *_: object) -> None:
+            if threading.current_thread() is threading.main_thread():
+                begun.wait(10)
+            else:
+                begun.set()
+                raise MemoryError
+
+    begun = threading.Event()
+    monkeypatch.setattr(made, "_kernel", Failing())
+    with pytest.raises(MemoryError):
+        made.score([rows])
+
+
+@given(rows=st.integers(1, 100_000), threads=st.integers(2, 64))
+def test_pieces_cover_a_batch(rows: int, threads: int) -> None:
+    pieces = list(_pieces(rows, threads))
+    assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
+    assert pieces[-1].stop == rows
+    assert all(piece.start % 64 == 0 and piece.stop > piece.start for piece in pieces)
 
 
 @pytest.fixture(scope="module")
