@@ -18,7 +18,6 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,9 +25,9 @@ import click
 import numpy as np
 import xgboost as xgb
 
+from benchmarks.peers import Score, load_peers, versions
 from ranker.engine import simd
-from ranker.engine.api import Rows, Scores
-from ranker.engine.runtime import onnxruntime
+from ranker.engine.api import Rows
 from ranker.engine.simd import PATH_VARIABLE, SimdEngine
 from ranker.export import export_onnx
 from ranker.onnx_reader import read_forest
@@ -36,8 +35,6 @@ from ranker.onnx_reader import read_forest
 TRAINING_ROWS = 8_000
 POOL_ROWS = 20_000
 SIZES = (1, 10, 50, 100, 1000, 10000)
-
-Score = Callable[[Rows], Scores]
 
 
 @dataclass(frozen=True)
@@ -87,21 +84,13 @@ def train(spec: Spec, directory: Path) -> xgb.Booster:
     return booster
 
 
-def engines_of(booster: xgb.Booster, onnx_file: Path) -> dict[str, Score]:
-    """Every engine that this machine has, by its column's title."""
+def our_engines(onnx_file: Path) -> dict[str, Score]:
+    """Ours on every instruction path that this machine has, by the path's name."""
     forest = read_forest(onnx_file)
     engines: dict[str, Score] = {}
     for path in simd.paths():
         os.environ[PATH_VARIABLE] = path
         engines[path] = _score_with(SimdEngine(forest))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(onnx_file, options, ["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    engines["onnxruntime"] = lambda rows: session.run(None, {name: rows})[0][:, 0]
-    engines["xgboost"] = lambda rows: booster.inplace_predict(
-        rows, predict_type="margin", validate_features=False
-    )
     return engines
 
 
@@ -165,12 +154,8 @@ def main(models: Path, only: tuple[str, ...], seconds: float) -> None:
     if simd.unavailable():
         sys.exit(f"simd: {simd.unavailable()}")
     fastest, *slower = simd.paths()
-    others = ["onnxruntime", "xgboost"]
     print(f"{processor()}; Python {platform.python_version()}, NumPy {np.__version__},")
-    print(f"onnxruntime {onnxruntime.__version__}, xgboost {xgb.__version__}; one thread each.\n")
-    print(f"| model | missing | n | {fastest} µs | ns per tree and row | load ms | ", end="")
-    print(" | ".join(f"{name} / {path}" for path in [fastest, *slower] for name in others) + " |")
-    print("|---" * (6 + 2 * (1 + len(slower))) + "|")
+    print(f"{versions()}; one thread each.")
     for spec in SPECS:
         if only and spec.name not in only:
             continue
@@ -178,7 +163,13 @@ def main(models: Path, only: tuple[str, ...], seconds: float) -> None:
         onnx_file = models / f"{spec.name}.onnx"
         if not onnx_file.exists():
             export_onnx(booster, onnx_file)
-        engines = engines_of(booster, onnx_file)
+        engines = our_engines(onnx_file)
+        peers = load_peers(booster, models, spec.name)
+        engines |= peers
+        pairs = [(peer, path) for path in [fastest, *slower] for peer in peers]
+        print(f"\n| model | missing | n | {fastest} µs | ns per tree and row | load ms | ", end="")
+        print(" | ".join(f"{peer} / {path}" for peer, path in pairs) + " |")
+        print("|---" * (6 + len(pairs)) + "|")
         os.environ[PATH_VARIABLE] = fastest
         forest = read_forest(onnx_file)
         begin = time.thread_time()
@@ -189,11 +180,7 @@ def main(models: Path, only: tuple[str, ...], seconds: float) -> None:
             check(engines, pool[:2000])
             for n in SIZES:
                 took = measure(engines, pool, n, seconds)
-                ratios = [
-                    f"{took[name] / took[path]:.1f}"
-                    for path in [fastest, *slower]
-                    for name in others
-                ]
+                ratios = [f"{took[peer] / took[path]:.1f}" for peer, path in pairs]
                 each = took[fastest] / n / spec.trees * 1e9
                 print(
                     f"| {spec.name} | {missing:.0%} | {n} | {took[fastest] * 1e6:.1f} | {each:.2f} "
