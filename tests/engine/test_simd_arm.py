@@ -1,0 +1,71 @@
+"""The portable path on an emulated ARM processor, bit for bit XGBoost's own.
+
+Needs a cross compiler and an emulator: `apt install gcc-aarch64-linux-gnu qemu-user`.
+"""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ranker.engine import simd
+from ranker.engine.layout import Layout, lay_out
+from tests.engine.simd_forests import booster_of, predict, random_forest, random_rows
+
+COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+SOURCES = Path(simd.__file__).parent
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not shutil.which(COMPILER) or not shutil.which(EMULATOR),
+        reason=f"needs {COMPILER} and {EMULATOR}",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """The kernel for ARM; undefined behaviour and loads that aren't aligned end it."""
+    program = tmp_path_factory.mktemp("arm") / "portable_main"
+    sources = [
+        SOURCES / "_simd_forest.c",
+        SOURCES / "_simd_paths.c",
+        Path(__file__).parent / "portable_main.c",
+    ]
+    options = ["-O2", "-static", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
+    subprocess.run([COMPILER, *options, f"-I{SOURCES}", *sources, "-lm", "-o", program], check=True)
+    return program
+
+
+def write(layout: Layout, rows, path: Path) -> None:
+    """A layout's arrays in their order, each after its length; then the rows, unaligned."""
+    values = vars(layout)
+    integers = np.array([values[name] for name in ("num_features", "num_columns", "depth")])
+    arrays = [value for value in values.values() if isinstance(value, np.ndarray)]
+    with path.open("wb") as file:
+        for array in (integers, np.array([layout.base], np.float32), *arrays):
+            file.write(np.uint64(array.size).tobytes() + array.tobytes())
+        file.write(np.uint64(rows.nbytes + 1).tobytes() + b" " + rows.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("trees", "features", "leaves", "chain"),
+    [
+        pytest.param(50, 8, 1, False, id="leaves"),
+        pytest.param(50, 8, 64, False, id="tiles"),
+        pytest.param(50, 300, 200, False, id="steps"),
+        pytest.param(20, 8, 600, False, id="deep"),
+        pytest.param(20, 8, 31, True, id="chains"),
+    ],
+)
+def test_scores_are_xgboosts(program, tmp_path, trees, features, leaves, chain):
+    rng = np.random.default_rng(5)
+    forest = random_forest(rng, trees, features, leaves, chain)
+    rows = random_rows(rng, 203, forest)
+    write(lay_out(forest), rows, tmp_path / "input")
+    subprocess.run([EMULATOR, program, tmp_path / "input", tmp_path / "scores"], check=True)
+    scores = np.fromfile(tmp_path / "scores", np.float32)
+    assert scores.tobytes() == predict(booster_of(forest), rows).tobytes()
