@@ -278,7 +278,7 @@ class _Columns:
 
 def _by_feature(forest: Forest, which: NDArray[np.bool_]) -> Iterator[NDArray[np.int32]]:
     """Splits among some nodes, some features at a time and all splits of a feature together."""
-    nodes = np.flatnonzero((forest.feature >= 0) & which).astype(np.int32)
+    nodes = _indices((forest.feature >= 0) & which)
     nodes = nodes[np.argsort(forest.feature[nodes], kind="stable")]
     feature = forest.feature[nodes]
     begin = 0
@@ -315,8 +315,8 @@ class _Deep:
             none = np.empty(0, np.int32)
             return cls(none, none, np.empty(0, np.uint8), none, np.empty(0, np.float32))
         inner = forest.feature >= 0
-        exits = np.flatnonzero((depth == tile_depth) | (~inner & (depth < tile_depth)))
-        parents = np.flatnonzero(inner & (depth >= tile_depth))
+        exits = _indices((depth == tile_depth) | (~inner & (depth < tile_depth)))
+        parents = _indices(inner & (depth >= tile_depth))
         pairs = np.stack([forest.left[parents], forest.left[parents] + 1], axis=1).reshape(-1)
         nodes = np.concatenate([exits, pairs])
         nodes = nodes[np.argsort(_tree_of(forest, nodes), kind="stable")]  # trees together
@@ -354,7 +354,7 @@ class _Steps:
         exits: NDArray[np.int32],
     ) -> _Steps:
         """Makes the steps of a forest whose tiles end at the nodes `exits` [T, 2**depth]."""
-        nodes = np.flatnonzero((forest.feature >= 0) & (depth >= tile_depth))
+        nodes = _indices((forest.feature >= 0) & (depth >= tile_depth))
         tree = _tree_of(forest, nodes)
         per_tree = np.bincount(tree, minlength=len(exits))
         needed = exits.shape[1] + int(per_tree.max())
@@ -376,7 +376,7 @@ class _Steps:
         size = max(64, 1 << (needed - 1).bit_length())
         places = np.zeros((len(exits), size), np.float32)
         places[:, : exits.shape[1]] = forest.threshold[exits]
-        leaves = np.flatnonzero((forest.feature < 0) & (depth > tile_depth))
+        leaves = _indices((forest.feature < 0) & (depth > tile_depth))
         places[_tree_of(forest, leaves), place[leaves]] = forest.threshold[leaves]
 
         level_begins = np.flatnonzero(
@@ -394,8 +394,12 @@ class _Steps:
         )
 
 
-def _tree_of(forest: Forest, nodes: NDArray[np.intp]) -> NDArray[np.intp]:
-    return np.searchsorted(forest.roots, nodes, side="right") - 1
+def _indices(which: NDArray[np.bool_]) -> NDArray[np.int32]:
+    return np.flatnonzero(which).astype(np.int32)
+
+
+def _tree_of(forest: Forest, nodes: NDArray[np.int32]) -> NDArray[np.int32]:
+    return (np.searchsorted(forest.roots, nodes, side="right") - 1).astype(np.int32)
 
 
 def _depths(forest: Forest) -> NDArray[np.int32]:
