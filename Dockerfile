@@ -25,7 +25,9 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 FROM build AS build-gpu
 COPY deploy/image/constraints-gpu.txt ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python3 -m pip --python /opt/ranker/bin/python uninstall --yes onnxruntime \
+    python3 -m pip --python /opt/ranker/bin/python install --no-cache-dir \
+        --constraint constraints.txt --constraint constraints-gpu.txt ".[gpu]" \
+    && python3 -m pip --python /opt/ranker/bin/python uninstall --yes onnxruntime \
     && python3 -m pip --python /opt/ranker/bin/python install --no-cache-dir \
         --constraint constraints.txt --constraint constraints-gpu.txt \
         "onnxruntime-gpu[cuda,cudnn]"

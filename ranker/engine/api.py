@@ -52,6 +52,11 @@ class OverlappingEngine(Engine, Protocol):
         """How many `score` calls, from as many threads, keep it busy without a pause."""
 
 
+def gpu_of(engine: Engine) -> str:
+    """The PCI bus id of the GPU that an engine uses; empty if it uses none, or can't tell."""
+    return str(getattr(engine, "gpu", ""))
+
+
 def batches_at_once(engine: Engine) -> int:
     """An engine's `batches_at_once`; 1 if it has none."""
     return int(getattr(engine, "batches_at_once", 1))

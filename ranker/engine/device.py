@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ranker.engine import cuda
-from ranker.engine.api import Engine, Rows, Scores
+from ranker.engine.api import Engine, Rows, Scores, batches_at_once, gpu_of
+from ranker.engine.gpu import load_gpu
 from ranker.errors import ModelError
 from ranker.forest import Forest
 
@@ -49,13 +49,13 @@ def prefer_gpu(cpu: Engine, forest: Forest) -> tuple[Engine, str]:
     if forest.logistic:
         return cpu, "on the CPU: a score must not depend on which device's exp() made it"
     try:
-        gpu = cuda.CudaEngine(forest)
+        gpu, which = load_gpu(forest)
     except ModelError as error:
         return cpu, f"on the CPU: {error.message}"
     rows = crossover(cpu, gpu)
     if rows is None:
         return cpu, f"on the CPU: it is faster up to {CROSSOVER_ROWS[-1]} rows"
-    return AutoDevice(cpu, gpu, rows), f"{cpu.name} below {rows} rows, {gpu.name} from there on"
+    return AutoDevice(cpu, gpu, rows), f"{cpu.name} below {rows} rows, from there on {which}"
 
 
 def crossover(
@@ -104,6 +104,8 @@ class AutoDevice:
         self._rows = rows
         self.name = f"{cpu.name}+{gpu.name}"
         self.num_features = cpu.num_features
+        self.batches_at_once = batches_at_once(gpu)
+        self.gpu = gpu_of(gpu)
 
     def score(self, blocks: Sequence[Rows]) -> Scores:
         """Scores the rows of all blocks as one batch; see `Engine.score`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-from ranker.engine import cuda, simd
+from ranker.engine import gpu, simd
 from ranker.engine.api import Engine
 from ranker.engine.device import gpu_index, prefer_gpu
 from ranker.engine.onnx import OnnxEngine
@@ -42,16 +42,17 @@ def load_engine(
     """
     if engine not in (*_LOADERS, "cuda"):
         raise ModelError(f"engine {engine!r}: expected one of {', '.join(_LOADERS)}, cuda")
-    gpu = gpu_index(device)
+    index = gpu_index(device)
     if engine == "cuda" and device == "cpu":
         raise ModelError("engine cuda runs on a GPU, and device cpu is none")
-    if engine in ("simd", "onnx") and gpu is not None:
+    if engine in ("simd", "onnx") and index is not None:
         raise ModelError(f"engine {engine} runs on the CPU, and device {device} is a GPU")
     try:
-        if engine == "cuda" or gpu is not None:
-            return cuda.CudaEngine(read_forest(path), gpu or 0), _BY_NAME
+        if engine == "cuda" or index is not None:
+            found, which = gpu.load_gpu(read_forest(path), index or 0)
+            return found, f"{_BY_NAME}: {which}"
         chosen, reason = _LOADERS[engine](path, threads)
-        if engine == device == "auto" and chosen.name == "simd" and cuda.unavailable() is None:
+        if engine == device == "auto" and chosen.name == "simd" and gpu.unavailable() is None:
             chosen, where = prefer_gpu(chosen, read_forest(path))
             reason = f"{reason}; {where}"
     except ModelError as error:

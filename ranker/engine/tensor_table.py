@@ -147,7 +147,7 @@ def tabulate(forest: Forest) -> NodeTables:
 
 def _group(forest: Forest) -> tuple[tuple[Group, ...], NDArray[np.int64]]:
     """Groups the trees by depth; returns the groups and each tree's position."""
-    depths = _depths(forest)
+    depths = tree_depths(forest)
     if depths.max() > MAX_STEPS:
         tree = int(depths.argmax())
         raise UnsupportedModelError(
@@ -173,7 +173,7 @@ def _cut(trees: NDArray[np.int64], depths: NDArray[np.int64]) -> list[NDArray[np
     return _cut(trees[:at], depths[:at]) + _cut(trees[at:], depths[at:])
 
 
-def _depths(forest: Forest) -> NDArray[np.int64]:
+def tree_depths(forest: Forest) -> NDArray[np.int64]:
     """The splits on each tree's longest path."""
     depths = np.zeros(len(forest.roots), np.int64)
     nodes, trees = forest.roots, np.arange(len(forest.roots))

@@ -96,6 +96,28 @@ def forest_from(trees: list[dict[str, list]], num_features: int) -> Forest:
     )
 
 
+def categorical_stump(members: list[float], missing_left: bool = False) -> Forest:
+    """1.0 for a member of the set, 2.0 for anything else."""
+
+    def ints(*values: int) -> NDArray[np.int32]:
+        return np.array(values, np.int32)
+
+    return Forest(
+        num_features=1,
+        roots=ints(0),
+        feature=ints(0, -1, -1),
+        threshold=np.array([0, 1, 2], np.float32),
+        left=ints(1, -1, -1),
+        missing_left=np.array([missing_left, False, False]),
+        members_begin=ints(0, 0, 0),
+        members_end=ints(len(members), 0, 0),
+        members=np.array(members, np.float32),
+        floored=np.zeros(1, np.bool_),
+        base=np.float32(0),
+        logistic=False,
+    )
+
+
 def random_forest(
     rng: np.random.Generator,
     num_trees: int,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from ranker.engine import cuda, device
+from ranker.engine import device, gpu
 from ranker.engine.api import Rows, Scores
 from ranker.engine.device import CROSSOVER_ROWS, AutoDevice, crossover, gpu_index, prefer_gpu
 from ranker.errors import ModelError
@@ -90,7 +90,7 @@ def test_auto_device_sends_small_batches_to_the_cpu(clock: Clock) -> None:
     assert (engine.name, engine.num_features) == ("simd+gpu", 3)
 
 
-@pytest.mark.skipif(cuda.unavailable() is None, reason="this onnxruntime knows about GPUs")
+@pytest.mark.skipif(gpu.unavailable() is None, reason="this machine may have a GPU")
 def test_without_a_gpu_auto_is_the_cpu_and_says_why(clock: Clock, forest: Forest) -> None:
     cpu = MadeUpEngine("simd", clock, 0.0, 0.0)
     engine, reason = prefer_gpu(cpu, forest)
@@ -101,7 +101,9 @@ def test_without_a_gpu_auto_is_the_cpu_and_says_why(clock: Clock, forest: Forest
 @pytest.mark.parametrize(
     ("per_row", "name", "reason"),
     [
-        pytest.param(1e-9, "simd+cuda", "simd below 32 rows, cuda from there on", id="fast"),
+        pytest.param(
+            1e-9, "simd+cuda", "simd below 32 rows, from there on the made-up one", id="fast"
+        ),
         pytest.param(1.0, "simd", "on the CPU: it is faster up to 16384 rows", id="slow"),
     ],
 )
@@ -109,8 +111,8 @@ def test_auto_takes_a_gpu_that_is_faster(
     clock: Clock, forest: Forest, monkeypatch: pytest.MonkeyPatch,
     per_row: float, name: str, reason: str,
 ) -> None:  # fmt: skip
-    gpu = MadeUpEngine("cuda", clock, 0.0, per_row)
-    monkeypatch.setattr(cuda, "CudaEngine", lambda _: gpu)
+    made_up = MadeUpEngine("cuda", clock, 0.0, per_row)
+    monkeypatch.setattr(device, "load_gpu", lambda _: (made_up, "the made-up one"))
     monkeypatch.setattr(crossover, "__defaults__", (clock,))
     engine, why = prefer_gpu(MadeUpEngine("simd", clock, 0.0, 1e-3), forest)
     assert (engine.name, why) == (name, reason)

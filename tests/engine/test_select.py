@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ranker.engine import cuda, simd
+from ranker.engine import gpu, simd
 from ranker.engine.select import load_engine
 from ranker.errors import ModelError
 
@@ -100,7 +100,7 @@ def test_missing_file(name, tmp_path):
         load_engine(tmp_path / "absent.onnx", name)
 
 
-@pytest.mark.skipif(cuda.unavailable() is None, reason="this machine may have a GPU")
+@pytest.mark.skipif(gpu.unavailable() is None, reason="this machine may have a GPU")
 def test_cuda_by_name_is_never_exchanged():
     with pytest.raises(ModelError, match=r"^xgboost_regressor\.onnx: engine cuda: "):
         load_engine(TREES, "cuda")
@@ -125,7 +125,7 @@ def test_a_device_that_does_not_suit_the_engine(engine, device, words):
         load_engine(TREES, engine, device=device)
 
 
-@pytest.mark.skipif(cuda.unavailable() is None, reason="this machine may have a GPU")
+@pytest.mark.skipif(gpu.unavailable() is None, reason="this machine may have a GPU")
 def test_a_gpu_by_name_is_never_exchanged():
     with pytest.raises(ModelError, match="without CUDAExecutionProvider"):
         load_engine(TREES, "auto", device="cuda")

@@ -1,0 +1,39 @@
+"""Which engine scores on a GPU: the kernel, or where that can't be, the tensor graph."""
+
+from __future__ import annotations
+
+from ranker.engine import cuda, cuda_device
+from ranker.engine.api import Engine
+from ranker.engine.gpu_forest import lay_out
+from ranker.engine.kernel import KernelEngine
+from ranker.errors import ModelError
+from ranker.forest import Forest
+
+
+def unavailable() -> str | None:
+    """Why no GPU can be used here, as far as can be told without trying; None if one may."""
+    obstacles = cuda_device.unavailable(), cuda.unavailable()
+    return None if None in obstacles else "; ".join(map(str, obstacles))
+
+
+def load_gpu(forest: Forest, index: int = 0) -> tuple[Engine, str]:
+    """Loads a forest into the engine `cuda`.
+
+    Args:
+        forest: what to score with.
+        index: which GPU, as CUDA counts.
+
+    Returns:
+        The engine, and in one sentence which one it is and why.
+
+    Raises:
+        UnsupportedModelError: the forest can't be represented; says why.
+        ModelError: there is no usable GPU; says why.
+    """
+    obstacle = cuda_device.unavailable()
+    if obstacle is None:
+        tables = lay_out(forest)
+        return KernelEngine(cuda_device.CudaDevice(tables, index), tables), "the GPU kernel"
+    if cuda.unavailable() is None:
+        return cuda.CudaEngine(forest, index), f"onnxruntime on the GPU, not the kernel: {obstacle}"
+    raise ModelError(f"engine cuda: {unavailable()}")
