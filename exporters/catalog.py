@@ -315,6 +315,36 @@ SIMD_INFO = Metric(
     "The vector instructions that the simd engine uses here (`none` if it can't run), and why.",
     texts=("level", "reason"),
 )
+GPU_INFO = Metric(
+    "ranker_gpu_info",
+    Kind.INFO,
+    "1",
+    "The GPU that the cuda engine uses, by its PCI bus id. Absent where none is used, like all "
+    "metrics of the GPU.",
+    texts=("pci_bus_id",),
+)
+GPU_MEMORY_USED = Metric(
+    "ranker_gpu_memory_used_bytes",
+    Kind.GAUGE,
+    "bytes",
+    "Memory of that GPU that is in use, by whichever process.",
+    derived=True,
+)
+GPU_MEMORY_TOTAL = Metric(
+    "ranker_gpu_memory_total_bytes",
+    Kind.GAUGE,
+    "bytes",
+    "Memory that that GPU has.",
+    derived=True,
+)
+GPU_UTILIZATION = Metric(
+    "ranker_gpu_utilization_ratio",
+    Kind.GAUGE,
+    "1",
+    "Fraction of the driver's last sampling period, a second or less, in which that GPU ran "
+    "anything, of whichever process.",
+    derived=True,
+)
 BUILD_INFO = Metric(
     "ranker_build_info",
     Kind.INFO,

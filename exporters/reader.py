@@ -13,6 +13,7 @@ from exporters import catalog
 from exporters.aggregates import Aggregates
 from exporters.catalog import Metric
 from exporters.families import Family, Sample
+from exporters.gpu import GpuMonitor
 
 SUPERVISOR = "supervisor"
 """The `worker` of the process that publishes, where that is not a worker itself."""
@@ -32,6 +33,7 @@ class Reader:
         self.started = aggregates.started
         self._aggregates = aggregates
         self._processes = _Processes(aggregates)
+        self._gpu = GpuMonitor()
         self._utilization = _Utilization(aggregates)
         self._lock = Lock()
         self._closed = Event()
@@ -42,7 +44,10 @@ class Reader:
         """Every metric now, in the catalogue's order. May be called from any thread."""
         families = {family.metric: family for family in self._aggregates.snapshot()}
         with self._lock:
-            for family in (self._utilization.read(), *self._processes.read()):
+            gpus = [sample.labels[0] for sample in families[catalog.GPU_INFO].samples]
+            for family in (
+                self._utilization.read(), *self._processes.read(), *self._gpu.read(gpus)
+            ):  # fmt: skip
                 families[family.metric] = family
         return [families[metric] for metric in catalog.METRICS]
 

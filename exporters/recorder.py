@@ -237,6 +237,11 @@ class Recorder:
         texts = {"level": level, "reason": reason}
         self._aggregates.write_info(self._slot, catalog.SIMD_INFO, 0, texts)
 
+    def gpu_used(self, pci_bus_id: str) -> None:
+        """Which GPU an engine uses."""
+        texts = {"pci_bus_id": pci_bus_id}
+        self._aggregates.write_info(self._slot, catalog.GPU_INFO, 0, texts)
+
     def build(self, versions: Mapping[str, str]) -> None:
         """The versions that run: any of `catalog.BUILD_INFO`'s texts.
 

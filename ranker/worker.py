@@ -17,6 +17,8 @@ from exporters.recorder import Recorder
 from ranker import logs
 from ranker.config import Settings
 from ranker.engine import simd
+from ranker.engine.api import gpu_of
+from ranker.engine.runtime import onnxruntime
 from ranker.errors import ModelError
 from ranker.heap import keep_freed_memory
 from ranker.model import Model
@@ -58,10 +60,13 @@ def record_start(recorder: Recorder, loaded: list[tuple[Model, float]]) -> None:
         {
             "version": metadata.version("ranker"),
             "python": sys.version.split()[0],
-            **{name: metadata.version(name) for name in ("grpcio", "onnxruntime")},
+            "grpcio": metadata.version("grpcio"),
+            "onnxruntime": onnxruntime.__version__,  # or that of onnxruntime-gpu in its place
         }
     )
     recorder.simd_found((simd.paths() or ["none"])[0], simd.unavailable() or "built in")
+    for gpu in {gpu_of(model.engine) for model, _ in loaded} - {""}:
+        recorder.gpu_used(gpu)
     for index, (model, seconds) in enumerate(loaded):
         recorder.model_loaded(
             index,

@@ -298,6 +298,7 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.model_loaded(0, 1.0, {})
     recorder.transport_chosen("core", "")
     recorder.simd_found("avx2", "")
+    recorder.gpu_used("0000:1B:00.0")
     recorder.build({})
     gc.collect()
     publisher = PublisherRecorder(aggregates)

@@ -1,0 +1,31 @@
+"""What a worker puts on record when it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exporters import catalog
+from exporters.aggregates import Aggregates, Layout
+from exporters.recorder import Recorder
+from ranker.engine.runtime import onnxruntime
+from ranker.model import Model
+from ranker.worker import record_start
+
+TREES = Path(__file__).parent / "onnx_reader" / "data" / "xgboost_regressor.onnx"
+
+
+@pytest.mark.parametrize("gpu", ["", "0000:1B:00.0"])
+def test_the_gpu_is_on_record_if_one_is_used(gpu: str) -> None:
+    model = Model.load(TREES)
+    if gpu:
+        model.engine.gpu = gpu
+    aggregates = Aggregates.private(Layout(((model.name, model.version),), ()))
+    recorder = Recorder(aggregates)
+    record_start(recorder, [(model, 0.5), (model, 0.5)])
+    recorder.close()
+    infos = {family.metric: family.samples for family in aggregates.snapshot()}
+    assert [sample.labels for sample in infos[catalog.GPU_INFO]] == ([(gpu,)] if gpu else [])
+    [build] = infos[catalog.BUILD_INFO]
+    assert build.labels[-1] == onnxruntime.__version__
