@@ -147,14 +147,6 @@ RPCS = Metric(
     "A call that gRPC itself refuses, since its message is too large, counts as `CANCELLED`.",
     by=(METHOD, CODE),
 )
-RPC_DURATION = Metric(
-    "ranker_rpc_duration_seconds",
-    Kind.HISTOGRAM,
-    "seconds",
-    "Time from an RPC's arrival to its end, whatever its status.",
-    by=(METHOD,),
-    buckets=LATENCY_SECONDS,
-)
 RPCS_IN_FLIGHT = Metric(
     "ranker_rpcs_in_flight",
     Kind.GAUGE,

@@ -59,10 +59,7 @@ class Recorder:
         offsets = aggregates.offsets
         models = len(aggregates.layout.models) + 1
         methods = (*aggregates.layout.methods, "")
-        rpcs = _groups(offsets(catalog.RPCS), len(methods))
-        self._rpcs = dict(
-            zip(methods, zip(rpcs, offsets(catalog.RPC_DURATION), strict=True), strict=True)
-        )
+        self._rpcs = dict(zip(methods, _groups(offsets(catalog.RPCS), len(methods)), strict=True))
         self._unknown_rpc = self._rpcs.pop("")
         self._in_flight = offsets(catalog.RPCS_IN_FLIGHT)[0]
         # Per model, `unknown` last, which is where an index of -1 leads.
@@ -103,7 +100,7 @@ class Recorder:
         """An RPC has arrived. On the loop's thread only."""
         self._cells[self._in_flight] += 1.0
 
-    def rpc_finished(self, method: str, code: int, seconds: float) -> None:
+    def rpc_finished(self, method: str, code: int) -> None:
         """An RPC is over; every one that started, of any method, ends here.
 
         On the loop's thread only.
@@ -111,13 +108,9 @@ class Recorder:
         Args:
             method: its full name; any other than the layout's counts as `unknown`.
             code: the status it ended with.
-            seconds: since it arrived.
         """
         cells = self._cells
-        counts, duration = self._rpcs.get(method, self._unknown_rpc)
-        cells[counts[code]] += 1.0
-        cells[duration + bisect_left(LATENCY_SECONDS, seconds)] += 1.0
-        cells[duration + _LATENCY_SUM] += seconds
+        cells[self._rpcs.get(method, self._unknown_rpc)[code]] += 1.0
         cells[self._in_flight] -= 1.0
 
     def request_finished(

@@ -165,7 +165,6 @@ class Dispatcher:
         try:
             with self._lock:
                 self._batcher.admit(job, now, busy=max(0.0, self._busy_until - now))
-                self._recorder.queue_changed(self._batcher.rows)
         except RefusedError as error:
             self._recorder.request_shed(job.model, error.reason)
             raise
@@ -181,6 +180,7 @@ class Dispatcher:
         now = time.monotonic()
         with self._lock:
             if self._at_work == self._most:
+                self._recorder.queue_changed(self._batcher.rows)
                 return None
             batch = self._take(now)
             if batch is None:
@@ -229,12 +229,11 @@ class Dispatcher:
 
     def _take(self, now: float) -> Batch | None:
         batch = self._batcher.take(now)
-        if batch is not None:
-            self._recorder.queue_changed(self._batcher.rows)
-            if batch.pieces:
-                begins = max(now, self._busy_until) if self._taken else now
-                self._busy_until = begins + batch.cost
-                self._taken.append(batch)
+        self._recorder.queue_changed(self._batcher.rows)
+        if batch is not None and batch.pieces:
+            begins = max(now, self._busy_until) if self._taken else now
+            self._busy_until = begins + batch.cost
+            self._taken.append(batch)
         return batch
 
     def _score(self, batch: Batch) -> None:

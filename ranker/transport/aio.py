@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -123,7 +122,7 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     async def _unknown(self, name: str, _: object, context: Context) -> None:
         if self._observer is not None:
             self._observer.rpc_started()
-            self._observer.rpc_finished("", grpc.StatusCode.UNIMPLEMENTED.value[0], 0.0)
+            self._observer.rpc_finished("", grpc.StatusCode.UNIMPLEMENTED.value[0])
         await context.abort(*on_the_wire(UnimplementedError(f"no such method: {name}")))
 
 
@@ -179,8 +178,7 @@ class _Servicer:
         guard(f"{self._name}: closed", self._handler.closed, call)
         call.tag = None  # it may well refer to the call, and a cycle waits for the collector
         if self._observer is not None:
-            seconds = time.monotonic() - call.arrived
-            self._observer.rpc_finished(self._name, call.code.value[0], seconds)
+            self._observer.rpc_finished(self._name, call.code.value[0])
 
     def _deliver(self, call: AioCall, data: bytes) -> bool:
         """Gives the handler a message; returns whether it wants the next one now."""

@@ -139,8 +139,8 @@ class Observer(Protocol):
     def rpc_started(self) -> None:
         """An RPC has reached the server."""
 
-    def rpc_finished(self, method: str, code: int, seconds: float) -> None:
-        """It has ended with this gRPC status code, so long after it came.
+    def rpc_finished(self, method: str, code: int) -> None:
+        """It has ended with this gRPC status code.
 
         `method` is empty if the server has no such method: callers must not be
         able to make up names for a metric's labels.

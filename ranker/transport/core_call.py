@@ -249,8 +249,7 @@ class StreamCall:
             incident(logger, f"{self.method}: closed failed", error)
         self.tag = None  # it may well refer to the call, and a cycle waits for the collector
         if route.observer is not None:
-            seconds = time.monotonic() - self.arrived
-            route.observer.rpc_finished(route.name, self.code.value[0], seconds)
+            route.observer.rpc_finished(route.name, self.code.value[0])
 
     def _start(self, operations: tuple[Any, ...], tag: Callable[[Any], None]) -> None:
         core = self._core

@@ -53,7 +53,6 @@ class Tally:
 
     def rpc(self, method: str, code: str) -> None:
         self.add(catalog.RPCS, method, code)
-        self.add(catalog.RPC_DURATION, method)
 
     def request(
         self,

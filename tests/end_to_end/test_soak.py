@@ -89,8 +89,6 @@ ranker_requests_total{model="rest",version="1",code="OK"} 40
 ranker_requests_total{model="rest",version="1",code="CANCELLED"} 7
 ranker_requests_total{model="unknown",version="",code="NOT_FOUND"} 2
 ranker_request_duration_seconds_count{model="steady",version="1",outcome="ok"} 149
-ranker_rpcs_total{method="Rank",code="OK"} 150
-ranker_rpc_duration_seconds_count{method="Rank"} 150
 ranker_rpcs_in_flight 0
 ranker_queue_rows 0
 """

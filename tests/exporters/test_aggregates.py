@@ -158,7 +158,7 @@ def test_worker_process_records_in_its_slot():
     done = run_worker(
         aggregates,
         1,
-        f"recorder.rpc_started(); recorder.rpc_finished({RANK!r}, 0, 0.001); print(os.getpid())",
+        f"recorder.rpc_started(); recorder.rpc_finished({RANK!r}, 0); print(os.getpid())",
     )
     assert done.returncode == 0, done.stderr
     assert aggregates.pids() == [0, int(done.stdout), 0]
@@ -170,7 +170,7 @@ def test_killed_worker_loses_no_count_and_its_successor_goes_on():
     aggregates = Aggregates.shared(TWO_WORKERS)
     work = (
         "recorder.rpc_started(); recorder.rpc_started(); recorder.queue_changed(7)\n"
-        f"recorder.rpc_finished({RANK!r}, 0, 0.001)\n"
+        f"recorder.rpc_finished({RANK!r}, 0)\n"
         "recorder.simd_found('avx2', '')\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

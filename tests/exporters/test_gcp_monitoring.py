@@ -71,7 +71,7 @@ class Server:
             worker.rpc_started()
             worker.batch_scored(model, 10, 1, [0.001], 0.002)
             worker.request_finished(model, (0, 0, 3, 8)[i % 4], 10, 0.05, 0.001 * (i % 7))
-            worker.rpc_finished(RANK, 0, 0.001)
+            worker.rpc_finished(RANK, 0)
 
     def points(self, outcome: str) -> float:
         counted = value(

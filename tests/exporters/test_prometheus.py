@@ -61,7 +61,7 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 
 def record_everything(recorder: Recorder, aggregates: Aggregates) -> None:
     recorder.rpc_started()
-    recorder.rpc_finished(RANK, 0, 0.001)
+    recorder.rpc_finished(RANK, 0)
     for model in range(-1, 3):
         recorder.batch_scored(model, 10, 2, [0.001, 0.002], 0.001)
         recorder.model_loaded(model, 1.0, {"engine": "simd", "reason": NASTY})

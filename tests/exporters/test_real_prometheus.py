@@ -117,7 +117,7 @@ def record(recorder: Recorder, hundreds: int) -> None:
         slow = (0.0024, 0.0020)[i % 2] if i % 100 < 16 else 0.0005
         traceparent = f"00-{TRACE}-00f067aa0ba902b7-01" if i == 0 else None
         recorder.request_finished(i % 2, code, 10, 0.05, slow, traceparent)
-        recorder.rpc_finished(RANK, code, slow)
+        recorder.rpc_finished(RANK, code)
     recorder.batch_scored(0, 1000, 100, [0.001] * 100, 0.002)
 
 
