@@ -73,7 +73,7 @@ bench-load: $(READY) ## what loading a model takes, in time and memory
 	$(BIN)/python -m benchmarks.load
 
 bench-gpu: $(READY) ## the GPU engine, where there is a GPU
-	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python -m benchmarks.gpu --serve --out build/gpu
 
 bench-workers: $(READY) ## two workers against one; needs h2load (Debian: nghttp2-client)
 	$(BIN)/python -m benchmarks.workers

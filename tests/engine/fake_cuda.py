@@ -109,7 +109,9 @@ class FakeCuda:
                 self._index = index
                 self.pci_bus_id = f"0000:{index:02x}:00.0"
                 self.properties = SimpleNamespace(
-                    max_shared_memory_per_block_optin=fake.shared_memory
+                    max_shared_memory_per_block_optin=fake.shared_memory,
+                    multiprocessor_count=132,
+                    clock_rate=1_980_000,
                 )
 
             @staticmethod

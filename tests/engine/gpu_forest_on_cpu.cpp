@@ -11,6 +11,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 struct Dimensions { int x = 1, y = 1, z = 1; };
@@ -91,6 +92,8 @@ static int launch(int blocks, bool descending)
 extern "C" int score(const Forest *forest, const float *rows, int num_rows, float *scores,
                      float *columns, int descending)
 {
+    static std::mutex one_at_a_time;
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
     kernel = [=] {
         if (columns)
             score_global(forest, rows, num_rows, scores, columns);
