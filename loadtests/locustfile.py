@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import grpc.experimental.gevent as grpc_gevent  # type: ignore[import-not-found]
+from gevent import get_hub
 from gevent.pool import Group
 from locust import LoadTestShape, User, events, stats, task
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
+from loadtests.measurement import Latencies
 from loadtests.shapes import SHAPES
 from loadtests.slo import Slo
 from loadtests.traffic import Request, Traffic, load_rows
@@ -38,6 +40,9 @@ from ranker.errors import RankerError, UnavailableError
 # locust has made threads and sockets cooperative by now; gRPC's own are told here, before
 # the first channel.
 grpc_gevent.init_gevent()
+# Whoever waits on gRPC holds a thread of this pool: a stream one for all its life, a call one
+# till its answer. Of gevent's own ten, ten streams leave none, and calls wait for 200 ms slices.
+get_hub().threadpool.maxsize = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +128,10 @@ def _judge(environment: Environment, **_: Any) -> None:
                 f"p{percentile:g}": total.get_response_time_percentile(percentile / 100)
                 for percentile in PERCENTILES
             },
+            "late_ms": {
+                f"p{percentile:g}": 1e3 * Caller.late.percentile(percentile)
+                for percentile in PERCENTILES
+            },
             "errors": [error.serialize() for error in environment.stats.errors.values()],
             "slo": options.slo,
             "missed": missed,
@@ -154,6 +163,8 @@ class Caller(User):
     host: str = "localhost:50051"
     method: ClassVar[str]
     traffic: ClassVar[Traffic]
+    late: ClassVar[Latencies] = Latencies()
+    """How long after the moment that was meant this process's requests began."""
 
     def on_start(self) -> None:
         """Connects; every user has a connection of its own."""
@@ -188,6 +199,7 @@ class Caller(User):
     def _ask(self, request: Request, intended: float) -> None:
         """Counts the outcome, and the time since the moment that was meant."""
         error = None
+        self.late.record(time.perf_counter() - intended)
         try:
             self.send(request)
         except RankerError as raised:
