@@ -160,7 +160,11 @@ def locust(
     out: Path,
     **options: Any,
 ) -> None:
-    """Run locust's users headless; write locust.html and locust.json."""
+    """Run locust's users headless; write locust.html and locust.json.
+
+    Latency includes locust's own lateness, `late_ms` in locust.json: about a millisecond at the
+    default rate on two cores. To find a server's limit use `search`, which costs less.
+    """
     summary = out / "locust.json"
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)]
     command += ["--headless", "--only-summary", "--stop-timeout", str(STOP_TIMEOUT)]

@@ -214,6 +214,14 @@ def test_the_autoscaler_reads_the_metric_that_the_exporter_writes(overlay, patte
     assert "cpu" in container(documents)["resources"]["requests"]
 
 
+def test_the_rule_for_the_adapter_is_about_that_metric_and_pods():
+    (rule,) = yaml.safe_load((ROOT / "deploy/prometheus/adapter.yaml").read_text())["rules"][
+        "custom"
+    ]
+    assert rule["seriesQuery"].partition("{")[0] == catalog.ENGINE_UTILIZATION.name
+    assert set(rule["resources"]["overrides"]) == {"namespace", "pod"}
+
+
 def test_pods_meet_the_restricted_security_standard(documents):
     pod = one(documents, "Deployment")["spec"]["template"]["spec"]
     security = container(documents)["securityContext"]
