@@ -42,7 +42,7 @@ class PinnedServer:
     def cpu_seconds(self) -> float:
         """User and system time so far, of it and its children."""
         processes = [self._accounts, *self._accounts.children(recursive=True)]
-        return sum(sum(process.cpu_times()[:2]) for process in processes)
+        return sum(time.clock_gettime(_cpu_clock(process.pid)) for process in processes)
 
     def logged(self, pattern: str) -> str:
         """Waits until the log has a match of the pattern; returns its first group.
@@ -85,3 +85,11 @@ class PinnedServer:
     def _read(self) -> str:
         self._log.seek(0)
         return self._log.read().decode()
+
+
+def _cpu_clock(pid: int) -> int:
+    """A process's CPU clock, as clock_getcpuclockid(3) finds it on Linux.
+
+    It has nanoseconds, where what psutil reads has hundredths of a second.
+    """
+    return ~pid << 3 | 2
