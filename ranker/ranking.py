@@ -107,7 +107,7 @@ class Ranking:
 
     def failed(self, error: Exception) -> None:
         """Puts it on record that the request was refused before or by `start`."""
-        self._record(error.code if isinstance(error, RankerError) else grpc.StatusCode.INTERNAL)
+        self._end(error.code if isinstance(error, RankerError) else grpc.StatusCode.INTERNAL)
 
     def closed(self, code: grpc.StatusCode) -> None:
         """Its call has ended, so that nobody waits any more; saves the scoring, if there is time.
@@ -115,12 +115,13 @@ class Ranking:
         Args:
             code: how the call ended.
         """
-        if self._job is None:
+        job = self._job  # which the engine's thread may take away at any moment
+        if job is None:
             return
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            self._job.deadline = -math.inf  # it has passed, even if our own clock is behind
+            job.deadline = -math.inf  # it has passed, even if our own clock is behind
         else:
-            self._job.cancelled = True
+            job.cancelled = True
 
     def _scored(self, scores: Scores, queued: float, scoring: float) -> None:
         request = self.request
@@ -140,7 +141,7 @@ class Ranking:
             failure = incident(logger, "answering failed", error, self._traceparent)
             self._refuse(InternalError(failure))
             return
-        self._record(grpc.StatusCode.OK)
+        self._end(grpc.StatusCode.OK)
         self._answered(self, message)
 
     def _dropped(self, error: RankerError) -> None:
@@ -150,10 +151,10 @@ class Ranking:
         self._refuse(error)
 
     def _refuse(self, error: RankerError) -> None:
-        self._record(error.code)
+        self._end(error.code)
         self._refused(self, error)
 
-    def _record(self, code: grpc.StatusCode) -> None:
+    def _end(self, code: grpc.StatusCode) -> None:
         self._resources.recorder.request_finished(
             self._model,
             code.value[0],
@@ -162,3 +163,4 @@ class Ranking:
             time.monotonic() - self.arrived,
             self._traceparent,
         )
+        self._job = None  # it refers to us: the cycle would keep its rows until it is collected

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import time
 
@@ -17,7 +18,7 @@ from exporters.recorder import Recorder
 from ranker.batcher import Batcher
 from ranker.catalogue import Catalogue
 from ranker.cost import CostModel
-from ranker.dispatcher import Dispatcher
+from ranker.dispatcher import Dispatcher, ScoringJob
 from ranker.errors import (
     DeadlineError,
     InternalError,
@@ -304,6 +305,38 @@ def counted(bench: Bench, *metrics: Metric) -> dict[str, dict[str, float]]:
 
 
 GARBAGE = b"\xff\xff"
+
+
+def answered(stream: Stream) -> None:
+    stream.send(request(THREE, request_id="a"))
+    assert list(stream.answers()["a"].indices) == [1, 2, 0]
+
+
+def refused(stream: Stream) -> None:
+    stream.send(request(THREE, request_id="a"))
+    stream.send(request(THREE, request_id="b"))  # which finds the queue full
+    answers = stream.answers()
+    assert answers["b"].status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+
+
+def cancelled(stream: Stream) -> None:
+    stream.send(request(THREE, request_id="a"))
+    stream.call.code = grpc.StatusCode.CANCELLED
+    stream.handler.closed(stream.call)
+    stream.bench.pump()
+
+
+@pytest.mark.parametrize("end", [answered, refused, cancelled])
+def test_a_list_that_has_ended_does_not_wait_for_the_garbage_collector(bench, end):
+    """It may be half a megabyte, and the collector comes seldom: a stream's fill 30 MB by then."""
+    stream = Stream(bench(max_queue_rows=4))
+    gc.collect()
+    gc.disable()
+    try:
+        end(stream)
+        assert [thing for thing in gc.get_objects() if isinstance(thing, ScoringJob)] == []
+    finally:
+        gc.enable()
 
 
 class TestCounts:
