@@ -19,6 +19,7 @@ import grpc.aio
 from ranker.errors import UnimplementedError
 from ranker.transport.address import bind_error
 from ranker.transport.aio_call import AioCall, Context
+from ranker.transport.aio_log import quieten
 from ranker.transport.aio_loop import Loop
 from ranker.transport.api import Method, Methods, Observer, Options, Pump
 from ranker.transport.arguments import channel_arguments
@@ -40,6 +41,7 @@ class AioTransport:
         reuse_port: bool = False,
         options: Options = (),
     ) -> None:
+        quieten()
         self._loop = Loop(pump)
         self._started = asyncio.Event()
         self._left = asyncio.Event()
