@@ -253,7 +253,8 @@ class Dispatcher:
             scores = error
         ended = time.monotonic()
         with self._turn:
-            self._turn.wait_for(lambda: self._taken[0] is batch)
+            while self._taken[0] is not batch:
+                self._turn.wait()
             # While the batch before was scored, this one but waited for the same device.
             seconds = max(0.0, ended - max(started, self._scored_at))
             self._scored_at = max(self._scored_at, ended)
@@ -267,7 +268,8 @@ class Dispatcher:
         finally:
             with self._turn:
                 self._taken.popleft()
-                self._turn.notify_all()
+                if self._taken:
+                    self._turn.notify_all()
 
     def _hand_out(self, batch: Batch, scores: Scores, started: float, seconds: float) -> None:
         pieces = cast("list[tuple[ScoringJob, int, int]]", batch.pieces)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ranker.engine import device, gpu
-from ranker.engine.api import Rows, Scores
+from ranker.engine.api import Rows, Scores, batches_at_once, gpu_of
 from ranker.engine.device import CROSSOVER_ROWS, AutoDevice, crossover, gpu_index, prefer_gpu
 from ranker.errors import ModelError
 from ranker.forest import Forest
@@ -88,6 +88,10 @@ def test_auto_device_sends_small_batches_to_the_cpu(clock: Clock) -> None:
     assert engine.score([block, block[:49]]).tolist() == [4.0] * 99
     assert engine.score([block, block]).tolist() == [3.0] * 100
     assert (engine.name, engine.num_features) == ("simd+gpu", 3)
+    assert (batches_at_once(engine), gpu_of(engine)) == (1, "")
+    gpu.batches_at_once, gpu.gpu = 2, "0000:1B:00.0"
+    engine = AutoDevice(cpu, gpu, 100)
+    assert (batches_at_once(engine), gpu_of(engine)) == (2, "0000:1B:00.0")
 
 
 @pytest.mark.skipif(gpu.unavailable() is None, reason="this machine may have a GPU")
