@@ -1,5 +1,6 @@
 """Brings waiting lists to the engines: take a batch, score it, hand out the scores.
 
+    expect(key)   a list has been announced; count on it or refuse it unread
     submit(job)   decode has made a job of a request; queue it or refuse it
     pump()        the loop has read all that was ready; score what waits
 
@@ -113,6 +114,7 @@ class Dispatcher:
         self._most = min(map(batches_at_once, engines))
         self._inline = INLINE_SECONDS if self._most == 1 else OVERLAP_SECONDS
         self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="engine")
+        self._worked = 0.0  # CPU time of the loop's thread when it last looked for a batch
 
     def warm(self) -> None:
         """Scores made-up rows with every engine, so that no request is the first.
@@ -134,26 +136,38 @@ class Dispatcher:
         with self._lock:
             return not (self._batcher.rows or self._at_work)
 
-    def check(self, deadline: float) -> None:
-        """Refuses what could not be answered in time, before it is read.
+    def expect(self, key: object, deadline: float) -> None:
+        """Refuses what could not be answered in time, before it is read; else counts on it.
+
+        Args:
+            key: whatever tells it from others; `arrived` takes it.
+            deadline: when its caller stops waiting, on the `time.monotonic` clock.
 
         Raises:
             OverloadedError: whatever comes now waits beyond that deadline.
             UnavailableError: nothing is let in any more.
         """
+        now = time.monotonic()
         if self.draining:
-            self.last_asked = time.monotonic()
+            self.last_asked = now
             self._recorder.request_shed(-1, "draining")
             raise UnavailableError("draining: ask again, elsewhere")
-        if not self._batcher.rows:
-            return
-        now = time.monotonic()
         try:
             with self._lock:
-                self._batcher.check(deadline, now, busy=max(0.0, self._busy_until - now))
+                self._batcher.expect(key, deadline, now, busy=max(0.0, self._busy_until - now))
         except RefusedError as error:
             self._recorder.request_shed(-1, error.reason)
             raise
+
+    def arrived(self, key: object) -> None:
+        """It has been read, or will not come."""
+        with self._lock:
+            self._batcher.arrived(key)
+
+    def ended(self, *, in_time: bool) -> None:
+        """The RPC of what was let in is over, before its deadline or by it."""
+        with self._lock:
+            self._batcher.ended(in_time=in_time)
 
     def submit(self, job: ScoringJob) -> None:
         """Queues a job; `pump` brings it on.
@@ -177,14 +191,17 @@ class Dispatcher:
             0 if more waits than fits a batch: what has arrived meanwhile is read
             before the next one.
         """
-        now = time.monotonic()
+        now, worked = time.monotonic(), time.thread_time()
         with self._lock:
             if self._at_work == self._most:
                 self._recorder.queue_changed(self._batcher.rows)
+                self._worked = worked
                 return None
-            batch = self._take(now)
+            # An engine's thread at work is what the pace is about, not this one.
+            batch = self._take(now, None if self._at_work else worked - self._worked)
             if batch is None:
                 return self._batcher.due(now) if self._batcher.rows else None
+            self._worked = worked
             inline = not self._at_work and batch.cost <= self._inline
             self._at_work += not inline
         if inline:
@@ -227,8 +244,8 @@ class Dispatcher:
                 due = self._batcher.due(now)
             time.sleep(min(due, _NAP))
 
-    def _take(self, now: float) -> Batch | None:
-        batch = self._batcher.take(now)
+    def _take(self, now: float, spent: float | None = None) -> Batch | None:
+        batch = self._batcher.take(now, spent)
         self._recorder.queue_changed(self._batcher.rows)
         if batch is not None and batch.pieces:
             begins = max(now, self._busy_until) if self._taken else now

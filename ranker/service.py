@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import grpc
+
 from ranker.catalogue import Catalogue
 from ranker.errors import InvalidRequestError, RankerError, UnavailableError
 from ranker.model import Model
@@ -53,15 +55,16 @@ class RankHandler(Handler):
         self._resources = resources
 
     def opened(self, call: Call) -> None:
-        """Refuses the list unread if the queue alone takes longer than its caller waits."""
+        """Refuses the list unread if the wait alone takes longer than its caller's patience."""
         try:
-            self._resources.dispatcher.check(call.deadline)
+            self._resources.dispatcher.expect(call, call.deadline)
         except RankerError as error:
             self._ranking(call).failed(error)
             raise
 
     def message(self, call: Call, data: bytes) -> bool:
         """Decodes and queues the list; the answer follows from the dispatcher."""
+        self._resources.dispatcher.arrived(call)
         ranking = self._ranking(call)
         try:
             ranking.start(read_message(pb.RankRequest, data))
@@ -73,8 +76,15 @@ class RankHandler(Handler):
 
     def closed(self, call: Call) -> None:
         """Takes the list out of the queue, if its caller has gone before it was scored."""
+        dispatcher = self._resources.dispatcher
         if isinstance(call.tag, Ranking):
             call.tag.closed(call.code)
+        else:
+            dispatcher.arrived(call)
+        if call.code is grpc.StatusCode.OK:
+            dispatcher.ended(in_time=True)
+        elif call.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            dispatcher.ended(in_time=False)
 
     def _ranking(self, call: Call) -> Ranking:
         return Ranking(

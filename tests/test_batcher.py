@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from ranker.batcher import (
     HEADROOM,
+    HEADROOM_STEP,
+    LATE_SHARE,
     MIN_BATCH_ROWS,
     QUANTUM,
+    READ_SECONDS,
     Batcher,
     FullOfBytesError,
     FullOfRowsError,
@@ -214,9 +217,9 @@ def test_a_list_beyond_the_bound_is_served_when_nothing_else_waits():
 def test_a_deadline_that_the_queue_would_miss_is_refused():
     batcher = make(costs=[costing(0.0, 0.001)])  # a second per 1000 rows
     put(batcher, job(1000))
-    put(batcher, job(100, deadline=HEADROOM * 1.0 + 0.11))
+    put(batcher, job(100, deadline=HEADROOM[0] * 1.0 + 0.11))
     with pytest.raises(TooLateError) as caught:
-        put(batcher, job(100, deadline=HEADROOM * 1.1 + 0.09))
+        put(batcher, job(100, deadline=HEADROOM[0] * 1.1 + 0.09))
     assert caught.value.retry_after == pytest.approx(1.1)
 
 
@@ -224,7 +227,95 @@ def test_the_batch_in_flight_counts_too():
     batcher = make(costs=[costing(0.0, 0.001)])
     with pytest.raises(TooLateError):
         batcher.admit(job(100, deadline=1.0), 0.0, busy=0.8)
-    batcher.admit(job(100, deadline=HEADROOM * 0.8 + 0.11), 0.0, busy=0.8)
+    batcher.admit(job(100, deadline=HEADROOM[0] * 0.8 + 0.11), 0.0, busy=0.8)
+
+
+def announcing(unread: int) -> Batcher:
+    """Lists cost a second each, and so many have been announced."""
+    batcher = make(costs=[costing(1.0, 0.0)])
+    for _ in range(200):  # it learns what lists typically cost
+        put(batcher, job(1))
+        batcher.take(0.0)
+    for key in range(unread):
+        batcher.expect(key, math.inf, 0.0)
+    return batcher
+
+
+def test_lists_that_are_still_read_fill_the_queue_for_those_announced_later():
+    batcher = announcing(3)
+    batcher.expect("patient", HEADROOM[0] * 3.01, 0.0)
+    with pytest.raises(TooLateError) as caught:
+        batcher.expect("hasty", HEADROOM[0] * 3.9, 0.0)
+    assert caught.value.retry_after == pytest.approx(4.0, rel=1e-3)
+
+
+def test_lists_that_are_still_read_do_not_go_before_one_that_has_been():
+    put(announcing(3), job(1, deadline=0.01))
+
+
+@pytest.mark.parametrize("key", [pytest.param(0, id="read"), pytest.param(7, id="not-expected")])
+def test_a_list_that_has_been_read_is_expected_no_longer(key):
+    batcher = announcing(1)
+    batcher.arrived(key)
+    if key == 0:
+        batcher.expect("next", 0.01, 0.0)
+    else:
+        with pytest.raises(TooLateError):
+            batcher.expect("next", 0.01, 0.0)
+
+
+def test_a_caller_that_does_not_send_its_list_keeps_nobody_out_for_long():
+    batcher = announcing(3)
+    soon = 0.9 * READ_SECONDS
+    with pytest.raises(TooLateError):
+        batcher.expect("early", soon + 0.5, soon)
+    late = 1.1 * READ_SECONDS
+    batcher.expect("later", late + 0.5, late)
+
+
+def test_headroom_grows_with_every_late_answer_up_to_its_bound():
+    batcher = make(costs=[costing(0.0, 0.001)])
+    put(batcher, job(1000))
+    batcher.expect("before", HEADROOM[0] * 1.01, 0.0)
+    batcher.ended(in_time=False)
+    with pytest.raises(TooLateError):
+        batcher.expect("after", (HEADROOM[0] + HEADROOM_STEP) * 0.99, 0.0)
+    for _ in range(1000):
+        batcher.ended(in_time=False)
+    batcher.expect("at most", HEADROOM[1] * 1.01 + 1.0, 0.0)
+
+
+def test_headroom_stays_where_the_allowed_share_is_late():
+    batcher = make(costs=[costing(0.0, 0.001)])
+    put(batcher, job(1000))
+    for _ in range(20):
+        batcher.ended(in_time=False)
+    deadline = HEADROOM[0] + 20 * HEADROOM_STEP
+    for _ in range(round(1.0 / LATE_SHARE)):
+        batcher.ended(in_time=True)
+    batcher.expect("one late answer's worth less", deadline - HEADROOM_STEP + 0.001, 0.0)
+    with pytest.raises(TooLateError):
+        batcher.expect("no more than that", deadline - HEADROOM_STEP - 0.001, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("spent", "fits"), [pytest.param(0.05, True, id="idle"), pytest.param(0.2, False, id="at-work")]
+)
+def test_only_work_slows_the_pace(spent, fits):
+    """Batches of 0.05 s half a second apart, while lists are on their way."""
+    batcher = make(costs=[costing(0.0, 0.001)])
+    for turn in range(60):
+        now = 0.5 * turn
+        batcher.expect(turn, math.inf, now)
+        put(batcher, job(50), now=now)
+        batcher.take(now, spent)
+        batcher.arrived(turn)
+    put(batcher, job(1000), now=now)
+    if fits:
+        batcher.expect("next", now + HEADROOM[0] * 1.2, now)
+    else:
+        with pytest.raises(TooLateError):
+            batcher.expect("next", now + HEADROOM[0] * 3.5, now)
 
 
 def test_an_idle_engine_takes_what_it_is_predicted_to_miss():

@@ -432,6 +432,25 @@ class TestCounts:
             "ranker_request_deadline_slack_seconds": {"unknown ": 1},
         }
 
+    @pytest.mark.parametrize("read", [True, False], ids=["read", "given-up"])
+    def test_a_list_on_its_way_counts_until_it_is_there_or_never_will_be(self, bench, read):
+        b = bench()
+        handler = b.methods[f"/{SERVICE}/Rank"].handler
+        b.cost.fixed = 0.003
+        b.rank(request(THREE))  # by which it learns what lists cost
+        time.sleep(0.02)  # by then the engine is known to be idle
+        first = FakeCall()
+        handler.opened(first)
+        with pytest.raises(OverloadedError):
+            handler.opened(FakeCall(deadline=time.monotonic()))
+        if read:
+            b.cost.fixed = b.cost.per_row = 0.0
+            b.message("Rank", first, request(THREE))
+            b.pump()
+        else:
+            handler.closed(first)
+        handler.opened(FakeCall(deadline=time.monotonic()))
+
     def test_a_bug_in_the_engine(self, bench, caplog):
         b = bench(BrokenEngine())
         traced, untraced = FakeCall(), FakeCall()
