@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ranker.engine.api import Rows, Scores
 from ranker.engine.gpu_forest import LEAVES_BYTES, ROWS, WARPS, GpuForest, source
-from ranker.errors import ModelError
 
 GRANTED_SHARED_BYTES = 48 << 10
 """Shared memory that every block may have; for more a kernel has to ask."""
@@ -42,24 +41,15 @@ class CudaDevice:
         index: which GPU, as CUDA counts.
 
     Raises:
-        ModelError: there is no such GPU, or it can't be used; says why.
+        Exception: whatever `cuda.core` makes of a GPU that isn't there or can't be used.
     """
 
     def __init__(self, tables: GpuForest, index: int = 0) -> None:
-        reason = unavailable()
-        if reason:
-            raise ModelError(reason)
+        from cuda.core import LegacyPinnedMemoryResource, Program, ProgramOptions
+
         self._index = index
         self._tables = tables
         self._held: list[Any] = []
-        try:
-            self._load()
-        except Exception as error:  # cuda.core's errors have no public base class
-            raise ModelError(f"GPU {index} can't be used: {error}") from error
-
-    def _load(self) -> None:
-        from cuda.core import LegacyPinnedMemoryResource, Program, ProgramOptions
-
         self.device = self.make_current()
         self.gpu = str(self.device.pci_bus_id)
         self.pinned = LegacyPinnedMemoryResource()

@@ -31,9 +31,14 @@ def load_gpu(forest: Forest, index: int = 0) -> tuple[Engine, str]:
         ModelError: there is no usable GPU; says why.
     """
     obstacle = cuda_device.unavailable()
-    if obstacle is None:
-        tables = lay_out(forest)
-        return KernelEngine(cuda_device.CudaDevice(tables, index), tables), "the GPU kernel"
-    if cuda.unavailable() is None:
+    if obstacle is not None and cuda.unavailable() is not None:
+        raise ModelError(f"engine cuda: {unavailable()}")
+    try:
+        if obstacle is None:
+            tables = lay_out(forest)
+            return KernelEngine(cuda_device.CudaDevice(tables, index), tables), "the GPU kernel"
         return cuda.CudaEngine(forest, index), f"onnxruntime on the GPU, not the kernel: {obstacle}"
-    raise ModelError(f"engine cuda: {unavailable()}")
+    except ModelError:
+        raise
+    except Exception as error:  # no such GPU, its memory full: neither library has a base class
+        raise ModelError(f"GPU {index} can't be used: {error}") from error

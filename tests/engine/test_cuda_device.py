@@ -137,6 +137,29 @@ def test_a_gpu_that_is_not_there(forest: Forest, monkeypatch: pytest.MonkeyPatch
         gpu.load_gpu(forest, 3)
 
 
+def test_a_gpu_whose_memory_is_full(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+
+    FakeCuda().install(monkeypatch)
+    monkeypatch.setattr(cuda_device.CudaDevice, "make_slot", full)
+    with pytest.raises(ModelError, match=r"GPU 0 can't be used: CUDA_ERROR_OUT_OF_MEMORY"):
+        gpu.load_gpu(forest)
+
+
+def test_the_graph_on_a_gpu_whose_memory_is_full(
+    forest: Forest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("BFCArena")
+
+    monkeypatch.setattr(cuda_device, "unavailable", lambda: "no driver")
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(cuda, "CudaEngine", full)
+    with pytest.raises(ModelError, match=r"GPU 1 can't be used: BFCArena"):
+        gpu.load_gpu(forest, 1)
+
+
 def test_no_gpu_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeCuda(gpus=0).install(monkeypatch)
     assert cuda_device.unavailable() == "the driver finds no GPU"
