@@ -55,7 +55,7 @@ _SECONDS = click.FloatRange(min=0)
     click.Choice(["auto", "core", "aio"]),
     "How to speak gRPC. core: grpcio's core on one loop; aio: the public asyncio API, slower.",
 )
-@_setting("max_batch_rows", _COUNT, "Most candidates scored at once.")
+@_setting("max_batch_rows", _COUNT, "Most candidates scored at once; for a GPU give 65536.")
 @_setting(
     "max_batch_delay",
     _SECONDS,

@@ -244,3 +244,4 @@ def test_gpu_pods_ask_for_a_gpu_and_the_engine_that_uses_it():
     documents = rendered("gpu")
     assert container(documents)["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert environment(documents)["RANKER_ENGINE"] == "cuda"
+    assert int(environment(documents)["RANKER_MAX_BATCH_ROWS"]) > Settings.max_batch_rows
