@@ -20,13 +20,20 @@ FIELDS = ("incident", "method", "model", "request_id")
 """What a record may carry as `extra`, beside `trace`."""
 
 
-def configure(format: str = "auto", level: str = "INFO", worker: int | None = None) -> None:  # noqa: A002
+def configure(
+    format: str = "auto",  # noqa: A002
+    level: str = "INFO",
+    worker: int | None = None,
+    project: str = "",
+) -> None:
     """Sends the logs of this process to standard error, uncaught exceptions included.
 
     Args:
         format: `json`; `text`; or `auto`, text if standard error is a terminal.
         level: the least severe messages to write: `DEBUG`, `INFO`, `WARNING`, `ERROR`.
         worker: which worker process this is, written with every record.
+        project: the GCP project that traces belong to; empty: the environment's
+            GOOGLE_CLOUD_PROJECT, if it is set.
 
     Raises:
         ValueError: there is no such format or level.
@@ -35,7 +42,8 @@ def configure(format: str = "auto", level: str = "INFO", worker: int | None = No
         raise ValueError(f"log format: expected auto, json or text, got {format!r}")
     as_text = sys.stderr.isatty() if format == "auto" else format == "text"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TextFormatter(worker) if as_text else JsonFormatter(worker))
+    project = project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
+    handler.setFormatter(TextFormatter(worker) if as_text else JsonFormatter(worker, project))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
@@ -58,17 +66,17 @@ def trace_of(traceparent: str | None) -> dict[str, Trace]:
 class JsonFormatter(logging.Formatter):
     """One JSON object per line, with the field names that Cloud Logging gives a meaning to.
 
-    See https://cloud.google.com/logging/docs/structured-logging. A trace is
-    written in full if the environment's GOOGLE_CLOUD_PROJECT says whose it is.
+    See https://cloud.google.com/logging/docs/structured-logging.
 
     Args:
         worker: which worker process this is; None if there is only one.
+        project: the project that a trace's full name begins with; empty: its id is written.
     """
 
-    def __init__(self, worker: int | None = None) -> None:
+    def __init__(self, worker: int | None = None, project: str = "") -> None:
         super().__init__()
         self._labels = {} if worker is None else {"worker": str(worker)}
-        self._project = os.environ.get("GOOGLE_CLOUD_PROJECT")
+        self._traces = f"projects/{project}/traces/" if project else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line."""
@@ -81,8 +89,7 @@ class JsonFormatter(logging.Formatter):
         }
         trace = getattr(record, "trace", None)
         if isinstance(trace, Trace):
-            prefix = f"projects/{self._project}/traces/" if self._project else ""
-            entry["logging.googleapis.com/trace"] = prefix + trace.trace_id
+            entry["logging.googleapis.com/trace"] = self._traces + trace.trace_id
             entry["logging.googleapis.com/spanId"] = trace.span_id
             entry["logging.googleapis.com/trace_sampled"] = trace.sampled
         if record.exc_info:

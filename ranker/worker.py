@@ -106,7 +106,7 @@ def main() -> None:
     settings = Settings.from_json(sys.argv[1])
     index, metrics_fd, link_fd = map(int, sys.argv[2:5])
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's own is inherited
-    logs.configure(settings.log_format, settings.log_level, worker=index)
+    logs.configure(settings.log_format, settings.log_level, index, settings.gcp_project)
     recorder = Recorder(Aggregates.attach(metrics_fd), index)
     try:
         loaded = load_models(settings)

@@ -4,13 +4,17 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from ranker import logs
+from ranker import logs, worker
+from ranker.commands import serve as command
+from ranker.config import Settings
+from ranker.transport import environment
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
@@ -86,21 +90,59 @@ def test_configuring_again_replaces(capsys: Capture):
 
 
 @pytest.mark.parametrize(
-    ("project", "trace"),
+    ("given", "environment", "trace"),
     [
-        pytest.param(None, TRACE, id="project unknown"),
-        pytest.param("shop", f"projects/shop/traces/{TRACE}", id="project known"),
+        pytest.param("", None, TRACE, id="project unknown"),
+        pytest.param("", "shop", f"projects/shop/traces/{TRACE}", id="environment"),
+        pytest.param("shop", None, f"projects/shop/traces/{TRACE}", id="given"),
+        pytest.param("shop", "other", f"projects/shop/traces/{TRACE}", id="given goes first"),
     ],
 )
-def test_trace(capsys: Capture, monkeypatch: pytest.MonkeyPatch, project: str | None, trace: str):
-    if project is not None:
-        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
-    logs.configure("json")
+def test_trace(
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    environment: str | None,
+    trace: str,
+):
+    if environment is not None:
+        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", environment)
+    logs.configure("json", project=given)
     logging.info("x", extra=logs.trace_of(TRACEPARENT))
     [entry] = entries(capsys)
     assert entry[PREFIX + "trace"] == trace
     assert entry[PREFIX + "spanId"] == SPAN
     assert entry[PREFIX + "trace_sampled"] is True
+
+
+def serve(settings: Settings) -> None:
+    arguments = ["--gcp-project", settings.gcp_project, "--log-format", settings.log_format]
+    command.serve([*settings.models, *arguments], standalone_mode=False)
+
+
+def work(settings: Settings) -> None:
+    sys.argv = ["worker", settings.to_json(), "0", "-1", "-1"]
+    worker.main()
+
+
+@pytest.mark.parametrize("process", [serve, work])
+def test_a_server_logs_traces_of_the_project_that_gets_its_metrics(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, process: Callable[[Settings], None]
+):
+    def log_and_end(_: Settings) -> None:
+        logging.info("x", extra=logs.trace_of(TRACEPARENT))
+        sys.exit()
+
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(environment, "prepare", lambda: None)
+    monkeypatch.setattr(worker, "serve_alone", log_and_end)
+    monkeypatch.setattr(worker, "load_models", log_and_end)
+    monkeypatch.setattr(worker, "Aggregates", mock.MagicMock())
+    monkeypatch.setattr(worker, "Recorder", mock.MagicMock())
+    with pytest.raises(SystemExit):
+        process(Settings((__file__,), gcp_project="shop", log_format="json"))
+    [entry] = entries(capsys)
+    assert entry[PREFIX + "trace"] == f"projects/shop/traces/{TRACE}"
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     from ranker import logs
 
     settings = Settings(models=models, **values)
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, project=settings.gcp_project)
     try:
         if settings.workers > 1:
             from ranker.supervisor import Supervisor
