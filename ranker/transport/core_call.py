@@ -237,8 +237,9 @@ class StreamCall:
             self._start((*operations, ReceiveClose(0)), self._over)
 
     def _over(self, event: Any) -> None:
-        self._core = None
-        self._outgoing = None
+        with _LOCK:  # an engine's thread may be in the middle of `send`
+            self._core = None
+            self._outgoing = None
         if event.batch_operations[-1].cancelled():
             self.cancelled = True
             self.code = why_gone(self)
