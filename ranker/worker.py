@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -128,9 +129,10 @@ def main() -> None:
 
 def _outlive_not(link: socket.socket) -> None:
     """Drains once the supervisor is gone."""
-    if not link.recv(1):
-        logger.warning("the supervisor is gone")
-        os.kill(os.getpid(), signal.SIGTERM)
+    with contextlib.suppress(ConnectionResetError):  # it went without having read our line
+        link.recv(1)
+    logger.warning("the supervisor is gone")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

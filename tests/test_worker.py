@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from exporters.aggregates import Aggregates, Layout
 from exporters.recorder import Recorder
 from ranker.engine.runtime import onnxruntime
 from ranker.model import Model
-from ranker.worker import record_start
+from ranker.worker import _outlive_not, record_start
 
 TREES = Path(__file__).parent / "onnx_reader" / "data" / "xgboost_regressor.onnx"
 
@@ -29,3 +32,19 @@ def test_the_gpu_is_on_record_if_one_is_used(gpu: str) -> None:
     assert [sample.labels for sample in infos[catalog.GPU_INFO]] == ([(gpu,)] if gpu else [])
     [build] = infos[catalog.BUILD_INFO]
     assert build.labels[-1] == onnxruntime.__version__
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_worker_drains_once_its_supervisor_is_gone(
+    monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
+    signals: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *arguments: signals.append(arguments))
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"listening\n")
+    if heard:
+        ours.recv(64)
+    ours.close()
+    with theirs:
+        _outlive_not(theirs)
+    assert signals == [(os.getpid(), signal.SIGTERM)]
