@@ -67,7 +67,7 @@ class GcpMonitoringExporter:
         try:
             importlib.import_module("google.cloud.monitoring_v3")
         except ImportError as error:
-            raise ImportError("GCP Monitoring needs: pip install 'ranker[gcp]'") from error
+            raise ImportError("GCP Monitoring needs what the extra gcp brings") from error
         self._source = source
         self._recorder = recorder
         self._project = project

@@ -49,13 +49,16 @@ def export(model: str, path: str, **options: Any) -> None:
 
     The verification scores random rows, rows with missing values and rows on,
     just below and just above the model's own thresholds with onnxruntime, and
-    compares with XGBoost's own predictions. A file that differs by more than
-    1e-5 is not left behind.
+    compares with XGBoost's own predictions. A file whose scores differ by more
+    than 1e-5 of their range, or probabilities by more than 1e-6, is not left
+    behind.
 
     \b
       ranker export model.ubj -o books.onnx --name books --version 7
     """
-    from ranker.export import export_onnx
-
+    try:
+        from ranker.export import export_onnx
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
     report = export_onnx(model, path, **options)
     click.echo(str(report))

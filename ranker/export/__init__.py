@@ -43,7 +43,7 @@ from ranker.metadata import ModelMetadata
 try:
     import xgboost as xgb
 except ImportError as error:
-    raise ImportError("exporting needs XGBoost: pip install 'ranker[export]'") from error
+    raise ImportError("exporting needs XGBoost, which the extra export brings") from error
 
 from ranker.export.onnx_writer import to_onnx
 from ranker.export.verify import Comparison, compare

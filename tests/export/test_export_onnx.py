@@ -181,12 +181,25 @@ def test_a_file_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_without_xgboost_the_error_says_what_to_install():
-    code = "import sys; sys.modules['xgboost'] = None; import ranker.export"
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        pytest.param("import ranker.export", "ImportError: ", id="python"),
+        pytest.param(
+            "from ranker.cli import cli; cli(['export', sys.executable, '-o', 'x.onnx'])",
+            "Error: ",
+            id="shell",
+        ),
+    ],
+)
+def test_without_xgboost_the_error_says_what_to_install(code: str, said: str):
+    code = f"import sys; sys.modules['xgboost'] = None; {code}"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
-    assert result.stderr.strip().endswith("pip install 'ranker[export]'")
+    last = result.stderr.splitlines()[-1]
+    assert last == f"{said}exporting needs XGBoost, which the extra export brings"
+    assert result.returncode == 1
 
 
 def read_libsvm(path: Path, num_features: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
