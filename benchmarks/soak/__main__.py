@@ -10,7 +10,7 @@ other protocols, or are killed (SIGKILL) with requests in flight. The exit code 
 
 - every answer was XGBoost's ranking, the scores bit for bit;
 - every request was answered with the status that its caller deserved;
-- nothing was logged as an error;
+- nothing was logged as a warning or an error;
 - resident memory did not grow: its median in the last third of the time is at most
   `--growth` MiB above that in the middle third (the first third is warm-up);
 - after the callers have left, file descriptors and threads are back to where they
@@ -141,12 +141,16 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--transport", choices=("core", "aio"), default="core")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long (default: 10)")
+    parser.add_argument(
+        "--transport", choices=("core", "aio"), default="core", help="default: core"
+    )
     parser.add_argument(
         "--pace", type=float, default=1.0, help="2: callers act twice as often (default: 1)"
     )
-    parser.add_argument("--growth", type=float, default=4.0, metavar="MIB", help="default: 4")
+    parser.add_argument(
+        "--growth", type=float, default=4.0, metavar="MIB", help="of resident memory (default: 4)"
+    )
     parser.add_argument("--log", type=Path, metavar="FILE", help="keep the server's log there")
     parser.add_argument("serve", nargs="*", help="arguments for `ranker serve`, after --")
     options = parser.parse_args()
