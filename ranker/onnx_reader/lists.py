@@ -32,10 +32,10 @@ _PIECE = 1 << 16
 """Bytes of a list that are decoded at once: enough for NumPy, little in memory."""
 
 _MAX_FIELDS = 100_000
-"""Fields of a message, each walked in Python, beyond which the walk is given up."""
+"""Fields of all messages together, each walked in Python, beyond which the walk is given up."""
 
 _MAX_RUNS = 100
-"""The same of an attribute, of which one has about six."""
+"""The same of one attribute, which has about six."""
 
 # A field's number and, in the lowest three bits, how its value is written.
 _VARINT, _EIGHT_BYTES, _SIZED, _FOUR_BYTES = 0, 1, 2, 5
@@ -76,6 +76,7 @@ def take_lists(content: bytes) -> tuple[bytes, ByPlace]:
         among them has no `ints` and no `floats` left.
     """
     lists: ByPlace = {}
+    steps = iter(range(_MAX_FIELDS))
     nodes = itertools.count()
 
     def node(begin: int, end: int) -> list[bytes]:
@@ -90,13 +91,13 @@ def take_lists(content: bytes) -> tuple[bytes, ByPlace]:
             rest, of_node[place] = taken
             return rest
 
-        return _rewrite(content, begin, end, _NODE_ATTRIBUTE, attribute)
+        return _rewrite(content, begin, end, steps, _NODE_ATTRIBUTE, attribute)
 
     def graph(begin: int, end: int) -> list[bytes]:
-        return _rewrite(content, begin, end, _GRAPH_NODE, node)
+        return _rewrite(content, begin, end, steps, _GRAPH_NODE, node)
 
     try:
-        rest = _rewrite(content, 0, len(content), _MODEL_GRAPH, graph)
+        rest = _rewrite(content, 0, len(content), steps, _MODEL_GRAPH, graph)
     except _UnusualError:
         return content, {}
     return b"".join(rest), lists
@@ -110,13 +111,14 @@ def _rewrite(
     content: bytes,
     begin: int,
     end: int,
+    steps: Iterator[int],
     tag: int,
     rewritten: Callable[[int, int], list[bytes] | None],
 ) -> list[bytes]:
     """A message in pieces, with each field `tag` rewritten unless that gives None."""
     pieces = []
     kept = begin
-    for found, at, value, after in _fields(content, begin, end):
+    for found, at, value, after in _fields(content, begin, end, steps):
         inner = rewritten(value, after) if found == tag else None
         if inner is not None:
             length = sum(map(len, inner))
@@ -200,9 +202,14 @@ def _decode(piece: NDArray[np.uint8], begins: NDArray[np.intp], ends: NDArray[np
     return signed
 
 
-def _fields(content: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """A message's fields: tag, where the field begins, where its value, where it ends."""
-    for _ in range(_MAX_FIELDS):
+def _fields(
+    content: bytes, begin: int, end: int, steps: Iterator[int]
+) -> Iterator[tuple[int, int, int, int]]:
+    """A message's fields: tag, where the field begins, where its value, where it ends.
+
+    Each takes one of the steps, which all messages share.
+    """
+    for _ in steps:
         if begin == end:
             return
         tag, value, after = _field(content, begin, end)

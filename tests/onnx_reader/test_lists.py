@@ -161,11 +161,22 @@ def test_long_lists_are_taken_and_short_ones_left():
     assert taken[1][names.index("ints")].ints.dtype == np.int64
 
 
-@pytest.mark.parametrize("limit", ["_MAX_FIELDS", "_MAX_RUNS"])
-def test_what_is_slow_to_walk_is_left_to_protobuf(monkeypatch, limit):
+RUNS = (unpacked_ints([1]) + unpacked_floats([2.0])) * 10
+
+
+@pytest.mark.parametrize(
+    ("limit", "nodes"),
+    [
+        pytest.param("_MAX_RUNS", sized(1, sized(5, RUNS)), id="runs"),
+        pytest.param("_MAX_FIELDS", sized(1, sized(5, RUNS) + sized(3, b"x") * 20), id="fields"),
+        pytest.param(
+            "_MAX_FIELDS", sized(1, sized(5, RUNS)) + sized(1, sized(3, b"x")) * 7, id="nodes"
+        ),
+    ],
+)
+def test_what_is_slow_to_walk_is_left_to_protobuf(monkeypatch, limit, nodes):
     monkeypatch.setattr(lists, "MIN_BYTES", 0)
-    runs = (unpacked_ints([1]) + unpacked_floats([2.0])) * 10
-    content = sized(7, sized(1, sized(5, runs) + sized(3, b"name") * 20))
+    content = sized(7, nodes)
     assert assert_reads_alike(content) == 1
     monkeypatch.setattr(lists, limit, 10)
     rest, taken = take_lists(content)
