@@ -11,7 +11,7 @@ the same rotating rows:
   memory; the kernel can't be faster than its instructions.
 - graph: the tensor graph by onnxruntime, where onnxruntime-gpu is installed.
 - simd, one core: the CPU's engine.
-- xgboost, nvforest: on the same GPU, rows in host memory, where installed.
+- xgboost, nvforest: on the same GPU, rows and scores in host memory, where installed.
 - server: `ranker serve`, the median latency of one request at a time, and the time
   per request with 16 in flight.
 

@@ -19,7 +19,7 @@ import xgboost as xgb
 
 from benchmarks import closed_loop
 from ranker.engine import cuda, cuda_device, simd
-from ranker.engine.api import Engine, Rows
+from ranker.engine.api import Engine, Rows, Scores
 from ranker.engine.cuda_device import CudaDevice, host_bytes
 from ranker.engine.gpu import load_gpu
 from ranker.engine.gpu_forest import ROWS, GpuForest, lay_out
@@ -186,8 +186,8 @@ def _xgboost(model_file: Path, index: int | None) -> Callable[[Rows], object]:
     to_device: Callable[[Rows], Any] = np.asarray
     if index is not None and importlib.util.find_spec("cupy") is not None:
         to_device = importlib.import_module("cupy").asarray
-    return lambda rows: booster.inplace_predict(
-        to_device(rows), predict_type="margin", validate_features=False
+    return lambda rows: _on_host(
+        booster.inplace_predict(to_device(rows), predict_type="margin", validate_features=False)
     )
 
 
@@ -198,7 +198,12 @@ def _nvforest(model_file: Path, index: int | None) -> Callable[[Rows], object]:
         device_id=index,
         precision="single",
     )
-    return lambda rows: np.asarray(model.predict(rows))
+    return lambda rows: _on_host(model.predict(rows))
+
+
+def _on_host(scores: Any) -> Scores:
+    """Scores in the host's memory: CuPy's arrays, which may not be done yet, are fetched."""
+    return scores.get() if hasattr(scores, "get") else scores  # type: ignore[no-any-return]
 
 
 def served(address: str, in_flight: int, blocks: list[Rows], seconds: float) -> float:

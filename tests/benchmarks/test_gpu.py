@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -73,6 +75,29 @@ def test_with_a_gpu_that_is_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "scores equal XGBoost's, bit for bit" in result.output
     alone = [title for title in header(result.output) if title.endswith("alone")]
     assert alone == ["kernel alone", "copies alone", "arithmetic alone", "gather alone"]
+
+
+def test_nvforests_scores_are_fetched_from_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnDevice:
+        """As CuPy's arrays: NumPy may not take them, they have to be fetched."""
+
+        def __init__(self, values: np.ndarray) -> None:
+            self._values = values
+
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            raise TypeError("implicit conversion to a NumPy array is not allowed")
+
+        def get(self) -> np.ndarray:
+            return self._values
+
+    nvforest = ModuleType("nvforest")
+    model = SimpleNamespace(predict=lambda rows: OnDevice(rows[:, 0]))
+    vars(nvforest)["load_model"] = lambda *_, **__: model
+    monkeypatch.setitem(sys.modules, "nvforest", nvforest)
+    column = gpu_columns._nvforest(tmp_path / "model.ubj", 0)
+    np.testing.assert_array_equal(column(np.ones((3, 2), np.float32)), np.ones(3))
 
 
 def test_two_threads_count_their_batches_together() -> None:
