@@ -281,7 +281,7 @@ MODEL_LOAD_DURATION = Metric(
     "ranker_model_load_duration_seconds",
     Kind.GAUGE,
     "seconds",
-    "Time that the last load of a model took, its warm-up included, in the slowest worker.",
+    "Time that the last load of a model took, in the slowest worker.",
     by=(MODEL,),
     across=Across.MAX,
 )

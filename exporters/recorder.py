@@ -206,7 +206,7 @@ class Recorder:
 
         Args:
             model: which.
-            seconds: how long it took, warm-up included.
+            seconds: how long it took, its first batches not included.
             info: what to say of it: any of `catalog.MODEL_INFO`'s texts.
 
         Raises:
