@@ -54,11 +54,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _server = _options(
     click.option("--serve", type=_FILE, help="An ONNX file to start a server for, on free ports."),
     click.option("--target", default="localhost:50051", help="A server that runs already."),
-    click.option("--metrics", default="", help="The URL of its /metrics."),
+    click.option("--metrics", default="", help="The URL of its /metrics, for the server's share."),
 )
 _traffic = _options(
-    click.option("--replay", type=_FILE, help="A .npy file of feature rows to send."),
-    click.option("--deadline", type=float, help="Seconds; by default as callers set them."),
+    click.option(
+        "--replay", type=_FILE, help="A .npy file of feature rows to send; by default random ones."
+    ),
+    click.option("--deadline", type=float, help="Seconds; by default 0.05, 0.1 and 0.5, mixed."),
 )
 _slo = click.option("--slo", default="p99=10ms,errors=0.1%", callback=_parsed, help="Objective.")
 _out = click.option(
@@ -87,7 +89,7 @@ def cli() -> None:
       python -m loadtests closed --target localhost:50051 --in-flight 32
       python -m loadtests locust --serve books.onnx --slo p99=10ms,errors=0.1%
 
-    Exit code 1: the objective was missed.
+    Exit code 1: the objective was missed. Needs the extra `loadtest`.
     """
 
 
