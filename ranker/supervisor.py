@@ -28,7 +28,6 @@ from ranker.config import Settings
 from ranker.model import identify
 from ranker.publisher import Publisher
 from ranker.server import METHODS
-from ranker.worker import EXIT_MODEL
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,6 @@ _TICK = 0.1
 
 _KILL_AFTER = 5.0
 """Seconds beyond the drain timeout after which a worker is killed."""
-
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
@@ -116,7 +114,7 @@ class Supervisor:
             reservation.close()
 
     def _watch(self, port: int) -> int:
-        """Looks after the workers until a signal ends it, or one that can't start."""
+        """Looks after the workers until a signal ends it, or one of the first can't start."""
         announced = False
         while True:
             for place in self._places:
@@ -144,7 +142,7 @@ class Supervisor:
                 code = None if place.worker is None else place.worker.process.poll()
                 if place.worker is None or code is None:
                     continue
-                if code == EXIT_MODEL or not announced:
+                if not announced:  # it could not start; later on the others serve meanwhile
                     return code if code > 0 else 1
                 self._bury(place, place.worker, code)
 

@@ -29,7 +29,7 @@ from ranker.server import METHODS, Server, end_process, load_models
 logger = logging.getLogger(__name__)
 
 EXIT_MODEL = 3
-"""Exit code of a worker whose model can't be loaded: trying again would not help."""
+"""Exit code of a worker whose model can't be loaded."""
 
 
 def serve_alone(settings: Settings) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -156,6 +157,25 @@ def test_workers_share_the_port_and_a_dead_one_is_replaced(start, truth):
     for pid in worker_pids(server.log.read_text()).values():
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_workers_serve_on_while_one_that_died_lacks_its_model(truth, tmp_path):
+    model, away = tmp_path / "books.onnx", tmp_path / "away.onnx"
+    shutil.copy(truth.path, model)
+    server = RunningServer(tmp_path / "server.log", str(model), "--workers", "2")
+    try:
+        model.rename(away)
+        os.kill(worker_pids(server.log.read_text())[0], signal.SIGKILL)
+        server.wait_for_log("worker 0 ended with exit code 3")
+        with RankerClient(server.address, timeout=10.0) as client:
+            expected = np.argsort(-truth.scores(truth.rows[:30]), kind="stable")
+            np.testing.assert_array_equal(client.rank(truth.rows[:30]).indices, expected)
+        away.rename(model)
+        server.wait_for_log("(?s)(worker 0 serves.*){2}")
+        assert server.stop() == 0
+    finally:
+        server.process.kill()
+        server.process.wait()
 
 
 class Unasked(RunningServer):
