@@ -78,7 +78,7 @@ class FeatureContract:
             InvalidRequestError: names the field that breaks the contract.
         """
         columns = candidates.shape[1]
-        if not names and not context_names:
+        if not (names or context_names or context_values):
             if columns != self.num_features:
                 raise InvalidRequestError(
                     "candidates.columns",

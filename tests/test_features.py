@@ -81,9 +81,10 @@ def test_what_breaks_the_contract_is_named(columns, names, context, field, words
     assert words in caught.value.description
 
 
-def test_context_values_match_their_names():
+@pytest.mark.parametrize("names", [("age",), ()], ids=["fewer", "none"])
+def test_context_values_match_their_names(names):
     with pytest.raises(InvalidRequestError) as caught:
-        contract().rows(np.zeros((1, 3), np.float32), (), ("age",), (1.0, 2.0))
+        contract().rows(np.zeros((1, 4), np.float32), (), names, (1.0, 2.0))
     assert caught.value.field == "context.values"
 
 
