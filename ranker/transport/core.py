@@ -40,6 +40,14 @@ _REFUSALS_PER_TURN = 8
 What is not read meanwhile waits with gRPC, and at its clients' ends.
 """
 
+_EMPTY_POLLS = 2
+"""Polls in a row without a completion after which nothing seems to be ready.
+
+One is not enough: a poll reads one socket, and has nothing to report if that holds but a part of
+a message or the leftovers of an answer. Under overload such turns end too early and leave requests
+unread whose deadlines, as they count from their reading, the server then takes for far away.
+"""
+
 _REQUESTED_CALLS = 4
 """Calls that the core may hand over without our asking again."""
 
@@ -138,11 +146,18 @@ class CoreTransport:
         while not self._stopped:
             event = poll(self._poll_until())
             left = _COMPLETIONS_PER_TURN
-            while (act := event.tag) is not None:  # else nothing is ready
-                act(event)
-                left -= 1
-                if left == 0 or turn.refusals >= _REFUSALS_PER_TURN:
-                    break
+            empty = 0
+            while True:
+                if (act := event.tag) is not None:
+                    act(event)
+                    empty = 0
+                    left -= 1
+                    if left == 0 or turn.refusals >= _REFUSALS_PER_TURN:
+                        break
+                else:
+                    empty += 1
+                    if empty == _EMPTY_POLLS:
+                        break
                 # A deadline in the past: one of "now" would be rounded up to the
                 # next millisecond, and waited for.
                 event = poll(0)

@@ -1,0 +1,73 @@
+"""Turns of the loop, with a queue of our own in place of the core's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+
+import pytest
+
+from ranker.transport import grpcio
+
+pytestmark = pytest.mark.skipif(grpcio.unavailable() is not None, reason="needs grpcio's core")
+
+EMPTY = None
+"""A poll that has nothing to report."""
+
+
+def turns(polls: Iterable[str | None], act: Callable[[object, str], None]) -> list[list[str]]:
+    """Which completions each turn takes, when polls find these one after another."""
+    from ranker.transport.core import CoreTransport
+
+    taken: list[list[str]] = [[]]
+    left = iter(polls)
+
+    def poll(_: float) -> SimpleNamespace:
+        try:
+            name = next(left)
+        except StopIteration:
+            transport._stopped = True
+            return SimpleNamespace(tag=None)
+        if name is EMPTY:
+            return SimpleNamespace(tag=None)
+        return SimpleNamespace(tag=lambda _: (taken[-1].append(name), act(transport, name)))
+
+    def pump() -> float:
+        taken.append([])
+        return 0.0
+
+    transport = CoreTransport({}, pump, max_message_bytes=1000)
+    transport._pump_at = 0.0
+    transport._queue = SimpleNamespace(poll=poll)
+    transport._loop()
+    return [turn for turn in taken if turn]
+
+
+def nothing(transport: object, name: str) -> None:
+    """A completion that leaves the turn as it is."""
+
+
+@pytest.mark.parametrize(
+    ("polls", "expected"),
+    [
+        pytest.param(["a", "b", EMPTY, EMPTY, "c"], [["a", "b"], ["c"]], id="till-two-are-empty"),
+        pytest.param(["a", EMPTY, "b", EMPTY, EMPTY], [["a", "b"]], id="one-empty-says-little"),
+        pytest.param([EMPTY, "a", EMPTY, EMPTY], [["a"]], id="nor-does-the-first"),
+        pytest.param(
+            [str(i) for i in range(300)],
+            [[str(i) for i in range(256)], [str(i) for i in range(256, 300)]],
+            id="a-flood-is-cut-and-none-lost",
+        ),
+    ],
+)
+def test_turn_takes_what_is_ready(polls, expected):
+    assert turns(polls, nothing) == expected
+
+
+def test_refusals_end_a_turn():
+    def refuse(transport, name):
+        transport._turn.refusals += 1
+
+    found = turns([str(i) for i in range(20)], refuse)
+    assert [len(turn) for turn in found] == [8, 8, 4]
+    assert [name for turn in found for name in turn] == [str(i) for i in range(20)]
