@@ -3,7 +3,6 @@
 Pure logic. It knows how many rows a list has, when its caller stops waiting
 and what a batch is predicted to cost; it starts no thread and reads no clock.
 
-    expect(list): it has been announced; refuse it unread, if it would wait too long
     admit(list):  refuse it, if the queue is full or its deadline can't be met
     take():       the next batch for an engine that is idle now
 
@@ -50,17 +49,14 @@ MIN_BATCH_ROWS = 64
 PACE_MEMORY = 0.9
 """Weight of the past at each measurement of the pace: the last ten batches count most."""
 
-READ_SECONDS = 0.25
-"""A list that was announced so long ago waits for its caller to send it, and for nobody else."""
-
-TYPICAL_MEMORY = 0.95
-"""Weight of the past at each list in what lists typically cost."""
+PACE_OUTLIER = 4.0
+"""A batch that took this many times what the pace says was held up by something else."""
 
 HEADROOM = (1.5, 4.0)
 """How much longer than predicted a wait may be before a deadline is missed: least and most."""
 
 LATE_SHARE = 0.01
-"""Lists that were let in and then missed their deadline, of all: the headroom aims at this."""
+"""Lists that had to wait and then missed their deadline, of all: the headroom aims at this."""
 
 HEADROOM_STEP = 0.05
 """What one that was late adds to the headroom."""
@@ -80,9 +76,10 @@ class Job:
         cancelled: set it once nobody wants the answer; the job is then dropped
             before it is scored.
         taken: how many of its rows are in batches already.
+        waited: whether there was a wait to be predicted when it was let in.
     """
 
-    __slots__ = ("arrived", "cancelled", "deadline", "model", "rows", "size", "taken")
+    __slots__ = ("arrived", "cancelled", "deadline", "model", "rows", "size", "taken", "waited")
 
     def __init__(self, model: int, rows: int, size: int, arrived: float, deadline: float) -> None:
         self.model = model
@@ -92,6 +89,7 @@ class Job:
         self.deadline = deadline
         self.cancelled = False
         self.taken = 0
+        self.waited = False
 
 
 class Piece(NamedTuple):
@@ -201,12 +199,10 @@ class Batcher:
         self._bytes = 0
         self._served = 0.0  # virtual time of the batch taken last
         self.rows = 0
-        self._unread: dict[object, float] = {}  # when each was announced, the oldest first
-        self._typical = 0.0  # predicted seconds of engine time for one of them
         self._headroom = HEADROOM[0]
         self._pace = 1.0
         self._taken_at = 0.0  # when the last batch was taken
-        self._pacing = 0.0  # what it was to cost, if there was more to do then
+        self._pacing = 0.0  # what it was to cost, if more waited then
 
     def cost(self, model: int) -> CostModel:
         """The cost model of one model."""
@@ -236,77 +232,50 @@ class Batcher:
                 wrong must be able to learn.
         """
         lane = self._lanes[job.model]
-        wait = self._wait(busy + self.backlog(), job.deadline, now)
+        wait = self.check(job.deadline, now, busy)
         in_time = now + wait < job.deadline
         if self.rows and self.rows + job.rows > self._max_queue_rows:
             raise FullOfRowsError("the queue is full of candidates", wait, in_time=in_time)
         if self._bytes and self._bytes + job.size > self._max_queue_bytes:
             raise FullOfBytesError("the queue is full of bytes", wait, in_time=in_time)
-        own = lane.cost.predict(job.rows)
-        finish = now + self._headroom * wait + self._pace * own
+        finish = now + self._headroom * wait + self._pace * lane.cost.predict(job.rows)
         if finish > job.deadline and wait > 0.0:
             raise TooLateError("the deadline can't be met", wait, in_time=in_time)
         if not lane.rows:
             lane.served = max(lane.served, self._served)
-        self._typical += (1.0 - TYPICAL_MEMORY) * (own - self._typical)
+        job.waited = wait > 0.0
         lane.jobs.append(job)
         lane.rows += job.rows
         self.rows += job.rows
         self._bytes += job.size
 
-    def expect(self, key: object, deadline: float, now: float, busy: float = 0.0) -> None:
-        """Counts on a list that has been announced and is yet to be read.
-
-        Under overload most of the work is here: lists that share a connection
-        arrive slowly and all at once, so those on their way fill the queue for
-        whoever comes after them.
-
-        Args:
-            key: whatever tells it from others; `arrived` takes it.
-            deadline: when its caller stops waiting.
-            now: the time.
-            busy: predicted seconds until the engine has finished what it does now.
+    def check(self, deadline: float, now: float, busy: float = 0.0) -> float:
+        """How long a job that came now would wait, whatever it asks for.
 
         Raises:
-            TooLateError: the wait alone takes longer than until its deadline.
+            TooLateError: longer than until its deadline.
         """
-        while self._unread:
-            oldest = next(iter(self._unread))
-            if self._unread[oldest] > now - READ_SECONDS:
-                break
-            del self._unread[oldest]
-        self._wait(busy + self.backlog() + len(self._unread) * self._typical, deadline, now)
-        self._unread[key] = now
-
-    def arrived(self, key: object) -> None:
-        """Counts no longer on a list: it has been read, or will not come."""
-        self._unread.pop(key, None)
+        wait = (busy + self.backlog()) * self._pace
+        if now + self._headroom * wait > deadline and wait > 0.0:
+            raise TooLateError("the deadline can't be met", wait, in_time=now + wait < deadline)
+        return wait
 
     def ended(self, *, in_time: bool) -> None:
-        """Learns whether a list that was let in got its answer before its deadline.
+        """Learns whether a list that had to wait got its answer before its deadline.
 
         How late answers are, no prediction can know: there is the way to the
         caller and back, and whatever else runs on the machine. So the headroom
         follows a quantile, up with each list that is late and down with each
         that isn't, in the proportion in which that may happen.
+
+        A list that was let in because nothing waited (`Job.waited`) tells
+        nothing: no headroom would have kept it out.
         """
         step = -LATE_SHARE * HEADROOM_STEP if in_time else HEADROOM_STEP
         self._headroom = min(max(HEADROOM[0], self._headroom + step), HEADROOM[1])
 
-    def _wait(self, work: float, deadline: float, now: float) -> float:
-        """The seconds that so much engine time will take; refuses who can't wait for it."""
-        wait = work * self._pace
-        if now + self._headroom * wait > deadline and wait > 0.0:
-            raise TooLateError("the deadline can't be met", wait, in_time=now + wait < deadline)
-        return wait
-
-    def take(self, now: float, spent: float | None = None) -> Batch | None:
+    def take(self, now: float) -> Batch | None:
         """The next batch.
-
-        Args:
-            now: the time.
-            spent: the seconds that whoever takes has been at work, of those since
-                the last batch was taken; None: all of them.
 
         Returns:
             None if nothing waits, or if what waits may still wait (`due`).
@@ -314,7 +283,7 @@ class Batcher:
         """
         if not self.rows or self.due(now) > 0.0:
             return None
-        self._measure_pace(now - self._taken_at if spent is None else spent)
+        self._measure_pace(now)
         batch = Batch()
         while not batch.pieces and self.rows:
             model, lane = min(
@@ -327,9 +296,8 @@ class Batcher:
                 batch.cost = lane.cost.predict(batch.rows)
                 self._served = lane.served
                 lane.served += batch.cost
-        self._taken_at = now
-        if self._unread or (self.rows and not self.due(now)):
-            self._pacing = batch.cost
+        if self.rows and not self.due(now):  # what waits for company says nothing of the pace
+            self._taken_at, self._pacing = now, batch.cost
         return batch
 
     def due(self, now: float) -> float:
@@ -339,17 +307,20 @@ class Batcher:
         oldest = min((lane.jobs[0].arrived for lane in self._lanes if lane.jobs), default=now)
         return max(0.0, oldest + self._max_delay - now)
 
-    def _measure_pace(self, spent: float) -> None:
-        """Notes how long the batch before this one took, if there was more to do all the time.
+    def _measure_pace(self, now: float) -> None:
+        """Notes how long the batch before this one took, if lists waited all the time.
 
         More passes from batch to batch than scoring: requests are read and
         refused, answers are written, other processes run. The ratio to the
-        predicted cost is the pace at which a queue moves.
+        predicted cost is the pace at which a queue moves. Where nothing waited it
+        fades, or else one pause of the machine could keep out whatever would
+        have shown that it is over.
         """
+        pace = 1.0
         if self._pacing:
-            pace = spent / self._pacing
-            self._pace = max(1.0, PACE_MEMORY * self._pace + (1.0 - PACE_MEMORY) * pace)
+            pace = min((now - self._taken_at) / self._pacing, PACE_OUTLIER * self._pace)
             self._pacing = 0.0
+        self._pace = max(1.0, PACE_MEMORY * self._pace + (1.0 - PACE_MEMORY) * pace)
 
     def _room(self, lane: _Lane) -> int:
         """The most rows of a lane's next batch."""

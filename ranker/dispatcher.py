@@ -1,6 +1,5 @@
 """Brings waiting lists to the engines: take a batch, score it, hand out the scores.
 
-    expect(key)   a list has been announced; count on it or refuse it unread
     submit(job)   decode has made a job of a request; queue it or refuse it
     pump()        the loop has read all that was ready; score what waits
 
@@ -37,7 +36,7 @@ from ranker.errors import (
     RankerError,
     UnavailableError,
 )
-from ranker.incident import incident
+from ranker.incident import guard, incident
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +58,7 @@ class ScoringJob(Job):
 
     Args:
         features: float32 [rows, num_features].
+        size: the bytes that it holds while it waits.
         done: called once, on whichever thread scored the job: with the scores,
             the seconds that it waited and those that its batches were scored for.
         dropped: called once instead, if the job won't be scored, with the reason.
@@ -70,12 +70,13 @@ class ScoringJob(Job):
         self,
         model: int,
         features: Rows,
+        size: int,
         arrived: float,
         deadline: float,
         done: Callable[[Scores, float, float], None],
         dropped: Callable[[RankerError], None],
     ) -> None:
-        super().__init__(model, len(features), features.nbytes, arrived, deadline)
+        super().__init__(model, len(features), size, arrived, deadline)
         self.features = features
         self.done = done
         self.dropped = dropped
@@ -114,7 +115,6 @@ class Dispatcher:
         self._most = min(map(batches_at_once, engines))
         self._inline = INLINE_SECONDS if self._most == 1 else OVERLAP_SECONDS
         self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="engine")
-        self._worked = 0.0  # CPU time of the loop's thread when it last looked for a batch
 
     def warm(self) -> None:
         """Scores made-up rows with every engine, so that no request is the first.
@@ -136,36 +136,29 @@ class Dispatcher:
         with self._lock:
             return not (self._batcher.rows or self._at_work)
 
-    def expect(self, key: object, deadline: float) -> None:
-        """Refuses what could not be answered in time, before it is read; else counts on it.
-
-        Args:
-            key: whatever tells it from others; `arrived` takes it.
-            deadline: when its caller stops waiting, on the `time.monotonic` clock.
+    def check(self, deadline: float) -> None:
+        """Refuses what could not be answered in time, before it is read.
 
         Raises:
             OverloadedError: whatever comes now waits beyond that deadline.
             UnavailableError: nothing is let in any more.
         """
-        now = time.monotonic()
         if self.draining:
-            self.last_asked = now
+            self.last_asked = time.monotonic()
             self._recorder.request_shed(-1, "draining")
             raise UnavailableError("draining: ask again, elsewhere")
+        if not self._batcher.rows:
+            return
+        now = time.monotonic()
         try:
             with self._lock:
-                self._batcher.expect(key, deadline, now, busy=max(0.0, self._busy_until - now))
+                self._batcher.check(deadline, now, busy=max(0.0, self._busy_until - now))
         except RefusedError as error:
             self._recorder.request_shed(-1, error.reason)
             raise
 
-    def arrived(self, key: object) -> None:
-        """It has been read, or will not come."""
-        with self._lock:
-            self._batcher.arrived(key)
-
     def ended(self, *, in_time: bool) -> None:
-        """The RPC of what was let in is over, before its deadline or by it."""
+        """The RPC of a list that had to wait is over, before its deadline or by it."""
         with self._lock:
             self._batcher.ended(in_time=in_time)
 
@@ -191,17 +184,14 @@ class Dispatcher:
             0 if more waits than fits a batch: what has arrived meanwhile is read
             before the next one.
         """
-        now, worked = time.monotonic(), time.thread_time()
+        now = time.monotonic()
         with self._lock:
             if self._at_work == self._most:
                 self._recorder.queue_changed(self._batcher.rows)
-                self._worked = worked
                 return None
-            # An engine's thread at work is what the pace is about, not this one.
-            batch = self._take(now, None if self._at_work else worked - self._worked)
+            batch = self._take(now)
             if batch is None:
                 return self._batcher.due(now) if self._batcher.rows else None
-            self._worked = worked
             inline = not self._at_work and batch.cost <= self._inline
             self._at_work += not inline
         if inline:
@@ -227,7 +217,7 @@ class Dispatcher:
     def _drain(self, batch: Batch | None) -> None:
         """An engine's thread: batch after batch until nothing waits."""
         while batch is not None:
-            self._score(batch)
+            guard(logger, "a batch", self._score, batch)
             batch = self._take_or_return()
 
     def _take_or_return(self) -> Batch | None:
@@ -244,8 +234,8 @@ class Dispatcher:
                 due = self._batcher.due(now)
             time.sleep(min(due, _NAP))
 
-    def _take(self, now: float, spent: float | None = None) -> Batch | None:
-        batch = self._batcher.take(now, spent)
+    def _take(self, now: float) -> Batch | None:
+        batch = self._batcher.take(now)
         self._recorder.queue_changed(self._batcher.rows)
         if batch is not None and batch.pieces:
             begins = max(now, self._busy_until) if self._taken else now
@@ -311,24 +301,25 @@ class Dispatcher:
             scores = job.scores
         job.scoring += seconds
         if stop == job.rows and not job.over:
-            job.done(scores, job.queued, job.scoring)
+            guard(logger, "answering", job.done, scores, job.queued, job.scoring)
 
     def _drop(self, job: ScoringJob) -> None:
         if not self._ends(job):
             return
         if job.cancelled:
             self._recorder.request_expired(job.model, "cancelled")
-            job.dropped(CancelledError("cancelled before it was scored"))
+            error: RankerError = CancelledError("cancelled before it was scored")
         else:
             self._recorder.request_expired(job.model, "deadline")
-            job.dropped(DeadlineError("the deadline passed before it was scored"))
+            error = DeadlineError("the deadline passed before it was scored")
+        guard(logger, "refusing", job.dropped, error)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         failure = InternalError(incident(logger, "scoring failed", error))
         for job in cast("list[ScoringJob]", [piece.job for piece in batch.pieces]):
             if self._ends(job):
                 job.cancelled = True  # so that what is left of it leaves the queue
-                job.dropped(failure)
+                guard(logger, "refusing", job.dropped, failure)
 
     def _ends(self, job: ScoringJob) -> bool:
         """Whether it is for the caller to say that a job won't be scored; only one thread does."""

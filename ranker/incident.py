@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
+from typing import TypeVar
 
 from ranker.logs import trace_of
+
+T = TypeVar("T")
 
 
 def incident(
@@ -28,3 +32,14 @@ def incident(
         "%s [%s]", what, mark, exc_info=error, extra={"incident": mark, **trace_of(traceparent)}
     )
     return f"{what}; the server's log says more under [{mark}]"
+
+
+def guard(
+    logger: logging.Logger, what: str, function: Callable[..., T], *arguments: object
+) -> T | None:
+    """Calls a function whose exceptions must not end its caller: they are logged as incidents."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        incident(logger, f"{what} failed", error)
+        return None

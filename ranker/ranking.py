@@ -56,6 +56,7 @@ class Ranking:
     Attributes:
         request: what is asked, from `start` on.
         deadline: may be moved until `start`.
+        waited: whether it had to wait for others when it was let in.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class Ranking:
         "arrived",
         "deadline",
         "request",
+        "waited",
     )
 
     def __init__(
@@ -88,9 +90,14 @@ class Ranking:
         self._traceparent = traceparent
         self._model = -1
         self._job: ScoringJob | None = None
+        self.waited = False
 
-    def start(self, request: pb.RankRequest) -> None:
+    def start(self, request: pb.RankRequest, size: int) -> None:
         """Decodes the list and queues it; the answer follows from the dispatcher.
+
+        Args:
+            request: the list.
+            size: its bytes on the wire.
 
         Raises:
             RankerError: the request is invalid, or is refused now; tell `failed`.
@@ -100,10 +107,17 @@ class Ranking:
         self._model = resources.catalogue.find(request.model, request.model_version)
         features = resources.catalogue.models[self._model].features
         rows = read_candidates(request, features, resources.max_request_rows)
-        self._job = ScoringJob(
-            self._model, rows, self.arrived, self.deadline, self._scored, self._dropped
+        job = self._job = ScoringJob(
+            self._model,
+            rows,
+            max(size, rows.nbytes),  # the rows are part of the message, or made from it
+            self.arrived,
+            self.deadline,
+            self._scored,
+            self._dropped,
         )
-        resources.dispatcher.submit(self._job)
+        resources.dispatcher.submit(job)
+        self.waited = job.waited
 
     def failed(self, error: Exception) -> None:
         """Puts it on record that the request was refused before or by `start`."""

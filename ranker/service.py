@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import cast
 
 import grpc
 
@@ -20,6 +21,10 @@ SERVICE = pb.DESCRIPTOR.services_by_name["RankingService"].full_name
 
 STREAM_IN_FLIGHT = 64
 """Requests of one stream that may wait for answers; the next stays unread till one has its."""
+
+
+_IN_TIME = {grpc.StatusCode.OK: True, grpc.StatusCode.DEADLINE_EXCEEDED: False}
+"""What the end of a call tells of its deadline, if anything."""
 
 
 class RankingService:
@@ -55,19 +60,18 @@ class RankHandler(Handler):
         self._resources = resources
 
     def opened(self, call: Call) -> None:
-        """Refuses the list unread if the wait alone takes longer than its caller's patience."""
+        """Refuses the list unread if the queue alone takes longer than its caller waits."""
         try:
-            self._resources.dispatcher.expect(call, call.deadline)
+            self._resources.dispatcher.check(call.deadline)
         except RankerError as error:
             self._ranking(call).failed(error)
             raise
 
     def message(self, call: Call, data: bytes) -> bool:
         """Decodes and queues the list; the answer follows from the dispatcher."""
-        self._resources.dispatcher.arrived(call)
         ranking = self._ranking(call)
         try:
-            ranking.start(read_message(pb.RankRequest, data))
+            ranking.start(read_message(pb.RankRequest, data), len(data))
         except Exception as error:
             ranking.failed(error)
             raise
@@ -76,15 +80,12 @@ class RankHandler(Handler):
 
     def closed(self, call: Call) -> None:
         """Takes the list out of the queue, if its caller has gone before it was scored."""
-        dispatcher = self._resources.dispatcher
-        if isinstance(call.tag, Ranking):
-            call.tag.closed(call.code)
-        else:
-            dispatcher.arrived(call)
-        if call.code is grpc.StatusCode.OK:
-            dispatcher.ended(in_time=True)
-        elif call.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            dispatcher.ended(in_time=False)
+        ranking = call.tag
+        if not isinstance(ranking, Ranking):
+            return
+        ranking.closed(call.code)
+        if ranking.waited and call.code in _IN_TIME:
+            self._resources.dispatcher.ended(in_time=_IN_TIME[call.code])
 
     def _ranking(self, call: Call) -> Ranking:
         return Ranking(
@@ -104,24 +105,22 @@ class RankStreamHandler(Handler):
         self._resources = resources
         self._open: set[_Stream] = set()
 
-    def opened(self, call: Call) -> None:  # noqa: ARG002
+    def opened(self, call: Call) -> None:
         """Takes no new streams while the server drains."""
         if self._resources.dispatcher.draining:
             raise UnavailableError("draining: open the stream elsewhere")
+        stream = call.tag = _Stream(call)
+        self._open.add(stream)
 
     def message(self, call: Call, data: bytes) -> bool:
         """Decodes and queues one list, or answers with what is wrong with it."""
-        stream = call.tag
-        if not isinstance(stream, _Stream):
-            stream = call.tag = _Stream(call)
-            self._open.add(stream)
-        return stream.receive(self._resources, data)
+        return cast("_Stream", call.tag).receive(self._resources, data)
 
     def half_closed(self, call: Call) -> None:
         """Ends the call once everything is answered."""
         if isinstance(call.tag, _Stream):
             call.tag.end()
-        else:
+        else:  # a transport may say that a call has opened only with its first message
             call.finish()
 
     def closed(self, call: Call) -> None:
@@ -169,7 +168,7 @@ class _Stream:
                 ranking.deadline = min(ranking.deadline, arrived + request.deadline_ms / 1e3)
             self._expect(resources, request_id, ranking)
             try:
-                ranking.start(request)
+                ranking.start(request, len(data))
             except Exception:
                 self._forget(request_id)
                 raise

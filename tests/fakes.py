@@ -25,6 +25,7 @@ class FakeCall:
         self.unsent = 0
         self.code = grpc.StatusCode.UNKNOWN
         self.tag: object = None
+        self.opened = False  # its handler has been told
         self.sent: list[bytes] = []
         self.over = False
         self.error: RankerError | None = None

@@ -49,7 +49,7 @@ class Kitchen:
             self.dropped.append(error)
             self.finished.set()
 
-        job = ScoringJob(0, rows, time.monotonic(), deadline, done, dropped)
+        job = ScoringJob(0, rows, rows.nbytes, time.monotonic(), deadline, done, dropped)
         self.dispatcher.submit(job)
         return job
 
@@ -205,6 +205,34 @@ def test_a_broken_engine_fails_its_batch_once_and_nothing_else(kitchen, caplog):
     k.submit(4)
     k.dispatcher.pump()
     k.check(1)
+
+
+@pytest.mark.parametrize("fixed", [0.0, 1.0], ids=["on-the-loop", "on-the-engines-thread"])
+@pytest.mark.parametrize("end", ["scored", "cancelled", "failed"])
+def test_a_list_that_cannot_be_told_spoils_nothing_else(kitchen, caplog, fixed, end):
+    k = kitchen(fixed=fixed)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("nobody listens")
+
+    k.engine.broken = end == "failed"
+    untold = k.submit(3)
+    untold.done = untold.dropped = fail
+    untold.cancelled = end == "cancelled"
+    k.submit(4)
+    k.pump()
+    assert k.finished.wait(10)
+    assert "nobody listens" in caplog.text
+    k.finished.clear()
+    k.engine.broken = False
+    k.submit(5)
+    k.pump()
+    assert k.finished.wait(10)
+    assert len(k.done) + len(k.dropped) == 2
+    deadline = time.monotonic() + 10
+    while not k.dispatcher.idle() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert k.dispatcher.idle()
 
 
 def test_a_list_counts_once_in_every_batch_that_has_a_part_of_it(kitchen):

@@ -18,13 +18,14 @@ import grpc
 import grpc.aio
 
 from ranker.errors import UnimplementedError
+from ranker.incident import guard
 from ranker.transport.address import bind_error
 from ranker.transport.aio_call import AioCall, Context
 from ranker.transport.aio_log import quieten
 from ranker.transport.aio_loop import Loop
 from ranker.transport.api import Method, Methods, Observer, Options, Pump
 from ranker.transport.arguments import channel_arguments
-from ranker.transport.failure import as_ranker_error, guard, on_the_wire
+from ranker.transport.failure import as_ranker_error, logger, on_the_wire
 
 
 class AioTransport:
@@ -92,7 +93,7 @@ class AioTransport:
         """Runs a function on the loop's thread, followed by the pump."""
 
         def run() -> None:
-            guard("a function on the loop", function)
+            guard(logger, "a function on the loop", function)
             self._loop.pump_soon()
 
         self._loop.on_loop(run)
@@ -178,7 +179,7 @@ class _Servicer:
 
     def _close(self, call: AioCall) -> None:
         call.close()
-        guard(f"{self._name}: closed", self._handler.closed, call)
+        guard(logger, f"{self._name}: closed", self._handler.closed, call)
         call.tag = None  # it may well refer to the call, and a cycle waits for the collector
         if self._observer is not None:
             self._observer.rpc_finished(self._name, call.code.value[0])

@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from ranker.incident import guard
 from ranker.transport.api import Pump
-from ranker.transport.failure import guard
+from ranker.transport.failure import logger
 
 T = TypeVar("T")
 
@@ -70,6 +71,6 @@ class Loop:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        delay = guard("the pump", self._pump)
+        delay = guard(logger, "the pump", self._pump)
         if delay is not None:
             self._timer = self._loop.call_later(delay, self._turn)

@@ -21,11 +21,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ranker.errors import UnimplementedError
+from ranker.incident import guard
 from ranker.transport.address import bind_error
 from ranker.transport.api import Call, Methods, Observer, Options, Pump
 from ranker.transport.arguments import channel_arguments
 from ranker.transport.core_call import Route, StreamCall, Turn, UnaryCall, ignore
-from ranker.transport.failure import guard
+from ranker.transport.failure import logger
 from ranker.transport.grpcio import CompletionQueue, ReceiveMessage, Server
 
 _IDLE = 0.1
@@ -176,11 +177,11 @@ class CoreTransport:
         turn.refusals = 0
         self._waking = False
         for _ in range(len(self._soon)):
-            guard("a function on the loop", self._soon.popleft())
+            guard(logger, "a function on the loop", self._soon.popleft())
             turn.heard = True
         if turn.heard or self._pump_at <= time.monotonic():
             turn.heard = False
-            delay = guard("the pump", self._pump)
+            delay = guard(logger, "the pump", self._pump)
             self._pump_at = math.inf if delay is None else time.monotonic() + delay
         for call in turn.unwatched:
             call.watch()

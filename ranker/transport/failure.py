@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
-from typing import TypeVar
 
 import grpc
 
@@ -25,7 +23,6 @@ instead of the error.
 """
 
 _MAX_DETAILS = 4096
-T = TypeVar("T")
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -55,15 +52,6 @@ def _encode(error: RankerError) -> tuple[grpc.StatusCode, str, Trailers]:
     if status.ByteSize() > _MAX_DETAILS:
         del status.details[:]
     return error.code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)
-
-
-def guard(what: str, function: Callable[..., T], *arguments: object) -> T | None:
-    """Calls a function whose exceptions must not end the loop: they are logged."""
-    try:
-        return function(*arguments)
-    except Exception as error:
-        incident(logger, f"{what} failed", error)
-        return None
 
 
 def as_ranker_error(error: Exception, call: Call) -> RankerError:

@@ -65,7 +65,7 @@ def test_turn_takes_what_is_ready(polls, expected):
 
 
 def test_refusals_end_a_turn():
-    def refuse(transport, name):
+    def refuse(transport, _):
         transport._turn.refusals += 1
 
     found = turns([str(i) for i in range(20)], refuse)
