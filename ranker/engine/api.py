@@ -60,3 +60,12 @@ def gpu_of(engine: Engine) -> str:
 def batches_at_once(engine: Engine) -> int:
     """An engine's `batches_at_once`; 1 if it has none."""
     return int(getattr(engine, "batches_at_once", 1))
+
+
+def check_blocks(blocks: Sequence[Rows], num_features: int) -> None:
+    """Raises ValueError unless every block is float32 [n, num_features]."""
+    for block in blocks:
+        if block.dtype != np.float32 or block.shape[1:] != (num_features,):
+            raise ValueError(
+                f"expected float32 [n, {num_features}], got {block.dtype} {list(block.shape)}"
+            )

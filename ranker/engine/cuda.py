@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ranker.engine.api import Rows, Scores
+from ranker.engine.api import Rows, Scores, check_blocks
 from ranker.engine.runtime import onnxruntime
 from ranker.engine.tensor_graph import INPUT, OUTPUT, TensorGraph, compile_forest
 from ranker.errors import ModelError
@@ -106,12 +106,7 @@ class TensorEngine:
         Raises:
             ValueError: a block is not float32 [n, num_features].
         """
-        for block in blocks:
-            if block.dtype != np.float32 or block.shape[1:] != (self.num_features,):
-                raise ValueError(
-                    f"expected float32 [n, {self.num_features}], "
-                    f"got {block.dtype} {list(block.shape)}"
-                )
+        check_blocks(blocks, self.num_features)
         return self._thread.submit(self._batches.score, blocks).result()
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ranker.engine.api import Rows, Scores
+from ranker.engine.api import Rows, Scores, check_blocks
 from ranker.engine.gpu_forest import ROWS, GpuForest
 
 SLOTS = 2
@@ -94,12 +94,7 @@ class KernelEngine:
         Raises:
             ValueError: a block is not float32 [n, num_features].
         """
-        for block in blocks:
-            if block.dtype != np.float32 or block.shape[1:] != (self.num_features,):
-                raise ValueError(
-                    f"expected float32 [n, {self.num_features}], "
-                    f"got {block.dtype} {list(block.shape)}"
-                )
+        check_blocks(blocks, self.num_features)
         scores = np.empty(sum(map(len, blocks)), np.float32)
         begin = 0
         running: deque[tuple[Slot, Scores]] = deque()  # each with the scores that it makes
