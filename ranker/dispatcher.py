@@ -116,20 +116,21 @@ class Dispatcher:
         self._inline = INLINE_SECONDS if self._most == 1 else OVERLAP_SECONDS
         self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="engine")
 
-    def warm(self) -> None:
-        """Scores made-up rows with every engine, so that no request is the first.
+    def warm(self, model: int) -> None:
+        """Scores made-up rows with a model's engine, so that no request is the first.
 
-        Also teaches each cost model what a batch costs, small and large.
+        Also teaches its cost model what a batch costs, small and large. Raises what
+        the engine raises.
         """
+        engine = self._engines[model]
         random = np.random.default_rng(0)
-        for index, engine in enumerate(self._engines):
-            for rows in (*_WARM_ROWS, *_WARM_ROWS):
-                block = random.normal(size=(rows, engine.num_features)).astype(np.float32)
-                started = time.monotonic()
-                engine.score([block])
-                seconds = time.monotonic() - started
-                with self._lock:
-                    self._batcher.cost(index).observe(rows, seconds)
+        for rows in (*_WARM_ROWS, *_WARM_ROWS):
+            block = random.normal(size=(rows, engine.num_features)).astype(np.float32)
+            started = time.monotonic()
+            engine.score([block])
+            seconds = time.monotonic() - started
+            with self._lock:
+                self._batcher.cost(model).observe(rows, seconds)
 
     def idle(self) -> bool:
         """Whether nothing waits, and nothing is with the engines' threads."""

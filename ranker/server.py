@@ -21,6 +21,7 @@ from ranker.catalogue import Catalogue
 from ranker.config import Settings
 from ranker.cost import CostModel
 from ranker.dispatcher import Dispatcher
+from ranker.errors import ModelError
 from ranker.health import Health
 from ranker.heap import return_freed_arrays
 from ranker.incident import incident
@@ -86,6 +87,7 @@ class Server:
         reuse_port: bool = False,
     ) -> None:
         self._settings = settings
+        self._models = models
         self._draining = False
         catalogue = Catalogue(models)
         batcher = Batcher(
@@ -123,12 +125,17 @@ class Server:
 
         Call it before `bind`: a worker that listened while it was cold would get
         its share of connections, and turn them away, while the others are warm.
+
+        Raises:
+            ModelError: a model was loaded, but can't score; names it and says why.
         """
-        try:
-            self._dispatcher.warm()
-        except Exception as error:
-            incident(logger, "warming failed; health stays NOT_SERVING", error)
-            return
+        for index, model in enumerate(self._models):
+            try:
+                self._dispatcher.warm(index)
+            except Exception as error:
+                what = f"{model.name}@{model.version}: engine {model.engine_name} can't score"
+                incident(logger, what, error)
+                raise ModelError(f"{what}: {error}") from error
         self._health.set_serving(True)
 
     def bind(self) -> int:

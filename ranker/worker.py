@@ -29,23 +29,23 @@ from ranker.server import METHODS, Server, end_process, load_models
 logger = logging.getLogger(__name__)
 
 EXIT_MODEL = 3
-"""Exit code of a worker whose model can't be loaded."""
+"""Exit code of a worker whose model can't be loaded, or can't score."""
 
 
 def serve_alone(settings: Settings) -> NoReturn:
     """Serves from this process, metrics included, until it is told to stop; then ends it.
 
     Raises:
-        ModelError: a model can't be loaded.
+        ModelError: a model can't be loaded, or can't score.
         OSError: a port can't be had.
     """
     loaded = load_models(settings)
     names = tuple((model.name, model.version) for model, _ in loaded)
     aggregates = Aggregates.private(Layout(names, METHODS))
     recorder = Recorder(aggregates)
-    record_start(recorder, loaded)
     server = Server(settings, [model for model, _ in loaded], recorder)
     server.warm()
+    record_start(recorder, loaded)
     port = server.bind()
     publisher = Publisher(aggregates, settings)
     logger.info("listening on %s:%d", settings.host, port)
@@ -111,13 +111,13 @@ def main() -> None:
     recorder = Recorder(Aggregates.attach(metrics_fd), index)
     try:
         loaded = load_models(settings)
+        server = Server(settings, [model for model, _ in loaded], recorder, reuse_port=True)
+        server.warm()
     except ModelError as error:
         recorder.model_load_failed(-1)
         logger.error("%s", error.message)
         sys.exit(EXIT_MODEL)
     record_start(recorder, loaded)
-    server = Server(settings, [model for model, _ in loaded], recorder, reuse_port=True)
-    server.warm()
     server.bind()
     link = socket.socket(fileno=link_fd)
     link.sendall(b"listening\n")

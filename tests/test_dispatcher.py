@@ -285,6 +285,6 @@ def test_max_batch_delay_asks_to_be_called_again(kitchen):
 
 def test_warming_teaches_what_a_batch_costs(kitchen):
     k = kitchen()
-    k.dispatcher.warm()
+    k.dispatcher.warm(0)
     assert k.cost.predict(100) > 0.0
     assert k.engine.batches

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import numpy as np
+import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -171,6 +173,62 @@ def test_workers_serve_on_while_one_that_died_lacks_its_model(truth, tmp_path):
             expected = np.argsort(-truth.scores(truth.rows[:30]), kind="stable")
             np.testing.assert_array_equal(client.rank(truth.rows[:30]).indices, expected)
         away.rename(model)
+        server.wait_for_log("(?s)(worker 0 serves.*){2}")
+        assert server.stop() == 0
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def write_model_that_only_loads(path: Path) -> None:
+    """Scores the three rows that onnxruntime is tried with at load, and no other number."""
+    floats = onnx.TensorProto.FLOAT
+    three = onnx.helper.make_tensor("three", onnx.TensorProto.INT64, [2], [3, 12])
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Reshape", ["rows", "three"], ["matrix"]),
+            onnx.helper.make_node("ReduceMax", ["matrix"], ["scores"], axes=[1], keepdims=0),
+        ],
+        "graph",
+        [onnx.helper.make_tensor_value_info("rows", floats, ["n", 12])],
+        [onnx.helper.make_tensor_value_info("scores", floats, ["n"])],
+        [three],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+
+
+@pytest.mark.parametrize(("workers", "code"), [("1", 1), ("2", 3)])
+def test_a_model_that_cannot_score_is_an_error_at_the_start(tmp_path, transport, workers, code):
+    path = tmp_path / "books.onnx"
+    write_model_that_only_loads(path)
+    done = subprocess.run(
+        [sys.executable, "-m", "ranker", "serve", str(path), "--port", "0", "--metrics-port", "-1"]
+        + ["--workers", workers, "--transport", transport, "--log-format", "text"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    assert re.search(r"books@1: engine onnx can't score: .*Reshape", done.stderr, re.DOTALL)
+
+
+def test_a_worker_that_cannot_score_any_more_is_started_until_it_can(truth, tmp_path, transport):
+    model, broken = tmp_path / "books.onnx", tmp_path / "broken.onnx"
+    shutil.copy(truth.path, model)
+    write_model_that_only_loads(broken)
+    arguments = [str(model), "--workers", "2", "--transport", transport]
+    server = RunningServer(tmp_path / "server.log", *arguments)
+    try:
+        broken.rename(model)
+        os.kill(worker_pids(server.log.read_text())[0], signal.SIGKILL)
+        server.wait_for_log("worker 0 ended with exit code 3")
+        assert server.metric("ranker_model_loads_total", outcome="error") >= 1
+        with RankerClient(server.address, timeout=10.0) as client:
+            expected = np.argsort(-truth.scores(truth.rows[:30]), kind="stable")
+            np.testing.assert_array_equal(client.rank(truth.rows[:30]).indices, expected)
+        shutil.copy(truth.path, broken)
+        broken.rename(model)
         server.wait_for_log("(?s)(worker 0 serves.*){2}")
         assert server.stop() == 0
     finally:
