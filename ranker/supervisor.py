@@ -69,6 +69,13 @@ class _Place:
     pause: float = _FIRST_PAUSE
     restart_at: float = 0.0
 
+    def restart_later(self) -> float:
+        """Sets when the next worker starts: in so many seconds, each time twice as many."""
+        pause = self.pause
+        self.restart_at = time.monotonic() + pause
+        self.pause = min(2 * pause, _LONGEST_PAUSE)
+        return pause
+
 
 class Supervisor:
     """Runs a server of several processes.
@@ -90,7 +97,7 @@ class Supervisor:
 
         Raises:
             ModelError: a model's file can't be read.
-            OSError: a port can't be had.
+            OSError: a port can't be had, or no process be started; says which.
         """
         settings = self._settings
         aggregates = Aggregates.shared(
@@ -104,9 +111,9 @@ class Supervisor:
         port = reservation.getsockname()[1]
         self._arguments = replace(settings, port=port).to_json()
         publisher = Publisher(aggregates, settings)
-        for place in self._places:
-            self._start(place)
         try:
+            for place in self._places:
+                self._start(place)
             return self._watch(port)
         finally:
             self._stop()
@@ -120,8 +127,7 @@ class Supervisor:
             for place in self._places:
                 if place.worker is None:
                     if place.restart_at <= time.monotonic():
-                        self._recorder.worker_restarted()
-                        self._start(place)
+                        self._restart(place)
                 elif not place.worker.listening:
                     place.worker.hear()
                     if place.worker.listening:
@@ -147,26 +153,48 @@ class Supervisor:
                 self._bury(place, place.worker, code)
 
     def _start(self, place: _Place) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        """Starts a worker. Raises OSError if the system has no process or descriptor to spare."""
+        try:
+            process, link = self._spawn(place.index)
+        except OSError as error:
+            reason = f"worker {place.index} can't be started: {error.strerror}"
+            raise OSError(error.errno, reason) from error
+        place.worker = _Worker(process, link, time.monotonic())
+        logger.info("worker %d started, pid %d", place.index, process.pid)
+
+    def _spawn(self, index: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """A worker's process, and our end of the socket to it."""
         metrics_fd = self._aggregates.fd
         assert metrics_fd is not None
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "ranker.worker", self._arguments),
-                *map(str, (place.index, metrics_fd, theirs.fileno())),
-            ],
-            pass_fds=[metrics_fd, theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        place.worker = _Worker(process, ours, time.monotonic())
-        logger.info("worker %d started, pid %d", place.index, process.pid)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    [
+                        *(sys.executable, "-m", "ranker.worker", self._arguments),
+                        *map(str, (index, metrics_fd, theirs.fileno())),
+                    ],
+                    pass_fds=[metrics_fd, theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            except OSError:
+                ours.close()
+                raise
+        return process, ours
+
+    def _restart(self, place: _Place) -> None:
+        """Starts a worker in place of one that has ended; if that fails, later: others serve."""
+        try:
+            self._start(place)
+        except OSError as error:
+            logger.error("%s; the next attempt is in %.1f s", error.strerror, place.restart_later())
+        else:
+            self._recorder.worker_restarted()
 
     def _bury(self, place: _Place, worker: _Worker, code: int) -> None:
         """Clears up after a worker that has ended, and sets when the next one starts."""
-        now = time.monotonic()
-        lived = now - worker.started
+        lived = time.monotonic() - worker.started
         if lived >= _STEADY_SECONDS:
             place.pause = _FIRST_PAUSE
         logger.error(
@@ -174,13 +202,11 @@ class Supervisor:
             place.index,
             signal.Signals(-code).name if code < 0 else f"exit code {code}",
             lived,
-            place.pause,
+            place.restart_later(),
         )
         worker.link.close()
         self._aggregates.vacate(place.index)
         place.worker = None
-        place.restart_at = now + place.pause
-        place.pause = min(2 * place.pause, _LONGEST_PAUSE)
 
     def _stop(self) -> None:
         """Lets all workers drain; kills those that won't."""

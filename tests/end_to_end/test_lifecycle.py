@@ -236,6 +236,44 @@ def test_a_worker_that_cannot_score_any_more_is_started_until_it_can(truth, tmp_
         server.process.wait()
 
 
+class Scarce(RunningServer):
+    """A server whose system has no process to spare, now and then."""
+
+    program = ("-m", "tests.end_to_end.scarce_server")
+
+
+def test_a_worker_that_cannot_be_started_anew_is_tried_again(start, truth, monkeypatch):
+    monkeypatch.setenv("SCARCE", "3,4")
+    server = start("--workers", "2", "--log-format", "text", kind=Scarce)
+    os.kill(worker_pids(server.log.read_text())[0], signal.SIGKILL)
+    server.wait_for_log("worker 0 ended with SIGKILL .* starts in 0.5 s")
+    server.wait_for_log("worker 0 can't be started: .* unavailable; the next attempt is in 1.0 s")
+    with RankerClient(server.address, timeout=10.0) as client:
+        expected = np.argsort(-truth.scores(truth.rows[:30]), kind="stable")
+        np.testing.assert_array_equal(client.rank(truth.rows[:30]).indices, expected)
+    server.wait_for_log("worker 0 can't be started: .* unavailable; the next attempt is in 2.0 s")
+    server.wait_for_log("(?s)(worker 0 serves.*){2}")
+    assert server.metric("ranker_workers") == 2
+    assert server.metric("ranker_worker_restarts_total") == 1
+    assert server.stop() == 0
+
+
+def test_a_worker_that_cannot_be_started_at_all_is_one_clear_line(truth):
+    done = subprocess.run(
+        [sys.executable, *Scarce.program, "serve", str(truth.path), "--host", "127.0.0.1"]
+        + ["--port", "0", "--metrics-port", "-1", "--workers", "2"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "SCARCE": "2"},
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "worker 1 can't be started: Resource temporarily unavailable" in last
+    assert "all workers have ended" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 class Unasked(RunningServer):
     """A server that listens, and has been asked nothing yet."""
 
