@@ -13,6 +13,9 @@ MAX_DEPTH = 4096
 """Splits on a path. No trainer comes near, and onnxruntime 1.32's recursive loader overflows its
 stack, which ends the process, somewhere between 10,000 and 30,000."""
 
+THIN = 64
+"""Nodes per level below which a walk takes longer for its levels than for its nodes."""
+
 _THROUGH = np.isin(np.arange(len(Mode)), (Mode.LEQ, Mode.GT))
 """By mode: whether the threshold itself goes with what is below it."""
 
@@ -140,18 +143,24 @@ def _order(table: NodeTable) -> tuple[Int32s, Int32s, Int32s]:
     # What is in no tree, and rightly so, must not be met.
     place = np.where(table.unused, np.int32(0), np.int32(-1))
     sizes = []
-    end = 0
-    for first in range(0, len(table.roots), TREES_AT_ONCE):
-        roots = table.roots[first : first + TREES_AT_ONCE]
-        sizes.append(_breadth_first(table, roots, order[end:], place, end))
-        end += int(sizes[-1].sum())
+    first = end = 0
+    at_once = TREES_AT_ONCE
+    while first < len(table.roots):
+        roots = table.roots[first : first + at_once]
+        grown, levels = _breadth_first(table, roots, order[end:], place, end)
+        sizes.append(grown)
+        nodes = int(grown.sum())
+        first += at_once
+        end += nodes
+        if nodes < THIN * levels:
+            at_once *= 4  # and never less again, so that few such walks do for any file
     _refuse_lost(table, place < 0)
     return order, np.concatenate(sizes), place[table.set_owner]
 
 
 def _breadth_first(
     table: NodeTable, roots: Int32s, order: Int32s, place: Int32s, begin: int
-) -> Int32s:
+) -> tuple[Int32s, int]:
     """Walks some trees at once, level by level.
 
     Args:
@@ -162,7 +171,7 @@ def _breadth_first(
         begin: the first tree's place.
 
     Returns:
-        How many nodes each tree has.
+        How many nodes each tree has, and the number of levels.
     """
     level, tree = roots, np.arange(len(roots), dtype=np.int32)
     levels, trees = [], []
@@ -192,7 +201,7 @@ def _breadth_first(
     nodes = np.concatenate(levels)[np.argsort(tree, kind="stable")]
     order[: len(nodes)] = nodes
     place[nodes] = np.arange(begin, end, dtype=np.int32)
-    return np.bincount(tree).astype(np.int32)
+    return np.bincount(tree).astype(np.int32), len(levels)
 
 
 def _refuse_lost(table: NodeTable, lost: Bools) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from ranker.errors import UnsupportedModelError
-from ranker.onnx_reader import read_forest
+from ranker.onnx_reader import growth, read_forest
 from tests.onnx_reader.onnx_models import (
     Split,
     Tree,
@@ -160,6 +160,23 @@ def test_nodes_are_breadth_first_and_trees_in_order():
     assert forest.feature.tolist() == [-1, 0, 1, -1, -1, 2, -1, -1]
     assert forest.left.tolist() == [-1, 2, 4, -1, -1, 6, -1, -1]
     assert forest.threshold.tolist() == [5, 1, 2, 13, 10, 3, 12, 11]
+
+
+def test_few_walks_do_however_few_trees_are_deep(monkeypatch):
+    """A level costs NumPy's calls, and one deep tree among many must not cost them each time."""
+    deep: Tree = 0.5
+    for depth in range(100):
+        deep = Split(0, "LT", float(depth), deep, float(-depth))
+    trees: list[Tree] = [*[deep, *[0.25] * 63] * 40, deep]
+    levels = []
+    look = growth._true_is_right
+    monkeypatch.setattr(
+        growth, "_true_is_right", lambda *arguments: levels.append(1) or look(*arguments)
+    )
+    forest = read_forest(model(tree_ensemble(trees)).SerializeToString())
+    assert 100 < len(levels) < 500
+    rows = np.array([[-1.0], [50.0], [99.0], [np.nan]], np.float32)
+    np.testing.assert_array_equal(evaluate(forest, rows), [score(trees, row) for row in rows])
 
 
 def test_surroundings_are_read():
