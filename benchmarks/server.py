@@ -12,23 +12,23 @@ the answers. Answers are checked against XGBoost's own predictions.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import grpc
 import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from benchmarks import closed_loop
+from benchmarks import closed_loop, half_load
+from benchmarks.half_load import HalfLoad
 from benchmarks.pinned import PinnedServer
-from loadtests import generator
-from loadtests.callers import UnaryCaller
-from loadtests.measurement import Measurement
-from loadtests.traffic import Request
+from exporters import catalog
+from loadtests.scrape import Scrape
 from ranker import Model, export_onnx
 from ranker.order import best_first
 from ranker.v1 import ranking_pb2 as pb
@@ -162,6 +162,11 @@ def engine_us(path: Path, rows: NDArray[np.float32], candidates: int, merged: in
     return (time.process_time() - began) / len(batches) / merged * 1e6
 
 
+def echo_server() -> PinnedServer:
+    """The floor on the server's core."""
+    return PinnedServer(SERVER_CORE, "-m", "benchmarks.echo")
+
+
 class Bench:
     """The servers and requests of one run."""
 
@@ -179,7 +184,7 @@ class Bench:
     def echo(self, concurrency: int) -> Figures:
         """The floor."""
         requests = self.requests[100, 500].encoded
-        with PinnedServer(SERVER_CORE, "-m", "benchmarks.echo") as server:
+        with echo_server() as server:
             return self._measured(server, requests, lambda *_: None, concurrency, streaming=False)
 
     def serve(self, case: Case, concurrency: int) -> Figures:
@@ -190,29 +195,35 @@ class Bench:
                 server, requests.encoded, requests.check, concurrency, streaming=case.streaming
             )
 
-    def half_load(self, case: Case) -> Measurement:
-        """Latency at half of what the server can do, counted from the intended send time."""
-        size = case.candidates
-        traffic = itertools.cycle(
-            [Request(self.rows[i : i + size], 60.0, top_k=0) for i in range(0, 256 * size, size)]
-        )
-
-        async def load(address: str) -> Measurement:
-            async with UnaryCaller(address) as caller:
-                full = await generator.closed_loop(caller, traffic, 32, self.options.seconds)
-                return await generator.open_loop(
-                    caller, traffic, full.rate / 2, self.options.seconds
-                )
-
-        with self.server(case) as server:
-            return generator.run(lambda: load(server.address))
+    def half_load(self, case: Case | None) -> HalfLoad:
+        """Latency at half of what the server, or without a case the echo, can do."""
+        size = (case.candidates, case.trees) if case else (100, 500)
+        lists = self.requests[size].encoded
+        with self.server(case) if case else echo_server() as server:
+            found = half_load.measure(server, lists, self.options.seconds, {LOAD_CORE})
+            failed = self._failed(server) if case else {}
+        if failed:
+            raise RuntimeError(f"calls failed: {failed}")
+        return found
 
     def server(self, case: Case) -> PinnedServer:
         """`ranker serve` on its core."""
         ports = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
+        ports += ["--log-format", "text"]
         chosen = ["--engine", self.options.engine, "--transport", self.options.transport]
         path = str(self.paths[case.trees])
         return PinnedServer(SERVER_CORE, "-m", "ranker", "serve", path, *ports, *chosen)
+
+    def _failed(self, server: PinnedServer) -> dict[str, int]:
+        """How many calls ended with which code but OK.
+
+        Without CANCELLED: h2load cancels what is in flight when its time is over.
+        """
+        port = server.logged(r"metrics on port (\d+)")
+        scrape = Scrape.of(f"http://127.0.0.1:{port}/metrics")
+        codes = {code.name for code in grpc.StatusCode} - {"OK", "CANCELLED"}
+        counts = {code: int(scrape.total(catalog.REQUESTS.name, code=code)) for code in codes}
+        return {code: count for code, count in counts.items() if count}
 
     def _measured(
         self,
@@ -263,17 +274,23 @@ def print_latencies(bench: Bench) -> None:
             engine = engine_us(bench.paths[case.trees], bench.rows, case.candidates, 1) / 1e3
             floor = median(pair[0] for pair in pairs) + engine
             print(f"| {case} | {median(pair[1] for pair in pairs):.2f} | {floor:.2f} |", flush=True)
-    print("\nat half load:\n\n| case | requests/s | p50 ms | p99 ms | p99 / p50 |")
-    print("|---|---|---|---|---|")
-    for case in CASES:
-        if not case.streaming:
-            found = bench.half_load(case)
-            p50, p99 = (found.latency.percentile(q) * 1e3 for q in (50, 99))
-            print(
-                f"| {case} | {found.rate:.0f} | {p50:.2f} | {p99:.2f} | {p99 / p50:.1f} |"
-                + (f" ({found.bottleneck})" if found.bottleneck else ""),
-                flush=True,
-            )
+    if not shutil.which("h2load"):
+        print("\nno h2load (Debian: nghttp2-client), so no latency at half load")
+        return
+    print("\nat half load:\n")
+    print("| case | requests/s | server, cores | p50 ms | p99 ms | p99 / p50 | in 1/4 s |")
+    print("|---|---|---|---|---|---|---|")
+    for each in (None, *(case for case in CASES if not case.streaming)):
+        found = [bench.half_load(each) for _ in range(bench.options.rounds)]
+        print(
+            f"| {each or 'grpc.aio echo of 100 x 64'} | {median(one.rate for one in found):.0f} "
+            f"| {median(one.busy for one in found):.2f} "
+            f"| {median(one.p50 for one in found) * 1e3:.2f} "
+            f"| {median(one.p99 for one in found) * 1e3:.2f} "
+            f"| {median(one.p99 / one.p50 for one in found):.1f} "
+            f"| {median(one.window for one in found):.1f} |",
+            flush=True,
+        )
 
 
 def main() -> None:

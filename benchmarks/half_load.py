@@ -1,0 +1,98 @@
+"""Tail latency at half of what a server can do.
+
+h2load finds the capacity in a closed loop, then calls in an open one (Poisson) at half of
+that. It is a program in C: a generator in Python is itself milliseconds late at the 99th
+percentile at these rates. Eight processes send a list each, again and again; the simd
+engine walks a list without branches, so there is nothing in that for a branch predictor
+to learn.
+
+A host that takes a core away for a few milliseconds, a dozen times a second, decides the
+99th percentile of a whole run. So there is also that of a quarter of a second, of which
+more than half have no such pause: the median over the quarters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from benchmarks import h2load
+from benchmarks.closed_loop import RANK
+from benchmarks.pinned import PinnedServer
+
+LISTS = 8
+CONNECTIONS, IN_FLIGHT = 2, 2
+"""Of each process in the closed loop: 32 calls in flight in all."""
+WARM_UP_SECONDS = 0.5
+WINDOW = 0.25
+"""Seconds."""
+
+
+@dataclass(frozen=True)
+class HalfLoad:
+    """What one measurement gave.
+
+    Attributes:
+        rate: calls per second that were made.
+        busy: cores that the server was busy on.
+        p50: of the latency, in seconds.
+        p99: likewise.
+        window: the median over windows of a quarter of a second of p99 / p50.
+    """
+
+    rate: float
+    busy: float
+    p50: float
+    p99: float
+    window: float
+
+
+def measure(
+    server: PinnedServer, lists: Sequence[bytes], seconds: float, cores: Collection[int]
+) -> HalfLoad:
+    """Loads a server for twice so long.
+
+    Args:
+        server: any that answers `Rank`.
+        lists: encoded requests; the first eight are used.
+        seconds: for the capacity, and again at half of it.
+        cores: where h2load may run.
+
+    Raises:
+        RuntimeError: a call failed on the way. What the answers say is not looked at.
+    """
+    bodies = lists[:LISTS]
+
+    def flat_out(seconds: float) -> h2load.Load:
+        return h2load.run(
+            server.address,
+            RANK,
+            [[body] for body in bodies],
+            clients=CONNECTIONS,
+            streams=IN_FLIGHT,
+            seconds=seconds,
+            cores=cores,
+        )
+
+    flat_out(WARM_UP_SECONDS)
+    full = flat_out(seconds)
+    half = full.calls / full.seconds / 2
+    before = server.cpu_seconds()
+    calls = h2load.open_loop(server.address, RANK, bodies, rate=half, seconds=seconds, cores=cores)
+    cpu = server.cpu_seconds() - before
+    took = calls[-1].sent - calls[0].sent
+    p50, p99 = np.percentile([call.latency for call in calls], (50, 99))
+    windows: dict[int, list[float]] = {}
+    for call in calls:
+        windows.setdefault(int((call.sent - calls[0].sent) / WINDOW), []).append(call.latency)
+    del windows[max(windows)]  # it is not a whole one
+    window = median(_tail(latencies) for latencies in windows.values())
+    return HalfLoad(len(calls) / took, cpu / took, float(p50), float(p99), window)
+
+
+def _tail(latencies: list[float]) -> float:
+    p50, p99 = np.percentile(latencies, (50, 99))
+    return float(p99 / p50)
