@@ -49,6 +49,11 @@ MAX_PLACES = 256
 PADDED_DEPTH = 6
 """No tree is so sparse that a tile of 64 exits would not be faster than steps."""
 
+ROOM = 1 << 20
+ROOM_PER_LEAF = 16
+"""A table of all tiles, or of all places, has at most so many entries in all, or per leaf of the
+forest if that is more: trees that are much smaller than the largest are not padded to its size."""
+
 SPLITS_AT_ONCE = 1 << 14
 """How many splits are sorted at once: enough for NumPy, little in memory."""
 
@@ -358,7 +363,8 @@ class _Steps:
         tree = _tree_of(forest, nodes)
         per_tree = np.bincount(tree, minlength=len(exits))
         needed = exits.shape[1] + int(per_tree.max())
-        if len(nodes) == 0 or needed > MAX_PLACES:
+        size = _places(forest, needed)
+        if len(nodes) == 0 or not size:
             none = np.empty(0, np.int32)
             bytes_ = np.empty(0, np.uint8)
             return cls(none, bytes_, bytes_, bytes_, none, none, np.empty(0, np.float32))
@@ -373,7 +379,6 @@ class _Steps:
             place[forest.left[parents]] = place[parents]
             place[forest.left[parents] + 1] = to[at_level]
 
-        size = max(64, 1 << (needed - 1).bit_length())
         places = np.zeros((len(exits), size), np.float32)
         places[:, : exits.shape[1]] = forest.threshold[exits]
         leaves = _indices((forest.feature < 0) & (depth > tile_depth))
@@ -415,10 +420,23 @@ def _depths(forest: Forest) -> NDArray[np.int32]:
     return depth
 
 
+def _fits(forest: Forest, size: int) -> bool:
+    """Whether a table of so many entries per tree is worth its memory; `ROOM` says why."""
+    leaves = int(np.count_nonzero(forest.feature < 0))
+    return size * len(forest.roots) <= max(ROOM, ROOM_PER_LEAF * leaves)
+
+
+def _places(forest: Forest, needed: int) -> int:
+    """The places of each tree if one needs so many: a power of two; 0 if there can't be as many."""
+    size = max(64, 1 << (needed - 1).bit_length())
+    return size if size <= MAX_PLACES and _fits(forest, size) else 0
+
+
 def _tile_depth(forest: Forest, depth: NDArray[np.int32]) -> int:
     """The depth of all tiles: beyond `PADDED_DEPTH` only while levels are a quarter full.
 
-    It is less than that where it must be for the steps to have places enough.
+    It is less than that where it must be for the tiles to fit, or for the steps
+    to have places enough.
     """
     splits = forest.feature >= 0
     per_level = np.bincount(depth[splits], minlength=MAX_DEPTH + 1)
@@ -427,9 +445,11 @@ def _tile_depth(forest: Forest, depth: NDArray[np.int32]) -> int:
         full = len(forest.roots) << tile_depth
         if tile_depth >= PADDED_DEPTH and 4 * per_level[tile_depth] < full:
             break
+        if not _fits(forest, 2 << tile_depth):
+            break
         tile_depth += 1
     for shallower in range(tile_depth, 3, -1):
         below = np.add.reduceat(splits & (depth >= shallower), forest.roots, dtype=np.int32)
-        if int(below.max()) + (1 << shallower) <= MAX_PLACES:
+        if _places(forest, int(below.max()) + (1 << shallower)):
             return shallower
     return tile_depth

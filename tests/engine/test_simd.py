@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ranker.engine import simd
+from ranker.engine import layout, simd
 from ranker.engine.simd import SimdEngine, _pieces
 from ranker.errors import ModelError
 from ranker.forest import Forest
@@ -84,6 +84,19 @@ def random_case(
     forest = random_forest(rng, trees, features, leaves, chain, thresholds)
     rows = random_rows(rng, 150, forest)
     return forest, rows, predict(booster_of(forest), rows)
+
+
+@pytest.mark.parametrize("per_leaf", [1, 4, 16])
+def test_forests_without_room_for_padding_score_as_xgboost(
+    engine: Callable, monkeypatch: pytest.MonkeyPatch, per_leaf: int
+) -> None:
+    monkeypatch.setattr(layout, "ROOM", 0)
+    monkeypatch.setattr(layout, "ROOM_PER_LEAF", per_leaf)
+    for leaves, chain in ((4, False), (90, False), (31, True)):
+        forest, rows, want = random_case(1, 30, 10, leaves, chain, 100)
+        made = engine(forest)
+        for n in (1, 33, 150):
+            assert same_bits(made.score([rows[:n]]), want[:n])
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ranker.engine import simd
 from ranker.engine.layout import MAX_PLACES, Layout, lay_out
 from ranker.forest import Forest
-from tests.engine.simd_forests import random_forest
+from tests.engine.simd_forests import forest_from, random_forest, random_tree
 
 pytestmark = pytest.mark.skipif(simd.unavailable() is not None, reason=str(simd.unavailable()))
 
@@ -88,6 +88,19 @@ def test_steps_only_where_places_fit_in_a_byte(leaves: int, has_steps: bool) -> 
     layout = lay_out(random_forest(np.random.default_rng(3), 4, 6, leaves))
     assert (len(layout.step_to) > 0) == has_steps
     assert layout.places.size <= 4 * MAX_PLACES
+
+
+@pytest.mark.parametrize(
+    ("leaves", "chain"), [pytest.param(256, False, id="bushy"), pytest.param(200, True, id="chain")]
+)
+def test_one_large_tree_does_not_pad_many_small_ones(leaves: int, chain: bool) -> None:
+    rng = np.random.default_rng(4)
+    thresholds = np.ones(1, np.float32)
+    small = [random_tree(rng, 1, 3, thresholds, chain=False)] * 30_000
+    forest = forest_from([*small, random_tree(rng, leaves, 3, thresholds, chain)], 3)
+    layout = lay_out(forest)
+    size = sum(value.nbytes for value in vars(layout).values() if isinstance(value, np.ndarray))
+    assert size < 400 * len(forest.roots)
 
 
 def test_unknown_path_is_refused() -> None:
