@@ -2,15 +2,8 @@
 
 Two ideas make the kernel fast, and both are laid down here.
 
-*Codes.* Every threshold is known in advance, so a feature's value matters only
-through how many of its thresholds are at or below it. That count, a byte, is
-the value's *code*, and `x < threshold` becomes `code <= rank of the threshold`.
-A feature with more than 255 thresholds gets several codes, each for a slice of
-255. Coding a row once per batch replaces every float comparison of every tree
-(Lucchese et al., QuickScorer, SIGIR 2015, sort by feature for the same reason;
-LightGBM and XGBoost train on such bins), and settles what is delicate about
-floats in one place: a NaN's code is 0 in the column that is read by splits
-which send it left, and 255 in the one read by splits which send it right.
+*Codes.* Rows are coded once per batch, a byte per column, and every split is one
+comparison of bytes; `columns.py` says how.
 
 *Tiles.* The top of every tree is padded to a perfect binary tree of the same
 depth, stored in heap order without pointers: the children of node i are 2i and
@@ -20,25 +13,18 @@ kept as explicit nodes for rows that are walked one by one, and as *steps* for
 rows that are walked together: the place of a row is a byte, at first the exit
 of the tile; a step sends the rows at one place that go right to a new place,
 and leaves those that go left. As places are bytes, a forest has steps only if
-no tree needs more than 256 of them.
+no tree needs more than 256 of them, and only if that is worth its memory (`ROOM`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranker.engine.columns import NEVER_RIGHT, Columns, indices
 from ranker.forest import Forest
-
-SLICE = 255
-"""Thresholds per column: a byte counts 0..255 of them."""
-
-NEVER_RIGHT = 255
-"""The code of a padding split or a leaf: no byte exceeds it."""
 
 MAX_DEPTH = 8
 """The deepest tile: its exits are numbered by a byte."""
@@ -53,11 +39,6 @@ ROOM = 1 << 20
 ROOM_PER_LEAF = 16
 """A table of all tiles, or of all places, has at most so many entries in all, or per leaf of the
 forest if that is more: trees that are much smaller than the largest are not padded to its size."""
-
-SPLITS_AT_ONCE = 1 << 14
-"""How many splits are sorted at once: enough for NumPy, little in memory."""
-
-Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +126,7 @@ def lay_out(forest: Forest) -> Layout:
     Args:
         forest: any valid forest; `logistic` is the caller's business.
     """
-    columns = _Columns.of(forest)
+    columns = Columns.of(forest)
     depth_of_node = _depths(forest)
     depth = _tile_depth(forest, depth_of_node)
     rest = np.maximum(np.maximum.reduceat(depth_of_node, forest.roots) - depth, 0)
@@ -206,99 +187,6 @@ def _tiles(forest: Forest, depth: int) -> tuple[NDArray[np.int32], NDArray[np.in
 
 
 @dataclass(frozen=True, eq=False)
-class _Columns:
-    """How rows are coded, and what each node [N] reads of it."""
-
-    column: NDArray[np.int32]
-    code: NDArray[np.uint8]
-    count: int
-    cut_feature: NDArray[np.int32]
-    cut_end: NDArray[np.int32]
-    cut_columns: NDArray[np.int32]
-    thresholds: NDArray[np.float32]
-    set_feature: NDArray[np.int32]
-    set_end: NDArray[np.int32]
-    set_column: NDArray[np.int32]
-    set_missing: NDArray[np.uint8]
-    members: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, forest: Forest) -> _Columns:
-        column = np.zeros(len(forest.feature), np.int32)
-        code = np.full(len(forest.feature), NEVER_RIGHT, np.uint8)
-        categorical = forest.members_end > forest.members_begin
-
-        cut_feature, cut_sizes, cut_columns, thresholds = [], [], [], []
-        count = 0
-        for nodes in _by_feature(forest, ~categorical):
-            feature = forest.feature[nodes]
-            threshold = forest.threshold[nodes] + np.float32(0)  # -0 and 0 are one threshold
-            order = np.lexsort((threshold, feature))
-            nodes, feature, threshold = nodes[order], feature[order], threshold[order]
-            new_feature = np.append(True, feature[1:] != feature[:-1])
-            new = np.append(True, threshold[1:] != threshold[:-1]) | new_feature
-            distinct = np.cumsum(new) - 1
-            rank = distinct - np.maximum.accumulate(np.where(new_feature, distinct, 0))
-            new_cut = new & (rank % SLICE == 0)
-            begins = np.flatnonzero(new_cut)
-
-            # A column for each cut and direction of NaN that some split reads.
-            reads = 2 * (np.cumsum(new_cut) - 1) + np.where(forest.missing_left[nodes], 0, 1)
-            used, read = np.unique(reads, return_inverse=True)
-            column[nodes] = count + read
-            code[nodes] = rank % SLICE
-            columns = np.full(2 * len(begins), -1, np.int32)
-            columns[used] = np.arange(count, count + len(used))
-            count += len(used)
-            cut_feature.append(feature[begins])
-            cut_sizes.append(np.diff(distinct[begins], append=distinct[-1] + 1))
-            cut_columns.append(columns)
-            thresholds.append(threshold[new])
-
-        columns = _concatenated(cut_columns, np.int32)
-        columns[columns < 0] = count  # one more column, read by nobody, stands in for the others
-        count += 1
-        sets: dict[tuple[int, bool, bytes], int] = {}
-        for node in np.flatnonzero(categorical):
-            members = forest.members[forest.members_begin[node] : forest.members_end[node]]
-            key = (int(forest.feature[node]), bool(forest.missing_left[node]), members.tobytes())
-            column[node] = count + sets.setdefault(key, len(sets))
-            code[node] = 0
-        set_members = [np.frombuffer(members, np.float32) for _, _, members in sets]
-        return cls(
-            column=column,
-            code=code,
-            count=count + len(sets),
-            cut_feature=_concatenated(cut_feature, np.int32),
-            cut_end=np.cumsum(_concatenated(cut_sizes, np.int32), dtype=np.int32),
-            cut_columns=columns.reshape(-1, 2),
-            thresholds=_concatenated(thresholds, np.float32),
-            set_feature=np.array([feature for feature, _, _ in sets], np.int32),
-            set_end=np.cumsum([len(members) for members in set_members]).astype(np.int32),
-            set_column=np.arange(len(sets), dtype=np.int32) + count,
-            set_missing=np.array([not left for _, left, _ in sets], np.uint8),
-            members=_concatenated(set_members, np.float32),
-        )
-
-
-def _by_feature(forest: Forest, which: NDArray[np.bool_]) -> Iterator[NDArray[np.int32]]:
-    """Splits among some nodes, some features at a time and all splits of a feature together."""
-    nodes = _indices((forest.feature >= 0) & which)
-    nodes = nodes[np.argsort(forest.feature[nodes], kind="stable")]
-    feature = forest.feature[nodes]
-    begin = 0
-    while begin < len(nodes):
-        last = min(begin + SPLITS_AT_ONCE, len(nodes)) - 1
-        end = int(np.searchsorted(feature, feature[last], side="right"))
-        yield nodes[begin:end]
-        begin = end
-
-
-def _concatenated(parts: list[NDArray[Number]], dtype: type[Number]) -> NDArray[Number]:
-    return np.concatenate([np.empty(0, dtype), *parts], dtype=dtype)
-
-
-@dataclass(frozen=True, eq=False)
 class _Deep:
     """The nodes below the tiles, siblings side by side; `index` [N]: of each forest node."""
 
@@ -312,7 +200,7 @@ class _Deep:
     def of(
         cls,
         forest: Forest,
-        columns: _Columns,
+        columns: Columns,
         depth: NDArray[np.int32],
         tile_depth: int | None,
     ) -> _Deep:
@@ -320,8 +208,8 @@ class _Deep:
             none = np.empty(0, np.int32)
             return cls(none, none, np.empty(0, np.uint8), none, np.empty(0, np.float32))
         inner = forest.feature >= 0
-        exits = _indices((depth == tile_depth) | (~inner & (depth < tile_depth)))
-        parents = _indices(inner & (depth >= tile_depth))
+        exits = indices((depth == tile_depth) | (~inner & (depth < tile_depth)))
+        parents = indices(inner & (depth >= tile_depth))
         pairs = np.stack([forest.left[parents], forest.left[parents] + 1], axis=1).reshape(-1)
         nodes = np.concatenate([exits, pairs])
         nodes = nodes[np.argsort(_tree_of(forest, nodes), kind="stable")]  # trees together
@@ -353,13 +241,13 @@ class _Steps:
     def of(
         cls,
         forest: Forest,
-        columns: _Columns,
+        columns: Columns,
         depth: NDArray[np.int32],
         tile_depth: int,
         exits: NDArray[np.int32],
     ) -> _Steps:
         """Makes the steps of a forest whose tiles end at the nodes `exits` [T, 2**depth]."""
-        nodes = _indices((forest.feature >= 0) & (depth >= tile_depth))
+        nodes = indices((forest.feature >= 0) & (depth >= tile_depth))
         tree = _tree_of(forest, nodes)
         per_tree = np.bincount(tree, minlength=len(exits))
         needed = exits.shape[1] + int(per_tree.max())
@@ -381,7 +269,7 @@ class _Steps:
 
         places = np.zeros((len(exits), size), np.float32)
         places[:, : exits.shape[1]] = forest.threshold[exits]
-        leaves = _indices((forest.feature < 0) & (depth > tile_depth))
+        leaves = indices((forest.feature < 0) & (depth > tile_depth))
         places[_tree_of(forest, leaves), place[leaves]] = forest.threshold[leaves]
 
         level_begins = np.flatnonzero(
@@ -397,10 +285,6 @@ class _Steps:
             tree_levels=np.cumsum(levels_per_tree).astype(np.int32),
             places=places,
         )
-
-
-def _indices(which: NDArray[np.bool_]) -> NDArray[np.int32]:
-    return np.flatnonzero(which).astype(np.int32)
 
 
 def _tree_of(forest: Forest, nodes: NDArray[np.int32]) -> NDArray[np.int32]:
