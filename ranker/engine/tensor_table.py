@@ -26,7 +26,8 @@ from ranker.forest import Forest
 Int32s = NDArray[np.int32]
 
 MAX_STEPS = 64
-"""Splits on a path; each is seven operators of the graph. Far more than a boosted tree has."""
+"""Splits on a path, for the kernel as for the graph, of which each is seven operators. Far more
+than a boosted tree has."""
 
 MAX_CODE = 1 << 16
 """The largest category code; a set is looked up in a table of all codes of its feature."""
@@ -151,8 +152,7 @@ def _group(forest: Forest) -> tuple[tuple[Group, ...], NDArray[np.int64]]:
     if depths.max() > MAX_STEPS:
         tree = int(depths.argmax())
         raise UnsupportedModelError(
-            f"tree {tree}: a path of {depths[tree]} splits; "
-            f"the tensor graph takes at most {MAX_STEPS} steps"
+            f"tree {tree}: a path of {depths[tree]} splits; a GPU scores at most {MAX_STEPS}"
         )
     order = np.argsort(-depths, kind="stable")
     position = np.empty(len(order), np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import onnx
 import pytest
 import xgboost
 
+from ranker.engine.gpu_forest import lay_out
 from ranker.engine.tensor_graph import SPLIT_OUTPUTS, SUM_INPUTS, compile_forest
 from ranker.engine.tensor_table import MAX_CODE, MAX_STEPS, tabulate
 from ranker.errors import UnsupportedModelError
 from ranker.export import export_onnx
+from ranker.forest import Forest
 from ranker.onnx_reader import read_forest
 from tests.engine.simd_forests import categorical_stump, forest_from, random_tree
 
@@ -38,12 +41,14 @@ def test_sets_that_need_other_tables_are_refused(members: list[float]) -> None:
         compile_forest(categorical_stump(members))
 
 
-def test_too_deep_a_tree_is_refused() -> None:
+@pytest.mark.parametrize("compile_", [compile_forest, lay_out], ids=["graph", "kernel"])
+def test_too_deep_a_tree_is_refused(compile_: Callable[[Forest], object]) -> None:
     rng = np.random.default_rng(0)
     shallow = random_tree(rng, 2, 3, np.ones(1, np.float32), chain=True)
     deep = random_tree(rng, MAX_STEPS + 2, 3, np.ones(1, np.float32), chain=True)
-    with pytest.raises(UnsupportedModelError, match=f"tree 1: a path of {MAX_STEPS + 1} splits"):
-        compile_forest(forest_from([shallow, deep], 3))
+    message = f"^tree 1: a path of {MAX_STEPS + 1} splits; a GPU scores at most {MAX_STEPS}$"
+    with pytest.raises(UnsupportedModelError, match=message):
+        compile_(forest_from([shallow, deep], 3))
 
 
 def test_shallow_trees_do_not_wait_for_deep_ones() -> None:
