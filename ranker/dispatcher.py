@@ -133,9 +133,9 @@ class Dispatcher:
                 self._batcher.cost(model).observe(rows, seconds)
 
     def idle(self) -> bool:
-        """Whether nothing waits, and nothing is with the engines' threads."""
+        """Whether nothing waits, and nothing is being scored or handed out, on whichever thread."""
         with self._lock:
-            return not (self._batcher.rows or self._at_work)
+            return not (self._batcher.rows or self._at_work or self._taken)
 
     def check(self, deadline: float) -> None:
         """Refuses what could not be answered in time, before it is read.

@@ -108,6 +108,7 @@ class RankStreamHandler(Handler):
     def opened(self, call: Call) -> None:
         """Takes no new streams while the server drains."""
         if self._resources.dispatcher.draining:
+            self._resources.dispatcher.last_asked = time.monotonic()
             raise UnavailableError("draining: open the stream elsewhere")
         stream = call.tag = _Stream(call)
         self._open.add(stream)
@@ -206,6 +207,7 @@ class _Stream:
 
     def _expect(self, resources: Resources, request_id: str, ranking: Ranking) -> None:
         if self._draining:
+            resources.dispatcher.last_asked = time.monotonic()
             resources.recorder.request_shed(-1, "draining")
             raise UnavailableError("draining: send it again, elsewhere")
         if not request_id:

@@ -235,6 +235,22 @@ def test_a_list_that_cannot_be_told_spoils_nothing_else(kitchen, caplog, fixed, 
     assert k.dispatcher.idle()
 
 
+def test_what_the_loop_scores_itself_keeps_the_dispatcher_from_being_idle(kitchen):
+    class Watched(SumEngine):
+        def score(self, blocks):
+            seen.append(k.dispatcher.idle())
+            return super().score(blocks)
+
+    seen: list[bool] = []
+    k = kitchen(Watched())
+    k.submit(3)
+    k.pump()
+    k.check(1)
+    assert k.threads == {threading.get_ident()}
+    assert seen == [False]
+    assert k.dispatcher.idle()
+
+
 def test_a_list_counts_once_in_every_batch_that_has_a_part_of_it(kitchen):
     k = kitchen(max_batch_rows=600)
     k.submit(900)  # 256 rows, then what room is left; the rest in a second batch

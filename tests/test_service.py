@@ -26,6 +26,7 @@ from ranker.errors import (
     NotFoundError,
     OverloadedError,
     RankerError,
+    UnavailableError,
 )
 from ranker.metadata import ModelMetadata
 from ranker.model import Model
@@ -303,11 +304,21 @@ class TestRankStream:
         stream = Stream(bench())
         stream.send(request(THREE, request_id="before"))
         stream.bench.service.drain()
+        asked = stream.bench.dispatcher.last_asked
         stream.send(request(THREE, request_id="after"))
+        assert stream.bench.dispatcher.last_asked > asked
         answers = stream.answers()
         assert list(answers["before"].indices) == [1, 2, 0]
         assert answers["after"].status.code == grpc.StatusCode.UNAVAILABLE.value[0]
         assert stream.call.code is grpc.StatusCode.UNAVAILABLE
+
+    def test_a_stream_refused_while_draining_is_somebody_who_asks(self, bench):
+        stream = Stream(bench())
+        stream.bench.service.drain()
+        asked = stream.bench.dispatcher.last_asked
+        with pytest.raises(UnavailableError, match="draining"):
+            stream.handler.opened(stream.call)
+        assert stream.bench.dispatcher.last_asked > asked
 
 
 def counted(bench: Bench, *metrics: Metric) -> dict[str, dict[str, float]]:
