@@ -28,7 +28,7 @@ import numpy as np
 
 from exporters.recorder import Recorder
 from ranker.batcher import Batch, Batcher, Job, RefusedError
-from ranker.engine.api import Engine, Rows, Scores, batches_at_once
+from ranker.engine.api import Engine, EngineLostError, Rows, Scores, batches_at_once
 from ranker.errors import (
     CancelledError,
     DeadlineError,
@@ -94,18 +94,27 @@ class Dispatcher:
             if every one of them allows it (`batches_at_once`).
         batcher: the queue.
         recorder: where batches, refusals and the queue's depth are counted.
+        lost: called, on whichever thread, for each batch whose engine is lost to
+            this process.
 
     Attributes:
         draining: set it to let nothing more in; what waits is still scored.
         last_asked: when somebody last wanted something, on the `time.monotonic` clock.
     """
 
-    def __init__(self, engines: Sequence[Engine], batcher: Batcher, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        batcher: Batcher,
+        recorder: Recorder,
+        lost: Callable[[], None],
+    ) -> None:
         self.draining = False
         self.last_asked = -math.inf
         self._engines = engines
         self._batcher = batcher
         self._recorder = recorder
+        self._lost = lost
         self._lock = threading.Lock()  # over the batcher and the four fields below
         self._busy_until = -math.inf
         self._scored_at = -math.inf  # when the last batch handed out was scored
@@ -316,11 +325,15 @@ class Dispatcher:
         guard(logger, "refusing", job.dropped, error)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
-        failure = InternalError(incident(logger, "scoring failed", error))
+        message = incident(logger, "scoring failed", error)
+        lost = isinstance(error, EngineLostError)
+        failure = UnavailableError(message) if lost else InternalError(message)
         for job in cast("list[ScoringJob]", [piece.job for piece in batch.pieces]):
             if self._ends(job):
                 job.cancelled = True  # so that what is left of it leaves the queue
                 guard(logger, "refusing", job.dropped, failure)
+        if lost:
+            self._lost()
 
     def _ends(self, job: ScoringJob) -> bool:
         """Whether it is for the caller to say that a job won't be scored; only one thread does."""

@@ -47,6 +47,9 @@ METHODS = (
 )
 """The full names of all methods."""
 
+EXIT_MODEL = 3
+"""Exit code of a process whose model can't be loaded, or can't score."""
+
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which the loop yields the interpreter to an engine thread that has scores.
 
@@ -89,6 +92,7 @@ class Server:
         self._settings = settings
         self._models = models
         self._draining = False
+        self._exit_code = 0
         catalogue = Catalogue(models)
         batcher = Batcher(
             [CostModel() for _ in models],
@@ -97,7 +101,9 @@ class Server:
             max_queue_bytes=settings.max_queue_bytes,
             max_delay=settings.max_batch_delay,
         )
-        self._dispatcher = Dispatcher([model.engine for model in models], batcher, recorder)
+        self._dispatcher = Dispatcher(
+            [model.engine for model in models], batcher, recorder, self._lost
+        )
         self._service = RankingService(
             Resources(catalogue, self._dispatcher, recorder, settings.max_request_rows)
         )
@@ -142,14 +148,18 @@ class Server:
         """Listens. Returns the port. Raises OSError if the address can't be had."""
         return self._transport.bind(f"{self._settings.host}:{self._settings.port}")
 
-    def run(self) -> None:
+    def run(self) -> int:
         """Serves until SIGTERM or SIGINT, then drains. Call it on the main thread.
 
         On the signal health flips; while callers still come, they are served for
         a moment, and then refused with UNAVAILABLE; requests in flight finish. A
-        second signal does not wait for them. It returns with connections still
+        second signal does not wait for them. When an engine is lost it drains of
+        itself, and refuses at once. It returns with connections still
         open, so that calls on their way are not cancelled but may be retried
         (`Transport.leave`): end the process with `end_process`.
+
+        Returns:
+            The process's exit code: 0, or `EXIT_MODEL` if an engine was lost.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
@@ -157,21 +167,36 @@ class Server:
         self._transport.run()
         self._dispatcher.close()
         logger.info("drained")
+        return self._exit_code
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._draining:
             self._transport.leave()
             return
-        self._draining = True
-        name, timeout = signal.Signals(number).name, self._settings.drain_timeout
-        logger.info("%s: draining for up to %g s", name, timeout)
-        threading.Thread(target=self._drain, args=(timeout,), name="drain", daemon=True).start()
+        name = signal.Signals(number).name
+        logger.info("%s: draining for up to %g s", name, self._settings.drain_timeout)
+        self._begin_drain(_SERVING_SECONDS)
 
-    def _drain(self, timeout: float) -> None:
+    def _lost(self) -> None:
+        """Has the process end: a new one may score."""
+        self._transport.call_soon(self._end)  # on the loop's thread, as signals are
+
+    def _end(self) -> None:
+        if self._draining:
+            return
+        logger.error("an engine is lost: draining, to end with exit code %d", EXIT_MODEL)
+        self._exit_code = EXIT_MODEL
+        self._begin_drain(0.0)
+
+    def _begin_drain(self, serving: float) -> None:
+        self._draining = True
+        threading.Thread(target=self._drain, args=(serving,), name="drain", daemon=True).start()
+
+    def _drain(self, serving: float) -> None:
         """Sees callers off: first by health alone, then by refusals, then by the closed door."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + self._settings.drain_timeout
         self._transport.call_soon(self._health.drain)
-        self._wait(min(end, time.monotonic() + _SERVING_SECONDS))
+        self._wait(min(end, time.monotonic() + serving))
         self._transport.call_soon(self._service.drain)
         self._wait(min(end, time.monotonic() + _REFUSING_SECONDS))
         while not self._dispatcher.idle() and time.monotonic() < end:
@@ -219,7 +244,7 @@ def load_models(settings: Settings) -> list[tuple[Model, float]]:
     return loaded
 
 
-def end_process() -> NoReturn:
-    """Ends the process with exit code 0, without gRPC's own clearing up; see `Server.run`."""
+def end_process(code: int) -> NoReturn:
+    """Ends the process, without gRPC's own clearing up; see `Server.run`."""
     logging.shutdown()
-    os._exit(0)
+    os._exit(code)

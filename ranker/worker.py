@@ -24,12 +24,9 @@ from ranker.errors import ModelError
 from ranker.heap import keep_freed_memory
 from ranker.model import Model
 from ranker.publisher import Publisher
-from ranker.server import METHODS, Server, end_process, load_models
+from ranker.server import EXIT_MODEL, METHODS, Server, end_process, load_models
 
 logger = logging.getLogger(__name__)
-
-EXIT_MODEL = 3
-"""Exit code of a worker whose model can't be loaded, or can't score."""
 
 
 def serve_alone(settings: Settings) -> NoReturn:
@@ -50,9 +47,9 @@ def serve_alone(settings: Settings) -> NoReturn:
     publisher = Publisher(aggregates, settings)
     logger.info("listening on %s:%d", settings.host, port)
     freeze()
-    server.run()
+    code = server.run()
     publisher.close()
-    end_process()
+    end_process(code)
 
 
 def record_start(recorder: Recorder, loaded: list[tuple[Model, float]]) -> None:
@@ -123,8 +120,7 @@ def main() -> None:
     link.sendall(b"listening\n")
     threading.Thread(target=_outlive_not, args=(link,), name="link", daemon=True).start()
     freeze()
-    server.run()
-    end_process()
+    end_process(server.run())
 
 
 def _outlive_not(link: socket.socket) -> None:

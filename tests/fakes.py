@@ -73,8 +73,9 @@ class BrokenEngine(SumEngine):
     """Fails while `broken` is set."""
 
     broken = True
+    error: Exception = RuntimeError("secret of the engine")
 
     def score(self, blocks: Sequence[Rows]) -> Scores:
         if self.broken:
-            raise RuntimeError("secret of the engine")
+            raise self.error
         return super().score(blocks)

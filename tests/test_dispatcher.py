@@ -13,7 +13,14 @@ from exporters.recorder import Recorder
 from ranker.batcher import Batcher
 from ranker.cost import CostModel
 from ranker.dispatcher import Dispatcher, ScoringJob
-from ranker.errors import CancelledError, DeadlineError, InternalError, OverloadedError
+from ranker.engine.api import EngineLostError
+from ranker.errors import (
+    CancelledError,
+    DeadlineError,
+    InternalError,
+    OverloadedError,
+    UnavailableError,
+)
 from tests.fakes import BrokenEngine, SumEngine
 
 
@@ -29,7 +36,12 @@ class Kitchen:
         self.aggregates = aggregates
         self.recorder = Recorder(aggregates)
         batcher = Batcher([self.cost], **{**sizes, **limits})
-        self.dispatcher = Dispatcher([self.engine], batcher, self.recorder)
+        self.lost = 0
+
+        def lost() -> None:
+            self.lost += 1
+
+        self.dispatcher = Dispatcher([self.engine], batcher, self.recorder, lost)
         self.done: list[tuple[np.ndarray, np.ndarray]] = []
         self.dropped: list[Exception] = []
         self.threads: set[int] = set()
@@ -249,6 +261,18 @@ def test_what_the_loop_scores_itself_keeps_the_dispatcher_from_being_idle(kitche
     assert k.threads == {threading.get_ident()}
     assert seen == [False]
     assert k.dispatcher.idle()
+
+
+def test_a_lost_engine_is_told_and_its_callers_may_ask_elsewhere(kitchen):
+    engine = BrokenEngine()
+    engine.error = EngineLostError("gone with its secrets")
+    k = kitchen(engine)
+    k.submit(3)
+    k.pump()
+    assert k.lost == 1
+    [error] = k.dropped
+    assert isinstance(error, UnavailableError)
+    assert "secrets" not in error.message
 
 
 def test_a_list_counts_once_in_every_batch_that_has_a_part_of_it(kitchen):

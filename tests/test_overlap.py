@@ -268,7 +268,7 @@ def test_beside_an_engine_without_overlap_batches_stay_apart():
         k.dispatcher.close()
         limits = {"max_batch_rows": 100, "max_queue_rows": 1000, "max_queue_bytes": 10**9}
         batcher = Batcher([k.cost, CostModel()], **limits)
-        k.dispatcher = Dispatcher([oven, SumEngine()], batcher, k.recorder)
+        k.dispatcher = Dispatcher([oven, SumEngine()], batcher, k.recorder, lambda: None)
         for rows in (3, 4):
             k.submit(rows)
             assert k.dispatcher.pump() is None

@@ -59,7 +59,7 @@ class Bench:
             max_queue_rows=max_queue_rows,
             max_queue_bytes=max_queue_bytes,
         )
-        self.dispatcher = Dispatcher(self.engines, batcher, self.recorder)
+        self.dispatcher = Dispatcher(self.engines, batcher, self.recorder, lambda: None)
         resources = Resources(Catalogue(models), self.dispatcher, self.recorder, 500)
         self.service = RankingService(resources)
         self.methods = self.service.methods()

@@ -94,7 +94,8 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
 
     Health (grpc.health.v1) says SERVING once the models are warm, NOT_SERVING
     from SIGTERM on. Requests in flight then have --drain-timeout to finish, and
-    the exit code is 0. A second SIGTERM doesn't wait for them.
+    the exit code is 0. A second SIGTERM doesn't wait for them. A server whose GPU
+    is lost drains of itself, and its exit code is 3.
     """
     from ranker.transport import environment
 

@@ -15,6 +15,10 @@ Scores = NDArray[np.float32]
 """One score per row, float32 [n]."""
 
 
+class EngineLostError(Exception):
+    """The engine can't score any more in this process, whatever it is given."""
+
+
 class Engine(Protocol):
     """Scores rows with one model.
 
@@ -38,6 +42,9 @@ class Engine(Protocol):
 
         Returns:
             A new array of sum(n_i) scores, in the order of the blocks' rows.
+
+        Raises:
+            EngineLostError: only another process can score.
         """
 
 

@@ -77,6 +77,19 @@ class CudaDevice:
         self.make_current()
         return CudaSlot(self, capacity, self._tables.num_features)
 
+    def lost(self) -> bool:
+        """Whether this process can't use the GPU any more.
+
+        After some errors, such as an illegal address, every call but those that
+        ask nothing of the GPU gives that error again, until the process ends
+        (CUDA driver API, `CUresult`). So it is asked to wait for all of its work.
+        """
+        try:
+            self.make_current().sync()
+        except Exception:  # which one: the caller has the error that came first
+            return True
+        return False
+
     def allocate(self, size: int) -> Any:
         """Memory of the GPU, as a `Buffer`."""
         buffer = self.device.allocate(size, stream=self._stream)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ranker.engine.api import Rows, Scores, check_blocks
+from ranker.engine.api import EngineLostError, Rows, Scores, check_blocks
 from ranker.engine.gpu_forest import ROWS, GpuForest
 
 SLOTS = 2
@@ -56,6 +56,9 @@ class Device(Protocol):
     def make_slot(self, capacity: int) -> Slot:
         """Allocates a slot for so many rows."""
 
+    def lost(self) -> bool:
+        """Whether nothing can be done with it any more in this process."""
+
 
 class KernelEngine:
     """Scores a forest on a device, each row exactly as XGBoost does.
@@ -79,6 +82,7 @@ class KernelEngine:
     def __init__(self, device: Device, tables: GpuForest) -> None:
         self.num_features = tables.num_features
         self.gpu = device.gpu
+        self._device = device
         self._capacity = slot_rows(tables)
         self._idle: queue.SimpleQueue[Slot] = queue.SimpleQueue()
         for _ in range(SLOTS):
@@ -93,6 +97,7 @@ class KernelEngine:
 
         Raises:
             ValueError: a block is not float32 [n, num_features].
+            EngineLostError: the GPU failed, and will fail whatever it is asked.
         """
         check_blocks(blocks, self.num_features)
         scores = np.empty(sum(map(len, blocks)), np.float32)
@@ -108,11 +113,13 @@ class KernelEngine:
                 begin += count
             while running:
                 self._collect(running)
-        except BaseException:
+        except BaseException as error:
             for slot, _ in running:
                 with suppress(Exception):  # the first error is the one to tell
                     slot.wait()  # before others use it
                 self._idle.put(slot)
+            if isinstance(error, Exception) and self._device.lost():
+                raise EngineLostError(f"GPU {self.gpu} is lost: {error}") from error
             raise
         return scores
 

@@ -8,6 +8,9 @@ from ranker.transport import environment
 BROKEN = 12345.5
 """A first feature that breaks the engine."""
 
+LOST = 54321.5
+"""A first feature that breaks the engine for good."""
+
 
 def break_it() -> None:
     import ranker.model
@@ -15,6 +18,8 @@ def break_it() -> None:
 
     load, read = ranker.model.Model.load, ranker.ranking.read_candidates
     write = ranker.ranking.write_response
+
+    from ranker.engine.api import EngineLostError
 
     def load_broken(*arguments):
         model = load(*arguments)
@@ -27,6 +32,8 @@ def break_it() -> None:
             def score(self, blocks):
                 if any(block[0, 0] == BROKEN for block in blocks):
                     raise RuntimeError("a bug")
+                if any(block[0, 0] == LOST for block in blocks):
+                    raise EngineLostError("a GPU that fell off the bus")
                 return score(blocks)
 
         model.engine = Engine()

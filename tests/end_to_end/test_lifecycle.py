@@ -21,6 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import RankerClient
 from ranker.errors import RankerError, UnavailableError
+from tests.end_to_end.broken_server import LOST
 from tests.end_to_end.conftest import RunningServer
 
 
@@ -234,6 +235,25 @@ def test_a_worker_that_cannot_score_any_more_is_started_until_it_can(truth, tmp_
     finally:
         server.process.kill()
         server.process.wait()
+
+
+class Broken(RunningServer):
+    program = ("-m", "tests.end_to_end.broken_server")
+
+
+def test_a_server_whose_engine_is_lost_drains_and_ends(start, truth):
+    server = start(kind=Broken)
+    rows = truth.rows[:3].copy()
+    with RankerClient(server.address) as client, grpc.insecure_channel(server.address) as channel:
+        client.rank(rows)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        rows[0, 0] = LOST
+        with pytest.raises(UnavailableError):
+            client.rank(rows)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert server.process.wait(30) == 3
+    server.wait_for_log("an engine is lost: draining, to end with exit code 3")
 
 
 class Scarce(RunningServer):

@@ -71,6 +71,7 @@ class FakeCuda:
         self.kernels: list[str] = []
         self.granted = 48 << 10
         self.grids: list[int] = []
+        self.error = ""  # given by whatever is asked of the GPU, once it is set
         FakeCuda.current = None
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
@@ -123,6 +124,10 @@ class FakeCuda:
                     raise RuntimeError("CUDA_ERROR_INVALID_DEVICE")
                 FakeCuda.current = self._index
 
+            def sync(self) -> None:
+                if fake.error:
+                    raise RuntimeError(fake.error)
+
             def create_stream(self) -> Stream:
                 return Stream()
 
@@ -161,6 +166,8 @@ class FakeCuda:
         assert config.shmem_size <= min(self.granted, self.shared_memory)
         assert config.block == (32, 16)
         self.grids.append(config.grid)
+        if self.error:
+            raise RuntimeError(self.error)
         forest, rows, count, scores, *columns = args
         assert type(count) is np.int32  # a plain int would be passed as an address
         assert len(columns) == (kernel.name == "score_global")

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ranker.engine import cuda, cuda_device, gpu
+from ranker.engine.api import EngineLostError
 from ranker.engine.gpu_forest import FOREST, LEAVES_BYTES, ROWS, TREES, WARPS, lay_out, source
 from ranker.engine.kernel import KernelEngine
 from ranker.errors import ModelError, UnsupportedModelError
@@ -67,7 +68,7 @@ def test_cuda_core_has_what_is_used() -> None:
     assert (config.grid, config.block) == ((3, 1, 1), (ROWS, WARPS, 1))
     for owner, names in {
         core.Device: "allocate create_event create_stream get_all_devices pci_bus_id properties "
-        "set_current",
+        "set_current sync",
         core.Buffer: "copy_from from_handle handle size",
         core.Stream: "record sync",
         core.Event: "sync",
@@ -129,6 +130,23 @@ def test_more_shared_memory_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
     engine = KernelEngine(cuda_device.CudaDevice(tables), tables)
     assert fake.granted == LEAVES_BYTES + tables.column_bytes > 48 << 10
     np.testing.assert_array_equal(engine.score([rows]), predict(booster_of(wide), rows))
+
+
+@needs_compiler
+def test_an_error_that_stays_is_the_loss_of_the_gpu(
+    forest: Forest, rows: NDArray[np.float32], want: NDArray[np.float32],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    fake = FakeCuda().install(monkeypatch)
+    engine, _ = gpu.load_gpu(forest)
+    with monkeypatch.context() as once:
+        once.setattr(cuda_device.CudaDevice, "launch", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.score([rows])
+    np.testing.assert_array_equal(engine.score([rows]), want)
+    fake.error = "CUDA_ERROR_ILLEGAL_ADDRESS"
+    with pytest.raises(EngineLostError, match=r"GPU 0000:00:00.0 is lost: CUDA_ERROR_ILLEGAL"):
+        engine.score([rows])
 
 
 def test_a_gpu_that_is_not_there(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ranker.engine import kernel
+from ranker.engine.api import EngineLostError
 from ranker.engine.gpu_forest import ROWS, lay_out
 from ranker.engine.kernel import KernelEngine, cut, slot_rows
 from ranker.forest import Forest
@@ -45,6 +46,7 @@ class CpuSlot:
 
 class CpuDevice:
     gpu = "0000:00:00.0"
+    is_lost = False
 
     def __init__(self, score: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         self.score = score
@@ -57,6 +59,9 @@ class CpuDevice:
         if self.broken:
             raise RuntimeError("the GPU fell off the bus")
         self.started.append(count)
+
+    def lost(self) -> bool:
+        return self.is_lost
 
     def make_slot(self, capacity: int) -> CpuSlot:
         self.slots.append(CpuSlot(self, capacity))
@@ -187,6 +192,19 @@ def test_an_error_gives_the_slots_back(
             engine.score([rows])
         device.broken, device.on_wait = False, lambda _: None
     np.testing.assert_array_equal(engine.score([rows]), want)
+
+
+@pytest.mark.parametrize("when", ["start", "wait"])
+def test_an_error_of_a_gpu_that_is_lost_says_so(
+    engine: KernelEngine, device: CpuDevice, rows: NDArray[np.float32], when: str
+) -> None:
+    def fail(_: int) -> None:
+        raise RuntimeError("the GPU fell off the bus")
+
+    device.broken, device.on_wait, device.is_lost = when == "start", fail, True
+    for _ in range(2):
+        with pytest.raises(EngineLostError, match=r"GPU 0000:00:00.0 is lost: .* off the bus"):
+            engine.score([rows])
 
 
 @pytest.mark.parametrize(
