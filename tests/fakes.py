@@ -73,9 +73,9 @@ class BrokenEngine(SumEngine):
     """Fails while `broken` is set."""
 
     broken = True
-    error: Exception = RuntimeError("secret of the engine")
+    error: type[Exception] = RuntimeError
 
     def score(self, blocks: Sequence[Rows]) -> Scores:
         if self.broken:
-            raise self.error
+            raise self.error("secret of the engine")
         return super().score(blocks)
