@@ -7,6 +7,10 @@ a machine that slows down slows them all; the table gives the median over the
 rounds of each figure and of its ratio to E, the echo floor of the same round.
 Requests rotate: hundreds of different ones, so that no branch predictor learns
 the answers. Answers are checked against XGBoost's own predictions.
+
+The generator of the first table is grpc.aio itself and costs about as much as the server it
+loads, which then scores smaller batches than it would: the later table of servers that
+h2load keeps busy has the figures of full ones.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import argparse
 import os
 import shutil
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -24,7 +29,8 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from benchmarks import closed_loop, half_load
+from benchmarks import closed_loop, h2load, half_load
+from benchmarks.closed_loop import RANK, RANK_STREAM
 from benchmarks.half_load import HalfLoad
 from benchmarks.pinned import PinnedServer
 from exporters import catalog
@@ -38,6 +44,7 @@ ROWS = 40_000
 MISSING = 0.05
 CACHE = Path("build/bench")
 SERVER_CORE, LOAD_CORE = 0, 1
+ECHO = f"grpc.aio echo of 100 x {FEATURES}"
 
 
 @dataclass(frozen=True)
@@ -195,15 +202,42 @@ class Bench:
                 server, requests.encoded, requests.check, concurrency, streaming=case.streaming
             )
 
+    def flat_out(self, case: Case | None) -> tuple[float, float]:
+        """CPU microseconds per request and requests per second of a server kept busy by h2load.
+
+        Unary: as many calls in flight as in the other tables. A stream's messages are
+        limited by the server alone. Without a case, the echo.
+        """
+        size = (case.candidates, case.trees) if case else (100, 500)
+        lists = self.requests[size].encoded
+        streaming = case is not None and case.streaming
+        bodies = [lists[k::4] for k in range(4)] if streaming else [[each] for each in lists[:8]]
+        method, each = (RANK_STREAM, 1) if streaming else (RANK, 2)
+
+        def load(seconds: float) -> h2load.Load:
+            address, cores = server.address, {LOAD_CORE}
+            return h2load.run(
+                address, method, bodies, clients=each, streams=each, seconds=seconds, cores=cores
+            )
+
+        with self.server(case) if case else echo_server() as server:
+            load(0.5)
+            before = self._codes(server)["OK"] if case else 0
+            cpu = server.cpu_seconds()
+            done = load(self.options.seconds)
+            cpu = server.cpu_seconds() - cpu
+            answered = self._codes(server)["OK"] - before if case else done.calls
+        return cpu / answered * 1e6, answered / done.seconds
+
     def half_load(self, case: Case | None) -> HalfLoad:
         """Latency at half of what the server, or without a case the echo, can do."""
         size = (case.candidates, case.trees) if case else (100, 500)
         lists = self.requests[size].encoded
         with self.server(case) if case else echo_server() as server:
             found = half_load.measure(server, lists, self.options.seconds, {LOAD_CORE})
-            failed = self._failed(server) if case else {}
-        if failed:
-            raise RuntimeError(f"calls failed: {failed}")
+            codes = +self._codes(server) if case else Counter()
+        if set(codes) - {"OK", "CANCELLED"}:  # h2load cancels what is in flight at its end
+            raise RuntimeError(f"calls failed: {codes}")
         return found
 
     def server(self, case: Case) -> PinnedServer:
@@ -214,16 +248,14 @@ class Bench:
         path = str(self.paths[case.trees])
         return PinnedServer(SERVER_CORE, "-m", "ranker", "serve", path, *ports, *chosen)
 
-    def _failed(self, server: PinnedServer) -> dict[str, int]:
-        """How many calls ended with which code but OK.
-
-        Without CANCELLED: h2load cancels what is in flight when its time is over.
-        """
+    def _codes(self, server: PinnedServer) -> Counter[str]:
+        """How many requests ended with which status."""
         port = server.logged(r"metrics on port (\d+)")
         scrape = Scrape.of(f"http://127.0.0.1:{port}/metrics")
-        codes = {code.name for code in grpc.StatusCode} - {"OK", "CANCELLED"}
-        counts = {code: int(scrape.total(catalog.REQUESTS.name, code=code)) for code in codes}
-        return {code: count for code, count in counts.items() if count}
+        codes = [code.name for code in grpc.StatusCode]
+        return Counter(
+            {code: int(scrape.total(catalog.REQUESTS.name, code=code)) for code in codes}
+        )
 
     def _measured(
         self,
@@ -249,7 +281,7 @@ def print_costs(bench: Bench) -> None:
         floors.append(bench.echo(options.concurrency).cpu_us)
         for case in CASES:
             figures[case].append(bench.serve(case, options.concurrency))
-    print(f"\nE, grpc.aio echo of 100 x {FEATURES}: {median(floors):.0f} us of CPU\n")
+    print(f"\nE, {ECHO}: {median(floors):.0f} us of CPU\n")
     print("| case | CPU us | of E | allowed | bare engine us | candidates/s | p50 ms | p99 ms |")
     print("|---|---|---|---|---|---|---|---|")
     for case, found in figures.items():
@@ -265,7 +297,7 @@ def print_costs(bench: Bench) -> None:
 
 
 def print_latencies(bench: Bench) -> None:
-    """Latency of single requests, and at half load."""
+    """Latency of single requests."""
     print("\none in flight:\n\n| case | p50 ms | echo's p50 + engine ms |\n|---|---|---|")
     for case in CASES:
         if not case.streaming:
@@ -274,16 +306,34 @@ def print_latencies(bench: Bench) -> None:
             engine = engine_us(bench.paths[case.trees], bench.rows, case.candidates, 1) / 1e3
             floor = median(pair[0] for pair in pairs) + engine
             print(f"| {case} | {median(pair[1] for pair in pairs):.2f} | {floor:.2f} |", flush=True)
-    if not shutil.which("h2load"):
-        print("\nno h2load (Debian: nghttp2-client), so no latency at half load")
-        return
+
+
+def print_busy(bench: Bench) -> None:
+    """CPU per request of a server that h2load, a program in C, keeps busy."""
+    print("\nkept busy by h2load:\n")
+    print("| case | CPU us | of the echo's | requests/s |\n|---|---|---|---|")
+    floors: list[float] = []
+    for case in (None, *CASES):
+        found = [bench.flat_out(case) for _ in range(bench.options.rounds)]
+        costs = [cost for cost, _ in found]
+        floors = floors or costs
+        ratio = median(cost / floor for cost, floor in zip(costs, floors, strict=True))
+        print(
+            f"| {case or ECHO} | {median(costs):.0f} | {ratio:.2f} "
+            f"| {median(rate for _, rate in found):,.0f} |",
+            flush=True,
+        )
+
+
+def print_half_load(bench: Bench) -> None:
+    """Latency of a server that is half busy."""
     print("\nat half load:\n")
     print("| case | requests/s | server, cores | p50 ms | p99 ms | p99 / p50 | in 1/4 s |")
     print("|---|---|---|---|---|---|---|")
     for each in (None, *(case for case in CASES if not case.streaming)):
         found = [bench.half_load(each) for _ in range(bench.options.rounds)]
         print(
-            f"| {each or 'grpc.aio echo of 100 x 64'} | {median(one.rate for one in found):.0f} "
+            f"| {each or ECHO} | {median(one.rate for one in found):.0f} "
             f"| {median(one.busy for one in found):.2f} "
             f"| {median(one.p50 for one in found) * 1e3:.2f} "
             f"| {median(one.p99 for one in found) * 1e3:.2f} "
@@ -306,8 +356,14 @@ def main() -> None:
     bench = Bench(options)
     os.sched_setaffinity(0, {LOAD_CORE})
     print_costs(bench)
-    if not options.no_latency:
-        print_latencies(bench)
+    if options.no_latency:
+        return
+    print_latencies(bench)
+    if not shutil.which("h2load"):
+        print("\nno h2load (Debian: nghttp2-client): neither a busy server nor half a load")
+        return
+    print_busy(bench)
+    print_half_load(bench)
 
 
 if __name__ == "__main__":
