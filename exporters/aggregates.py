@@ -29,8 +29,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.catalog import METHOD, METRICS, MODEL, WORKER, Across, Dimension, Kind, Metric
+from exporters.catalog import METHOD, METRICS, MODEL, WORKER
 from exporters.families import Distribution, Exemplar, Family, Sample
+from exporters.metric import Across, Dimension, Kind, Metric
 
 UNKNOWN = "unknown"
 """The method, or the model, of requests whose own is not among those served."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from exporters.catalog import Metric
+from exporters.metric import Metric
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from exporters import catalog
 from exporters.families import Family, Sample
+from exporters.metric import Metric
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class GpuMonitor:
             samples = (Sample((), values[metric]),) if metric in values else ()
             yield Family(metric, samples)
 
-    def _ask(self, gpu: str) -> dict[catalog.Metric, float]:
+    def _ask(self, gpu: str) -> dict[Metric, float]:
         try:
             if self._handle is None:
                 self._nvml = import_module("pynvml")

@@ -28,8 +28,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from exporters.catalog import Kind
 from exporters.families import Distribution, Family, Source
+from exporters.metric import Kind
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

@@ -11,9 +11,9 @@ import psutil
 
 from exporters import catalog
 from exporters.aggregates import Aggregates
-from exporters.catalog import Metric
 from exporters.families import Family, Sample
 from exporters.gpu import GpuMonitor
+from exporters.metric import Metric
 
 SUPERVISOR = "supervisor"
 """The `worker` of the process that publishes, where that is not a worker itself."""

@@ -12,8 +12,8 @@ from google.rpc import error_details_pb2
 
 from exporters import catalog
 from exporters.aggregates import Aggregates, Layout
-from exporters.catalog import Metric
 from exporters.families import Distribution
+from exporters.metric import Metric
 from exporters.recorder import Recorder
 from ranker.batcher import Batcher
 from ranker.catalogue import Catalogue

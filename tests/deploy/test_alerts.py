@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporters import catalog
+from exporters.metric import Kind
 
 PROMETHEUS = Path(__file__).resolve().parents[2] / "deploy/prometheus"
 
@@ -15,9 +16,7 @@ PROMETHEUS = Path(__file__).resolve().parents[2] / "deploy/prometheus"
 def test_alerts_name_metrics_that_are_published():
     samples = {metric.name for metric in catalog.METRICS}
     samples |= {
-        f"{metric.name}_bucket"
-        for metric in catalog.METRICS
-        if metric.kind is catalog.Kind.HISTOGRAM
+        f"{metric.name}_bucket" for metric in catalog.METRICS if metric.kind is Kind.HISTOGRAM
     }
     named = set(re.findall(r"\branker_\w+", (PROMETHEUS / "alerts.yaml").read_text()))
     assert named

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from exporters import catalog
+from exporters.metric import Kind
 from ranker.commands.serve import serve
 from ranker.config import Settings
 
@@ -207,7 +208,7 @@ def test_the_autoscaler_reads_the_metric_that_the_exporter_writes(overlay, patte
     documents = rendered(overlay)
     first, second = one(documents, "HorizontalPodAutoscaler")["spec"]["metrics"]
     metric = catalog.ENGINE_UTILIZATION
-    assert metric.kind is catalog.Kind.GAUGE
+    assert metric.kind is Kind.GAUGE
     assert not metric.labels  # or the adapter would have several series per pod
     assert first["pods"]["metric"]["name"] == pattern.format(metric.name)
     assert second["resource"]["name"] == "cpu"

@@ -18,7 +18,7 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from exporters import catalog
-from exporters.catalog import Metric
+from exporters.metric import Metric
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, RunningServer, Truth
 

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters import catalog
-from exporters.catalog import Kind, Metric
+from exporters.metric import Kind, Metric
 from tests.end_to_end.conftest import STARTUP_SECONDS, RunningServer, Truth
 from tests.end_to_end.known_load import BOOKS, LIMITS, KnownLoad, Tally
 from tests.exporters.metric_service import LocalMetricService, fail, hang

@@ -1,6 +1,6 @@
 from exporters.aggregates import Layout
-from exporters.catalog import Metric
 from exporters.families import Distribution, Family
+from exporters.metric import Metric
 
 RANK = "/ranker.v1.RankingService/Rank"
 LAYOUT = Layout(

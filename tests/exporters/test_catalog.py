@@ -7,7 +7,8 @@ import grpc
 import pytest
 
 from exporters import catalog
-from exporters.catalog import BEGIN, END, METRICS, Kind, Metric
+from exporters.catalog import BEGIN, END, METRICS
+from exporters.metric import Kind, Metric
 
 README = Path(__file__).parents[2] / "README.md"
 BASE_UNITS = {"seconds": "_seconds", "bytes": "_bytes"}

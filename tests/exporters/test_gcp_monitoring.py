@@ -24,6 +24,7 @@ from exporters.families import Distribution
 from exporters.gcp_monitoring import GcpMonitoringExporter
 from exporters.gcp_monitoring.exporter import pause_after
 from exporters.gcp_monitoring.points import descriptor, metric_type
+from exporters.metric import Kind, Metric
 from exporters.reader import Reader
 from exporters.recorder import PublisherRecorder, Recorder
 from tests.exporters.metric_service import LocalMetricService, fail, hang
@@ -106,13 +107,13 @@ def assert_exact(server: Server, service: LocalMetricService) -> None:
     process = {m.name for m in catalog.METRICS if m.derived or m.name.startswith("ranker_gc_")}
     compared = 0
     for family in server.reader.snapshot():
-        if family.metric.name in own | process or family.metric.kind is catalog.Kind.INFO:
+        if family.metric.name in own | process or family.metric.kind is Kind.INFO:
             continue
         for sample in family.samples:
             labels = dict(zip(family.metric.labels, sample.labels, strict=True))
             counted = sample.value
             count = counted.count if isinstance(counted, Distribution) else counted
-            if count == 0 and family.metric.kind is not catalog.Kind.GAUGE:
+            if count == 0 and family.metric.kind is not Kind.GAUGE:
                 continue
             found = service.latest(metric_type(family.metric), **labels)
             if isinstance(counted, Distribution):
@@ -408,12 +409,12 @@ def test_pause_grows_with_failures_within_limits(failures: int, interval: float)
 
 
 @pytest.mark.parametrize("metric", catalog.METRICS, ids=lambda metric: metric.name)
-def test_descriptor(metric: catalog.Metric):
+def test_descriptor(metric: Metric):
     made = descriptor(metric)
     assert made.type.startswith("custom.googleapis.com/ranker/")
-    cumulative = metric.kind in (catalog.Kind.COUNTER, catalog.Kind.HISTOGRAM)
+    cumulative = metric.kind in (Kind.COUNTER, Kind.HISTOGRAM)
     assert (made.metric_kind == MetricDescriptor.CUMULATIVE) == cumulative
-    histogram = metric.kind is catalog.Kind.HISTOGRAM
+    histogram = metric.kind is Kind.HISTOGRAM
     assert (made.value_type == MetricDescriptor.DISTRIBUTION) == histogram
     fraction = metric.unit == "seconds" or metric.name.endswith("_ratio")
     if not histogram:

@@ -12,6 +12,7 @@ import pytest
 from exporters import catalog
 from exporters.aggregates import Aggregates
 from exporters.gpu import METRICS
+from exporters.metric import Metric
 from exporters.reader import Reader
 from exporters.recorder import Recorder
 from tests.exporters.support import value
@@ -67,7 +68,7 @@ def reader(aggregates: Aggregates) -> Iterator[Reader]:
     reader.close()
 
 
-def samples(reader: Reader) -> dict[catalog.Metric, int]:
+def samples(reader: Reader) -> dict[Metric, int]:
     return {f.metric: len(f.samples) for f in reader.snapshot() if f.metric in METRICS}
 
 

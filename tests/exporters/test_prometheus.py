@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.samples import Sample
 
 from exporters.aggregates import Aggregates, Layout
-from exporters.catalog import METRICS, Kind
+from exporters.catalog import METRICS
+from exporters.metric import Kind
 from exporters.prometheus import PrometheusServer
 from exporters.reader import Reader
 from exporters.recorder import PublisherRecorder, Recorder

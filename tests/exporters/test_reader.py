@@ -8,6 +8,7 @@ import pytest
 
 from exporters import catalog
 from exporters.aggregates import Aggregates, Layout
+from exporters.metric import Metric
 from exporters.reader import Reader
 from exporters.recorder import Recorder
 from tests.exporters.support import LAYOUT, value
@@ -20,7 +21,7 @@ def reader(aggregates: Aggregates) -> Iterator[Reader]:
     reader.close()
 
 
-def labels_of(reader: Reader, metric: catalog.Metric) -> list[tuple[str, ...]]:
+def labels_of(reader: Reader, metric: Metric) -> list[tuple[str, ...]]:
     [family] = [family for family in reader.snapshot() if family.metric is metric]
     return [sample.labels for sample in family.samples]
 

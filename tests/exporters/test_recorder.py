@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from exporters import catalog
 from exporters.aggregates import Aggregates
-from exporters.catalog import Kind
 from exporters.families import Distribution
+from exporters.metric import Kind
 from exporters.recorder import PublisherRecorder, Recorder
 from tests.exporters.support import LAYOUT, RANK, nonzero, value
 
