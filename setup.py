@@ -12,12 +12,20 @@ setup(
             "ranker.engine._simd",
             sources=[
                 "ranker/engine/_simd.c",
+                "ranker/engine/_simd_crew.c",
                 "ranker/engine/_simd_forest.c",
                 "ranker/engine/_simd_paths.c",
             ],
-            depends=["ranker/engine/_simd_forest.h", "ranker/engine/_simd_walk.h"],
+            depends=[
+                "ranker/engine/_simd_crew.h",
+                "ranker/engine/_simd_forest.h",
+                "ranker/engine/_simd_walk.h",
+            ],
             # No contraction: a fused multiply-add would round differently.
-            extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", "-Wall", "-Wextra"],
+            extra_compile_args=[
+                *("-std=c11", "-O3", "-ffp-contract=off", "-pthread", "-Wall", "-Wextra"),
+            ],
+            extra_link_args=["-pthread"],
             py_limited_api=True,
             optional=True,
         )

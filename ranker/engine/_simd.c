@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "_simd_forest.h"
+#include "_simd_crew.h"
 
 struct path {
     const char *name;
@@ -21,6 +21,11 @@ static const struct path ALL_PATHS[] = {
     {"portable", score_portable},
 };
 enum { NUM_PATHS = sizeof ALL_PATHS / sizeof *ALL_PATHS };
+
+enum {
+    MIN_SHARED_ROWS = 1000, /* fewer take little more time than a thread to wake up */
+    MAX_THREADS = 1024,
+};
 
 /* Whether this processor and its operating system have what a path needs. */
 static int supported(const struct path *path)
@@ -55,11 +60,13 @@ typedef struct {
     PyObject_HEAD
     struct forest *forest;
     const struct path *path;
+    struct crew *crew; /* NULL: whoever calls scores alone */
 } Kernel;
 
 static void kernel_dealloc(Kernel *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
+    crew_free(self->crew);
     forest_free(self->forest);
     PyObject_Free(self);
     Py_DECREF(type);
@@ -178,9 +185,14 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 {
     PyObject *layout;
     const char *name;
-    static char *names[] = {"layout", "path", NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Os:Kernel", names, &layout, &name))
+    Py_ssize_t threads;
+    static char *names[] = {"layout", "path", "threads", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Osn:Kernel", names, &layout, &name,
+                                     &threads))
         return NULL;
+    if (threads < 1 || threads > MAX_THREADS)
+        return PyErr_Format(PyExc_ValueError, "threads: expected 1 to %d, got %zd", MAX_THREADS,
+                            threads);
     const struct path *path = NULL;
     for (int i = 0; i < NUM_PATHS; i++)
         if (strcmp(name, ALL_PATHS[i].name) == 0 && supported(&ALL_PATHS[i])) path = &ALL_PATHS[i];
@@ -188,13 +200,18 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         return PyErr_Format(PyExc_ValueError, "path: '%s' is not one of paths()", name);
     struct forest *forest = forest_from(layout);
     if (forest == NULL) return NULL;
-    Kernel *self = PyObject_New(Kernel, type);
+    struct crew *crew = threads > 1 ? crew_new((size_t)threads - 1) : NULL;
+    if (threads > 1 && crew == NULL)
+        PyErr_Format(PyExc_OSError, "threads: the system doesn't start %zd more", threads - 1);
+    Kernel *self = PyErr_Occurred() ? NULL : PyObject_New(Kernel, type);
     if (self == NULL) {
+        crew_free(crew);
         forest_free(forest);
         return NULL;
     }
     self->forest = forest;
     self->path = path;
+    self->crew = crew;
     return (PyObject *)self;
 }
 
@@ -220,8 +237,7 @@ static PyObject *kernel_score(Kernel *self, PyObject *args)
 {
     PyObject *sequence;
     Py_buffer scores;
-    Py_ssize_t begin;
-    if (!PyArg_ParseTuple(args, "Ow*n:score", &sequence, &scores, &begin)) return NULL;
+    if (!PyArg_ParseTuple(args, "Ow*:score", &sequence, &scores)) return NULL;
     PyObject *arrays = PySequence_Tuple(sequence);
     Py_ssize_t num_blocks = arrays ? PyTuple_Size(arrays) : 0;
     Py_buffer *buffers = PyMem_Malloc((size_t)num_blocks * sizeof *buffers);
@@ -240,15 +256,17 @@ static PyObject *kernel_score(Kernel *self, PyObject *args)
             goto done;
         rows += blocks[got].rows;
     }
-    size_t count = (size_t)scores.len / sizeof(float);
-    if (begin < 0 || (size_t)begin > rows || count > rows - (size_t)begin) {
-        PyErr_SetString(PyExc_ValueError, "scores: longer than the rows from begin");
+    if ((size_t)scores.len != rows * sizeof(float)) {
+        PyErr_SetString(PyExc_ValueError, "scores: expected one float32 per row");
         goto done;
     }
     int failed = 0;
-    if (count > 0) {
+    if (rows > 0) {
         Py_BEGIN_ALLOW_THREADS
-        failed = self->path->score(self->forest, blocks, (size_t)begin, count, scores.buf);
+        failed = self->crew != NULL && rows >= MIN_SHARED_ROWS
+                     ? crew_score(self->crew, self->path->score, self->forest, blocks, rows,
+                                  scores.buf)
+                     : self->path->score(self->forest, blocks, 0, rows, scores.buf);
         Py_END_ALLOW_THREADS
     }
     if (failed)
@@ -272,8 +290,7 @@ static PyObject *kernel_path(Kernel *self, void *closure)
 
 static PyMethodDef kernel_methods[] = {
     {"score", (PyCFunction)kernel_score, METH_VARARGS,
-     "score(blocks, scores, begin)\n--\n\n"
-     "Scores the rows of all blocks, from row `begin` on, as many as `scores` holds."},
+     "score(blocks, scores)\n--\n\nScores the rows of all blocks as one batch."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -287,7 +304,8 @@ static PyType_Slot kernel_slots[] = {
     {Py_tp_dealloc, kernel_dealloc},
     {Py_tp_methods, kernel_methods},
     {Py_tp_getset, kernel_properties},
-    {Py_tp_doc, "Kernel(layout, path)\n--\n\nA forest packed for the walks of one path."},
+    {Py_tp_doc, "Kernel(layout, path, threads)\n--\n\n"
+                "A forest packed for the walks of one path, and how many threads share a batch."},
     {0, NULL},
 };
 

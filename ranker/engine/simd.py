@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,22 +16,16 @@ from ranker.forest import Forest
 PATH_VARIABLE = "RANKER_SIMD"
 """The environment variable that forces an instruction path."""
 
-MIN_SHARED_ROWS = 1000
-"""Fewer rows than this take little more time than a thread to wake up."""
-
-_MIN_PIECE = 128
-"""Rows below which a call of the kernel costs more than an even split gains."""
-
 
 class _Kernel(Protocol):
     @property
     def path(self) -> str: ...
-    def score(self, blocks: Sequence[Rows], scores: Scores, begin: int, /) -> None: ...
+    def score(self, blocks: Sequence[Rows], scores: Scores, /) -> None: ...
 
 
 class _Extension(Protocol):
     def paths(self) -> list[str]: ...
-    def Kernel(self, layout: Layout, path: str) -> _Kernel: ...  # noqa: N802
+    def Kernel(self, layout: Layout, path: str, threads: int) -> _Kernel: ...  # noqa: N802
 
 
 _extension: _Extension | None
@@ -64,13 +57,17 @@ class SimdEngine:
 
     Args:
         forest: what to score with.
-        threads: how many threads share a batch of at least 1000 rows. More
-            than one only pays in a process that has idle cores.
+        threads: how many threads share a batch of at least 1000 rows. They
+            start with the engine and end with it; one starts none. More than
+            one only pays in a process that has idle cores. A process forked
+            later scores with the calling thread alone.
 
     Raises:
         UnsupportedModelError: the forest's scores can't be had exactly.
         ModelError: the engine is unavailable, or `RANKER_SIMD` names a path
             that this machine lacks.
+        ValueError: `threads` is not from 1 to 1024.
+        OSError: the system doesn't start that many.
     """
 
     name = "simd"
@@ -84,9 +81,8 @@ class SimdEngine:
                 "export the margin, or use the onnx engine"
             )
         self.num_features = forest.num_features
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads - 1, "simd") if threads > 1 else None
-        self._kernel = _extension.Kernel(lay_out(forest), _choose_path(_extension.paths()))
+        path = _choose_path(_extension.paths())
+        self._kernel = _extension.Kernel(lay_out(forest), path, threads)
 
     @property
     def path(self) -> str:
@@ -100,39 +96,8 @@ class SimdEngine:
             ValueError: a block is not float32 [n, num_features].
         """
         scores = np.empty(sum(map(len, blocks)), np.float32)
-        if self._pool is None or len(scores) < MIN_SHARED_ROWS:
-            self._kernel.score(blocks, scores, 0)
-            return scores
-
-        # Whoever is free takes the next piece, so that a thread that wakes up late, or
-        # whose core has other work, holds nobody up; the pieces get smaller towards the end.
-        pieces = _pieces(len(scores), self._threads)
-
-        def help_out() -> None:
-            for piece in pieces:
-                self._kernel.score(blocks, scores[piece], piece.start)
-
-        helpers = [self._pool.submit(help_out) for _ in range(self._threads - 1)]
-        help_out()
-        for helper in helpers:
-            if not helper.cancel():  # one that has not begun by now is not needed
-                helper.result()
+        self._kernel.score(blocks, scores)
         return scores
-
-
-def _pieces(rows: int, threads: int) -> Iterator[slice]:
-    """Cuts a batch; each piece is what a thread would get of half of what is left.
-
-    Returns:
-        An iterator that threads may share, which a generator is not.
-    """
-    pieces = []
-    begin = 0
-    while begin < rows:
-        size = max((rows - begin) // (2 * threads), _MIN_PIECE) // 64 * 64  # whole vectors
-        pieces.append(slice(begin, min(begin + size, rows)))
-        begin += size
-    return iter(pieces)
 
 
 def _choose_path(supported: list[str]) -> str:

@@ -20,7 +20,7 @@ def uneven_forest() -> Forest:
 
 def kernel(layout: Layout) -> object:
     assert simd._extension is not None
-    return simd._extension.Kernel(layout, "portable")
+    return simd._extension.Kernel(layout, "portable", 1)
 
 
 def changed(layout: Layout, name: str, value: object) -> Layout:
@@ -106,4 +106,11 @@ def test_one_large_tree_does_not_pad_many_small_ones(leaves: int, chain: bool) -
 def test_unknown_path_is_refused() -> None:
     assert simd._extension is not None
     with pytest.raises(ValueError, match="not one of paths"):
-        simd._extension.Kernel(lay_out(uneven_forest()), "mmx")
+        simd._extension.Kernel(lay_out(uneven_forest()), "mmx", 1)
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 1025])
+def test_threads_out_of_range_are_refused(threads: int) -> None:
+    assert simd._extension is not None
+    with pytest.raises(ValueError, match="threads: expected 1 to 1024"):
+        simd._extension.Kernel(lay_out(uneven_forest()), "portable", threads)
