@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xgboost
 
 from ranker.engine import simd
 from ranker.engine.layout import Layout, lay_out
-from tests.engine.simd_forests import booster_of, predict, random_forest, random_rows
+from tests.engine.simd_forests import booster_of, forest_of, predict, random_forest, random_rows
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 SOURCES = Path(simd.__file__).parent
@@ -51,6 +52,12 @@ def write(layout: Layout, rows, path: Path) -> None:
         file.write(np.uint64(rows.nbytes + 1).tobytes() + b" " + rows.tobytes())
 
 
+def score(program, forest, rows, directory):
+    write(lay_out(forest), rows, directory / "input")
+    subprocess.run([EMULATOR, program, directory / "input", directory / "scores"], check=True)
+    return np.fromfile(directory / "scores", np.float32)
+
+
 @pytest.mark.parametrize(
     ("trees", "features", "leaves", "chain"),
     [
@@ -65,7 +72,21 @@ def test_scores_are_xgboosts(program, tmp_path, trees, features, leaves, chain):
     rng = np.random.default_rng(5)
     forest = random_forest(rng, trees, features, leaves, chain)
     rows = random_rows(rng, 203, forest)
-    write(lay_out(forest), rows, tmp_path / "input")
-    subprocess.run([EMULATOR, program, tmp_path / "input", tmp_path / "scores"], check=True)
-    scores = np.fromfile(tmp_path / "scores", np.float32)
+    scores = score(program, forest, rows, tmp_path)
     assert scores.tobytes() == predict(booster_of(forest), rows).tobytes()
+
+
+def test_categories_score_as_xgboosts(program, tmp_path):
+    rng = np.random.default_rng(6)
+    rows = rng.integers(0, 40, (500, 3)).astype(np.float32)
+    rows[:, 2] = rng.normal(size=len(rows))
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    target = np.isin(rows[:, 0], [1, 5, 9, 30]) * 3.0 + np.nan_to_num(rows[:, 2])
+    data = xgboost.DMatrix(rows, target, feature_types=["c", "c", "q"], enable_categorical=True)
+    booster = xgboost.train({"max_depth": 7, "max_cat_to_onehot": 2, "nthread": 1}, data, 20)
+    forest = forest_of(booster, rows.shape[1])
+    assert len(forest.members) > 0
+    fractions = rows + np.array([0.75, 0.75, 0], np.float32)  # rounded down before use
+    want = booster.predict(data, output_margin=True)
+    for given in (rows, fractions):
+        assert score(program, forest, given, tmp_path).tobytes() == want.tobytes()
