@@ -5,13 +5,14 @@ It reads no message: whoever uses it must count the answers' statuses elsewhere.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,14 @@ from pathlib import Path
 from loadtests.generator import poisson
 
 HEADERS = ("-H", "content-type: application/grpc", "-H", "te: trailers")
+PROCESSES = 32
+"""Of an open loop."""
+START_SECONDS = 1.0
+"""What it takes to start them."""
+ROUNDED = 0.0006
+"""Seconds by which h2load is late with a call, on average."""
+MAX_RATE = PROCESSES / ROUNDED / 2
+"""Calls per second. Beyond it the rounding is most of a gap."""
 MAX_STREAMS = 1000
 """Calls in flight on a connection of an open loop: more than a server that keeps up ever has."""
 
@@ -93,44 +102,52 @@ class Call:
 def open_loop(
     address: str,
     method: str,
-    bodies: Sequence[bytes],
+    messages: Sequence[bytes],
     *,
-    rate: float,
-    seconds: float,
+    stretches: Sequence[tuple[float, float]],
     cores: Collection[int],
+    timeout: float | None = None,
 ) -> list[Call]:
-    """Makes calls at the moments of a Poisson process, whatever the server does.
+    """Makes calls at random moments, whatever the server does.
 
-    h2load times the gap to the next call anew when it has sent one. So a process that
-    was short of CPU sends the rest later, and the rate falls a little below what was
-    asked for; a server that is slow delays nothing.
+    Many processes send at a low rate each, all together close to a Poisson process. h2load
+    times the gap to the next call anew when it has sent one, rounded up to milliseconds:
+    what that costs on average is taken off the gaps. A process that was short of CPU sends
+    the rest later, and the rate falls below what was asked for; look at the calls. A server
+    that is slow delays nothing.
 
     Args:
         address: the server's.
         method: the full name of the method, a unary one.
-        bodies: a message each; every one has a process and a connection of its own.
-        rate: calls per second, of all together.
-        seconds: how long.
+        messages: every process has a connection of its own, and repeats one of them.
+        stretches: one after the other, calls per second (of all together) and seconds.
         cores: where the processes may run.
+        timeout: of each call, in seconds. h2load tells the server, and waits on.
 
     Returns:
         The calls, as they were sent.
 
     Raises:
+        ValueError: more calls per second than h2load can time.
         RuntimeError: a call failed on the way.
     """
+    told = [] if timeout is None else ["-H", f"grpc-timeout: {round(timeout * 1e3)}m"]
+    if max(rate for rate, _ in stretches) >= MAX_RATE:
+        raise ValueError(f"at most {MAX_RATE:.0f} calls per second")
     with tempfile.TemporaryDirectory() as folder:
         processes, logs = [], []
-        for number, message in enumerate(bodies):
+        start = time.monotonic() + START_SECONDS  # of all together
+        for number, message in zip(range(PROCESSES), itertools.cycle(messages), strict=False):
             body = _body(Path(folder) / f"{number}.body", [message])
-            moments = poisson(rate / len(bodies), seconds, seed=number)
             script = Path(folder) / f"{number}.script"
+            moments = _moments(start - time.monotonic(), stretches, number)
             script.write_text(
-                "".join(f"{moment * 1e3:.3f}\thttp://{address}{method}\n" for moment in moments)
+                "".join(f"{at * 1e3:.3f}\thttp://{address}{method}\n" for at in moments)
             )
             logs.append(Path(folder) / f"{number}.log")
             paced = [f"--timing-script-file={script}", f"--log-file={logs[-1]}"]
-            processes.append(_start([*paced, "-c1", f"-m{MAX_STREAMS}", "-d", body], cores))
+            limits = ["-c1", f"-m{MAX_STREAMS}"]
+            processes.append(_start([*paced, *limits, *told, "-d", body], cores))
         for process in processes:
             _answered(process.communicate()[0])
         lines = [line.split("\t") for log in logs for line in log.read_text().splitlines()]
@@ -138,6 +155,17 @@ def open_loop(
         (Call(int(sent) / 1e6, int(latency) / 1e6) for sent, _, latency in lines),
         key=lambda call: call.sent,
     )
+
+
+def _moments(
+    start: float, stretches: Sequence[tuple[float, float]], number: int
+) -> Iterator[float]:
+    """When one of the processes is to send, by its own hurried clock."""
+    for rate, seconds in stretches:
+        pace = 1 / (PROCESSES / rate - ROUNDED)
+        length = seconds * rate / PROCESSES / pace
+        yield from (start + moment for moment in poisson(pace, length, seed=number))
+        start += length
 
 
 def _body(path: Path, messages: Sequence[bytes]) -> Path:

@@ -2,9 +2,11 @@
 
 h2load finds the capacity in a closed loop, then calls in an open one (Poisson) at half of
 that. It is a program in C: a generator in Python is itself milliseconds late at the 99th
-percentile at these rates. Eight processes send a list each, again and again; the simd
+percentile at these rates. Its processes send a list each, again and again; the simd
 engine walks a list without branches, so there is nothing in that for a branch predictor
 to learn.
+
+Half of the greatest rate is more than half of the work: what arrives alone is scored alone.
 
 A host that takes a core away for a few milliseconds, a dozen times a second, decides the
 99th percentile of a whole run. So there is also that of a quarter of a second, of which
@@ -81,7 +83,7 @@ def measure(
     full = flat_out(seconds)
     half = full.calls / full.seconds / 2
     before = server.cpu_seconds()
-    calls = h2load.open_loop(server.address, RANK, bodies, rate=half, seconds=seconds, cores=cores)
+    calls = h2load.open_loop(server.address, RANK, bodies, stretches=[(half, seconds)], cores=cores)
     cpu = server.cpu_seconds() - before
     took = calls[-1].sent - calls[0].sent
     p50, p99 = np.percentile([call.latency for call in calls], (50, 99))

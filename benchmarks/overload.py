@@ -2,38 +2,48 @@
 
     make bench-overload
 
-A closed loop finds the capacity; then an open loop (Poisson) offers from half of
-it to three times as much, and at once half again, to see how soon the server
-recovers. One core serves, the other loads. Calls carry the deadline, so an
-answer that is too late counts as none. A step in which the generator was short of CPU says
-little of the server, and is marked.
-"""
+h2load (Debian: nghttp2-client) finds the capacity in a closed loop, then offers from half of
+it to three times as much in an open one (Poisson); at last it falls from three times to half
+of it, to see how soon the server recovers. One core serves, the other loads. Calls carry
+the deadline.
 
-# ruff: noqa: E402 - gRPC reads its environment when it is first imported
+h2load reads no status. So an answer counts as good if the server sent it, and of those as
+many are taken off as calls took longer than the deadline, whatever they got: goodput is at
+least what is printed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks import open_loop
+import numpy as np
 
-open_loop.prepare()
-
+from benchmarks import h2load
 from benchmarks.closed_loop import RANK
-from benchmarks.pinned import PinnedServer
+from benchmarks.ranker_server import RankerServer
 from benchmarks.server import CACHE, LOAD_CORE, SERVER_CORE, rows_and_booster
 from ranker import export_onnx
 from ranker.client.request import rank_request
 
 STEPS = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0)
-IN_FLIGHT = 32
+LISTS = 32
+PROCESSES, CONNECTIONS, IN_FLIGHT = 8, 2, 2
+"""Of the closed loop: 32 calls in flight."""
+WARM_UP_SECONDS = 0.5
+RECOVERY_SECONDS = 1.0
+"""After so long all is to be as before."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A slow engine, or large lists: what lets one core overload another."""
+    """A slow engine, or large lists: what one core can send too much of."""
 
     engine: str
     candidates: int
@@ -42,52 +52,138 @@ class Case:
 CASES = (Case("onnx", 100), Case("simd", 1000))
 
 
-def measure(case: Case, messages: list[bytes], path: str, options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Step:
+    """What one load gave.
+
+    Attributes:
+        offered: calls per second.
+        goodput: answers per second within the deadline, at the least.
+        codes: how many requests ended how.
+        late: the share of the calls let in that took longer than the deadline.
+        p50: of the latency of all calls, in seconds.
+        p99: likewise.
+        server: cores that it was busy on.
+        load: cores that the generator was busy on.
+    """
+
+    offered: float
+    goodput: float
+    codes: Counter[str]
+    late: float
+    p50: float
+    p99: float
+    server: float
+    load: float
+
+
+class Bench:
+    """A server and what is sent to it."""
+
+    def __init__(self, server: RankerServer, lists: Sequence[bytes], deadline: float) -> None:
+        self.server = server
+        self._lists = lists
+        self._deadline = deadline
+
+    def capacity(self, seconds: float) -> float:
+        """Answers per second to patient callers."""
+        done = h2load.run(
+            self.server.address,
+            RANK,
+            [[each] for each in self._lists[:PROCESSES]],
+            clients=CONNECTIONS,
+            streams=IN_FLIGHT,
+            seconds=seconds,
+            cores={LOAD_CORE},
+        )
+        return done.calls / done.seconds
+
+    def offer(self, rate: float, seconds: float) -> Step:
+        """One load."""
+        before, worked, loaded = self.server.codes(), self.server.cpu_seconds(), _children()
+        calls = self._calls([(rate, seconds)])
+        worked, loaded = self.server.cpu_seconds() - worked, _children() - loaded
+        codes = self.server.codes() - before
+        took = calls[-1].sent - calls[0].sent
+        latencies = [call.latency for call in calls]
+        late = sum(latency > self._deadline for latency in latencies)
+        p50, p99 = np.percentile(latencies, (50, 99))
+        return Step(
+            offered=len(calls) / took,
+            goodput=(codes["OK"] - late) / took,
+            codes=codes,
+            late=late / (codes["OK"] + codes["DEADLINE_EXCEEDED"]),
+            p50=float(p50),
+            p99=float(p99),
+            server=worked / took,
+            load=loaded / took,
+        )
+
+    def falls(self, high: float, low: float, seconds: float) -> tuple[int, int]:
+        """From a high to a low load: calls that failed or were late when it should be over."""
+        recovered: list[Counter[str]] = []
+
+        def look() -> None:
+            time.sleep(h2load.START_SECONDS + seconds + RECOVERY_SECONDS)
+            recovered.append(self.server.codes())
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        calls = self._calls([(high, seconds), (low, seconds + RECOVERY_SECONDS)])
+        looking.join()
+        codes = self.server.codes() - recovered[0]
+        begin = calls[0].sent + seconds + RECOVERY_SECONDS
+        late = sum(call.sent > begin and call.latency > self._deadline for call in calls)
+        return codes.total(), codes.total() - codes["OK"] + late
+
+    def _calls(self, stretches: Sequence[tuple[float, float]]) -> list[h2load.Call]:
+        return h2load.open_loop(
+            self.server.address,
+            RANK,
+            self._lists,
+            stretches=stretches,
+            cores={LOAD_CORE},
+            timeout=self._deadline,
+        )
+
+
+def _children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(case: Case, bench: Bench, seconds: float) -> None:
     """Prints one case's table."""
-    arguments = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
-    chosen = ["--engine", case.engine, "--transport", options.transport]
-    seconds, deadline = options.seconds, options.deadline_ms / 1e3
-    server = PinnedServer(SERVER_CORE, "-m", "ranker", "serve", path, *arguments, *chosen)
-    with server:
-        generator = open_loop.Generator(server.address, RANK, messages, options.connections)
-        generator.capacity(IN_FLIGHT, 1.0)
-        capacity = generator.capacity(IN_FLIGHT, seconds)
-        before = server.rss()
-        found, grown = [], []
-        for step in STEPS:
-            found.append(generator.open_loop(step * capacity, seconds, deadline))
-            grown.append(server.rss() - before)
-        after = generator.open_loop(0.5 * capacity, seconds, deadline)
-        generator.close()
+    bench.capacity(WARM_UP_SECONDS)
+    capacity = bench.capacity(seconds)
     print(
-        f"\n{case.candidates} candidates x 500 trees, engine {case.engine}, {options.connections} "
-        f"connections, deadline {options.deadline_ms:g} ms; capacity {capacity:.0f}/s\n"
+        f"\n{case.candidates} candidates x 500 trees, engine {case.engine}; "
+        f"capacity {capacity:.0f}/s\n\n"
+        "| load | offered/s | goodput/s | of best | p50 ms | p99 ms | refused | late, of those "
+        "let in | server, generator: cores | memory MiB |\n" + "|---" * 10 + "|"
     )
-    print(
-        "| load | offered/s | goodput/s | of best | p50 ms | p99 ms "
-        "| refused, late, other | memory MiB | generator |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
-    best = max(each.goodput for each in found)
-    for step, each, more in zip(STEPS, found, grown, strict=True):
-        failed = each.failed
-        refused, late = failed.pop(8, 0), failed.pop(4, 0)
+    before = bench.server.rss()
+    found = [(bench.offer(load * capacity, seconds), bench.server.rss() - before) for load in STEPS]
+    best = max(step.goodput for step, _ in found)
+    for step, grown in found:
         print(
-            f"| {step:g}x | {step * capacity:.0f} | {each.goodput:.0f} | {each.goodput / best:.2f} "
-            f"| {each.answered(0.5) * 1e3:.1f} | {each.answered(0.99) * 1e3:.1f} "
-            f"| {refused}, {late}, {failed.total()} | {more / 2**20:+.0f} "
-            f"| {each.cpu:.0%}{' the bottleneck' if each.generator_bound else ''} |",
+            f"| {step.offered / capacity:.2f} | {step.offered:.0f} | {step.goodput:.0f} "
+            f"| {step.goodput / best:.2f} | {step.p50 * 1e3:.1f} | {step.p99 * 1e3:.1f} "
+            f"| {step.codes['RESOURCE_EXHAUSTED']} | {step.late:.1%} "
+            f"| {step.server:.2f}, {step.load:.2f} | {grown / 2**20:+.0f} |",
             flush=True,
         )
-    normal = 2 * found[0].answered(0.5)
-    print(f"\nrecovered {after.recovered(normal):.1f} s after the load fell from 3x to 0.5x")
+    calls, bad = bench.falls(STEPS[-1] * capacity, STEPS[0] * capacity, seconds)
+    print(
+        f"\nfrom {RECOVERY_SECONDS:g} s after the load fell from {STEPS[-1]:g} to {STEPS[0]:g} "
+        f"times the capacity: {bad} of {calls} calls refused or late"
+    )
 
 
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="per step")
-    parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--deadline-ms", type=float, default=50.0)
     parser.add_argument("--transport", default="auto")
     options = parser.parse_args()
@@ -97,12 +193,12 @@ def main() -> None:
     if not path.exists():
         export_onnx(booster, path)
     os.sched_setaffinity(0, {LOAD_CORE})
-    del os.environ["GRPC_EXPERIMENTS"]  # it was for this process only
     for case in CASES:
         size = case.candidates
-        starts = range(0, min(len(rows), 256 * size) - size + 1, size)
-        messages = [rank_request(rows[start : start + size], top_k=0) for start in starts]
-        measure(case, messages, str(path), options)
+        lists = [rank_request(rows[i * size : (i + 1) * size], top_k=0) for i in range(LISTS)]
+        chosen = ["--engine", case.engine, "--transport", options.transport]
+        with RankerServer(SERVER_CORE, path, *chosen) as server:
+            measure(case, Bench(server, lists, options.deadline_ms / 1e3), options.seconds)
 
 
 if __name__ == "__main__":

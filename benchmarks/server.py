@@ -19,12 +19,10 @@ import argparse
 import os
 import shutil
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import grpc
 import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
@@ -33,8 +31,7 @@ from benchmarks import closed_loop, h2load, half_load
 from benchmarks.closed_loop import RANK, RANK_STREAM
 from benchmarks.half_load import HalfLoad
 from benchmarks.pinned import PinnedServer
-from exporters import catalog
-from loadtests.scrape import Scrape
+from benchmarks.ranker_server import RankerServer
 from ranker import Model, export_onnx
 from ranker.order import best_first
 from ranker.v1 import ranking_pb2 as pb
@@ -222,11 +219,12 @@ class Bench:
 
         with self.server(case) if case else echo_server() as server:
             load(0.5)
-            before = self._codes(server)["OK"] if case else 0
+            ranker = server if isinstance(server, RankerServer) else None
+            before = ranker.codes()["OK"] if ranker else 0
             cpu = server.cpu_seconds()
             done = load(self.options.seconds)
             cpu = server.cpu_seconds() - cpu
-            answered = self._codes(server)["OK"] - before if case else done.calls
+            answered = ranker.codes()["OK"] - before if ranker else done.calls
         return cpu / answered * 1e6, answered / done.seconds
 
     def half_load(self, case: Case | None) -> HalfLoad:
@@ -235,27 +233,15 @@ class Bench:
         lists = self.requests[size].encoded
         with self.server(case) if case else echo_server() as server:
             found = half_load.measure(server, lists, self.options.seconds, {LOAD_CORE})
-            codes = +self._codes(server) if case else Counter()
+            codes = server.codes() if isinstance(server, RankerServer) else {}
         if set(codes) - {"OK", "CANCELLED"}:  # h2load cancels what is in flight at its end
             raise RuntimeError(f"calls failed: {codes}")
         return found
 
-    def server(self, case: Case) -> PinnedServer:
+    def server(self, case: Case) -> RankerServer:
         """`ranker serve` on its core."""
-        ports = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
-        ports += ["--log-format", "text"]
         chosen = ["--engine", self.options.engine, "--transport", self.options.transport]
-        path = str(self.paths[case.trees])
-        return PinnedServer(SERVER_CORE, "-m", "ranker", "serve", path, *ports, *chosen)
-
-    def _codes(self, server: PinnedServer) -> Counter[str]:
-        """How many requests ended with which status."""
-        port = server.logged(r"metrics on port (\d+)")
-        scrape = Scrape.of(f"http://127.0.0.1:{port}/metrics")
-        codes = [code.name for code in grpc.StatusCode]
-        return Counter(
-            {code: int(scrape.total(catalog.REQUESTS.name, code=code)) for code in codes}
-        )
+        return RankerServer(SERVER_CORE, self.paths[case.trees], *chosen)
 
     def _measured(
         self,

@@ -31,10 +31,9 @@ from numpy.typing import NDArray
 
 from benchmarks import h2load
 from benchmarks.closed_loop import RANK
-from benchmarks.pinned import PinnedServer
+from benchmarks.ranker_server import RankerServer
 from benchmarks.server import CACHE, FEATURES, rows_and_booster
 from exporters import catalog
-from loadtests.scrape import Scrape
 from ranker import Model, export_onnx
 from ranker.v1 import ranking_pb2 as pb
 
@@ -90,12 +89,9 @@ def measure(
         ).SerializeToString()
         for i in range(LISTS)
     ]
-    ports = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", "--log-format", "text"]
     chosen = ["--workers", str(workers), "--engine", engine]
     cores = {0} if workers == 1 else {0, 1}
-    with PinnedServer(cores, "-m", "ranker", "serve", str(model), *ports, *chosen) as server:
-        port = server.logged(r"metrics on port (\d+)")
-        metrics = f"http://127.0.0.1:{port}/metrics"
+    with RankerServer(cores, model, *chosen) as server:
 
         def load(seconds: float) -> h2load.Load:
             return h2load.run(
@@ -109,10 +105,10 @@ def measure(
             )
 
         load(0.5)
-        before, cpu = Scrape.of(metrics), server.cpu_seconds()
+        before, cpu = server.scrape(), server.cpu_seconds()
         done = load(seconds)
         cpu = server.cpu_seconds() - cpu
-        after = Scrape.of(metrics)
+        after = server.scrape()
 
     def grown(name: str, **labels: str) -> float:
         return after.total(name, **labels) - before.total(name, **labels)
