@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ranker.engine.api import Rows, Scores, check_blocks
+from ranker.engine.api import EngineLostError, Rows, Scores, check_blocks
 from ranker.engine.runtime import onnxruntime
 from ranker.engine.tensor_graph import INPUT, OUTPUT, TensorGraph, compile_forest
 from ranker.errors import ModelError
@@ -105,6 +105,7 @@ class TensorEngine:
 
         Raises:
             ValueError: a block is not float32 [n, num_features].
+            EngineLostError: the device failed, and then at a batch it had scored before.
         """
         check_blocks(blocks, self.num_features)
         return self._thread.submit(self._batches.score, blocks).result()
@@ -231,6 +232,7 @@ class _Batches:
     """A session and its `FixedBatch`es; for one thread only."""
 
     def __init__(self, graph: TensorGraph, provider: Provider, max_rows: int) -> None:
+        self._where = f"{provider.name} {provider.index}"
         session = open_session(graph, provider)
         sizes = run_sizes(min(max_rows, max_run_rows(graph)))
         self._batches = [
@@ -242,6 +244,17 @@ class _Batches:
             self._score_stage(batch.rows)
 
     def score(self, blocks: Sequence[Rows]) -> Scores:
+        """Scores the blocks; tells an error that stays from one of this batch alone."""
+        try:
+            return self._score_blocks(blocks)
+        except Exception as error:  # onnxruntime's errors have no base class of their own
+            try:
+                self._score_stage(1)  # the smallest batch, as when the engine was made
+            except Exception:  # the first error is the one to tell
+                raise EngineLostError(f"{self._where} is lost: {error}") from error
+            raise
+
+    def _score_blocks(self, blocks: Sequence[Rows]) -> Scores:
         """Gathers the blocks in the stage, and scores it whenever it is full."""
         scores = np.empty(sum(map(len, blocks)), np.float32)
         done = staged = 0

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ranker.engine import cuda
+from ranker.engine.api import EngineLostError
 from ranker.engine.cuda import CPU_PROVIDER, CudaEngine, TensorEngine, cuda_provider, run_sizes
 from ranker.errors import ModelError
 from ranker.forest import Forest
@@ -125,6 +126,43 @@ def test_largest_run_is_bounded_by_memory(
     engine = TensorEngine(forest, CPU_PROVIDER)
     assert max(shapes) == (96, FEATURES)
     np.testing.assert_array_equal(engine.score([rows]), want)
+
+
+@pytest.fixture
+def broken_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the runs that fail; all those on the list do."""
+    broken: list[int] = []
+    run = cuda.FixedBatch.run
+
+    def run_or_fail(batch: cuda.FixedBatch) -> None:
+        if batch.rows in broken:
+            raise RuntimeError(f"a run of {batch.rows} failed")
+        run(batch)
+
+    monkeypatch.setattr(cuda.FixedBatch, "run", run_or_fail)
+    return broken
+
+
+def test_an_error_that_stays_means_that_the_engine_is_lost(
+    engine: TensorEngine, rows: NDArray[np.float32], broken_runs: list[int]
+) -> None:
+    broken_runs += run_sizes(LIMIT)
+    lost = "CPUExecutionProvider 0 is lost: a run of 192 failed"
+    for _ in range(2):
+        with pytest.raises(EngineLostError, match=lost):
+            engine.score([rows[:150]])
+
+
+def test_an_error_of_one_batch_is_told_as_it_is(
+    engine: TensorEngine,
+    rows: NDArray[np.float32],
+    want: NDArray[np.float32],
+    broken_runs: list[int],
+) -> None:
+    broken_runs.append(192)
+    with pytest.raises(RuntimeError, match=r"^a run of 192 failed$"):
+        engine.score([rows[:150]])
+    np.testing.assert_array_equal(engine.score([rows[:70]]), want[:70])
 
 
 without_gpu = pytest.mark.skipif(
