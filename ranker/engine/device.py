@@ -52,7 +52,10 @@ def prefer_gpu(cpu: Engine, forest: Forest) -> tuple[Engine, str]:
         gpu, which = load_gpu(forest)
     except ModelError as error:
         return cpu, f"on the CPU: {error.message}"
-    rows = crossover(cpu, gpu)
+    try:
+        rows = crossover(cpu, gpu)
+    except Exception as error:  # whatever a GPU makes of a batch that it can't score
+        return cpu, f"on the CPU: the GPU failed when it was timed: {error}"
     if rows is None:
         return cpu, f"on the CPU: it is faster up to {CROSSOVER_ROWS[-1]} rows"
     return AutoDevice(cpu, gpu, rows), f"{cpu.name} below {rows} rows, from there on {which}"

@@ -14,6 +14,7 @@ from ranker.engine.device import CROSSOVER_ROWS, AutoDevice, crossover, gpu_inde
 from ranker.errors import ModelError
 from ranker.forest import Forest
 from tests.engine.simd_forests import random_forest
+from tests.fakes import BrokenEngine
 
 
 class Clock:
@@ -120,6 +121,16 @@ def test_auto_takes_a_gpu_that_is_faster(
     monkeypatch.setattr(crossover, "__defaults__", (clock,))
     engine, why = prefer_gpu(MadeUpEngine("simd", clock, 0.0, 1e-3), forest)
     assert (engine.name, why) == (name, reason)
+
+
+def test_auto_scores_on_the_cpu_if_the_gpu_fails_when_it_is_timed(
+    clock: Clock, forest: Forest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "load_gpu", lambda _: (BrokenEngine(), "the broken one"))
+    cpu = MadeUpEngine("simd", clock, 0.0, 1e-3)
+    engine, why = prefer_gpu(cpu, forest)
+    assert engine is cpu
+    assert why == "on the CPU: the GPU failed when it was timed: secret of the engine"
 
 
 def test_logistic_scores_stay_on_one_device(clock: Clock, forest: Forest) -> None:
