@@ -49,7 +49,7 @@ _SECONDS = click.FloatRange(min=0)
     str,
     "Where to score: auto, cpu, cuda or cuda:N. auto: large batches on a GPU, if it is faster.",
 )
-@_setting("threads", _COUNT, "Threads that may share one large batch, per worker.")
+@_setting("threads", click.IntRange(1, 1024), "Threads that may share one large batch, per worker.")
 @_setting(
     "transport",
     click.Choice(["auto", "core", "aio"]),

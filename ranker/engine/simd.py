@@ -64,10 +64,9 @@ class SimdEngine:
 
     Raises:
         UnsupportedModelError: the forest's scores can't be had exactly.
-        ModelError: the engine is unavailable, or `RANKER_SIMD` names a path
-            that this machine lacks.
+        ModelError: the engine is unavailable, `RANKER_SIMD` names a path that
+            this machine lacks, or the system doesn't start so many threads.
         ValueError: `threads` is not from 1 to 1024.
-        OSError: the system doesn't start that many.
     """
 
     name = "simd"
@@ -82,7 +81,10 @@ class SimdEngine:
             )
         self.num_features = forest.num_features
         path = _choose_path(_extension.paths())
-        self._kernel = _extension.Kernel(lay_out(forest), path, threads)
+        try:
+            self._kernel = _extension.Kernel(lay_out(forest), path, threads)
+        except OSError as error:
+            raise ModelError(f"engine simd: {error}") from error
 
     @property
     def path(self) -> str:
