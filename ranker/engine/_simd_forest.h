@@ -1,6 +1,6 @@
 /* The forest as the kernel walks it: layout.py's arrays, packed and aligned.
  *
- * layout.py explains codes, columns, cuts, sets, tiles and deep nodes. A block
+ * columns.py explains codes, columns, cuts and sets, layout.py tiles and deep nodes. A block
  * of rows is coded into one array, column after column, with the same number
  * of rows (16, 32 or 64) in each; a split therefore keeps 16 times its column,
  * which every walk scales to its own block by a constant.

@@ -1,6 +1,6 @@
 /* How rows are scored; a template, included once per instruction set by _simd_paths.c.
  *
- * A block of rows is coded (layout.py), then walks every tree in turn, and the leaves'
+ * A block of rows is coded (columns.py), then walks every tree in turn, and the leaves'
  * values are added in the order of the trees. There are two walks. With code(r, c) the
  * code of row r in column c, both compute
  *
