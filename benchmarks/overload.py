@@ -7,9 +7,9 @@ it to three times as much in an open one (Poisson); at last it falls from three 
 of it, to see how soon the server recovers. One core serves, the other loads. Calls carry
 the deadline.
 
-h2load reads no status. So an answer counts as good if the server sent it, and of those as
-many are taken off as calls took longer than the deadline, whatever they got: goodput is at
-least what is printed.
+h2load reads no status. So an answer counts as good if the server sent it, and as many are
+taken off as calls took longer than the deadline, but for those that the server itself ended
+then: goodput is at least what is printed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Step:
         offered: calls per second.
         goodput: answers per second within the deadline, at the least.
         codes: how many requests ended how.
-        late: the share of the calls let in that took longer than the deadline.
+        late: the share of the calls that took longer than the deadline, refused ones aside.
         p50: of the latency of all calls, in seconds.
         p99: likewise.
         server: cores that it was busy on.
@@ -110,9 +110,9 @@ class Bench:
         p50, p99 = np.percentile(latencies, (50, 99))
         return Step(
             offered=len(calls) / took,
-            goodput=(codes["OK"] - late) / took,
+            goodput=max(0, codes["OK"] - max(0, late - codes["DEADLINE_EXCEEDED"])) / took,
             codes=codes,
-            late=late / (codes["OK"] + codes["DEADLINE_EXCEEDED"]),
+            late=late / max(1, len(calls) - codes["RESOURCE_EXHAUSTED"]),
             p50=float(p50),
             p99=float(p99),
             server=worked / took,
@@ -159,8 +159,8 @@ def measure(case: Case, bench: Bench, seconds: float) -> None:
     print(
         f"\n{case.candidates} candidates x 500 trees, engine {case.engine}; "
         f"capacity {capacity:.0f}/s\n\n"
-        "| load | offered/s | goodput/s | of best | p50 ms | p99 ms | refused | late, of those "
-        "let in | server, generator: cores | memory MiB |\n" + "|---" * 10 + "|"
+        "| load | offered/s | goodput/s | of best | p50 ms | p99 ms | refused | late, of "
+        "the others | server, generator: cores | memory MiB |\n" + "|---" * 10 + "|"
     )
     before = bench.server.rss()
     found = [(bench.offer(load * capacity, seconds), bench.server.rss() - before) for load in STEPS]

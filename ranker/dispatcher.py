@@ -40,12 +40,10 @@ from ranker.incident import guard, incident
 
 logger = logging.getLogger(__name__)
 
-INLINE_SECONDS = 0.004
-"""A batch predicted to take longer than this is scored on the engine's thread."""
-
 OVERLAP_SECONDS = 0.0001
-"""The same where engines overlap batches: the time that a hand-over to a thread takes. The loop
-would not work in the meantime but wait, and the next batch with it."""
+"""Where engines overlap batches, a batch predicted to take longer is never scored on the loop:
+the time that a hand-over to a thread takes. The loop would not work in the meantime but wait,
+and the next batch with it."""
 
 _NAP = 0.001
 """Seconds after which the engine's thread looks again whether a batch that waits has filled."""
@@ -96,6 +94,7 @@ class Dispatcher:
         recorder: where batches, refusals and the queue's depth are counted.
         lost: called, on whichever thread, for each batch whose engine is lost to
             this process.
+        inline: a batch predicted to take more seconds is scored on an engine's thread.
 
     Attributes:
         draining: set it to let nothing more in; what waits is still scored.
@@ -108,6 +107,7 @@ class Dispatcher:
         batcher: Batcher,
         recorder: Recorder,
         lost: Callable[[], None],
+        inline: float,
     ) -> None:
         self.draining = False
         self.last_asked = -math.inf
@@ -122,7 +122,7 @@ class Dispatcher:
         self._taken: deque[Batch] = deque()  # and not handed out yet, in order
         self._turn = threading.Condition(self._lock)
         self._most = min(map(batches_at_once, engines))
-        self._inline = INLINE_SECONDS if self._most == 1 else OVERLAP_SECONDS
+        self._inline = inline if self._most == 1 else min(inline, OVERLAP_SECONDS)
         self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="engine")
 
     def warm(self, model: int) -> None:

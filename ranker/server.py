@@ -101,15 +101,19 @@ class Server:
             max_queue_bytes=settings.max_queue_bytes,
             max_delay=settings.max_batch_delay,
         )
+        transport, reason = select(settings.transport)
         self._dispatcher = Dispatcher(
-            [model.engine for model in models], batcher, recorder, self._lost
+            [model.engine for model in models],
+            batcher,
+            recorder,
+            self._lost,
+            transport.pump_seconds,
         )
         self._service = RankingService(
             Resources(catalogue, self._dispatcher, recorder, settings.max_request_rows)
         )
         self._health = Health(SERVICES)
         widest = max(model.features.num_features for model in models)
-        transport, reason = select(settings.transport)
         age_ms = round(settings.max_connection_age * 1e3)
         self._transport = transport(
             {

@@ -12,6 +12,9 @@ import numpy as np
 from ranker.engine.api import Rows, Scores
 from ranker.errors import RankerError
 
+INLINE = 0.004
+"""Seconds, of a dispatcher: a batch that takes longer is scored on an engine's thread."""
+
 
 class FakeCall:
     """A call that remembers what its handler did."""

@@ -21,13 +21,13 @@ from ranker.errors import (
     OverloadedError,
     UnavailableError,
 )
-from tests.fakes import BrokenEngine, SumEngine
+from tests.fakes import INLINE, BrokenEngine, SumEngine
 
 
 class Kitchen:
     """A dispatcher over one engine, and what came out of it."""
 
-    def __init__(self, engine=None, *, fixed=0.0, **limits) -> None:
+    def __init__(self, engine=None, *, fixed=0.0, inline=INLINE, **limits) -> None:
         self.engine = engine or SumEngine()
         self.cost = CostModel()
         self.cost.fixed = fixed
@@ -41,7 +41,7 @@ class Kitchen:
         def lost() -> None:
             self.lost += 1
 
-        self.dispatcher = Dispatcher([self.engine], batcher, self.recorder, lost)
+        self.dispatcher = Dispatcher([self.engine], batcher, self.recorder, lost, inline)
         self.done: list[tuple[np.ndarray, np.ndarray]] = []
         self.dropped: list[Exception] = []
         self.threads: set[int] = set()
@@ -132,6 +132,19 @@ def test_long_batches_are_scored_on_the_engines_thread(kitchen):
     assert k.finished.wait(10)
     k.check(1)
     assert threading.get_ident() not in k.threads
+
+
+@pytest.mark.parametrize(
+    ("inline", "on_the_loop"),
+    [pytest.param(0.004, True, id="a-patient-loop"), pytest.param(0.0001, False, id="an-eager")],
+)
+def test_the_transport_says_how_long_its_loop_may_be_kept(kitchen, inline, on_the_loop):
+    k = kitchen(fixed=0.001, inline=inline)
+    k.submit(3)
+    k.dispatcher.pump()
+    assert k.finished.wait(10)
+    k.check(1)
+    assert k.threads.isdisjoint({threading.get_ident()}) is not on_the_loop
 
 
 def test_the_engines_thread_goes_on_with_what_gathered(kitchen):

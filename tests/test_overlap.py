@@ -15,7 +15,7 @@ from ranker.cost import CostModel
 from ranker.dispatcher import Dispatcher
 from ranker.engine.api import Rows, Scores, batches_at_once
 from ranker.errors import CancelledError, InternalError
-from tests.fakes import SumEngine
+from tests.fakes import INLINE, SumEngine
 from tests.test_dispatcher import Kitchen
 
 WAIT = 10.0  # seconds after which a test that hangs fails
@@ -268,7 +268,7 @@ def test_beside_an_engine_without_overlap_batches_stay_apart():
         k.dispatcher.close()
         limits = {"max_batch_rows": 100, "max_queue_rows": 1000, "max_queue_bytes": 10**9}
         batcher = Batcher([k.cost, CostModel()], **limits)
-        k.dispatcher = Dispatcher([oven, SumEngine()], batcher, k.recorder, lambda: None)
+        k.dispatcher = Dispatcher([oven, SumEngine()], batcher, k.recorder, lambda: None, INLINE)
         for rows in (3, 4):
             k.submit(rows)
             assert k.dispatcher.pump() is None

@@ -33,7 +33,7 @@ from ranker.model import Model
 from ranker.ranking import Resources
 from ranker.service import SERVICE, STREAM_IN_FLIGHT, RankingService
 from ranker.v1 import ranking_pb2 as pb
-from tests.fakes import BrokenEngine, FakeCall, SumEngine
+from tests.fakes import INLINE, BrokenEngine, FakeCall, SumEngine
 
 
 class Bench:
@@ -59,7 +59,7 @@ class Bench:
             max_queue_rows=max_queue_rows,
             max_queue_bytes=max_queue_bytes,
         )
-        self.dispatcher = Dispatcher(self.engines, batcher, self.recorder, lambda: None)
+        self.dispatcher = Dispatcher(self.engines, batcher, self.recorder, lambda: None, INLINE)
         resources = Resources(Catalogue(models), self.dispatcher, self.recorder, 500)
         self.service = RankingService(resources)
         self.methods = self.service.methods()

@@ -32,6 +32,9 @@ class AioTransport:
     """Serves methods on an asyncio loop. See `ranker.transport.api.Transport`."""
 
     name = "aio"
+    # grpc.aio takes in one RPC per turn of its loop. If each turn scored a batch, no more
+    # RPCs than batches would come in, and an overloaded server would find out too late.
+    pump_seconds = 0.0001
 
     def __init__(
         self,

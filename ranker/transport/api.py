@@ -193,6 +193,9 @@ class Transport(Protocol):
 class MakeTransport(Protocol):
     """How every transport is constructed."""
 
+    pump_seconds: float
+    """How long the pump may keep the loop: what comes in the meantime is not read."""
+
     def __call__(
         self,
         methods: Methods,

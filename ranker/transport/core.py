@@ -57,6 +57,7 @@ class CoreTransport:
     """Serves methods on grpcio's core. See `ranker.transport.api.Transport`."""
 
     name = "core"
+    pump_seconds = 0.004
 
     def __init__(
         self,
