@@ -157,9 +157,10 @@ class Server:
 
         On the signal health flips; while callers still come, they are served for
         a moment, and then refused with UNAVAILABLE; requests in flight finish. A
-        second signal does not wait for them. When an engine is lost it drains of
-        itself, and refuses at once. It returns with connections still
-        open, so that calls on their way are not cancelled but may be retried
+        second signal does not wait for them, nor does the end of the drain timeout,
+        even if an engine's thread never comes back. When an engine is lost it drains
+        of itself, and refuses at once. It returns with connections still open, so
+        that calls on their way are not cancelled but may be retried
         (`Transport.leave`): end the process with `end_process`.
 
         Returns:
@@ -169,8 +170,11 @@ class Server:
             signal.signal(number, self._signalled)
         sys.setswitchinterval(_SWITCH_INTERVAL)
         self._transport.run()
-        self._dispatcher.close()
-        logger.info("drained")
+        if self._dispatcher.idle():
+            self._dispatcher.close()
+            logger.info("drained")
+        else:
+            logger.warning("ending with requests unanswered")
         return self._exit_code
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002

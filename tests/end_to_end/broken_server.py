@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+
 from ranker.cli import main
 from ranker.transport import environment
+
+logger = logging.getLogger(__name__)
 
 BROKEN = 12345.5
 """A first feature that breaks the engine."""
 
 LOST = 54321.5
 """A first feature that breaks the engine for good."""
+
+STUCK = 77777.5
+"""A first feature at which the engine never comes back."""
+
+LARGE = 200
+"""A batch of a block with so many rows takes long enough for the engine's own thread."""
 
 
 def break_it() -> None:
@@ -30,6 +42,11 @@ def break_it() -> None:
             num_features = model.engine.num_features
 
             def score(self, blocks):
+                if any(len(block) >= LARGE for block in blocks):
+                    time.sleep(0.02)
+                if any(block[0, 0] == STUCK for block in blocks):
+                    logger.info("the engine is stuck")
+                    threading.Event().wait()
                 if any(block[0, 0] == BROKEN for block in blocks):
                     raise RuntimeError("a bug")
                 if any(block[0, 0] == LOST for block in blocks):

@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import RankerClient
 from ranker.errors import RankerError, UnavailableError
-from tests.end_to_end.broken_server import LOST
+from tests.end_to_end.broken_server import LARGE, LOST, STUCK
 from tests.end_to_end.conftest import RunningServer
 
 
@@ -254,6 +254,29 @@ def test_a_server_whose_engine_is_lost_drains_and_ends(start, truth):
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert server.process.wait(30) == 3
     server.wait_for_log("an engine is lost: draining, to end with exit code 3")
+
+
+def test_a_server_whose_engine_is_stuck_ends_all_the_same(start, truth):
+    server = start("--drain-timeout", "1", kind=Broken)
+    rows = truth.rows[:LARGE].copy()
+    rows[0, 0] = STUCK
+    refusals: list[RankerError] = []
+
+    def ask() -> None:
+        try:
+            client.rank(rows, timeout=60.0)
+        except RankerError as error:
+            refusals.append(error)
+
+    with RankerClient(server.address) as client:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        server.wait_for_log("the engine is stuck")
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+        thread.join()
+    assert [type(error) for error in refusals] == [UnavailableError]
+    server.wait_for_log("ending with requests unanswered")
 
 
 class Scarce(RunningServer):
