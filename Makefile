@@ -63,10 +63,10 @@ test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UB
 		$(CURDIR)/$(BIN)/python -m pytest $(CURDIR)/tests/engine/test_simd.py \
 		$(CURDIR)/tests/engine/test_simd_layout.py --timeout 600
 
-bench-server: $(READY) ## the server against the floor of grpc.aio
+bench-server: $(READY) ## the server against the floor of grpc.aio; more with h2load
 	$(BIN)/python -m benchmarks.server
 
-bench-overload: $(READY) ## goodput at loads up to three times the capacity
+bench-overload: $(READY) ## goodput at up to three times the capacity; needs h2load
 	$(BIN)/python -m benchmarks.overload
 
 bench-metrics: $(READY) ## what metrics cost, of a server's CPU time and by themselves

@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import resource
+import shutil
 import subprocess
 import tempfile
 import time
@@ -174,7 +175,14 @@ def _body(path: Path, messages: Sequence[bytes]) -> Path:
     return path
 
 
+def installed() -> bool:
+    """Whether there is an h2load here."""
+    return shutil.which("h2load") is not None
+
+
 def _start(arguments: Sequence[str | Path], cores: Collection[int]) -> subprocess.Popen[str]:
+    if not installed():
+        raise RuntimeError("needs h2load (Debian: nghttp2-client)")
     return subprocess.Popen(
         ["h2load", *HEADERS, *arguments],
         stdout=subprocess.PIPE,

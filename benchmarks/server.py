@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -345,7 +344,7 @@ def main() -> None:
     if options.no_latency:
         return
     print_latencies(bench)
-    if not shutil.which("h2load"):
+    if not h2load.installed():
         print("\nno h2load (Debian: nghttp2-client): neither a busy server nor half a load")
         return
     print_busy(bench)
