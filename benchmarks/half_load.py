@@ -8,7 +8,7 @@ to learn.
 
 Half of the greatest rate is more than half of the work: what arrives alone is scored alone.
 
-A host that takes a core away for a few milliseconds, a dozen times a second, decides the
+A host that takes a core away for milliseconds, some times a second, decides the
 99th percentile of a whole run. So there is also that of a quarter of a second, of which
 more than half have no such pause: the median over the quarters.
 """
@@ -66,24 +66,13 @@ def measure(
     Raises:
         RuntimeError: a call failed on the way. What the answers say is not looked at.
     """
-    bodies = lists[:LISTS]
-
-    def flat_out(seconds: float) -> h2load.Load:
-        return h2load.run(
-            server.address,
-            RANK,
-            [[body] for body in bodies],
-            clients=CONNECTIONS,
-            streams=IN_FLIGHT,
-            seconds=seconds,
-            cores=cores,
-        )
-
-    flat_out(WARM_UP_SECONDS)
-    full = flat_out(seconds)
+    flat_out(server, lists, WARM_UP_SECONDS, cores)
+    full = flat_out(server, lists, seconds, cores)
     half = full.calls / full.seconds / 2
     before = server.cpu_seconds()
-    calls = h2load.open_loop(server.address, RANK, bodies, stretches=[(half, seconds)], cores=cores)
+    calls = h2load.open_loop(
+        server.address, RANK, lists[:LISTS], stretches=[(half, seconds)], cores=cores
+    )
     cpu = server.cpu_seconds() - before
     took = calls[-1].sent - calls[0].sent
     p50, p99 = np.percentile([call.latency for call in calls], (50, 99))
@@ -93,6 +82,21 @@ def measure(
     del windows[max(windows)]  # it is not a whole one
     window = median(_tail(latencies) for latencies in windows.values())
     return HalfLoad(len(calls) / took, cpu / took, float(p50), float(p99), window)
+
+
+def flat_out(
+    server: PinnedServer, lists: Sequence[bytes], seconds: float, cores: Collection[int]
+) -> h2load.Load:
+    """Keeps 32 calls in flight, of the first eight lists; see `measure`."""
+    return h2load.run(
+        server.address,
+        RANK,
+        [[each] for each in lists[:LISTS]],
+        clients=CONNECTIONS,
+        streams=IN_FLIGHT,
+        seconds=seconds,
+        cores=cores,
+    )
 
 
 def _tail(latencies: list[float]) -> float:

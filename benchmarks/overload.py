@@ -27,6 +27,7 @@ import numpy as np
 
 from benchmarks import h2load
 from benchmarks.closed_loop import RANK
+from benchmarks.half_load import WARM_UP_SECONDS, flat_out
 from benchmarks.ranker_server import RankerServer
 from benchmarks.server import CACHE, LOAD_CORE, SERVER_CORE, rows_and_booster
 from ranker import export_onnx
@@ -34,9 +35,6 @@ from ranker.client.request import rank_request
 
 STEPS = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0)
 LISTS = 32
-PROCESSES, CONNECTIONS, IN_FLIGHT = 8, 2, 2
-"""Of the closed loop: 32 calls in flight."""
-WARM_UP_SECONDS = 0.5
 RECOVERY_SECONDS = 1.0
 """After so long all is to be as before."""
 
@@ -87,15 +85,7 @@ class Bench:
 
     def capacity(self, seconds: float) -> float:
         """Answers per second to patient callers."""
-        done = h2load.run(
-            self.server.address,
-            RANK,
-            [[each] for each in self._lists[:PROCESSES]],
-            clients=CONNECTIONS,
-            streams=IN_FLIGHT,
-            seconds=seconds,
-            cores={LOAD_CORE},
-        )
+        done = flat_out(self.server, self._lists, seconds, {LOAD_CORE})
         return done.calls / done.seconds
 
     def offer(self, rate: float, seconds: float) -> Step:
