@@ -21,7 +21,9 @@ Who is served next:
 
 A batch is no larger than pays: once its rows take ten times as long as the
 fixed cost of a batch, more of them save nothing, and only make the first list
-of the batch wait for the last.
+of the batch wait for the last. It is larger where many lists wait: scoring
+takes the caches from all else that a server does, and what comes between two
+batches is done faster for many lists at once than for a few.
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ QUANTUM = 256
 BATCH_SECONDS = 0.002
 """A batch predicted to take this long is large enough, whatever its fixed cost."""
 
+LONG_BATCH_SECONDS = 0.008
+"""If many lists wait, a batch may take `BATCH_SECONDS` for each of them, and this at most."""
+
 FIXED_COST_SHARE = 0.1
 """And so is one of whose time the fixed cost is no more than this share."""
 
@@ -51,6 +56,9 @@ PACE_MEMORY = 0.9
 
 PACE_OUTLIER = 4.0
 """A batch that took this many times what the pace says was held up by something else."""
+
+LEAST_MEMORY = 128
+"""Jobs until the least is forgotten that scoring one took."""
 
 HEADROOM = (1.5, 4.0)
 """How much longer than predicted a wait may be before a deadline is missed: least and most."""
@@ -203,6 +211,7 @@ class Batcher:
         self._pace = 1.0
         self._taken_at = 0.0  # when the last batch was taken
         self._pacing = 0.0  # what it was to cost, if more waited then
+        self._least = 0.0  # predicted seconds to score a small job
 
     def cost(self, model: int) -> CostModel:
         """The cost model of one model."""
@@ -216,13 +225,15 @@ class Batcher:
             if lane.rows
         )
 
-    def admit(self, job: Job, now: float, busy: float = 0.0) -> None:
+    def admit(self, job: Job, now: float, busy: float = 0.0, unread: float = 0.0) -> None:
         """Queues a job.
 
         Args:
             job: what to queue.
             now: the time.
             busy: predicted seconds until the engine has finished what it does now.
+            unread: seconds that the job may have waited before it arrived, which its
+                deadline knows nothing of.
 
         Raises:
             FullOfRowsError, FullOfBytesError: it would break a bound on the queue.
@@ -232,15 +243,14 @@ class Batcher:
                 wrong must be able to learn.
         """
         lane = self._lanes[job.model]
-        wait = self.check(job.deadline, now, busy)
+        own = lane.cost.predict(job.rows)
+        self._least = min(own, self._least + own / LEAST_MEMORY)
+        wait = self.check(job.deadline, now, busy, unread, own)
         in_time = now + wait < job.deadline
         if self.rows and self.rows + job.rows > self._max_queue_rows:
             raise FullOfRowsError("the queue is full of candidates", wait, in_time=in_time)
         if self._bytes and self._bytes + job.size > self._max_queue_bytes:
             raise FullOfBytesError("the queue is full of bytes", wait, in_time=in_time)
-        finish = now + self._headroom * wait + self._pace * lane.cost.predict(job.rows)
-        if finish > job.deadline and wait > 0.0:
-            raise TooLateError("the deadline can't be met", wait, in_time=in_time)
         if not lane.rows:
             lane.served = max(lane.served, self._served)
         job.waited = wait > 0.0
@@ -249,14 +259,32 @@ class Batcher:
         self.rows += job.rows
         self._bytes += job.size
 
-    def check(self, deadline: float, now: float, busy: float = 0.0) -> float:
-        """How long a job that came now would wait, whatever it asks for.
+    def check(
+        self,
+        deadline: float,
+        now: float,
+        busy: float = 0.0,
+        unread: float = 0.0,
+        own: float | None = None,
+    ) -> float:
+        """How long a job that came now would wait.
+
+        Args:
+            deadline: the job's.
+            now: as for `admit`.
+            busy: likewise.
+            unread: likewise.
+            own: predicted seconds to score it; None, as of one that is not read yet, is
+                as little as that was for any job lately.
 
         Raises:
-            TooLateError: longer than until its deadline.
+            TooLateError: its predicted finish is past its deadline; see `admit`.
         """
         wait = (busy + self.backlog()) * self._pace
-        if now + self._headroom * wait > deadline and wait > 0.0:
+        if own is None:
+            own = self._least
+        finish = now + self._headroom * wait + self._pace * own
+        if finish > deadline - unread and wait > 0.0:
             raise TooLateError("the deadline can't be met", wait, in_time=now + wait < deadline)
         return wait
 
@@ -327,7 +355,8 @@ class Batcher:
         cost = lane.cost
         if not cost.per_row:
             return self._max_batch_rows
-        enough = max(BATCH_SECONDS, cost.fixed / FIXED_COST_SHARE)
+        seconds = min(BATCH_SECONDS * max(1, len(lane.jobs)), LONG_BATCH_SECONDS)
+        enough = max(seconds, cost.fixed / FIXED_COST_SHARE)
         return min(self._max_batch_rows, max(MIN_BATCH_ROWS, round(enough / cost.per_row)))
 
     def _fill(self, batch: Batch, lane: _Lane, now: float) -> None:

@@ -4,7 +4,9 @@
     pump()        the loop has read all that was ready; score what waits
 
 A batch that is predicted to be short is scored right on the loop's thread: a
-hand-over to another thread would cost more. A long one goes to the engine's
+hand-over to another thread would cost more. What arrives in the meantime is
+not read until it is done, and may have waited so long by then: gRPC counts a
+deadline from the moment that it reads it. A long one goes to the engine's
 own thread, which goes on with whatever gathers meanwhile and returns when
 nothing waits; the loop keeps reading all the while.
 
@@ -116,6 +118,7 @@ class Dispatcher:
         self._recorder = recorder
         self._lost = lost
         self._lock = threading.Lock()  # over the batcher and the four fields below
+        self._left = self._back = 0.0  # when the loop last went to score, and was done with it
         self._busy_until = -math.inf
         self._scored_at = -math.inf  # when the last batch handed out was scored
         self._at_work = 0  # engine threads that take the batches; the loop does if none does
@@ -162,7 +165,8 @@ class Dispatcher:
         now = time.monotonic()
         try:
             with self._lock:
-                self._batcher.check(deadline, now, busy=max(0.0, self._busy_until - now))
+                busy = max(0.0, self._busy_until - now)
+                self._batcher.check(deadline, now, busy, self._unread(now))
         except RefusedError as error:
             self._recorder.request_shed(-1, error.reason)
             raise
@@ -181,7 +185,8 @@ class Dispatcher:
         now = self.last_asked = time.monotonic()
         try:
             with self._lock:
-                self._batcher.admit(job, now, busy=max(0.0, self._busy_until - now))
+                busy = max(0.0, self._busy_until - now)
+                self._batcher.admit(job, now, busy, self._unread(now))
         except RefusedError as error:
             self._recorder.request_shed(job.model, error.reason)
             raise
@@ -195,6 +200,7 @@ class Dispatcher:
             before the next one.
         """
         now = time.monotonic()
+        self._left = self._back = now
         with self._lock:
             if self._at_work == self._most:
                 self._recorder.queue_changed(self._batcher.rows)
@@ -206,6 +212,7 @@ class Dispatcher:
             self._at_work += not inline
         if inline:
             self._score(batch)
+            self._back = time.monotonic()
         else:
             self._threads.submit(self._drain, batch)
         with self._lock:
@@ -223,6 +230,11 @@ class Dispatcher:
             left = self._take(math.inf)
         if left is not None:
             self._score(left)
+
+    def _unread(self, now: float) -> float:
+        """Seconds that what is read now may have waited for the loop, which was scoring."""
+        away = self._back - self._left
+        return away if now - self._back < away else 0.0
 
     def _drain(self, batch: Batch | None) -> None:
         """An engine's thread: batch after batch until nothing waits."""

@@ -11,6 +11,7 @@ from ranker.batcher import (
     HEADROOM,
     HEADROOM_STEP,
     LATE_SHARE,
+    LEAST_MEMORY,
     MIN_BATCH_ROWS,
     QUANTUM,
     Batcher,
@@ -89,6 +90,20 @@ def test_a_batch_is_no_larger_than_pays():
     costly_start = make(costs=[costing(0.01, 1e-3)])
     put(costly_start, job(1000))
     assert costly_start.take(0.0).rows == 100  # 10 % of their time is the start's
+
+
+@pytest.mark.parametrize(
+    ("lists", "rows"),
+    [
+        pytest.param(1, 200, id="two-milliseconds"),
+        pytest.param(3, 600, id="for-each-that-waits"),
+        pytest.param(10, 800, id="up-to-eight"),
+    ],
+)
+def test_a_batch_is_longer_the_more_lists_wait(lists, rows):
+    batcher = make(costs=[costing(0.0, 1e-5)])
+    put(batcher, *[job(900) for _ in range(lists)])
+    assert batcher.take(0.0).rows == rows
 
 
 def test_a_list_that_the_end_of_a_batch_cuts_goes_on_before_those_behind_it():
@@ -229,8 +244,27 @@ def test_the_batch_in_flight_counts_too():
     batcher.admit(job(100, deadline=HEADROOM[0] * 0.8 + 0.11), 0.0, busy=0.8)
 
 
+def test_a_list_that_may_have_waited_unread_has_so_much_less_time():
+    batcher = make(costs=[costing(0.0, 0.001)])
+    put(batcher, job(1000))
+    deadline = HEADROOM[0] * 1.0 + 0.11
+    with pytest.raises(TooLateError):
+        batcher.admit(job(100, deadline=deadline), 0.0, unread=0.02)
+    batcher.admit(job(100, deadline=deadline + 0.02), 0.0, unread=0.02)
+
+
+def test_a_list_is_refused_unread_if_none_lately_was_so_short_as_to_be_in_time():
+    batcher = make(costs=[costing(0.0, 0.001)])
+    put(batcher, *[job(10) for _ in range(LEAST_MEMORY)])
+    finish = HEADROOM[0] * LEAST_MEMORY * 0.01 + 0.01
+    assert allows(batcher, finish + 0.001)
+    assert not allows(batcher, finish - 0.001)
+    put(batcher, job(1))
+    assert allows(batcher, finish + HEADROOM[0] * 0.001 - 0.008)
+
+
 def allows(batcher: Batcher, deadline: float) -> bool:
-    """Whether a list with that deadline would be let in at time 0."""
+    """Whether a list with that deadline would be read at time 0."""
     try:
         batcher.check(deadline, 0.0)
     except TooLateError:
@@ -240,7 +274,7 @@ def allows(batcher: Batcher, deadline: float) -> bool:
 
 def a_second_waits() -> Batcher:
     batcher = make(costs=[costing(0.0, 0.001)])
-    put(batcher, job(1000))
+    put(batcher, job(999), job(1))
     return batcher
 
 
@@ -261,7 +295,7 @@ def test_headroom_stays_where_the_allowed_share_is_late():
     batcher.ended(in_time=False)
     for _ in range(round(1.0 / LATE_SHARE)):
         batcher.ended(in_time=True)
-    assert allows(batcher, HEADROOM[0] + 0.001)
+    assert allows(batcher, HEADROOM[0] + 0.0015)
     batcher.ended(in_time=True)
     assert not allows(batcher, HEADROOM[0] - 0.001)
 

@@ -191,6 +191,27 @@ def test_what_has_arrived_is_read_between_two_batches(kitchen):
     assert k.engine.batches[1] == [5, 7]
 
 
+def test_what_comes_after_a_batch_on_the_loop_may_have_waited_for_its_end(kitchen):
+    class Slow(SumEngine):
+        def score(self, blocks):
+            time.sleep(0.5)
+            return super().score(blocks)
+
+    k = kitchen(Slow())
+    k.submit(3)
+    k.dispatcher.pump()
+    k.cost.fixed, k.cost.per_row = 0.001, 0.0
+    k.submit(3)
+    k.submit(3, deadline=time.monotonic() + 0.7)
+    with pytest.raises(OverloadedError):
+        k.submit(3, deadline=time.monotonic() + 0.4)
+    with pytest.raises(OverloadedError):
+        k.dispatcher.check(time.monotonic() + 0.4)
+    time.sleep(0.5)  # by then the loop has read what came while it was away
+    k.dispatcher.check(time.monotonic() + 0.4)
+    k.submit(3, deadline=time.monotonic() + 0.4)
+
+
 def test_an_expired_list_is_dropped_unscored(kitchen):
     k = kitchen()
     k.submit(3, deadline=time.monotonic() - 1.0)

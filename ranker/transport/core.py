@@ -35,7 +35,7 @@ _IDLE = 0.1
 _COMPLETIONS_PER_TURN = 256
 """Where a turn ends though more is ready, so that a flood can't keep the pump waiting."""
 
-_REFUSALS_PER_TURN = 8
+_REFUSALS_PER_TURN = 64
 """And where it ends when the server is overloaded: to refuse calls must not keep it from serving.
 
 What is not read meanwhile waits with gRPC, and at its clients' ends.
@@ -49,6 +49,9 @@ a message or the leftovers of an answer. Under overload such turns end too early
 unread whose deadlines, as they count from their reading, the server then takes for far away.
 """
 
+_POLLS_PER_SECOND = 1000
+"""And so many more after a pump that took a second: meanwhile sockets have filled."""
+
 _REQUESTED_CALLS = 4
 """Calls that the core may hand over without our asking again."""
 
@@ -57,7 +60,7 @@ class CoreTransport:
     """Serves methods on grpcio's core. See `ranker.transport.api.Transport`."""
 
     name = "core"
-    pump_seconds = 0.004
+    pump_seconds = 0.01
 
     def __init__(
         self,
@@ -145,6 +148,7 @@ class CoreTransport:
     def _loop(self) -> None:
         poll = self._queue.poll
         turn = self._turn
+        patience: float = _EMPTY_POLLS
         while not self._stopped:
             event = poll(self._poll_until())
             left = _COMPLETIONS_PER_TURN
@@ -158,13 +162,15 @@ class CoreTransport:
                         break
                 else:
                     empty += 1
-                    if empty == _EMPTY_POLLS:
+                    if empty >= patience:
                         break
                 # A deadline in the past: one of "now" would be rounded up to the
                 # next millisecond, and waited for.
                 event = poll(0)
             event = act = None  # to hold a call is to keep the server up
+            began = time.monotonic()
             self._end_turn()
+            patience = _EMPTY_POLLS + (time.monotonic() - began) * _POLLS_PER_SECOND
 
     def _poll_until(self) -> float:
         """When the next poll is to give up, in seconds since 1970."""

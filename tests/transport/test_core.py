@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
@@ -15,8 +16,16 @@ EMPTY = None
 """A poll that has nothing to report."""
 
 
-def turns(polls: Iterable[str | None], act: Callable[[object, str], None]) -> list[list[str]]:
-    """Which completions each turn takes, when polls find these one after another."""
+def turns(
+    polls: Iterable[str | None], act: Callable[[object, str], None], pumping: float = 0.0
+) -> list[list[str]]:
+    """Which completions each turn takes, when polls find these one after another.
+
+    Args:
+        polls: what they find.
+        act: what a completion does.
+        pumping: seconds that the pump takes.
+    """
     from ranker.transport.core import CoreTransport
 
     taken: list[list[str]] = [[]]
@@ -33,6 +42,7 @@ def turns(polls: Iterable[str | None], act: Callable[[object, str], None]) -> li
         return SimpleNamespace(tag=lambda _: (taken[-1].append(name), act(transport, name)))
 
     def pump() -> float:
+        time.sleep(pumping)
         taken.append([])
         return 0.0
 
@@ -64,10 +74,16 @@ def test_turn_takes_what_is_ready(polls, expected):
     assert turns(polls, nothing) == expected
 
 
+def test_a_turn_after_a_long_pump_polls_more_often():
+    polls = ["a", *[EMPTY] * 2, "b", *[EMPTY] * 6, "c"]
+    assert turns(polls, nothing) == [["a"], ["b"], ["c"]]
+    assert turns(polls, nothing, pumping=0.005) == [["a"], ["b", "c"]]
+
+
 def test_refusals_end_a_turn():
     def refuse(transport, _):
         transport._turn.refusals += 1
 
-    found = turns([str(i) for i in range(20)], refuse)
-    assert [len(turn) for turn in found] == [8, 8, 4]
-    assert [name for turn in found for name in turn] == [str(i) for i in range(20)]
+    found = turns([str(i) for i in range(150)], refuse)
+    assert [len(turn) for turn in found] == [64, 64, 22]
+    assert [name for turn in found for name in turn] == [str(i) for i in range(150)]
