@@ -1,49 +1,17 @@
-"""Broken and hostile files are refused with an error that names the part; nothing else escapes."""
-
-import os
-from pathlib import Path
+"""Broken and hostile models are refused with an error that names the part; nothing else escapes."""
 
 import numpy as np
 import pytest
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.onnx_reader import read_forest
 from ranker.onnx_reader.growth import MAX_DEPTH
 from tests.onnx_reader.onnx_models import Split, model, regressor, tensor, tree_ensemble
+from tests.onnx_reader.refusals import TREE, change, refused
 
-TREE = Split(0, "LT", 0.5, Split(1, "LEQ", 0.25, 1.0, 2.0), Split(2, "GT", 0.75, 3.0, 4.0))
 SETS = Split(0, "MEMBER", 0, 1.0, Split(1, "MEMBER", 0, 2.0, 3.0, False, (4, 5)), False, (6,))
 NAN = float("nan")
-
-
-def attribute(node: NodeProto, name: str) -> AttributeProto:
-    return next(a for a in node.attribute if a.name == name)
-
-
-def change(node: NodeProto, **values: object) -> NodeProto:
-    """Replaces attributes; a dict replaces single entries, None removes the attribute."""
-    for name, value in values.items():
-        kept = [a for a in node.attribute if a.name != name]
-        if isinstance(value, dict):
-            old = helper.get_attribute_value(attribute(node, name))
-            is_tensor = isinstance(old, TensorProto)
-            entries = numpy_helper.to_array(old).tolist() if is_tensor else list(old)
-            for i, entry in value.items():
-                entries[i] = entry
-            value = tensor(old.data_type, entries) if is_tensor else entries
-        kind = AttributeProto.INTS if value == [] else None
-        new = [] if value is None else [helper.make_attribute(name, value, attr_type=kind)]
-        del node.attribute[:]
-        node.attribute.extend(kept + new)
-    return node
-
-
-def refused(content: bytes, kind: type[ModelError] = ModelError) -> str:
-    with pytest.raises(ModelError) as caught:
-        read_forest(content)
-    assert type(caught.value) is kind
-    return caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -241,187 +209,9 @@ def test_too_deep(side):
     assert f"more than {MAX_DEPTH} splits deep" in refused(model(node).SerializeToString())
 
 
-def unsupported(content: ModelProto) -> str:
-    return refused(content.SerializeToString(), UnsupportedModelError)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        pytest.param({"aggregate_function": 0}, "aggregate_function AVERAGE", id="average"),
-        pytest.param({"aggregate_function": 9}, "aggregate_function 9", id="unknown-aggregate"),
-        pytest.param({"post_transform": 2}, "post_transform LOGISTIC", id="logistic"),
-        pytest.param({"n_targets": 3}, "n_targets 3", id="multi-target"),
-        pytest.param(
-            {"nodes_splits": tensor(TensorProto.DOUBLE, [0.1, 0.2, 0.3])}, "float64", id="double"
-        ),
-    ],
-)
-def test_unsupported_tree_ensemble(changes, message):
-    assert message in unsupported(model(change(tree_ensemble([TREE]), **changes)))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        pytest.param({"aggregate_function": "MAX"}, "aggregate_function MAX", id="max"),
-        pytest.param({"post_transform": "PROBIT"}, "post_transform PROBIT", id="probit"),
-        pytest.param({"n_targets": 2}, "n_targets 2", id="multi-target"),
-        pytest.param({"target_nodeids": {0: 1}}, "node 2: the leaf has no", id="weight-moved"),
-        pytest.param(
-            {
-                "target_weights": [1.0] * 5,
-                "target_ids": [0] * 5,
-                "target_treeids": [0] * 5,
-                "target_nodeids": [2, 3, 5, 6, 1],
-            },
-            "node 1: a split with a weight",
-            id="weight-on-split",
-        ),
-        pytest.param(
-            {
-                "nodes_values": None,
-                "nodes_values_as_tensor": tensor(TensorProto.DOUBLE, [0.0] * 7),
-            },
-            "float64",
-            id="double",
-        ),
-        pytest.param(
-            {"nodes_modes": {0: "BRANCH_NEQ"}}, "node 0: BRANCH_NEQ sends NaN", id="neq-nan-false"
-        ),
-    ],
-)
-def test_unsupported_regressor(changes, message):
-    content = model(change(regressor([TREE]), **changes), ml_opset=3)
-    with pytest.raises(ModelError, match=message):
-        read_forest(content.SerializeToString())
-
-
-def test_unsupported_graphs():
-    content = model(tree_ensemble([TREE]))
-    content.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
-    assert "input 'x' is double" in unsupported(content)
-
-    content = model(tree_ensemble([TREE]))
-    content.graph.output.add().name = "z"
-    assert "1 inputs and 2 outputs" in unsupported(content)
-
-    content = model(tree_ensemble([TREE]))
-    content.opset_import[1].version = 6
-    assert "ai.onnx.ml opset 6" in unsupported(content)
-
-    content = model(tree_ensemble([TREE]))
-    del content.opset_import[1]
-    assert "imports no ai.onnx.ml opset" in refused(content.SerializeToString())
-
-    content = model(tree_ensemble([TREE]))
-    content.functions.add().name = "TreeEnsemble"
-    assert "operators of its own" in unsupported(content)
-
-    ensemble = tree_ensemble([TREE])
-    ensemble.input[0] = "log"
-    content = model(helper.make_node("Log", ["x"], ["log"]), ensemble)
-    assert "'Log' changes the features" in unsupported(content)
-
-    ensemble = tree_ensemble([TREE])
-    ensemble.input[0] = "cast"
-    content = model(helper.make_node("Cast", ["x"], ["cast"], to=TensorProto.DOUBLE), ensemble)
-    assert "'Cast' changes the features" in unsupported(content)
-
-    content = model(helper.make_node("Identity", ["y"], ["y"]))
-    assert "'Identity'" in unsupported(content)
-
-    content = model(tree_ensemble([TREE]))
-    content.graph.output[0].name = "elsewhere"
-    assert "'elsewhere'" in unsupported(content)
-
-
 @pytest.mark.parametrize("features", [0, -3, 2**40])
 def test_number_of_features(features):
     content = model(tree_ensemble([TREE]), features=features)
     assert f"declares {features} features" in refused(content.SerializeToString())
     content.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "f"
     assert "declares 0 features" in refused(content.SerializeToString())
-
-
-@pytest.mark.parametrize("cut", [0, 1, 20, 0.5, -1], ids=str)
-def test_truncated(cut):
-    content = model(tree_ensemble([TREE])).SerializeToString()
-    end = int(len(content) * cut) if isinstance(cut, float) else cut
-    assert "not an ONNX file, or a truncated one" in refused(content[:end])
-
-
-def test_every_truncation_is_refused():
-    content = model(tree_ensemble([TREE])).SerializeToString()
-    for end in range(len(content)):
-        refused(content[:end])
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\x00" * 64, b'{"learner": {}}', os.urandom(1000), b"binf" + b"\x01" * 100],
-    ids=["empty", "zeros", "json", "noise", "xgboost-binary"],
-)
-def test_not_onnx(content):
-    assert "not an ONNX file" in refused(content)
-
-
-def test_no_such_file(tmp_path):
-    with pytest.raises(ModelError, match="can't be read: No such file"):
-        read_forest(tmp_path / "absent.onnx")
-    with pytest.raises(ModelError, match="can't be read: Is a directory"):
-        read_forest(tmp_path)
-
-
-def test_too_large(tmp_path: Path):
-    path = tmp_path / "sparse.onnx"
-    with path.open("wb") as file:
-        file.truncate(2**31)
-    with pytest.raises(ModelError, match="2147483648 bytes, more than"):
-        read_forest(path)
-
-
-def external(kind: str) -> ModelProto:
-    """A model whose data lies in another file, named in one of the places that ONNX allows."""
-    away = TensorProto(name="away", data_type=TensorProto.FLOAT, dims=[3])
-    away.data_location = TensorProto.EXTERNAL
-    away.external_data.add(key="location", value="../../etc/passwd")
-    content = model(tree_ensemble([TREE]))
-    if kind == "initializer":
-        content.graph.initializer.append(away)
-    elif kind == "sparse":
-        content.graph.sparse_initializer.add().values.CopyFrom(away)
-    elif kind == "attribute":
-        attribute(content.graph.node[0], "nodes_splits").t.CopyFrom(away)
-    elif kind == "attributes":
-        content.graph.node[0].attribute.append(helper.make_attribute("many", [away]))
-    elif kind == "subgraph":
-        graph = helper.make_graph([], "inner", [], [], [away])
-        content.graph.node[0].attribute.append(helper.make_attribute("body", graph))
-    elif kind == "function":
-        node = helper.make_node("Constant", [], ["c"], value=away)
-        content.functions.add().node.append(node)
-    elif kind == "training":
-        content.training_info.add().algorithm.initializer.append(away)
-    elif kind == "undeclared":
-        away.data_location = TensorProto.DEFAULT
-        content.graph.initializer.append(away)
-    return content
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "initializer",
-        "sparse",
-        "attribute",
-        "attributes",
-        "subgraph",
-        "function",
-        "training",
-        "undeclared",
-    ],
-)
-def test_external_data_is_refused(kind):
-    message = refused(external(kind).SerializeToString())
-    assert message == "tensor 'away' keeps its data in another file; expected all in one file"
