@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_status import rpc_status
+from numpy.typing import NDArray
 
 from ranker.client import AsyncRankerClient, RankerClient
 from ranker.errors import OverloadedError, RankerError
@@ -197,3 +198,70 @@ def run_all(kind: str) -> Callable[..., list[Any]]:
 def run(run_all: Callable[..., list[Any]]) -> Callable[..., Any]:
     """Runs one action, as `run_all` does."""
     return lambda target, action, **options: run_all(target, [action], **options)[0]
+
+
+def a_list(best: int, rows: int = 5, columns: int = 2) -> NDArray[np.float32]:
+    """Features whose best candidate is `best`."""
+    features = np.zeros((rows, columns), dtype=np.float32)
+    features[best, 0] = 1.0
+    return features
+
+
+def silent(
+    requests: Iterator[pb.RankRequest], _context: grpc.ServicerContext
+) -> Iterator[pb.RankResponse]:
+    """Reads and never answers."""
+    for _ in requests:
+        yield from ()
+
+
+@pytest.fixture
+def submit_all(kind: str) -> Callable[..., list[Any]]:
+    """Submits requests to one stream at once; returns their rankings or errors.
+
+    A request is its features, or (features, options). The stream's next uses,
+    by `then`, are submitted after all of those are answered.
+    """
+
+    def split(request: Any) -> tuple[Any, dict[str, Any]]:
+        return request if isinstance(request, tuple) else (request, {})
+
+    def threads(
+        target: str, requests: Iterable[Any], then: Iterable[Any] = (), **options: Any
+    ) -> list[Any]:
+        outcomes: list[Any] = []
+        with RankerClient(target, timeout=20.0) as client, client.stream(**options) as lane:
+            for batch in (requests, then):
+                futures: list[Any] = []
+                for features, rank_options in map(split, batch):
+                    try:
+                        futures.append(lane.submit(features, **rank_options))
+                    except RankerError as error:
+                        futures.append(error)
+                outcomes += [
+                    future
+                    if isinstance(future, RankerError)
+                    else future.exception(30) or future.result()
+                    for future in futures
+                ]
+        return outcomes
+
+    def aio(
+        target: str, requests: Iterable[Any], then: Iterable[Any] = (), **options: Any
+    ) -> list[Any]:
+        async def main() -> list[Any]:
+            async with (
+                AsyncRankerClient(target, timeout=20.0) as client,
+                client.stream(**options) as lane,
+            ):
+                outcomes: list[Any] = []
+                for batch in (requests, then):
+                    outcomes += await asyncio.gather(
+                        *(lane.submit(features, **more) for features, more in map(split, batch)),
+                        return_exceptions=True,
+                    )
+                return outcomes
+
+        return asyncio.run(main())
+
+    return threads if kind == "threads" else aio

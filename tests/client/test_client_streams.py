@@ -1,4 +1,4 @@
-"""Both clients' streams, against servers that reorder, refuse, stall and break."""
+"""Both clients' streams: answers find their requests, however many, until they are closed."""
 
 from __future__ import annotations
 
@@ -7,28 +7,14 @@ import itertools
 import threading
 import time
 
-import grpc
 import numpy as np
 import pytest
 from google.protobuf import any_pb2
-from grpc_status import rpc_status
 
 from ranker.client import AsyncRankerClient, RankerClient, aio_stream, stream
-from ranker.errors import (
-    DeadlineError,
-    InvalidRequestError,
-    OverloadedError,
-    RankerError,
-    UnavailableError,
-)
+from ranker.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
 from ranker.v1 import ranking_pb2 as pb
-
-
-def a_list(best, rows=5, columns=2):
-    """Features whose best candidate is `best`."""
-    features = np.zeros((rows, columns), dtype=np.float32)
-    features[best, 0] = 1.0
-    return features
+from tests.client.conftest import a_list, silent
 
 
 def refused(request, error):
@@ -39,60 +25,6 @@ def refused(request, error):
         request_id=request.request_id,
         status=pb.Status(code=status.code, message=status.message, details=details),
     )
-
-
-def silent(requests, _context):
-    """Reads and never answers."""
-    for _ in requests:
-        yield from ()
-
-
-@pytest.fixture
-def submit_all(kind):
-    """Submits requests to one stream at once; returns their rankings or errors.
-
-    A request is its features, or (features, options). The stream's next uses,
-    by `then`, are submitted after all of those are answered.
-    """
-
-    def split(request):
-        return request if isinstance(request, tuple) else (request, {})
-
-    def threads(target, requests, then=(), **options):
-        outcomes = []
-        with RankerClient(target, timeout=20.0) as client, client.stream(**options) as lane:
-            for batch in (requests, then):
-                futures = []
-                for features, rank_options in map(split, batch):
-                    try:
-                        futures.append(lane.submit(features, **rank_options))
-                    except RankerError as error:
-                        futures.append(error)
-                outcomes += [
-                    future
-                    if isinstance(future, RankerError)
-                    else future.exception(30) or future.result()
-                    for future in futures
-                ]
-        return outcomes
-
-    def aio(target, requests, then=(), **options):
-        async def main():
-            async with (
-                AsyncRankerClient(target, timeout=20.0) as client,
-                client.stream(**options) as lane,
-            ):
-                outcomes = []
-                for batch in (requests, then):
-                    outcomes += await asyncio.gather(
-                        *(lane.submit(features, **more) for features, more in map(split, batch)),
-                        return_exceptions=True,
-                    )
-                return outcomes
-
-        return asyncio.run(main())
-
-    return threads if kind == "threads" else aio
 
 
 def test_answers_find_their_requests(fake, submit_all):
@@ -148,132 +80,6 @@ def test_an_error_belongs_to_its_request(fake, submit_all):
     assert outcomes[3].retry_after == 0.5
 
 
-def test_a_silent_server(fake, submit_all):
-    """Each request ends at its own deadline; late answers are dropped; the stream lives on."""
-
-    def late_then_prompt(requests, _context):
-        early = [next(requests), next(requests)]
-        third = next(requests)  # which comes when the first two have given up
-        yield from map(fake.answer, [*early, third])
-
-    fake.stream = late_then_prompt
-    outcomes = submit_all(
-        fake.target,
-        [(a_list(0), {"timeout": 0.1}), (a_list(1), {"timeout": 0.2})],
-        then=[a_list(2)],
-    )
-    assert [type(outcome) for outcome in outcomes[:2]] == [DeadlineError, DeadlineError]
-    assert outcomes[2].indices[0] == 2
-
-
-def test_a_shorter_deadline_after_a_longer_one(fake):
-    fake.stream = silent
-    with RankerClient(fake.target) as client, client.stream() as lane:
-        long = lane.submit(a_list(0), timeout=2.0)
-        short = lane.submit(a_list(1), timeout=0.1)
-        assert isinstance(short.exception(20), DeadlineError)
-        assert not long.done()
-
-
-def test_a_server_that_stops_reading(fake, submit_all):
-    """Flow control holds the sender up; deadlines hold all the same. What is late stays unsent."""
-    read_on = threading.Event()
-    received = []
-
-    def stuck(requests, _context):
-        read_on.wait(30)
-        for request in requests:
-            received.append(request.request_id)
-            yield fake.answer(request)
-
-    def last():
-        read_on.set()
-        yield a_list(3), {"timeout": 20.0, "request_id": "last"}
-
-    fake.stream = stuck
-    large = a_list(0, rows=4096, columns=64)
-    try:
-        outcomes = submit_all(fake.target, [(large, {"timeout": 0.3})] * 8, then=last())
-    finally:
-        read_on.set()
-    assert [type(outcome) for outcome in outcomes[:8]] == [DeadlineError] * 8
-    assert outcomes[8].indices[0] == 3
-    assert received[-1] == "last"
-    assert len(received) < 9
-
-
-@pytest.mark.parametrize(
-    ("end", "expected", "words"),
-    [
-        pytest.param(
-            lambda context: context.abort(grpc.StatusCode.UNAVAILABLE, "draining"),
-            UnavailableError,
-            "draining",
-            id="unavailable",
-        ),
-        pytest.param(
-            lambda context: context.abort_with_status(
-                rpc_status.to_status(OverloadedError("too many streams", 2.0).status())
-            ),
-            OverloadedError,
-            "too many streams",
-            id="overloaded",
-        ),
-        pytest.param(lambda _context: None, UnavailableError, "ended the stream", id="ended"),
-    ],
-)
-def test_a_broken_stream(fake, submit_all, end, expected, words):
-    """All in flight fail with what broke it, and so do the next; none hangs."""
-
-    def breaks(requests, context):
-        first, *_others = itertools.islice(requests, 5)
-        yield fake.answer(first)
-        end(context)
-
-    fake.stream = breaks
-    outcomes = submit_all(fake.target, [a_list(i) for i in range(5)], then=[a_list(0), a_list(1)])
-    assert outcomes[0].indices[0] == 0
-    assert [type(outcome) for outcome in outcomes[1:]] == [expected] * 6
-    assert all(words in outcome.message for outcome in outcomes[1:])
-    assert len(set(map(id, outcomes))) == len(outcomes)
-
-
-def test_a_stream_that_breaks_while_it_sends(fake, submit_all, kind):
-    """What is still being sent fails too, and by nothing of the client's own making."""
-
-    def breaks(requests, context):
-        next(requests)
-        context.abort_with_status(
-            rpc_status.to_status(OverloadedError("too many streams", 2.0).status())
-        )
-        yield
-
-    fake.stream = breaks
-    # grpc.aio may lose the server's status; the stream says so.
-    allowed = {OverloadedError} if kind == "threads" else {OverloadedError, UnavailableError}
-    for _ in range(20):
-        outcomes = submit_all(fake.target, [a_list(0, rows=100, columns=64)] * 8)
-        assert {type(outcome) for outcome in outcomes} <= allowed
-
-
-def test_no_server(fake, submit_all):
-    fake.stop()
-    outcomes = submit_all(fake.target, [a_list(0)], then=[a_list(0)])
-    assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 2
-
-
-def test_a_server_that_dies(fake, submit_all):
-    def dies(requests, _context):
-        next(requests)
-        threading.Thread(target=fake.stop).start()
-        yield from silent(requests, _context)
-
-    fake.stream = dies
-    outcomes = submit_all(fake.target, [(a_list(0), {"timeout": 20.0})] * 3)
-    assert all(isinstance(outcome, RankerError) for outcome in outcomes)
-    assert not any(isinstance(outcome, DeadlineError) for outcome in outcomes)
-
-
 def test_in_flight_is_bounded(fake, submit_all):
     """The server answers when four wait, and looks whether a fifth comes."""
     most = 0
@@ -302,16 +108,6 @@ def test_in_flight_is_bounded(fake, submit_all):
     )
     assert [ranking.indices[0] for ranking in rankings] == [i % 5 for i in range(20)]
     assert most == 4
-
-
-def test_no_room_in_time(fake, submit_all):
-    fake.stream = silent
-    outcomes = submit_all(
-        fake.target,
-        [(a_list(0), {"timeout": 0.5}), (a_list(1), {"timeout": 0.1})],
-        max_in_flight=1,
-    )
-    assert [type(outcome) for outcome in outcomes] == [DeadlineError, DeadlineError]
 
 
 def test_an_id_in_flight_twice(fake, submit_all):

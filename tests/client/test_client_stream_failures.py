@@ -1,0 +1,150 @@
+"""Both clients' streams, against servers that are silent, stop reading, break and die."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import grpc
+import pytest
+from grpc_status import rpc_status
+
+from ranker.client import RankerClient
+from ranker.errors import DeadlineError, OverloadedError, RankerError, UnavailableError
+from tests.client.conftest import a_list, silent
+
+
+def test_a_silent_server(fake, submit_all):
+    """Each request ends at its own deadline; late answers are dropped; the stream lives on."""
+
+    def late_then_prompt(requests, _context):
+        early = [next(requests), next(requests)]
+        third = next(requests)  # which comes when the first two have given up
+        yield from map(fake.answer, [*early, third])
+
+    fake.stream = late_then_prompt
+    outcomes = submit_all(
+        fake.target,
+        [(a_list(0), {"timeout": 0.1}), (a_list(1), {"timeout": 0.2})],
+        then=[a_list(2)],
+    )
+    assert [type(outcome) for outcome in outcomes[:2]] == [DeadlineError, DeadlineError]
+    assert outcomes[2].indices[0] == 2
+
+
+def test_a_shorter_deadline_after_a_longer_one(fake):
+    fake.stream = silent
+    with RankerClient(fake.target) as client, client.stream() as lane:
+        long = lane.submit(a_list(0), timeout=2.0)
+        short = lane.submit(a_list(1), timeout=0.1)
+        assert isinstance(short.exception(20), DeadlineError)
+        assert not long.done()
+
+
+def test_a_server_that_stops_reading(fake, submit_all):
+    """Flow control holds the sender up; deadlines hold all the same. What is late stays unsent."""
+    read_on = threading.Event()
+    received = []
+
+    def stuck(requests, _context):
+        read_on.wait(30)
+        for request in requests:
+            received.append(request.request_id)
+            yield fake.answer(request)
+
+    def last():
+        read_on.set()
+        yield a_list(3), {"timeout": 20.0, "request_id": "last"}
+
+    fake.stream = stuck
+    large = a_list(0, rows=4096, columns=64)
+    try:
+        outcomes = submit_all(fake.target, [(large, {"timeout": 0.3})] * 8, then=last())
+    finally:
+        read_on.set()
+    assert [type(outcome) for outcome in outcomes[:8]] == [DeadlineError] * 8
+    assert outcomes[8].indices[0] == 3
+    assert received[-1] == "last"
+    assert len(received) < 9
+
+
+@pytest.mark.parametrize(
+    ("end", "expected", "words"),
+    [
+        pytest.param(
+            lambda context: context.abort(grpc.StatusCode.UNAVAILABLE, "draining"),
+            UnavailableError,
+            "draining",
+            id="unavailable",
+        ),
+        pytest.param(
+            lambda context: context.abort_with_status(
+                rpc_status.to_status(OverloadedError("too many streams", 2.0).status())
+            ),
+            OverloadedError,
+            "too many streams",
+            id="overloaded",
+        ),
+        pytest.param(lambda _context: None, UnavailableError, "ended the stream", id="ended"),
+    ],
+)
+def test_a_broken_stream(fake, submit_all, end, expected, words):
+    """All in flight fail with what broke it, and so do the next; none hangs."""
+
+    def breaks(requests, context):
+        first, *_others = itertools.islice(requests, 5)
+        yield fake.answer(first)
+        end(context)
+
+    fake.stream = breaks
+    outcomes = submit_all(fake.target, [a_list(i) for i in range(5)], then=[a_list(0), a_list(1)])
+    assert outcomes[0].indices[0] == 0
+    assert [type(outcome) for outcome in outcomes[1:]] == [expected] * 6
+    assert all(words in outcome.message for outcome in outcomes[1:])
+    assert len(set(map(id, outcomes))) == len(outcomes)
+
+
+def test_a_stream_that_breaks_while_it_sends(fake, submit_all, kind):
+    """What is still being sent fails too, and by nothing of the client's own making."""
+
+    def breaks(requests, context):
+        next(requests)
+        context.abort_with_status(
+            rpc_status.to_status(OverloadedError("too many streams", 2.0).status())
+        )
+        yield
+
+    fake.stream = breaks
+    # grpc.aio may lose the server's status; the stream says so.
+    allowed = {OverloadedError} if kind == "threads" else {OverloadedError, UnavailableError}
+    for _ in range(20):
+        outcomes = submit_all(fake.target, [a_list(0, rows=100, columns=64)] * 8)
+        assert {type(outcome) for outcome in outcomes} <= allowed
+
+
+def test_no_server(fake, submit_all):
+    fake.stop()
+    outcomes = submit_all(fake.target, [a_list(0)], then=[a_list(0)])
+    assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 2
+
+
+def test_a_server_that_dies(fake, submit_all):
+    def dies(requests, _context):
+        next(requests)
+        threading.Thread(target=fake.stop).start()
+        yield from silent(requests, _context)
+
+    fake.stream = dies
+    outcomes = submit_all(fake.target, [(a_list(0), {"timeout": 20.0})] * 3)
+    assert all(isinstance(outcome, RankerError) for outcome in outcomes)
+    assert not any(isinstance(outcome, DeadlineError) for outcome in outcomes)
+
+
+def test_no_room_in_time(fake, submit_all):
+    fake.stream = silent
+    outcomes = submit_all(
+        fake.target,
+        [(a_list(0), {"timeout": 0.5}), (a_list(1), {"timeout": 0.1})],
+        max_in_flight=1,
+    )
+    assert [type(outcome) for outcome in outcomes] == [DeadlineError, DeadlineError]
