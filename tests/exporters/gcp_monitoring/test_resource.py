@@ -1,3 +1,5 @@
+"""Where a process runs, as GCP Monitoring has it: a container, a virtual machine, a task."""
+
 import http.server
 import os
 import socket

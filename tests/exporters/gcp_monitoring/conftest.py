@@ -1,0 +1,123 @@
+"""What the exporter's tests share: a server that counts, and a local MetricService.
+
+Without the extra `gcp` the tests are skipped, but this is imported all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporters import catalog
+from exporters.aggregates import Aggregates, Layout
+from exporters.families import Distribution
+from exporters.gcp_monitoring import GcpMonitoringExporter
+from exporters.metric import Kind
+from exporters.reader import Reader
+from exporters.recorder import PublisherRecorder, Recorder
+from tests.exporters.support import RANK, value
+
+if TYPE_CHECKING:
+    from tests.exporters.metric_service import LocalMetricService
+
+INTERVAL = 0.2
+WAIT_SECONDS = 30
+# Enough of them for more series than one call may write.
+LAYOUT = Layout(tuple((f"model-{i}", "1") for i in range(24)), (RANK,), workers=2)
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of a fifth of a second, and a metadata server that is not there."""
+    monkeypatch.setattr("exporters.gcp_monitoring.exporter.MIN_INTERVAL", INTERVAL)
+    monkeypatch.setattr("exporters.gcp_monitoring.exporter._LONGEST_PAUSE", 2 * INTERVAL)
+    monkeypatch.setattr("exporters.gcp_monitoring.exporter._CALL_SECONDS", 1.0)
+    monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:1")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+
+@pytest.fixture
+def service() -> Iterator[LocalMetricService]:
+    from tests.exporters.metric_service import LocalMetricService
+
+    # As of the real ones, the exporter's interval is twice what the API asks for.
+    service = LocalMetricService(spacing=INTERVAL / 2)
+    yield service
+    service.stop()
+
+
+@dataclass
+class Server:
+    """What a server has: workers that record, and something to read."""
+
+    aggregates: Aggregates
+    workers: list[Recorder]
+    reader: Reader
+    publisher: PublisherRecorder
+
+    def export(self, address: str, project: str = "shop") -> GcpMonitoringExporter:
+        return GcpMonitoringExporter(self.reader, self.publisher, project, INTERVAL, address)
+
+    def work(self, rounds: int = 1) -> None:
+        for i in range(rounds * len(LAYOUT.models)):
+            model, worker = i % len(LAYOUT.models), self.workers[i % 2]
+            worker.rpc_started()
+            worker.batch_scored(model, 10, 1, [0.001], 0.002)
+            worker.request_finished(model, (0, 0, 3, 8)[i % 4], 10, 0.05, 0.001 * (i % 7))
+            worker.rpc_finished(RANK, 0)
+
+    def points(self, outcome: str) -> float:
+        counted = value(
+            self.aggregates.snapshot(), catalog.EXPORT_POINTS, "gcp_monitoring", outcome
+        )
+        assert isinstance(counted, float)
+        return counted
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    aggregates = Aggregates.private(LAYOUT)
+    workers = [Recorder(aggregates, worker) for worker in range(2)]
+    reader = Reader(aggregates)
+    server = Server(aggregates, workers, reader, PublisherRecorder(aggregates))
+    yield server
+    reader.close()
+    for worker in server.workers:
+        worker.close()
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {WAIT_SECONDS} s in vain for {what}"
+        time.sleep(0.01)
+
+
+def assert_exact(server: Server, service: LocalMetricService) -> None:
+    """The service's newest points are what the server has counted, all of it."""
+    from exporters.gcp_monitoring.points import metric_type
+
+    own = {catalog.EXPORT_POINTS.name}  # it counted the last points after it read itself
+    process = {m.name for m in catalog.METRICS if m.derived or m.name.startswith("ranker_gc_")}
+    compared = 0
+    for family in server.reader.snapshot():
+        if family.metric.name in own | process or family.metric.kind is Kind.INFO:
+            continue
+        for sample in family.samples:
+            labels = dict(zip(family.metric.labels, sample.labels, strict=True))
+            counted = sample.value
+            count = counted.count if isinstance(counted, Distribution) else counted
+            if count == 0 and family.metric.kind is not Kind.GAUGE:
+                continue
+            found = service.latest(metric_type(family.metric), **labels)
+            if isinstance(counted, Distribution):
+                assert tuple(found.bucket_counts) == counted.counts
+                assert found.mean * found.count == pytest.approx(counted.sum)
+            else:
+                assert found == counted
+            compared += 1
+    assert compared > 100
