@@ -164,7 +164,8 @@ class Server:
         (`Transport.leave`): end the process with `end_process`.
 
         Returns:
-            The process's exit code: 0, or `EXIT_MODEL` if an engine was lost.
+            The process's exit code: 0 after a signal, or `EXIT_MODEL` if an engine
+            was lost before one: start another process.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
@@ -191,6 +192,8 @@ class Server:
 
     def _end(self) -> None:
         if self._draining:
+            # After a signal the exit code stays 0: who sent it wants no other process. Callers
+            # hear UNAVAILABLE from the lost engine, as they soon do from the drain.
             return
         logger.error("an engine is lost: draining, to end with exit code %d", EXIT_MODEL)
         self._exit_code = EXIT_MODEL

@@ -256,6 +256,29 @@ def test_a_server_whose_engine_is_lost_drains_and_ends(start, truth):
     server.wait_for_log("an engine is lost: draining, to end with exit code 3")
 
 
+def test_an_engine_that_is_lost_after_sigterm_does_not_ask_for_another_process(start, truth):
+    server = start("--max-batch-delay", "2.0", kind=Broken)  # in which the signal comes
+    rows = truth.rows[:3].copy()
+    rows[0, 0] = LOST
+    refusals: list[RankerError] = []
+
+    def ask() -> None:
+        try:
+            client.rank(rows, timeout=30.0)
+        except RankerError as error:
+            refusals.append(error)
+
+    with RankerClient(server.address) as client:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        wait_until(lambda: server.metric("ranker_queue_rows") == 3)
+        server.signal(signal.SIGTERM)
+        thread.join()
+        assert server.process.wait(30) == 0
+    assert [type(error) for error in refusals] == [UnavailableError]
+    server.wait_for_log("(?s)SIGTERM: draining.*a GPU that fell off the bus.*drained")
+
+
 def test_a_server_whose_engine_is_stuck_ends_all_the_same(start, truth):
     server = start("--drain-timeout", "1", kind=Broken)
     rows = truth.rows[:LARGE].copy()
