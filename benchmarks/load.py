@@ -1,6 +1,6 @@
 """What loading a model takes: time, and memory against the file's size.
 
-python -m benchmarks.load
+    make bench-load
 
 The models have 1000 trees of 255 random splits over 64 features: perfect ones of
 depth 8, as `TreeEnsemble` (the exporter's form) and as `TreeEnsembleRegressor`
@@ -14,6 +14,7 @@ a server calls.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import re
 import tempfile
@@ -166,6 +167,11 @@ def resident_bytes(what: str) -> int:
 
 def main() -> None:
     """Writes the files and loads each in fresh processes."""
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.load",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     parts = {"metadata": read_metadata, "forest": read_forest, "model": load_model}
     print("| model | file MB | part | seconds | peak | kept | peak, default heap |")
     print("|---" * 7 + "|")

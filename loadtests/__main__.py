@@ -54,7 +54,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _server = _options(
     click.option("--serve", type=_FILE, help="An ONNX file to start a server for, on free ports."),
     click.option("--target", default="localhost:50051", help="A server that runs already."),
-    click.option("--metrics", default="", help="The URL of its /metrics, for the server's share."),
+    click.option(
+        "--metrics",
+        default="",
+        show_default=False,
+        help="The URL of its /metrics, for the server's share.",
+    ),
 )
 _traffic = _options(
     click.option(
@@ -115,7 +120,7 @@ def closed(in_flight: int, **options: Any) -> None:
     sys.exit(bool(step.missed))
 
 
-@cli.command("search")
+@cli.command("search", short_help="Find the highest rate that meets the objective.")
 @click.option("--start", default=50.0, help="The first rate to try, per second.")
 @click.option("--limit", default=20_000.0, help="The highest rate to try.")
 @_generator

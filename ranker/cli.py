@@ -38,7 +38,7 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ranker")
 def cli() -> None:
-    """Serve XGBoost rankers over gRPC, fast.
+    """Rank candidate lists with XGBoost rankers, over gRPC.
 
     \b
       ranker export model.ubj -o books.onnx     XGBoost -> ONNX, verified

@@ -19,7 +19,7 @@ def _rounds(
     return int(begin), int(end)
 
 
-@click.command
+@click.command(short_help="Convert an XGBoost model to ONNX, and verify the result.")
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.option("-o", "path", metavar="FILE.onnx", required=True, help="Where to write.")
 @click.option("--name", default="", help="The model's name on the wire.  [default: the file's]")

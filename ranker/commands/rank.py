@@ -29,7 +29,7 @@ def _context(
     return context
 
 
-@click.command
+@click.command(short_help="Rank the candidates in a file on a running server.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--server", metavar="HOST:PORT", default="localhost:50051", show_default=True)
 @click.option(

@@ -19,7 +19,7 @@ def _setting(name: str, kind: Any, text: str) -> Callable[[Any], Any]:
         f"--{name.replace('_', '-')}",
         type=kind,
         default=_DEFAULTS[name],
-        show_default=True,
+        show_default=_DEFAULTS[name] != "",
         envvar=f"RANKER_{name.upper()}",
         show_envvar=True,
         help=text,
