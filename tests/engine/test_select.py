@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ranker.engine import gpu, simd
+from ranker.engine import device, gpu, simd
+from ranker.engine.cuda import CPU_PROVIDER, TensorEngine
 from ranker.engine.select import load_engine
 from ranker.errors import ModelError
 
@@ -33,7 +34,7 @@ def scores_of(engine):
 
 @needs_simd
 def test_auto_takes_simd_where_it_is_exact():
-    engine, reason = load_engine(TREES)
+    engine, reason = load_engine(TREES, device="cpu")
     assert (engine.name, reason) == ("simd", "simd represents the model exactly")
     np.testing.assert_array_equal(*scores_of(engine))
 
@@ -129,3 +130,54 @@ def test_a_device_that_does_not_suit_the_engine(engine, device, words):
 def test_a_gpu_by_name_is_never_exchanged():
     with pytest.raises(ModelError, match="without CUDAExecutionProvider"):
         load_engine(TREES, "auto", device="cuda")
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Stands in for GPUs, which score with the tensor graph on the CPU; which were asked for."""
+    asked = []
+
+    def load_gpu(forest, index=0):
+        asked.append(index)
+        return TensorEngine(forest, CPU_PROVIDER, 128), f"GPU {index}"
+
+    monkeypatch.setattr(gpu, "unavailable", lambda: None)
+    for module in (gpu, device):
+        monkeypatch.setattr(module, "load_gpu", load_gpu)
+    monkeypatch.setattr(device, "crossover", lambda *_: 32)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("engine", "where", "index"),
+    [
+        pytest.param("auto", "cuda", 0, id="the-first"),
+        pytest.param("auto", "cuda:2", 2, id="another"),
+        pytest.param("cuda", "auto", 0, id="by-the-engines-name"),
+        pytest.param("cuda", "cuda:1", 1, id="by-both-names"),
+    ],
+)
+def test_a_gpu_by_name_scores_everything(gpus, engine, where, index):
+    found, reason = load_engine(TREES, engine, device=where)
+    assert (found.name, reason) == ("tensor", f"it was asked for by name: GPU {index}")
+    assert gpus == [index]
+    np.testing.assert_array_equal(*scores_of(found))
+
+
+@needs_simd
+def test_auto_sends_large_batches_to_a_gpu(gpus):
+    engine, reason = load_engine(TREES)
+    assert engine.name == "simd+tensor"
+    assert reason == "simd represents the model exactly; simd below 32 rows, from there on GPU 0"
+    assert gpus == [0]
+    np.testing.assert_array_equal(*scores_of(engine))
+
+
+@needs_simd
+@pytest.mark.parametrize(
+    ("engine", "where"), [("auto", "cpu"), ("simd", "auto"), ("simd", "cpu"), ("onnx", "auto")]
+)
+def test_a_gpu_is_left_alone_unless_it_may_be_used(gpus, engine, where):
+    found, _ = load_engine(TREES, engine, device=where)
+    assert found.name == ("simd" if engine == "auto" else engine)
+    assert gpus == []
