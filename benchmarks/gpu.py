@@ -11,7 +11,8 @@ the same rotating rows:
   memory; the kernel can't be faster than its instructions.
 - graph: the tensor graph by onnxruntime, where onnxruntime-gpu is installed.
 - simd, one core: the CPU's engine.
-- xgboost, nvforest: on the same GPU, rows and scores in host memory, where installed.
+- xgboost, nvforest: on the same GPU, rows and scores in host memory, where installed;
+  nvforest tuned to each batch size by itself.
 - server: `ranker serve`, the median latency of one request at a time, and the time
   per request with 16 in flight.
 
@@ -22,6 +23,7 @@ GPU, with a small model and the tensor graph on the CPU: its figures mean nothin
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -111,6 +113,8 @@ def table(
 
 def cell(seconds: float, n: int) -> str:
     """A time as a table shows it."""
+    if math.isnan(seconds):
+        return "failed"
     return f"{seconds * 1e6:.0f} ({n / seconds / 1e6:.2f})"
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import itertools
+import math
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ from ranker.forest import Forest
 from ranker.v1 import ranking_pb2
 
 Column = Callable[[list[Rows], float], float]
-"""Given blocks of as many rows and about how many seconds it may take: seconds per block."""
+"""Given blocks of as many rows and about how many seconds it may take: seconds per block; NaN if
+it failed."""
 
 INSTRUCTIONS_PER_SPLIT = 10.5
 INSTRUCTIONS_PER_TREE = 8
@@ -166,18 +169,39 @@ def gather(blocks: list[Rows], seconds: float) -> float:
 
 def other_columns(forest: Forest, model_file: Path, index: int | None) -> dict[str, Column]:
     """What ours is measured against, as far as it is installed."""
-    columns: dict[str, Column] = {}
+    makers: dict[str, Callable[[], Column]] = {}
     if index is not None and cuda.unavailable() is None:
-        graph = cuda.CudaEngine(forest, index)
-        columns["graph"] = partial(median, lambda rows: graph.score([rows]))
+        makers["graph"] = lambda: _ours(cuda.CudaEngine(forest, index))
     if simd.unavailable() is None:
-        on_cpu = SimdEngine(forest)
-        columns["simd, one core"] = partial(median, lambda rows: on_cpu.score([rows]))
+        makers["simd, one core"] = lambda: _ours(SimdEngine(forest))
     if index is None or xgb.build_info()["USE_CUDA"]:
-        columns["xgboost"] = partial(median, _xgboost(model_file, index))
+        makers["xgboost"] = lambda: partial(median, _xgboost(model_file, index))
     if importlib.util.find_spec("nvforest") is not None:
-        columns["nvforest"] = partial(median, _nvforest(model_file, index))
-    return columns
+        makers["nvforest"] = lambda: _nvforest(model_file, index)
+    return {title: failing_alone(make) for title, make in makers.items()}
+
+
+def failing_alone(make: Callable[[], Column]) -> Column:
+    """A column that is NaN where it can't be made or measured, so that the others are reported.
+
+    The error goes to stderr.
+    """
+    made: list[Column] = []
+
+    def column(blocks: list[Rows], seconds: float) -> float:
+        try:
+            if not made:
+                made.append(make())
+            return made[0](blocks, seconds)
+        except Exception:  # of whichever library
+            traceback.print_exc()
+            return math.nan
+
+    return column
+
+
+def _ours(engine: Engine) -> Column:
+    return partial(median, lambda rows: engine.score([rows]))
 
 
 def _xgboost(model_file: Path, index: int | None) -> Callable[[Rows], object]:
@@ -191,14 +215,20 @@ def _xgboost(model_file: Path, index: int | None) -> Callable[[Rows], object]:
     )
 
 
-def _nvforest(model_file: Path, index: int | None) -> Callable[[Rows], object]:
+def _nvforest(model_file: Path, index: int | None) -> Column:
+    """As fast as it can be: it finds the layout and the chunk size for every batch size itself."""
     model = importlib.import_module("nvforest").load_model(
         model_file,
         device="cpu" if index is None else "gpu",
         device_id=index,
         precision="single",
     )
-    return lambda rows: _on_host(model.predict(rows))
+
+    def column(blocks: list[Rows], seconds: float) -> float:
+        tuned = model.optimize(data=np.stack(blocks[:8]))
+        return median(lambda rows: _on_host(tuned.predict(rows)), blocks, seconds)
+
+    return column
 
 
 def _on_host(scores: Any) -> Scores:

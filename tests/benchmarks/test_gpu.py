@@ -77,27 +77,48 @@ def test_with_a_gpu_that_is_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert alone == ["kernel alone", "copies alone", "arithmetic alone", "gather alone"]
 
 
-def test_nvforests_scores_are_fetched_from_the_gpu(
+def test_nvforest_is_tuned_to_the_batch_and_its_scores_fetched_from_the_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class OnDevice:
         """As CuPy's arrays: NumPy may not take them, they have to be fetched."""
 
-        def __init__(self, values: np.ndarray) -> None:
-            self._values = values
+        fetched = 0
 
         def __array__(self, *_: object, **__: object) -> np.ndarray:
             raise TypeError("implicit conversion to a NumPy array is not allowed")
 
         def get(self) -> np.ndarray:
-            return self._values
+            OnDevice.fetched += 1
+            return np.zeros(3, np.float32)
+
+    def optimize(data: np.ndarray) -> SimpleNamespace:
+        assert data.shape == (4, 3, 2)  # batches, rows, features
+        return SimpleNamespace(predict=lambda _: OnDevice())
 
     nvforest = ModuleType("nvforest")
-    model = SimpleNamespace(predict=lambda rows: OnDevice(rows[:, 0]))
-    vars(nvforest)["load_model"] = lambda *_, **__: model
+    vars(nvforest)["load_model"] = lambda *_, **__: SimpleNamespace(optimize=optimize)
     monkeypatch.setitem(sys.modules, "nvforest", nvforest)
     column = gpu_columns._nvforest(tmp_path / "model.ubj", 0)
-    np.testing.assert_array_equal(column(np.ones((3, 2), np.float32)), np.ones(3))
+    assert column([np.ones((3, 2), np.float32)] * 4, 0.0) > 0
+    assert OnDevice.fetched >= 4
+
+
+def test_what_fails_costs_the_report_its_own_cells_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("libcudnn.so.9 is missing")
+
+    monkeypatch.setattr(gpu_columns, "_xgboost", broken)
+    result = run(tmp_path, "--dry")
+    assert result.exit_code == 0, result.output
+    assert "libcudnn.so.9 is missing" in result.stderr
+    column = header(result.output).index("xgboost")
+    rows = [line.split("|")[1:-1] for line in result.output.splitlines() if line.startswith("| 1")]
+    assert len(rows) == len(gpu.DRY_SIZES)
+    for row in rows:
+        assert [i for i, cell in enumerate(row) if cell.strip() == "failed"] == [column]
 
 
 def test_two_threads_count_their_batches_together() -> None:
