@@ -21,7 +21,7 @@ TREES = Path(__file__).parent / "onnx_reader" / "data" / "xgboost_regressor.onnx
 
 @pytest.mark.parametrize("gpu", ["", "0000:1B:00.0"])
 def test_the_gpu_is_on_record_if_one_is_used(gpu: str) -> None:
-    model = Model.load(TREES)
+    model = Model.load(TREES, device="cpu")
     if gpu:
         model.engine.gpu = gpu
     aggregates = Aggregates.private(Layout(((model.name, model.version),), ()))

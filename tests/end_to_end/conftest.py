@@ -63,6 +63,7 @@ class RunningServer:
         ports = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
         command = [sys.executable, *self.program, "serve", *ports, *arguments]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RANKER_")}
+        environment["RANKER_DEVICE"] = "cpu"  # the same everywhere, also where there is a GPU
         with log.open("wb") as stream:
             self.process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
         self.port = int(self.wait_for_log(r"listening on 127\.0\.0\.1:(\d+)")[1])
