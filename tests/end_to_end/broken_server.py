@@ -43,7 +43,7 @@ def break_it() -> None:
 
             def score(self, blocks):
                 if any(len(block) >= LARGE for block in blocks):
-                    time.sleep(0.02)
+                    time.sleep(0.05)
                 if any(block[0, 0] == STUCK for block in blocks):
                     logger.info("the engine is stuck")
                     threading.Event().wait()
