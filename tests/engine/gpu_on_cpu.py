@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ranker.engine
-from ranker.engine import gpu_forest
+from ranker.engine import cuda_device, gpu_forest
 from ranker.forest import Forest
 
 COMPILER = os.environ.get("CXX") or shutil.which("c++")
@@ -24,6 +24,9 @@ SHARED_BYTES = 1 << 18
 """What the stand-in for shared memory has: enough for 1900 columns."""
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+needs_gpu = pytest.mark.skipif(
+    cuda_device.unavailable() is not None, reason=str(cuda_device.unavailable())
+)
 
 
 @cache

@@ -6,6 +6,8 @@ import ctypes
 import importlib.util
 import io
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,16 +19,14 @@ from ranker.engine.gpu_forest import FOREST, LEAVES_BYTES, ROWS, TREES, WARPS, l
 from ranker.engine.kernel import KernelEngine
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.forest import Forest
+from tests.engine.cuda_driver import run_tests
 from tests.engine.fake_cuda import FakeCuda
-from tests.engine.gpu_on_cpu import library, needs_compiler
+from tests.engine.gpu_on_cpu import library, needs_compiler, needs_gpu
 from tests.engine.simd_forests import booster_of, predict, random_forest, random_rows
 
 needs_nvrtc = pytest.mark.skipif(
     importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.core") is None,
     reason="cuda-core is not installed",
-)
-needs_gpu = pytest.mark.skipif(
-    cuda_device.unavailable() is not None, reason=str(cuda_device.unavailable())
 )
 
 
@@ -59,23 +59,11 @@ def test_nvrtc_compiles_the_kernel_without_a_word(arch: str) -> None:
 
 
 @needs_nvrtc
-def test_cuda_core_has_what_is_used() -> None:
-    import cuda.core as core
-    from cuda.bindings import driver
-
-    assert core.EventOptions(blocking_sync=True).blocking_sync
-    config = core.LaunchConfig(grid=3, block=(ROWS, WARPS), shmem_size=1000)
-    assert (config.grid, config.block) == ((3, 1, 1), (ROWS, WARPS, 1))
-    for owner, names in {
-        core.Device: "allocate create_event create_stream get_all_devices pci_bus_id properties "
-        "set_current sync",
-        core.Buffer: "copy_from from_handle handle size",
-        core.Stream: "record sync",
-        core.Event: "sync",
-        core.LegacyPinnedMemoryResource: "allocate",
-        driver: "cuKernelSetAttribute CUfunction_attribute CUresult",
-    }.items():
-        assert not set(names.split()) - set(dir(owner))
+@needs_compiler
+def test_with_the_real_cuda_core_and_compiler_but_no_gpu(tmp_path: Path) -> None:
+    """The tests that wait for a GPU, with a stand-in for NVIDIA's driver only."""
+    parity = str(Path(__file__).with_name("test_gpu_parity.py"))
+    run_tests(tmp_path, __file__, parity, "-k", "gpu_scores or kernel-on-gpu")
 
 
 @needs_compiler
@@ -91,9 +79,52 @@ def test_the_kernels_constants_are_ours() -> None:
 def test_gpu_scores_as_xgboost(
     forest: Forest, rows: NDArray[np.float32], want: NDArray[np.float32], n: int
 ) -> None:
-    engine, _ = gpu.load_gpu(forest)
+    engine, which = gpu.load_gpu(forest)
+    assert which == "the GPU kernel"
     got = engine.score([rows[:n]])
     np.testing.assert_array_equal(got.view(np.uint32), want[:n].view(np.uint32))
+
+
+@needs_gpu
+@pytest.mark.parametrize(
+    ("features", "least", "most"),
+    [
+        pytest.param(500, 48, 160, id="more-shared-memory-than-granted"),
+        pytest.param(5000, 228, 1000, id="columns-in-global-memory"),
+    ],
+)
+def test_gpu_scores_wide_models(features: int, least: int, most: int) -> None:
+    wide = random_forest(np.random.default_rng(3), 100, features, 80)
+    assert least << 10 < lay_out(wide).column_bytes < most << 10
+    rows = random_rows(np.random.default_rng(4), 100, wide)
+    engine, _ = gpu.load_gpu(wide)
+    np.testing.assert_array_equal(engine.score([rows]), predict(booster_of(wide), rows))
+
+
+@needs_gpu
+def test_gpu_scores_batches_of_several_threads(
+    forest: Forest, rows: NDArray[np.float32], want: NDArray[np.float32],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("ranker.engine.kernel.SLOT_BYTES", 128 * 9 * 4)  # so that some are cut
+    engine, _ = gpu.load_gpu(forest)
+    begins = [7 * i for i in range(20)]
+    with ThreadPoolExecutor(3) as threads:
+        scores = threads.map(lambda begin: engine.score([rows[begin:200], rows[200:]]), begins)
+        for begin, got in zip(begins, scores, strict=True):
+            np.testing.assert_array_equal(got, want[begin:])
+
+
+@needs_gpu
+def test_gpu_scores_on_the_one_asked_for(
+    forest: Forest, rows: NDArray[np.float32], want: NDArray[np.float32]
+) -> None:
+    from cuda.core import Device
+
+    last = len(Device.get_all_devices()) - 1
+    engine, _ = gpu.load_gpu(forest, last)
+    assert engine.gpu == Device(last).pci_bus_id
+    np.testing.assert_array_equal(engine.score([rows]), want)
 
 
 @needs_compiler

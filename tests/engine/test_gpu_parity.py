@@ -1,6 +1,7 @@
 """What may run on a GPU against XGBoost's own prediction, bit for bit.
 
-The tensor graph on onnxruntime's CPU provider, and the kernel compiled for the CPU.
+The tensor graph on onnxruntime's CPU provider, the kernel compiled for the CPU, and both on a
+GPU where there is one: `-k on-gpu`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ranker.engine.cuda import CPU_PROVIDER, TensorEngine
+from ranker.engine import cuda
+from ranker.engine.cuda import CPU_PROVIDER, TensorEngine, cuda_provider
+from ranker.engine.gpu import load_gpu
 from ranker.engine.tensor_table import MAX_CODE, MAX_STEPS
 from ranker.export import export_onnx
 from ranker.forest import Forest
 from ranker.onnx_reader import read_forest
-from tests.engine.gpu_on_cpu import KernelOnCpu, needs_compiler
+from tests.engine.gpu_on_cpu import KernelOnCpu, needs_compiler, needs_gpu
 from tests.engine.simd_forests import (
     booster_of,
     categorical_stump,
@@ -36,13 +39,20 @@ SCORERS: dict[str, Score] = {
     "kernel": lambda forest, rows: KernelOnCpu(forest).score(rows),
     "kernel-descending": lambda forest, rows: KernelOnCpu(forest, descending=True).score(rows),
     "kernel-global": lambda forest, rows: KernelOnCpu(forest, in_global=True).score(rows),
+    "kernel-on-gpu": lambda forest, rows: load_gpu(forest)[0].score([rows]),
+    "graph-on-gpu": lambda forest, rows: TensorEngine(forest, cuda_provider(), 256).score([rows]),
+}
+
+MARKS = dict.fromkeys(SCORERS, needs_compiler) | {
+    "graph": (),
+    "kernel-on-gpu": needs_gpu,
+    "graph-on-gpu": pytest.mark.skipif(
+        cuda.unavailable() is not None, reason=str(cuda.unavailable())
+    ),
 }
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(n, marks=[needs_compiler] * (n != "graph")) for n in SCORERS],
-)
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=MARKS[n]) for n in SCORERS])
 def score(request: pytest.FixtureRequest) -> Score:
     return SCORERS[request.param]
 
