@@ -172,7 +172,11 @@ def measure(case: Case, bench: Bench, seconds: float) -> None:
 
 def main() -> None:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.overload",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="per step")
     parser.add_argument("--deadline-ms", type=float, default=50.0)
     parser.add_argument("--transport", default="auto")

@@ -33,8 +33,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ranker.admission import Admission, FullOfBytesError, FullOfRowsError
 from ranker.cost import CostModel
-from ranker.errors import OverloadedError
 
 QUANTUM = 256
 """Rows that one list may put into a batch before the others had their turn."""
@@ -50,24 +50,6 @@ FIXED_COST_SHARE = 0.1
 
 MIN_BATCH_ROWS = 64
 """Rows that a batch may have however long they take: engines are slow below."""
-
-PACE_MEMORY = 0.9
-"""Weight of the past at each measurement of the pace: the last ten batches count most."""
-
-PACE_OUTLIER = 4.0
-"""A batch that took this many times what the pace says was held up by something else."""
-
-LEAST_MEMORY = 128
-"""Jobs until the least is forgotten that scoring one took."""
-
-HEADROOM = (1.5, 4.0)
-"""How much longer than predicted a wait may be before a deadline is missed: least and most."""
-
-LATE_SHARE = 0.01
-"""Lists that had to wait and then missed their deadline, of all: the headroom aims at this."""
-
-HEADROOM_STEP = 0.05
-"""What one that was late adds to the headroom."""
 
 
 class Job:
@@ -135,34 +117,6 @@ class Batch:
         self.pieces.append(piece)
 
 
-class RefusedError(OverloadedError):
-    """A job is not let into the queue.
-
-    Attributes:
-        reason: which bound it would break, in a word, to count it under.
-    """
-
-    reason = ""
-
-
-class FullOfRowsError(RefusedError):
-    """The queue may hold no more rows."""
-
-    reason = "queue_rows"
-
-
-class FullOfBytesError(RefusedError):
-    """The queue may hold no more bytes."""
-
-    reason = "queue_bytes"
-
-
-class TooLateError(RefusedError):
-    """The job's deadline would pass before its answer is ready."""
-
-    reason = "deadline"
-
-
 class _Lane:
     """The jobs that wait for one model."""
 
@@ -187,6 +141,7 @@ class Batcher:
             is the rule above.
 
     Attributes:
+        admission: says who is let in in view of the deadlines.
         rows: the rows that wait.
     """
 
@@ -199,6 +154,7 @@ class Batcher:
         max_queue_bytes: int,
         max_delay: float = 0.0,
     ) -> None:
+        self.admission = Admission()
         self._lanes = [_Lane(cost) for cost in costs]
         self._max_batch_rows = max_batch_rows
         self._max_queue_rows = max_queue_rows
@@ -207,11 +163,6 @@ class Batcher:
         self._bytes = 0
         self._served = 0.0  # virtual time of the batch taken last
         self.rows = 0
-        self._headroom = HEADROOM[0]
-        self._pace = 1.0
-        self._taken_at = 0.0  # when the last batch was taken
-        self._pacing = 0.0  # what it was to cost, if more waited then
-        self._least = 0.0  # predicted seconds to score a small job
 
     def cost(self, model: int) -> CostModel:
         """The cost model of one model."""
@@ -238,14 +189,13 @@ class Batcher:
         Raises:
             FullOfRowsError, FullOfBytesError: it would break a bound on the queue.
                 A job larger than the bound is let into an empty queue.
-            TooLateError: its predicted finish is past its deadline. Never
-                raised while the engine is idle: a prediction that has gone
-                wrong must be able to learn.
+            TooLateError: its predicted finish is past its deadline; see
+                `Admission.check`.
         """
         lane = self._lanes[job.model]
         own = lane.cost.predict(job.rows)
-        self._least = min(own, self._least + own / LEAST_MEMORY)
-        wait = self.check(job.deadline, now, busy, unread, own)
+        self.admission.came(own)
+        wait = self.admission.check(job.deadline, now, busy + self.backlog(), unread, own)
         in_time = now + wait < job.deadline
         if self.rows and self.rows + job.rows > self._max_queue_rows:
             raise FullOfRowsError("the queue is full of candidates", wait, in_time=in_time)
@@ -259,48 +209,13 @@ class Batcher:
         self.rows += job.rows
         self._bytes += job.size
 
-    def check(
-        self,
-        deadline: float,
-        now: float,
-        busy: float = 0.0,
-        unread: float = 0.0,
-        own: float | None = None,
-    ) -> float:
-        """How long a job that came now would wait.
-
-        Args:
-            deadline: the job's.
-            now: as for `admit`.
-            busy: likewise.
-            unread: likewise.
-            own: predicted seconds to score it; None, as of one that is not read yet, is
-                as little as that was for any job lately.
+    def check(self, deadline: float, now: float, busy: float = 0.0, unread: float = 0.0) -> None:
+        """As `admit`, of a job of which nothing is known but its deadline.
 
         Raises:
-            TooLateError: its predicted finish is past its deadline; see `admit`.
+            TooLateError: none that came lately would have met it.
         """
-        wait = (busy + self.backlog()) * self._pace
-        if own is None:
-            own = self._least
-        finish = now + self._headroom * wait + self._pace * own
-        if finish > deadline - unread and wait > 0.0:
-            raise TooLateError("the deadline can't be met", wait, in_time=now + wait < deadline)
-        return wait
-
-    def ended(self, *, in_time: bool) -> None:
-        """Learns whether a list that had to wait got its answer before its deadline.
-
-        How late answers are, no prediction can know: there is the way to the
-        caller and back, and whatever else runs on the machine. So the headroom
-        follows a quantile, up with each list that is late and down with each
-        that isn't, in the proportion in which that may happen.
-
-        A list that was let in because nothing waited (`Job.waited`) tells
-        nothing: no headroom would have kept it out.
-        """
-        step = -LATE_SHARE * HEADROOM_STEP if in_time else HEADROOM_STEP
-        self._headroom = min(max(HEADROOM[0], self._headroom + step), HEADROOM[1])
+        self.admission.check(deadline, now, busy + self.backlog(), unread)
 
     def take(self, now: float) -> Batch | None:
         """The next batch.
@@ -311,7 +226,7 @@ class Batcher:
         """
         if not self.rows or self.due(now) > 0.0:
             return None
-        self._measure_pace(now)
+        self.admission.taking(now)
         batch = Batch()
         while not batch.pieces and self.rows:
             model, lane = min(
@@ -325,7 +240,7 @@ class Batcher:
                 self._served = lane.served
                 lane.served += batch.cost
         if self.rows and not self.due(now):  # what waits for company says nothing of the pace
-            self._taken_at, self._pacing = now, batch.cost
+            self.admission.more_waits(now, batch.cost)
         return batch
 
     def due(self, now: float) -> float:
@@ -334,21 +249,6 @@ class Batcher:
             return 0.0
         oldest = min((lane.jobs[0].arrived for lane in self._lanes if lane.jobs), default=now)
         return max(0.0, oldest + self._max_delay - now)
-
-    def _measure_pace(self, now: float) -> None:
-        """Notes how long the batch before this one took, if lists waited all the time.
-
-        More passes from batch to batch than scoring: requests are read and
-        refused, answers are written, other processes run. The ratio to the
-        predicted cost is the pace at which a queue moves. Where nothing waited it
-        fades, or else one pause of the machine could keep out whatever would
-        have shown that it is over.
-        """
-        pace = 1.0
-        if self._pacing:
-            pace = min((now - self._taken_at) / self._pacing, PACE_OUTLIER * self._pace)
-            self._pacing = 0.0
-        self._pace = max(1.0, PACE_MEMORY * self._pace + (1.0 - PACE_MEMORY) * pace)
 
     def _room(self, lane: _Lane) -> int:
         """The most rows of a lane's next batch."""

@@ -29,7 +29,8 @@ from typing import cast
 import numpy as np
 
 from exporters.recorder import Recorder
-from ranker.batcher import Batch, Batcher, Job, RefusedError
+from ranker.admission import RefusedError
+from ranker.batcher import Batch, Batcher, Job
 from ranker.engine.api import Engine, EngineLostError, Rows, Scores, batches_at_once
 from ranker.errors import (
     CancelledError,
@@ -174,7 +175,7 @@ class Dispatcher:
     def ended(self, *, in_time: bool) -> None:
         """The RPC of a list that had to wait is over, before its deadline or by it."""
         with self._lock:
-            self._batcher.ended(in_time=in_time)
+            self._batcher.admission.ended(in_time=in_time)
 
     def submit(self, job: ScoringJob) -> None:
         """Queues a job; `pump` brings it on.

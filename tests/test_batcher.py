@@ -7,19 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranker.batcher import (
-    HEADROOM,
-    HEADROOM_STEP,
-    LATE_SHARE,
-    LEAST_MEMORY,
-    MIN_BATCH_ROWS,
-    QUANTUM,
-    Batcher,
-    FullOfBytesError,
-    FullOfRowsError,
-    Job,
-    TooLateError,
-)
+from ranker.admission import HEADROOM, FullOfBytesError, FullOfRowsError, TooLateError
+from ranker.batcher import MIN_BATCH_ROWS, QUANTUM, Batcher, Job
 from ranker.cost import CostModel
 
 
@@ -244,60 +233,20 @@ def test_the_batch_in_flight_counts_too():
     batcher.admit(job(100, deadline=HEADROOM[0] * 0.8 + 0.11), 0.0, busy=0.8)
 
 
-def test_a_list_that_may_have_waited_unread_has_so_much_less_time():
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda b, until, **t: b.check(until, 0.0, **t), id="unread"),
+        pytest.param(lambda b, until, **t: b.admit(job(1, deadline=until), 0.0, **t), id="read"),
+    ],
+)
+def test_what_is_scored_now_and_time_unread_count_towards_a_deadline(ask):
     batcher = make(costs=[costing(0.0, 0.001)])
-    put(batcher, job(1000))
-    deadline = HEADROOM[0] * 1.0 + 0.11
+    put(batcher, job(500))
+    busy = HEADROOM[0] * 0.3
+    ask(batcher, HEADROOM[0] * 0.5 + busy + 0.22, busy=0.3, unread=0.2)
     with pytest.raises(TooLateError):
-        batcher.admit(job(100, deadline=deadline), 0.0, unread=0.02)
-    batcher.admit(job(100, deadline=deadline + 0.02), 0.0, unread=0.02)
-
-
-def test_a_list_is_refused_unread_if_none_lately_was_so_short_as_to_be_in_time():
-    batcher = make(costs=[costing(0.0, 0.001)])
-    put(batcher, *[job(10) for _ in range(LEAST_MEMORY)])
-    finish = HEADROOM[0] * LEAST_MEMORY * 0.01 + 0.01
-    assert allows(batcher, finish + 0.001)
-    assert not allows(batcher, finish - 0.001)
-    put(batcher, job(1))
-    assert allows(batcher, finish + HEADROOM[0] * 0.001 - 0.008)
-
-
-def allows(batcher: Batcher, deadline: float) -> bool:
-    """Whether a list with that deadline would be read at time 0."""
-    try:
-        batcher.check(deadline, 0.0)
-    except TooLateError:
-        return False
-    return True
-
-
-def a_second_waits() -> Batcher:
-    batcher = make(costs=[costing(0.0, 0.001)])
-    put(batcher, job(999), job(1))
-    return batcher
-
-
-def test_headroom_grows_with_every_late_answer_up_to_its_bound():
-    batcher = a_second_waits()
-    assert allows(batcher, HEADROOM[0] + 0.01)
-    batcher.ended(in_time=False)
-    assert not allows(batcher, HEADROOM[0] + 0.01)
-    assert allows(batcher, HEADROOM[0] + HEADROOM_STEP + 0.01)
-    for _ in range(1000):
-        batcher.ended(in_time=False)
-    assert not allows(batcher, HEADROOM[1] - 0.01)
-    assert allows(batcher, HEADROOM[1] + 0.01)
-
-
-def test_headroom_stays_where_the_allowed_share_is_late():
-    batcher = a_second_waits()
-    batcher.ended(in_time=False)
-    for _ in range(round(1.0 / LATE_SHARE)):
-        batcher.ended(in_time=True)
-    assert allows(batcher, HEADROOM[0] + 0.0015)
-    batcher.ended(in_time=True)
-    assert not allows(batcher, HEADROOM[0] - 0.001)
+        ask(batcher, HEADROOM[0] * 0.5 + busy + 0.18, busy=0.3, unread=0.2)
 
 
 def test_a_list_tells_of_the_headroom_only_if_it_had_to_wait():

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from ranker.batcher import Batcher, TooLateError
+from ranker.admission import TooLateError
+from ranker.batcher import Batcher
 from ranker.cost import CostModel
 from ranker.dispatcher import Dispatcher
 from ranker.engine.api import Rows, Scores, batches_at_once

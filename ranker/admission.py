@@ -1,0 +1,140 @@
+"""Whether a list that comes now would be answered in time.
+
+    finish = now + headroom * pace * (what is being scored + what waits) + pace * its own scoring
+
+All costs are predictions of the cost models, in seconds of engine time. Three things are learned
+of how these turn out:
+
+- *Pace.* More passes from batch to batch than scoring: requests are read and refused, answers are
+  written, other processes run. The ratio to the predicted cost is the pace at which a queue moves.
+- *Headroom.* How late answers are, no prediction can know: there is the way to the caller and
+  back, and whatever else runs on the machine. So it follows a quantile, up with each list that is
+  late and down with each that isn't, in the proportion in which that may happen.
+- *Least.* What no list of late could meet can be refused before it is read.
+
+Pure logic: it reads no clock, and its owner holds a lock.
+"""
+
+from __future__ import annotations
+
+from ranker.errors import OverloadedError
+
+PACE_MEMORY = 0.9
+"""Weight of the past at each measurement of the pace: the last ten batches count most."""
+
+PACE_OUTLIER = 4.0
+"""A batch that took this many times what the pace says was held up by something else."""
+
+LEAST_MEMORY = 128
+"""Lists until the least is forgotten that scoring one took."""
+
+HEADROOM = (1.5, 4.0)
+"""How much longer than predicted a wait may be before a deadline is missed: least and most."""
+
+LATE_SHARE = 0.01
+"""Lists that had to wait and then missed their deadline, of all: the headroom aims at this."""
+
+HEADROOM_STEP = 0.05
+"""What one that was late adds to the headroom."""
+
+
+class RefusedError(OverloadedError):
+    """A list is not let into the queue.
+
+    Attributes:
+        reason: which bound it would break, in a word, to count it under.
+    """
+
+    reason = ""
+
+
+class FullOfRowsError(RefusedError):
+    """The queue may hold no more rows."""
+
+    reason = "queue_rows"
+
+
+class FullOfBytesError(RefusedError):
+    """The queue may hold no more bytes."""
+
+    reason = "queue_bytes"
+
+
+class TooLateError(RefusedError):
+    """The list's deadline would pass before its answer is ready."""
+
+    reason = "deadline"
+
+
+class Admission:
+    """What has been learned of one queue."""
+
+    def __init__(self) -> None:
+        self._headroom = HEADROOM[0]
+        self._pace = 1.0
+        self._taken_at = 0.0  # when the last batch was taken
+        self._pacing = 0.0  # what it was to cost, if more waited then
+        self._least = 0.0
+
+    def check(
+        self,
+        deadline: float,
+        now: float,
+        ahead: float,
+        unread: float = 0.0,
+        own: float | None = None,
+    ) -> float:
+        """How long a list that comes now will wait.
+
+        Args:
+            deadline: when its caller stops waiting.
+            now: the time.
+            ahead: predicted seconds to score all that comes before it.
+            unread: seconds that it may have waited before it was read, which its
+                deadline knows nothing of.
+            own: predicted seconds to score it; None, as of one that is not read yet,
+                is as little as that was for any list lately.
+
+        Returns:
+            Seconds.
+
+        Raises:
+            TooLateError: its predicted finish is past its deadline. Never raised
+                while nothing is ahead: a prediction that has gone wrong must be
+                able to learn.
+        """
+        wait = ahead * self._pace
+        own = self._least if own is None else own
+        finish = now + self._headroom * wait + self._pace * own
+        if finish > deadline - unread and wait > 0.0:
+            raise TooLateError("the deadline can't be met", wait, in_time=now + wait < deadline)
+        return wait
+
+    def came(self, own: float) -> None:
+        """A list has been read that is predicted to take so many seconds to score."""
+        self._least = min(own, self._least + own / LEAST_MEMORY)
+
+    def ended(self, *, in_time: bool) -> None:
+        """A list that had to wait got its answer before its deadline, or didn't.
+
+        One that was let in because nothing was ahead of it tells nothing: no headroom
+        would have kept it out.
+        """
+        step = -LATE_SHARE * HEADROOM_STEP if in_time else HEADROOM_STEP
+        self._headroom = min(max(HEADROOM[0], self._headroom + step), HEADROOM[1])
+
+    def taking(self, now: float) -> None:
+        """A batch is about to be taken: if lists waited since the one before, how long was that?
+
+        Where nothing waited the pace fades, or else one pause of the machine could keep
+        out whatever would have shown that it is over.
+        """
+        pace = 1.0
+        if self._pacing:
+            pace = min((now - self._taken_at) / self._pacing, PACE_OUTLIER * self._pace)
+            self._pacing = 0.0
+        self._pace = max(1.0, PACE_MEMORY * self._pace + (1.0 - PACE_MEMORY) * pace)
+
+    def more_waits(self, now: float, cost: float) -> None:
+        """A batch of that predicted cost was taken, and left something to take right after it."""
+        self._taken_at, self._pacing = now, cost
