@@ -233,9 +233,13 @@ class Dispatcher:
             self._score(left)
 
     def _unread(self, now: float) -> float:
-        """Seconds that what is read now may have waited for the loop, which was scoring."""
+        """Seconds that what is read now may have waited for the loop, which was scoring.
+
+        It reads in no particular order, and is taken to be through with what gathered
+        after as long again.
+        """
         away = self._back - self._left
-        return away if now - self._back < away else 0.0
+        return now - self._left if now - self._back < away else 0.0
 
     def _drain(self, batch: Batch | None) -> None:
         """An engine's thread: batch after batch until nothing waits."""
