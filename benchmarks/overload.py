@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean, median
 
 import numpy as np
 
@@ -142,7 +143,7 @@ def _children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(case: Case, bench: Bench, seconds: float) -> None:
+def measure(case: Case, bench: Bench, seconds: float, rounds: int) -> None:
     """Prints one case's table."""
     bench.capacity(WARM_UP_SECONDS)
     capacity = bench.capacity(seconds)
@@ -153,14 +154,26 @@ def measure(case: Case, bench: Bench, seconds: float) -> None:
         "the others | server, generator: cores | memory MiB |\n" + "|---" * 10 + "|"
     )
     before = bench.server.rss()
-    found = [(bench.offer(load * capacity, seconds), bench.server.rss() - before) for load in STEPS]
-    best = max(step.goodput for step, _ in found)
-    for step, grown in found:
+    found: dict[float, list[Step]] = {load: [] for load in STEPS}
+    grown: dict[float, list[int]] = {load: [] for load in STEPS}
+    for _ in range(rounds):
+        for load in STEPS:
+            found[load].append(bench.offer(load * capacity, seconds))
+            grown[load].append(bench.server.rss() - before)
+    best = max(median(step.goodput for step in steps) for steps in found.values())
+    for load, steps in found.items():
+        goodput = median(step.goodput for step in steps)
+        refused = sum(step.codes["RESOURCE_EXHAUSTED"] for step in steps)
+        asked = sum(step.codes.total() for step in steps)
         print(
-            f"| {step.offered / capacity:.2f} | {step.offered:.0f} | {step.goodput:.0f} "
-            f"| {step.goodput / best:.2f} | {step.p50 * 1e3:.1f} | {step.p99 * 1e3:.1f} "
-            f"| {step.codes['RESOURCE_EXHAUSTED']} | {step.late:.1%} "
-            f"| {step.server:.2f}, {step.load:.2f} | {grown / 2**20:+.0f} |",
+            f"| {median(step.offered for step in steps) / capacity:.2f} "
+            f"| {median(step.offered for step in steps):.0f} | {goodput:.0f} "
+            f"| {goodput / best:.2f} | {median(step.p50 for step in steps) * 1e3:.1f} "
+            f"| {median(step.p99 for step in steps) * 1e3:.1f} | {refused / asked:.0%} "
+            f"| {mean(step.late for step in steps):.1%} "
+            f"| {median(step.server for step in steps):.2f}, "
+            f"{median(step.load for step in steps):.2f} "
+            f"| {max(grown[load]) / 2**20:+.0f} |",
             flush=True,
         )
     calls, bad = bench.falls(STEPS[-1] * capacity, STEPS[0] * capacity, seconds)
@@ -177,7 +190,8 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seconds", type=float, default=3.0, help="per step")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per step")
+    parser.add_argument("--rounds", type=int, default=3, help="of all steps; medians are printed")
     parser.add_argument("--deadline-ms", type=float, default=50.0)
     parser.add_argument("--transport", default="auto")
     options = parser.parse_args()
@@ -192,7 +206,12 @@ def main() -> None:
         lists = [rank_request(rows[i * size : (i + 1) * size], top_k=0) for i in range(LISTS)]
         chosen = ["--engine", case.engine, "--transport", options.transport]
         with RankerServer(SERVER_CORE, path, *chosen) as server:
-            measure(case, Bench(server, lists, options.deadline_ms / 1e3), options.seconds)
+            measure(
+                case,
+                Bench(server, lists, options.deadline_ms / 1e3),
+                options.seconds,
+                options.rounds,
+            )
 
 
 if __name__ == "__main__":
