@@ -106,9 +106,9 @@ def queueing(sent: Sequence[float], cost: float, worked: float) -> float:
         cost: seconds of work per call, in large batches.
         worked: seconds that the real server worked on all of them.
     """
-    low, high = 0.0, worked / len(sent)
-    cost = min(cost, high)
-    for _ in range(20):
+    low, high = 0.0, worked
+    cost = min(cost, worked / len(sent))
+    for _ in range(40):
         fixed = (low + high) / 2
         latencies, batches = _serve(sent, fixed, cost)
         if batches * fixed + len(sent) * cost < worked:

@@ -2,6 +2,7 @@
 
     finish = now + headroom * pace * (what is being scored + what waits) + pace * its own scoring
 
+has to be no later than its deadline, less the time that it may have waited before it was read.
 All costs are predictions of the cost models, in seconds of engine time. Three things are learned
 of how these turn out:
 
@@ -10,7 +11,8 @@ of how these turn out:
 - *Headroom.* How late answers are, no prediction can know: there is the way to the caller and
   back, and whatever else runs on the machine. So it follows a quantile, up with each list that is
   late and down with each that isn't, in the proportion in which that may happen.
-- *Least.* What no list of late could meet can be refused before it is read.
+- *Least.* What scoring any list took of late. What would be too late even for that is refused
+  before it is read.
 
 Pure logic: it reads no clock, and its owner holds a lock.
 """
@@ -26,7 +28,7 @@ PACE_OUTLIER = 4.0
 """A batch that took this many times what the pace says was held up by something else."""
 
 LEAST_MEMORY = 128
-"""Lists until the least is forgotten that scoring one took."""
+"""Lists over which the least predicted cost is forgotten."""
 
 HEADROOM = (1.5, 4.0)
 """How much longer than predicted a wait may be before a deadline is missed: least and most."""
@@ -107,7 +109,9 @@ class Admission:
         own = self._least if own is None else own
         finish = now + self._headroom * wait + self._pace * own
         if finish > deadline - unread and wait > 0.0:
-            raise TooLateError("the deadline can't be met", wait, in_time=now + wait < deadline)
+            raise TooLateError(
+                "the deadline can't be met", wait, in_time=now + wait < deadline - unread
+            )
         return wait
 
     def came(self, own: float) -> None:

@@ -15,9 +15,10 @@ Who is served next:
 - Between models, the one that has had the least engine time (start-time fair
   queueing, Goyal et al., SIGCOMM 1996), so that a slow model can't starve a
   fast one.
-- Within a model, lists in order of arrival, each with at most `QUANTUM` rows
-  of a batch as long as others wait (round robin), so that a list of thousands
-  delays a list of ten by one batch and not by its whole length.
+- Within a model, lists in order of arrival, but those of which at most `QUANTUM`
+  rows are left before the longer ones: a list of thousands delays a list of ten
+  by one batch and not by its whole length. Of each batch the longer ones have
+  `QUANTUM` rows, or half if that is less, so that short lists can't starve them.
 
 A batch is no larger than pays: once its rows take ten times as long as the
 fixed cost of a batch, more of them save nothing, and only make the first list
@@ -37,16 +38,20 @@ from ranker.admission import Admission, FullOfBytesError, FullOfRowsError
 from ranker.cost import CostModel
 
 QUANTUM = 256
-"""Rows that one list may put into a batch before the others had their turn."""
+"""Rows that make a list a short one, and that the others have of every batch."""
 
 BATCH_SECONDS = 0.002
 """A batch predicted to take this long is large enough, whatever its fixed cost."""
 
-LONG_BATCH_SECONDS = 0.008
-"""If many lists wait, a batch may take `BATCH_SECONDS` for each of them, and this at most."""
-
 FIXED_COST_SHARE = 0.1
 """And so is one of whose time the fixed cost is no more than this share."""
+
+LONG_BATCH_SECONDS = 0.008
+"""If many lists wait, a batch may take `BATCH_SECONDS` for each of them, and this at most.
+
+With its fixed cost that is less than the core transport's `pump_seconds`: such batches are
+scored on the loop.
+"""
 
 MIN_BATCH_ROWS = 64
 """Rows that a batch may have however long they take: engines are slow below."""
@@ -109,13 +114,6 @@ class Batch:
     cost: float = 0.0
     dropped: list[Job] = field(default_factory=list)
 
-    def add(self, piece: Piece) -> None:
-        """Appends a piece; one that goes on where the last one ended becomes part of it."""
-        self.rows += piece.stop - piece.start
-        if self.pieces and self.pieces[-1].job is piece.job:
-            piece = piece._replace(start=self.pieces.pop().start)
-        self.pieces.append(piece)
-
 
 class _Lane:
     """The jobs that wait for one model."""
@@ -171,7 +169,8 @@ class Batcher:
     def backlog(self) -> float:
         """Predicted seconds of engine time for all that waits."""
         return sum(
-            lane.cost.predict(lane.rows) + (lane.rows - 1) // self._room(lane) * lane.cost.fixed
+            lane.cost.predict(lane.rows)
+            + (lane.rows - 1) // self._room(lane, len(lane.jobs)) * lane.cost.fixed
             for lane in self._lanes
             if lane.rows
         )
@@ -196,7 +195,7 @@ class Batcher:
         own = lane.cost.predict(job.rows)
         self.admission.came(own)
         wait = self.admission.check(job.deadline, now, busy + self.backlog(), unread, own)
-        in_time = now + wait < job.deadline
+        in_time = now + wait < job.deadline - unread
         if self.rows and self.rows + job.rows > self._max_queue_rows:
             raise FullOfRowsError("the queue is full of candidates", wait, in_time=in_time)
         if self._bytes and self._bytes + job.size > self._max_queue_bytes:
@@ -245,45 +244,63 @@ class Batcher:
 
     def due(self, now: float) -> float:
         """Seconds until `take` gives what waits: 0 unless there is a `max_delay`."""
-        if not self._max_delay or any(lane.rows >= self._room(lane) for lane in self._lanes):
+        if not self._max_delay or any(lane.rows >= self._room(lane, 1) for lane in self._lanes):
             return 0.0
         oldest = min((lane.jobs[0].arrived for lane in self._lanes if lane.jobs), default=now)
         return max(0.0, oldest + self._max_delay - now)
 
-    def _room(self, lane: _Lane) -> int:
-        """The most rows of a lane's next batch."""
+    def _room(self, lane: _Lane, lists: int) -> int:
+        """The most rows of a lane's next batch if so many lists wait."""
         cost = lane.cost
         if not cost.per_row:
             return self._max_batch_rows
-        seconds = min(BATCH_SECONDS * max(1, len(lane.jobs)), LONG_BATCH_SECONDS)
+        seconds = min(BATCH_SECONDS * lists, LONG_BATCH_SECONDS)
         enough = max(seconds, cost.fixed / FIXED_COST_SHARE)
         return min(self._max_batch_rows, max(MIN_BATCH_ROWS, round(enough / cost.per_row)))
 
     def _fill(self, batch: Batch, lane: _Lane, now: float) -> None:
-        """Moves rows from a lane into a batch, round by round, until it is full."""
-        room = self._room(lane)
-        turned: list[Job] = []  # those that had their turn, and want another
+        """Moves rows from a lane into a batch until it is full: short lists first.
+
+        Of the long ones the first to come has room kept for it; what is left over is
+        theirs in the order of arrival.
+        """
+        room = self._room(lane, len(lane.jobs))
+        kept = 0
+        long: list[Job] = []
         while room and lane.jobs:
             job = lane.jobs.popleft()
             left = job.rows - job.taken
             if job.cancelled or job.deadline <= now:
                 batch.dropped.append(job)
-                rows = left
+                job.taken = job.rows
+                self._leaves(lane, job, left)
+            elif left > QUANTUM:
+                if not long:
+                    kept = min(QUANTUM, room // 2)
+                    room -= kept
+                long.append(job)
             else:
-                alone = not lane.jobs and not turned
-                rows = min(left, room if alone else min(room, QUANTUM))
-                batch.add(Piece(job, job.taken, job.taken + rows))
-                job.taken += rows
-                room -= rows
-            lane.rows -= rows
-            self.rows -= rows
-            if rows == left:
-                self._bytes -= job.size
-            elif rows < QUANTUM:  # cut short by the end of the batch
-                lane.jobs.appendleft(job)
-            else:
-                turned.append(job)
-            if not lane.jobs:
-                lane.jobs.extend(turned)
-                turned.clear()
-        lane.jobs.extend(turned)
+                room -= self._put(batch, lane, job, room)
+                if job.taken < job.rows:
+                    lane.jobs.appendleft(job)
+        room += kept
+        for job in long:
+            room -= self._put(batch, lane, job, room)
+        lane.jobs.extendleft(job for job in reversed(long) if job.taken < job.rows)
+
+    def _put(self, batch: Batch, lane: _Lane, job: Job, room: int) -> int:
+        """Puts what there is room for of a job into a batch, and says how many rows that is."""
+        rows = min(job.rows - job.taken, room)
+        if rows:
+            batch.pieces.append(Piece(job, job.taken, job.taken + rows))
+            batch.rows += rows
+            job.taken += rows
+            self._leaves(lane, job, rows)
+        return rows
+
+    def _leaves(self, lane: _Lane, job: Job, rows: int) -> None:
+        """So many rows of a job no longer wait."""
+        lane.rows -= rows
+        self.rows -= rows
+        if job.taken == job.rows:
+            self._bytes -= job.size

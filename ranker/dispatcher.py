@@ -118,8 +118,9 @@ class Dispatcher:
         self._batcher = batcher
         self._recorder = recorder
         self._lost = lost
+        # When the loop last went to score, and was done with it; of its own thread only.
+        self._left = self._back = 0.0
         self._lock = threading.Lock()  # over the batcher and the four fields below
-        self._left = self._back = 0.0  # when the loop last went to score, and was done with it
         self._busy_until = -math.inf
         self._scored_at = -math.inf  # when the last batch handed out was scored
         self._at_work = 0  # engine threads that take the batches; the loop does if none does
@@ -154,7 +155,7 @@ class Dispatcher:
         """Refuses what could not be answered in time, before it is read.
 
         Raises:
-            OverloadedError: whatever comes now waits beyond that deadline.
+            OverloadedError: no list that came lately would be answered by that deadline.
             UnavailableError: nothing is let in any more.
         """
         if self.draining:
@@ -235,8 +236,9 @@ class Dispatcher:
     def _unread(self, now: float) -> float:
         """Seconds that what is read now may have waited for the loop, which was scoring.
 
-        It reads in no particular order, and is taken to be through with what gathered
-        after as long again.
+        That is the most that it may be: a caller of tight deadlines that had the loop to
+        itself is charged what it never waited. The loop reads in no particular order, and is
+        taken to be through with what gathered after as long again.
         """
         away = self._back - self._left
         return now - self._left if now - self._back < away else 0.0
@@ -304,6 +306,8 @@ class Dispatcher:
                 self._taken.popleft()
                 if self._taken:
                     self._turn.notify_all()
+                else:
+                    self._busy_until = -math.inf  # it may have been done sooner than predicted
 
     def _hand_out(self, batch: Batch, scores: Scores, started: float, seconds: float) -> None:
         pieces = cast("list[tuple[ScoringJob, int, int]]", batch.pieces)

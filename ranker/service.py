@@ -60,7 +60,7 @@ class RankHandler(Handler):
         self._resources = resources
 
     def opened(self, call: Call) -> None:
-        """Refuses the list unread if the queue alone takes longer than its caller waits."""
+        """Refuses the list unread if none that came lately would be answered in its time."""
         try:
             self._resources.dispatcher.check(call.deadline)
         except RankerError as error:

@@ -118,20 +118,42 @@ def test_a_long_list_does_not_delay_a_short_one_behind_it():
     batcher = make(max_batch_rows=1000)
     long, short = job(5000), job(10)
     put(batcher, long, short)
-    batch = batcher.take(0.0)
-    assert (short, 0, 10) in shares(batch)
-    assert batch.rows == 1000
-    assert batch.pieces[0] == (long, 0, QUANTUM)
+    assert shares(batcher.take(0.0)) == [(short, 0, 10), (long, 0, 990)]
 
 
-def test_between_batches_long_lists_take_turns():
-    batcher = make(max_batch_rows=2 * QUANTUM)
-    jobs = [job(4 * QUANTUM) for _ in range(4)]
-    put(batcher, *jobs)
-    first = {piece.job for piece in batcher.take(0.0).pieces}
-    second = {piece.job for piece in batcher.take(0.0).pieces}
-    assert first == set(jobs[:2])
-    assert second == set(jobs[2:])
+@pytest.mark.parametrize(
+    ("room", "share"),
+    [pytest.param(1000, QUANTUM, id="a-quantum"), pytest.param(100, 50, id="or-half-a-batch")],
+)
+def test_short_lists_do_not_starve_a_long_one(room, share):
+    batcher = make(max_batch_rows=room)
+    long, shorts = job(5000), [job(10) for _ in range(400)]
+    put(batcher, long, *shorts)
+    for number in range(3):
+        batch = batcher.take(0.0)
+        assert (long, number * share, (number + 1) * share) in shares(batch)
+        assert batch.rows == room
+
+
+def test_long_lists_are_served_in_order_of_arrival():
+    """And not all at once, so that the first would have its answer when the last has."""
+    batcher = make(max_batch_rows=1000)
+    first, second, third = job(1500), job(1500), job(1500)
+    put(batcher, first, second, third)
+    assert [shares(batcher.take(0.0)) for _ in range(3)] == [
+        [(first, 0, 1000)],
+        [(first, 1000, 1500), (second, 0, 500)],
+        [(second, 500, 1500)],
+    ]
+
+
+def test_what_is_left_of_a_long_list_is_a_short_one():
+    batcher = make(max_batch_rows=1000)
+    first, second, short = job(1010), job(5000), job(10)
+    put(batcher, first, second)
+    batcher.take(0.0)
+    put(batcher, short)
+    assert shares(batcher.take(0.0)) == [(first, 1000, 1010), (short, 0, 10), (second, 0, 980)]
 
 
 def test_cancelled_and_expired_jobs_are_dropped_before_scoring():
@@ -303,6 +325,14 @@ def test_max_delay_does_not_hold_back_a_full_batch():
     batcher = make(max_delay=10.0, max_batch_rows=20)
     put(batcher, job(30))
     assert batcher.take(0.0).rows == 20
+
+
+def test_a_second_list_never_makes_the_first_wait_longer():
+    batcher = make(max_delay=10.0, costs=[costing(0.0, 1e-5)])
+    put(batcher, job(200))
+    assert batcher.due(0.0) == 0.0
+    put(batcher, job(10))
+    assert batcher.due(0.0) == 0.0
 
 
 def test_waiting_for_company_is_no_slow_pace():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -191,25 +192,51 @@ def test_what_has_arrived_is_read_between_two_batches(kitchen):
     assert k.engine.batches[1] == [5, 7]
 
 
-def test_what_comes_after_a_batch_on_the_loop_may_have_waited_for_its_end(kitchen):
-    class Slow(SumEngine):
-        def score(self, blocks):
-            time.sleep(0.5)
-            return super().score(blocks)
+@pytest.fixture
+def clock(monkeypatch):
+    """A dispatcher's clock, in a list of one; it stands still unless a test moves it."""
+    now = [1000.0]
+    monkeypatch.setattr("ranker.dispatcher.time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
 
-    k = kitchen(Slow())
+
+class Slow(SumEngine):
+    """An engine that takes a second."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def score(self, blocks):
+        self._clock[0] += 1.0
+        return super().score(blocks)
+
+
+def test_what_is_read_after_a_batch_on_the_loop_may_have_waited_for_its_end(kitchen, clock):
+    k = kitchen(Slow(clock))
     k.submit(3)
     k.dispatcher.pump()
     k.cost.fixed, k.cost.per_row = 0.001, 0.0
     k.submit(3)
-    k.submit(3, deadline=time.monotonic() + 0.7)
+    now = clock[0]
+    k.submit(3, deadline=now + 1.1)
     with pytest.raises(OverloadedError):
-        k.submit(3, deadline=time.monotonic() + 0.4)
+        k.submit(3, deadline=now + 0.9)
     with pytest.raises(OverloadedError):
-        k.dispatcher.check(time.monotonic() + 0.4)
-    time.sleep(0.5)  # by then the loop has read what came while it was away
-    k.dispatcher.check(time.monotonic() + 0.4)
-    k.submit(3, deadline=time.monotonic() + 0.4)
+        k.dispatcher.check(now + 0.9)
+    clock[0] = now + 0.5  # the loop still reads
+    with pytest.raises(OverloadedError):
+        k.submit(3, deadline=now + 1.9)
+    clock[0] = now + 1.01  # by now it has read what came in that second
+    k.dispatcher.check(now + 1.1)
+    k.submit(3, deadline=now + 1.1)
+
+
+def test_an_engine_that_was_done_sooner_than_predicted_is_idle(kitchen, clock):
+    k = kitchen(fixed=0.003)
+    k.submit(3)
+    k.dispatcher.pump()
+    assert not k.submit(3, deadline=clock[0] + 0.001).waited
 
 
 def test_an_expired_list_is_dropped_unscored(kitchen):

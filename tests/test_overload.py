@@ -12,7 +12,6 @@ from ranker.cost import CostModel
 from ranker.errors import OverloadedError
 
 SECONDS = 6.0
-ROWS = 100
 MAX_BATCH_ROWS = 1024
 DEADLINE = 0.05
 REFUSALS_PER_TURN = 64
@@ -22,6 +21,7 @@ REFUSALS_PER_TURN = 64
 class Machine:
     """What things really take, in seconds."""
 
+    rows: int = 100  # of each list
     per_row: float = 1.2e-6
     per_batch: float = 1e-5
     read: float = 3e-5
@@ -43,8 +43,8 @@ class Machine:
 
     @property
     def _answered(self) -> float:
-        lists = MAX_BATCH_ROWS // ROWS
-        return self.per_row * ROWS + self.read + self.answer + self.per_batch / lists
+        lists = MAX_BATCH_ROWS / self.rows
+        return self.per_row * self.rows + self.read + self.answer + self.per_batch / lists
 
 
 @dataclass
@@ -64,6 +64,7 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
 
     As the core transport does it: a turn ends with its REFUSALS_PER_TURN-th refusal,
     and deadlines count from the reading, as gRPC has it, whenever a list came.
+    Nothing is learned of late answers (`Admission.ended`).
     """
     random = np.random.default_rng(seed)
     rate = load * machine.capacity
@@ -89,7 +90,7 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
     while now < SECONDS:
         refusals = 0
         while refusals < REFUSALS_PER_TURN and arrivals[next_arrival] <= now:
-            job = Job(0, ROWS, 25_600, now, now + DEADLINE)
+            job = Job(0, machine.rows, 25_600, now, now + DEADLINE)
             came[job] = float(arrivals[next_arrival])
             unread = now - left if now - back < back - left else 0.0
             next_arrival += 1
@@ -113,7 +114,7 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
         cost.observe(batch.rows, now - left)
         for piece in batch.pieces:
             spend(machine.answer)
-            if piece.stop == ROWS:
+            if piece.stop == machine.rows:
                 in_time = now <= came[piece.job] + DEADLINE
                 outcome.good += in_time
                 outcome.late += not in_time
@@ -126,6 +127,8 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
     [
         pytest.param(Machine(), 0.95, 0.01, 0.0, id="vectorised"),
         pytest.param(Machine(per_row=1.7e-5), 0.95, 0.01, 0.0, id="slow-engine"),
+        pytest.param(Machine(rows=300, per_row=2e-5), 0.85, 0.01, 0.01, id="over-a-quantum"),
+        pytest.param(Machine(rows=1000, per_row=4e-7), 0.95, 0.01, 0.0, id="long-lists"),
         pytest.param(Machine(per_row=4e-5, stall=0.005), 0.8, 0.06, 0.05, id="stalls"),
         pytest.param(Machine(per_batch=1e-3, per_row=1e-7), 0.95, 0.01, 0.0, id="costly-batches"),
     ],

@@ -50,7 +50,8 @@ unread whose deadlines, as they count from their reading, the server then takes 
 """
 
 _POLLS_PER_SECOND = 1000
-"""And so many more after a pump that took a second: meanwhile sockets have filled."""
+_MORE_POLLS = 16
+"""And so many more for the time that the pump took, up to this: meanwhile sockets have filled."""
 
 _REQUESTED_CALLS = 4
 """Calls that the core may hand over without our asking again."""
@@ -148,7 +149,7 @@ class CoreTransport:
     def _loop(self) -> None:
         poll = self._queue.poll
         turn = self._turn
-        patience: float = _EMPTY_POLLS
+        patience = _EMPTY_POLLS
         while not self._stopped:
             event = poll(self._poll_until())
             left = _COMPLETIONS_PER_TURN
@@ -162,7 +163,7 @@ class CoreTransport:
                         break
                 else:
                     empty += 1
-                    if empty >= patience:
+                    if empty == patience:
                         break
                 # A deadline in the past: one of "now" would be rounded up to the
                 # next millisecond, and waited for.
@@ -170,7 +171,8 @@ class CoreTransport:
             event = act = None  # to hold a call is to keep the server up
             began = time.monotonic()
             self._end_turn()
-            patience = _EMPTY_POLLS + (time.monotonic() - began) * _POLLS_PER_SECOND
+            seconds = time.monotonic() - began
+            patience = _EMPTY_POLLS + min(int(seconds * _POLLS_PER_SECOND), _MORE_POLLS)
 
     def _poll_until(self) -> float:
         """When the next poll is to give up, in seconds since 1970."""

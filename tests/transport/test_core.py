@@ -64,6 +64,9 @@ def nothing(transport: object, name: str) -> None:
         pytest.param(["a", EMPTY, "b", EMPTY, EMPTY], [["a", "b"]], id="one-empty-says-little"),
         pytest.param([EMPTY, "a", EMPTY, EMPTY], [["a"]], id="nor-does-the-first"),
         pytest.param(
+            ["a", EMPTY, EMPTY, "b", EMPTY, EMPTY, "c"], [["a"], ["b"], ["c"]], id="turn-by-turn"
+        ),
+        pytest.param(
             [str(i) for i in range(300)],
             [[str(i) for i in range(256)], [str(i) for i in range(256, 300)]],
             id="a-flood-is-cut-and-none-lost",
