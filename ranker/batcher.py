@@ -166,13 +166,22 @@ class Batcher:
         """The cost model of one model."""
         return self._lanes[model].cost
 
-    def backlog(self) -> float:
-        """Predicted seconds of engine time for all that waits."""
-        return sum(
-            lane.cost.predict(lane.rows)
-            + (lane.rows - 1) // self._room(lane, len(lane.jobs)) * lane.cost.fixed
-            for lane in self._lanes
-            if lane.rows
+    def ahead(self, model: int, own: float = 0.0) -> float:
+        """Predicted seconds of engine time before all that waits for a model is scored.
+
+        Meanwhile each other model has what waits for it scored, but for no longer than
+        this one takes, and a batch.
+
+        Args:
+            model: the index of the model.
+            own: seconds for one more list of this model.
+        """
+        lane = self._lanes[model]
+        mine = self._backlog(lane)
+        return mine + sum(
+            min(self._backlog(other), mine + own + other.cost.predict(self._batch_rows(other)))
+            for other in self._lanes
+            if other.rows and other is not lane
         )
 
     def admit(self, job: Job, now: float, busy: float = 0.0, unread: float = 0.0) -> None:
@@ -194,7 +203,9 @@ class Batcher:
         lane = self._lanes[job.model]
         own = lane.cost.predict(job.rows)
         self.admission.came(own)
-        wait = self.admission.check(job.deadline, now, busy + self.backlog(), unread, own)
+        wait = self.admission.check(
+            job.deadline, now, busy + self.ahead(job.model, own), unread, own
+        )
         in_time = now + wait < job.deadline - unread
         if self.rows and self.rows + job.rows > self._max_queue_rows:
             raise FullOfRowsError("the queue is full of candidates", wait, in_time=in_time)
@@ -214,7 +225,8 @@ class Batcher:
         Raises:
             TooLateError: none that came lately would have met it.
         """
-        self.admission.check(deadline, now, busy + self.backlog(), unread)
+        ahead = min(self.ahead(model) for model in range(len(self._lanes)))
+        self.admission.check(deadline, now, busy + ahead, unread)
 
     def take(self, now: float) -> Batch | None:
         """The next batch.
@@ -248,6 +260,17 @@ class Batcher:
             return 0.0
         oldest = min((lane.jobs[0].arrived for lane in self._lanes if lane.jobs), default=now)
         return max(0.0, oldest + self._max_delay - now)
+
+    def _backlog(self, lane: _Lane) -> float:
+        """Predicted seconds to score what waits for one model."""
+        if not lane.rows:
+            return 0.0
+        batches = -(-lane.rows // self._room(lane, len(lane.jobs)))
+        return lane.cost.predict(lane.rows) + (batches - 1) * lane.cost.fixed
+
+    def _batch_rows(self, lane: _Lane) -> int:
+        """The rows of a lane's next batch, at most."""
+        return min(lane.rows, self._room(lane, len(lane.jobs)))
 
     def _room(self, lane: _Lane, lists: int) -> int:
         """The most rows of a lane's next batch if so many lists wait."""

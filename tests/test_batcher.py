@@ -7,46 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranker.admission import HEADROOM, FullOfBytesError, FullOfRowsError, TooLateError
-from ranker.batcher import MIN_BATCH_ROWS, QUANTUM, Batcher, Job
+from ranker.batcher import MIN_BATCH_ROWS, QUANTUM, Job
 from ranker.cost import CostModel
-
-
-def costing(fixed: float = 1e-4, per_row: float = 1e-6) -> CostModel:
-    cost = CostModel()
-    cost.fixed, cost.per_row = fixed, per_row
-    return cost
-
-
-def make(
-    models: int = 1,
-    *,
-    max_batch_rows: int = 1000,
-    max_queue_rows: int = 10_000,
-    max_queue_bytes: int = 10**9,
-    max_delay: float = 0.0,
-    costs: list[CostModel] | None = None,
-) -> Batcher:
-    return Batcher(
-        costs or [costing() for _ in range(models)],
-        max_batch_rows=max_batch_rows,
-        max_queue_rows=max_queue_rows,
-        max_queue_bytes=max_queue_bytes,
-        max_delay=max_delay,
-    )
-
-
-def job(rows: int = 10, model: int = 0, deadline: float = math.inf, arrived: float = 0.0) -> Job:
-    return Job(model, rows, rows * 4, arrived, deadline)
-
-
-def put(batcher: Batcher, *jobs: Job, now: float = 0.0) -> None:
-    for each in jobs:
-        batcher.admit(each, now)
-
-
-def shares(batch) -> list[tuple[Job, int, int]]:
-    return [tuple(piece) for piece in batch.pieces]
+from tests.batches import costing, job, make, put, shares
 
 
 def test_an_empty_queue_gives_no_batch():
@@ -216,96 +179,6 @@ def test_a_model_that_was_idle_gets_no_credit_for_it():
     assert sorted(turns) == [0, 0, 0, 1, 1, 1]
 
 
-def test_the_queue_is_bounded_in_rows():
-    batcher = make(max_queue_rows=100)
-    put(batcher, job(60), job(40))
-    with pytest.raises(FullOfRowsError) as caught:
-        put(batcher, job(1))
-    assert caught.value.reason == "queue_rows"
-    assert caught.value.retry_after > 0.0
-
-
-def test_the_queue_is_bounded_in_bytes():
-    batcher = make(max_queue_bytes=100)
-    put(batcher, job(20))
-    with pytest.raises(FullOfBytesError) as caught:
-        put(batcher, job(10))
-    assert caught.value.reason == "queue_bytes"
-
-
-def test_a_list_beyond_the_bound_is_served_when_nothing_else_waits():
-    batcher = make(max_queue_rows=100, max_queue_bytes=100)
-    put(batcher, job(500))
-    assert batcher.take(0.0).rows == 500
-
-
-def test_a_deadline_that_the_queue_would_miss_is_refused():
-    batcher = make(costs=[costing(0.0, 0.001)])  # a second per 1000 rows
-    put(batcher, job(1000))
-    put(batcher, job(100, deadline=HEADROOM[0] * 1.0 + 0.11))
-    with pytest.raises(TooLateError) as caught:
-        put(batcher, job(100, deadline=HEADROOM[0] * 1.1 + 0.09))
-    assert caught.value.retry_after == pytest.approx(1.1)
-
-
-def test_the_batch_in_flight_counts_too():
-    batcher = make(costs=[costing(0.0, 0.001)])
-    with pytest.raises(TooLateError):
-        batcher.admit(job(100, deadline=1.0), 0.0, busy=0.8)
-    batcher.admit(job(100, deadline=HEADROOM[0] * 0.8 + 0.11), 0.0, busy=0.8)
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        pytest.param(lambda b, until, **t: b.check(until, 0.0, **t), id="unread"),
-        pytest.param(lambda b, until, **t: b.admit(job(1, deadline=until), 0.0, **t), id="read"),
-    ],
-)
-def test_what_is_scored_now_and_time_unread_count_towards_a_deadline(ask):
-    batcher = make(costs=[costing(0.0, 0.001)])
-    put(batcher, job(500))
-    busy = HEADROOM[0] * 0.3
-    ask(batcher, HEADROOM[0] * 0.5 + busy + 0.22, busy=0.3, unread=0.2)
-    with pytest.raises(TooLateError):
-        ask(batcher, HEADROOM[0] * 0.5 + busy + 0.18, busy=0.3, unread=0.2)
-
-
-def test_a_list_tells_of_the_headroom_only_if_it_had_to_wait():
-    batcher = make(costs=[costing(0.0, 0.001)])
-    first, second = job(10), job(10)
-    put(batcher, first)
-    put(batcher, second)
-    assert (first.waited, second.waited) == (False, True)
-
-
-def test_a_pause_of_the_machine_is_forgotten_though_it_keeps_lists_out():
-    """Bursts whose lists wait for each other, and are in time if the pace is what it was."""
-    batcher = make(costs=[costing(0.0, 1e-5)], max_batch_rows=100)
-    put(batcher, job(200))
-    batcher.take(0.0)
-    batcher.take(10.0)  # ten seconds for a millisecond's work
-    now, refused = 10.0, []
-    for _ in range(200):
-        now += 0.005
-        refused.append(0)
-        for _ in range(8):
-            try:
-                put(batcher, job(10, deadline=now + 0.05), now=now)
-            except TooLateError:
-                refused[-1] += 1
-        while batcher.take(now):
-            pass
-    assert refused[-1] == 0
-
-
-def test_an_idle_engine_takes_what_it_is_predicted_to_miss():
-    cost = costing(10.0, 0.0)
-    batcher = make(costs=[cost])
-    put(batcher, job(1, deadline=0.01))
-    assert batcher.take(0.0).rows == 1
-
-
 def test_without_max_delay_nothing_waits():
     batcher = make()
     put(batcher, job(1))
@@ -388,7 +261,7 @@ def test_every_row_is_scored_once_or_its_job_dropped(data):
     while turn():
         pass
     assert batcher.rows == 0
-    assert batcher.backlog() == 0.0
+    assert all(batcher.ahead(model) == 0.0 for model in range(3))
     for each in jobs:
         parts = scored.get(id(each), [])
         assert parts == sorted(parts)
