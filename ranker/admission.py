@@ -108,10 +108,9 @@ class Admission:
         wait = ahead * self._pace
         own = self._least if own is None else own
         finish = now + self._headroom * wait + self._pace * own
-        if finish > deadline - unread and wait > 0.0:
-            raise TooLateError(
-                "the deadline can't be met", wait, in_time=now + wait < deadline - unread
-            )
+        until = deadline - unread
+        if finish > until and wait > 0.0:
+            raise TooLateError("the deadline can't be met", wait, in_time=now + wait < until)
         return wait
 
     def came(self, own: float) -> None:

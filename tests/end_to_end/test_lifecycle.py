@@ -241,6 +241,21 @@ class Broken(RunningServer):
     program = ("-m", "tests.end_to_end.broken_server")
 
 
+def asking(client, rows) -> tuple[threading.Thread, list[RankerError]]:
+    """A thread that has rows ranked, and why it did not get them."""
+    refusals: list[RankerError] = []
+
+    def ask() -> None:
+        try:
+            client.rank(rows, timeout=60.0)
+        except RankerError as error:
+            refusals.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread, refusals
+
+
 def test_a_server_whose_engine_is_lost_drains_and_ends(start, truth):
     server = start(kind=Broken)
     rows = truth.rows[:3].copy()
@@ -260,17 +275,8 @@ def test_an_engine_that_is_lost_after_sigterm_does_not_ask_for_another_process(s
     server = start("--max-batch-delay", "2.0", kind=Broken)  # in which the signal comes
     rows = truth.rows[:3].copy()
     rows[0, 0] = LOST
-    refusals: list[RankerError] = []
-
-    def ask() -> None:
-        try:
-            client.rank(rows, timeout=30.0)
-        except RankerError as error:
-            refusals.append(error)
-
     with RankerClient(server.address) as client:
-        thread = threading.Thread(target=ask)
-        thread.start()
+        thread, refusals = asking(client, rows)
         wait_until(lambda: server.metric("ranker_queue_rows") == 3)
         server.signal(signal.SIGTERM)
         thread.join()
@@ -283,17 +289,8 @@ def test_a_server_whose_engine_is_stuck_ends_all_the_same(start, truth):
     server = start("--drain-timeout", "1", kind=Broken)
     rows = truth.rows[:LARGE].copy()
     rows[0, 0] = STUCK
-    refusals: list[RankerError] = []
-
-    def ask() -> None:
-        try:
-            client.rank(rows, timeout=60.0)
-        except RankerError as error:
-            refusals.append(error)
-
     with RankerClient(server.address) as client:
-        thread = threading.Thread(target=ask)
-        thread.start()
+        thread, refusals = asking(client, rows)
         server.wait_for_log("the engine is stuck")
         server.signal(signal.SIGTERM)
         assert server.process.wait(30) == 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
@@ -24,12 +24,13 @@ def turns(
     Args:
         polls: what they find.
         act: what a completion does.
-        pumping: seconds that the pump takes.
+        pumping: seconds that the pump takes, by a clock that stands still otherwise.
     """
     from ranker.transport.core import CoreTransport
 
     taken: list[list[str]] = [[]]
     left = iter(polls)
+    now = 0.0
 
     def poll(_: float) -> SimpleNamespace:
         try:
@@ -42,14 +43,17 @@ def turns(
         return SimpleNamespace(tag=lambda _: (taken[-1].append(name), act(transport, name)))
 
     def pump() -> float:
-        time.sleep(pumping)
+        nonlocal now
+        now += pumping
         taken.append([])
         return 0.0
 
     transport = CoreTransport({}, pump, max_message_bytes=1000)
     transport._pump_at = 0.0
     transport._queue = SimpleNamespace(poll=poll)
-    transport._loop()
+    clock = SimpleNamespace(monotonic=lambda: now, time=lambda: now)
+    with patch("ranker.transport.core.time", clock):
+        transport._loop()
     return [turn for turn in taken if turn]
 
 
