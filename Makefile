@@ -13,7 +13,7 @@ TRANSPORT ?= core
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/engine/*.c ranker/engine/*.h)
+$(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/engine/simd/*.c ranker/engine/simd/*.h)
 	@echo "setting up $(VENV): about a minute the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
@@ -60,8 +60,8 @@ test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UB
 		$(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	cd build/sanitize/lib && ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		$(CURDIR)/$(BIN)/python -m pytest $(CURDIR)/tests/engine/test_simd.py \
-		$(CURDIR)/tests/engine/test_simd_layout.py --timeout 600
+		$(CURDIR)/$(BIN)/python -m pytest $(CURDIR)/tests/engine/simd/test_simd.py \
+		$(CURDIR)/tests/engine/simd/test_simd_layout.py --timeout 600
 
 bench-server: $(READY) ## the server against the floor of grpc.aio; more with h2load
 	$(BIN)/python -m benchmarks.server

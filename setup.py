@@ -9,17 +9,17 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "ranker.engine._simd",
+            "ranker.engine.simd._simd",
             sources=[
-                "ranker/engine/_simd.c",
-                "ranker/engine/_simd_crew.c",
-                "ranker/engine/_simd_forest.c",
-                "ranker/engine/_simd_paths.c",
+                "ranker/engine/simd/_simd.c",
+                "ranker/engine/simd/_simd_crew.c",
+                "ranker/engine/simd/_simd_forest.c",
+                "ranker/engine/simd/_simd_paths.c",
             ],
             depends=[
-                "ranker/engine/_simd_crew.h",
-                "ranker/engine/_simd_forest.h",
-                "ranker/engine/_simd_walk.h",
+                "ranker/engine/simd/_simd_crew.h",
+                "ranker/engine/simd/_simd_forest.h",
+                "ranker/engine/simd/_simd_walk.h",
             ],
             # No contraction: a fused multiply-add would round differently.
             extra_compile_args=[

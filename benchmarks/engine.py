@@ -26,11 +26,11 @@ import numpy as np
 import xgboost as xgb
 
 from benchmarks.peers import Score, load_peers, versions
-from ranker.engine import simd
 from ranker.engine.api import Rows
-from ranker.engine.simd import PATH_VARIABLE, SimdEngine
+from ranker.engine.simd import engine as simd
+from ranker.engine.simd.engine import PATH_VARIABLE, SimdEngine
 from ranker.export import export_onnx
-from ranker.onnx_reader import read_forest
+from ranker.forest.onnx import read_forest
 
 TRAINING_ROWS = 8_000
 POOL_ROWS = 20_000

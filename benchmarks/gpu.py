@@ -49,12 +49,13 @@ from benchmarks.gpu_columns import (
     two_threads,
 )
 from benchmarks.pinned import PinnedServer
-from ranker.engine import gpu, simd
 from ranker.engine.api import Engine, Rows
+from ranker.engine.gpu import engine as gpu
 from ranker.engine.runtime import onnxruntime
+from ranker.engine.simd import engine as simd
 from ranker.export import export_onnx
 from ranker.forest import Forest
-from ranker.onnx_reader import read_forest
+from ranker.forest.onnx import read_forest
 
 SPECS = tuple(
     engine.Spec(f"{trees}x{depth}", trees, parameters={"max_depth": depth})

@@ -20,12 +20,14 @@ import numpy as np
 import xgboost as xgb
 
 from benchmarks import closed_loop
-from ranker.engine import cuda, cuda_device, simd
 from ranker.engine.api import Engine, Rows, Scores
-from ranker.engine.cuda_device import CudaDevice, host_bytes
-from ranker.engine.gpu import load_gpu
-from ranker.engine.gpu_forest import ROWS, GpuForest, lay_out
-from ranker.engine.simd import SimdEngine
+from ranker.engine.gpu import graph_engine as cuda
+from ranker.engine.gpu import kernel_device as cuda_device
+from ranker.engine.gpu.engine import load_gpu
+from ranker.engine.gpu.kernel_device import CudaDevice, host_bytes
+from ranker.engine.gpu.kernel_tables import ROWS, GpuForest, lay_out
+from ranker.engine.simd import engine as simd
+from ranker.engine.simd.engine import SimdEngine
 from ranker.forest import Forest
 from ranker.v1 import ranking_pb2
 

@@ -8,7 +8,7 @@ depth 8, as `TreeEnsemble` (the exporter's form) and as `TreeEnsembleRegressor`
 processes of their own that have loaded a small model before, so that it is not
 the code that is measured. *Peak* is what the process grew by at most over the
 file's size, the file's own bytes included; *kept* what it had grown by at last.
-The last column is the peak without `ranker.heap.return_freed_arrays`, which only
+The last column is the peak without `ranker.process.heap.return_freed_arrays`, which only
 a server calls.
 """
 
@@ -27,10 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from ranker.heap import return_freed_arrays
-from ranker.model import Model
-from ranker.onnx_reader import read_forest
-from ranker.onnx_reader.file import read_metadata
+from ranker.forest.onnx import read_forest
+from ranker.model import Model, ModelFile
+from ranker.process.heap import return_freed_arrays
 
 TREES = 1000
 DEPTH = 8
@@ -172,7 +171,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
-    parts = {"metadata": read_metadata, "forest": read_forest, "model": load_model}
+    parts = {"file": ModelFile.read, "forest": read_forest, "model": load_model}
     print("| model | file MB | part | seconds | peak | kept | peak, default heap |")
     print("|---" * 7 + "|")
     with tempfile.TemporaryDirectory() as folder:

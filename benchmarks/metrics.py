@@ -37,11 +37,11 @@ from benchmarks.server import (
     Requests,
     rows_and_booster,
 )
-from exporters.aggregates import Aggregates, Layout
-from exporters.prometheus import PrometheusServer
-from exporters.reader import Reader
-from exporters.recorder import Recorder
+from exporters.prometheus.server import PrometheusServer
 from ranker import export_onnx
+from ranker.metrics.aggregates import Aggregates, Layout
+from ranker.metrics.reader import Reader
+from ranker.metrics.recorder import Recorder
 
 METHODS = tuple(
     f"/ranker.v1.RankingService/{name}" for name in ("Rank", "RankStream", "GetModel", "ListModels")
@@ -163,7 +163,7 @@ def print_shares(seconds: float) -> None:
         export_onnx(booster, path, iteration_range=(0, TREES))
     with (
         TemporaryDirectory() as directory,
-        PinnedServer(LOAD_CORE, "-m", "tests.exporters.metric_service") as api,
+        PinnedServer(LOAD_CORE, "-m", "tests.exporters.gcp_monitoring.metric_service") as api,
     ):
         server = SwitchedServer(path, api.address, directory)
         with server.process:

@@ -8,8 +8,8 @@ from pathlib import Path
 import grpc
 
 from benchmarks.pinned import PinnedServer
-from exporters import catalog
 from loadtests.scrape import Scrape
+from ranker.metrics import catalogue as catalog
 
 PORTS = ("--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", "--log-format", "text")
 

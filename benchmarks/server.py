@@ -34,7 +34,7 @@ from benchmarks.pauses import look
 from benchmarks.pinned import PinnedServer
 from benchmarks.ranker_server import RankerServer
 from ranker import Model, export_onnx
-from ranker.order import best_first
+from ranker.model.order import best_first
 from ranker.v1 import ranking_pb2 as pb
 
 FEATURES = 64

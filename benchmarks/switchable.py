@@ -24,10 +24,11 @@ from ranker.transport import environment
 
 environment.prepare()  # as `ranker serve` does, before anything imports gRPC
 
-from exporters.aggregates import Aggregates  # noqa: E402
-from exporters.recorder import Recorder  # noqa: E402
-from ranker import logs, worker  # noqa: E402
-from ranker.config import Settings  # noqa: E402
+from ranker import logs  # noqa: E402
+from ranker.metrics.aggregates import Aggregates  # noqa: E402
+from ranker.metrics.recorder import Recorder  # noqa: E402
+from ranker.process import worker  # noqa: E402
+from ranker.process.settings import Settings  # noqa: E402
 
 BATCHES = 8
 """In a window. One more, before it, is left out: its requests began before the switch."""

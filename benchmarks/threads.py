@@ -25,9 +25,9 @@ import numpy as np
 
 from benchmarks.engine import SPECS, make_rows, processor, train
 from ranker.engine.api import Rows
-from ranker.engine.simd import SimdEngine
+from ranker.engine.simd.engine import SimdEngine
 from ranker.export import export_onnx
-from ranker.onnx_reader import read_forest
+from ranker.forest.onnx import read_forest
 
 POOL_ROWS = 40_000
 PAUSES = {"at once": 0.0, "3 ms apart": 0.003}

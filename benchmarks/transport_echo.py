@@ -15,9 +15,9 @@ if "--own-readers" not in sys.argv:
 
 import numpy as np
 
-from ranker.heap import keep_freed_memory
-from ranker.transport.api import Call, Handler, Method
-from ranker.transport.select import select
+from ranker.process.heap import keep_freed_memory
+from ranker.rpc import Call, Handler, Method
+from ranker.transport.registry import select
 from ranker.v1 import ranking_pb2 as pb
 
 SCORES = 100

@@ -33,8 +33,8 @@ from benchmarks import h2load
 from benchmarks.closed_loop import RANK
 from benchmarks.ranker_server import RankerServer
 from benchmarks.server import CACHE, FEATURES, rows_and_booster
-from exporters import catalog
 from ranker import Model, export_onnx
+from ranker.metrics import catalogue as catalog
 from ranker.v1 import ranking_pb2 as pb
 
 CASES = ((1000, "onnx"), (1000, "simd"), (100, "simd"), (10, "simd"))

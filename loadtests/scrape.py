@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters import catalog
+from ranker.metrics import catalogue as catalog
 
 TIMEOUT = 5.0
 """Seconds."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ranker.export import export_onnx
-    from ranker.model import Model
+    from ranker.model.model import Model
 
 __all__ = ["Model", "export_onnx"]
 

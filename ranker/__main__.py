@@ -1,5 +1,5 @@
 """`python -m ranker`: the `ranker` command."""
 
-from ranker.cli import main
+from ranker.cli.main import main
 
 main()

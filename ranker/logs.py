@@ -14,7 +14,7 @@ import threading
 from datetime import UTC, datetime
 from types import TracebackType
 
-from exporters.trace import Trace, parse_traceparent
+from ranker.metrics.trace import Trace, parse_traceparent
 
 FIELDS = ("incident", "method", "model", "request_id")
 """What a record may carry as `extra`, beside `trace`."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import grpc
 import numpy as np
 
-from ranker.engine.api import Rows, Scores
+from ranker.engine.api import Engine, Rows, Scores
 from ranker.errors import RankerError
 
 INLINE = 0.004
@@ -55,7 +55,7 @@ class FakeCall:
         self.resumed += 1
 
 
-class SumEngine:
+class SumEngine(Engine):
     """Scores a row with the sum of its features; counts its batches."""
 
     name = "sum"

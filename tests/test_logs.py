@@ -11,9 +11,10 @@ from unittest import mock
 
 import pytest
 
-from ranker import logs, worker
-from ranker.commands import serve as command
-from ranker.config import Settings
+from ranker import logs
+from ranker.cli import serve as command
+from ranker.process import worker
+from ranker.process.settings import Settings
 from ranker.transport import environment
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -57,13 +58,13 @@ def entries(capsys: Capture) -> list[dict[str, Any]]:
 def test_json_record(capsys: Capture):
     logs.configure("json")
     before = datetime.now(UTC)
-    logging.getLogger("ranker.server").info("loaded %s in %.1f s", "books", 1.25)
+    logging.getLogger("ranker.process.server").info("loaded %s in %.1f s", "books", 1.25)
     [entry] = entries(capsys)
     assert before <= datetime.fromisoformat(entry.pop("time")) <= datetime.now(UTC)
     assert entry == {
         "severity": "INFO",
         "message": "loaded books in 1.2 s",
-        "logger": "ranker.server",
+        "logger": "ranker.process.server",
     }
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from exporters import catalog
-from ranker.commands.serve import serve
+from ranker.cli.serve import serve
+from ranker.metrics import catalogue as catalog
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- flags:begin -->\n", "<!-- flags:end -->"

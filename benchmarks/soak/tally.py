@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-from exporters import catalog
 from loadtests.scrape import Scrape
+from ranker.metrics import catalogue as catalog
 
 ABANDONED = "abandoned"
 """In place of a status: the caller cancelled, died or gave the request too little time."""

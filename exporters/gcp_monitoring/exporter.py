@@ -15,9 +15,9 @@ import time
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from exporters.catalog import METRICS
-from exporters.families import Source
-from exporters.recorder import PublisherRecorder
+from ranker.metrics.catalogue import METRICS
+from ranker.metrics.families import Source
+from ranker.metrics.recorder import PublisherRecorder
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError

@@ -18,8 +18,8 @@ from google.api.monitored_resource_pb2 import MonitoredResource
 from google.cloud.monitoring_v3 import TimeSeries
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from exporters.families import Distribution, Family, Sample
-from exporters.metric import Kind, Metric
+from ranker.metrics.families import Distribution, Family, Sample
+from ranker.metrics.metric import Kind, Metric
 
 TYPE_PREFIX = "custom.googleapis.com/ranker/"
 """What the types of all metrics begin with."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,20 @@ class Engine(Protocol):
     Implementations are thread-safe and release the GIL while they score.
     """
 
-    @property
-    def name(self) -> str:
-        """The engine's name on the command line and in metrics: `simd`, `onnx`, `cuda`."""
+    name: str
+    """The engine's name on the command line and in metrics: `simd`, `onnx`, `cuda`."""
 
-    @property
-    def num_features(self) -> int:
-        """The number of columns of every block."""
+    num_features: int
+    """The number of columns of every block."""
+
+    batches_at_once: int = 1
+    """How many `score` calls, from as many threads, keep it busy without a pause.
+
+    More than one where batches overlap: a GPU copies one while it scores another.
+    """
+
+    gpu: str = ""
+    """The PCI bus id of the GPU that it uses; empty if it uses none, or can't tell."""
 
     def score(self, blocks: Sequence[Rows]) -> Scores:
         """Scores the rows of all blocks as one batch.
@@ -48,25 +55,11 @@ class Engine(Protocol):
         """
 
 
-class OverlappingEngine(Engine, Protocol):
-    """An engine whose batches overlap: one is copied while another is scored.
+class LoadedEngine(NamedTuple):
+    """An engine, and in one sentence why it is this one."""
 
-    An engine without `batches_at_once` gains nothing from a second batch.
-    """
-
-    @property
-    def batches_at_once(self) -> int:
-        """How many `score` calls, from as many threads, keep it busy without a pause."""
-
-
-def gpu_of(engine: Engine) -> str:
-    """The PCI bus id of the GPU that an engine uses; empty if it uses none, or can't tell."""
-    return str(getattr(engine, "gpu", ""))
-
-
-def batches_at_once(engine: Engine) -> int:
-    """An engine's `batches_at_once`; 1 if it has none."""
-    return int(getattr(engine, "batches_at_once", 1))
+    engine: Engine
+    reason: str
 
 
 def check_blocks(blocks: Sequence[Rows], num_features: int) -> None:

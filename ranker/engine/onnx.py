@@ -18,7 +18,7 @@ different size: 9 rows of 10 differ).
 
 *Hostile files.* onnxruntime checks what it loads, but a tree some ten thousand
 levels deep overflows its stack and ends the process. Engine `auto` has such trees
-refused first, by `ranker.onnx_reader`; models that the reader can't represent, and
+refused first, by `ranker.forest.onnx`; models that the reader can't represent, and
 those loaded as `onnx` by name, are in onnxruntime's hands alone.
 """
 
@@ -28,21 +28,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ranker.engine.api import Rows, Scores
+from ranker.engine.api import Engine, LoadedEngine, Rows, Scores
 from ranker.engine.runtime import onnxruntime
 from ranker.errors import ModelError
-from ranker.onnx_reader.file import Source, read_bytes, read_model
+from ranker.forest.onnx import OnnxFile
 
 _PROBE_ROWS = 3
 """Enough to tell [rows] and [rows, 1] from any other shape."""
 
 
-class OnnxEngine:
+def load(file: OnnxFile, *, threads: int, gpu: int) -> LoadedEngine:  # noqa: ARG001
+    """Loads a model; see `EngineModule.load`."""
+    return LoadedEngine(OnnxEngine(file, threads), "")
+
+
+class OnnxEngine(Engine):
     """Scores with onnxruntime on the CPU. Thread-safe; releases the GIL.
 
     Args:
-        source: the path of an ONNX file, or its content. One that keeps data in
-            other files is refused before onnxruntime sees it.
+        file: the model.
         threads: how many threads may work on one batch.
 
     Raises:
@@ -52,9 +56,7 @@ class OnnxEngine:
 
     name = "onnx"
 
-    def __init__(self, source: Source, threads: int = 1) -> None:
-        content = read_bytes(source)
-        read_model(content)
+    def __init__(self, file: OnnxFile, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -65,18 +67,13 @@ class OnnxEngine:
         options.log_severity_level = 3  # errors; they are raised as well
         try:
             self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
+                bytes(file.content), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's exceptions have no other base
             raise ModelError(f"onnxruntime can't load it: {error}") from error
-        self._input, self._num_features = _features_input(self._session.get_inputs())
+        self._input, self.num_features = _features_input(self._session.get_inputs())
         self._output = _score_output(self._session.get_outputs())
         self._probe()
-
-    @property
-    def num_features(self) -> int:
-        """The number of columns of every block."""
-        return self._num_features
 
     def score(self, blocks: Sequence[Rows]) -> Scores:
         """Scores the rows of all blocks as one batch; a single block is not copied."""
@@ -89,10 +86,10 @@ class OnnxEngine:
     def _probe(self) -> None:
         """Scores a few rows, since only then onnxruntime checks the shapes within."""
         try:
-            self.score([np.zeros((_PROBE_ROWS, self._num_features), np.float32)])
+            self.score([np.zeros((_PROBE_ROWS, self.num_features), np.float32)])
         except Exception as error:  # onnxruntime's, or NumPy's about the shape
             raise ModelError(
-                f"it can't score {_PROBE_ROWS} rows of {self._num_features} features: {error}"
+                f"it can't score {_PROBE_ROWS} rows of {self.num_features} features: {error}"
             ) from error
 
 

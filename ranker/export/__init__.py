@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Literal
 from onnx import helper
 
 from ranker.errors import ModelError
-from ranker.metadata import ModelMetadata
+from ranker.model.metadata import ModelMetadata
 
 try:
     import xgboost as xgb

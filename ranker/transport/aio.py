@@ -19,17 +19,17 @@ import grpc.aio
 
 from ranker.errors import UnimplementedError
 from ranker.incident import guard
+from ranker.rpc import Method, Methods, Observer, Options, Pump
 from ranker.transport.address import bind_error
 from ranker.transport.aio_call import AioCall, Context
 from ranker.transport.aio_log import quieten
 from ranker.transport.aio_loop import Loop
-from ranker.transport.api import Method, Methods, Observer, Options, Pump
 from ranker.transport.arguments import channel_arguments
-from ranker.transport.failure import as_ranker_error, logger, on_the_wire
+from ranker.transport.status import as_ranker_error, logger, on_the_wire
 
 
 class AioTransport:
-    """Serves methods on an asyncio loop. See `ranker.transport.api.Transport`."""
+    """Serves methods on an asyncio loop. See `ranker.rpc.Transport`."""
 
     name = "aio"
     # grpc.aio takes in one RPC per turn of its loop. If each turn scored a batch, no more

@@ -16,15 +16,15 @@ import grpc
 import grpc.aio
 
 from ranker.errors import RankerError
+from ranker.rpc import MAX_UNSENT, Metadata
 from ranker.transport.aio_loop import Loop
-from ranker.transport.api import MAX_UNSENT, Metadata
-from ranker.transport.failure import on_the_wire, why_gone
+from ranker.transport.status import on_the_wire, why_gone
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs lack half of its methods
 
 
 class AioCall:
-    """One RPC; see `ranker.transport.api.Call`."""
+    """One RPC; see `ranker.rpc.Call`."""
 
     def __init__(self, loop: Loop, method: str, context: Context) -> None:
         self.method = method

@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from ranker.incident import guard
-from ranker.transport.api import Pump
-from ranker.transport.failure import logger
+from ranker.rpc import Pump
+from ranker.transport.status import logger
 
 T = TypeVar("T")
 

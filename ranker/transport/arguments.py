@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ranker.transport.api import Options
+from ranker.rpc import Options
 
 _KEEPALIVE = (
     # A connection whose other end is lost without a word is pinged after 30 s of
@@ -46,7 +46,7 @@ def channel_arguments(
 ) -> list[tuple[str, str | int]]:
     """The arguments of a server; `options` go before those that are set here.
 
-    See `ranker.transport.api.MakeTransport` for what they mean.
+    See `ranker.rpc.MakeTransport` for what they mean.
     """
     return [  # of two with one name, gRPC takes the first
         ("grpc.so_reuseport", int(reuse_port)),

@@ -3,7 +3,7 @@
 A turn of the loop: take every completion that is ready, handing messages to
 their handlers; when nothing more is ready, call the pump; then wait for the
 next completion. No task, no thread hop and no lock that is ever held across a
-call into gRPC. `ranker.transport.grpcio` explains the core's own terms.
+call into gRPC. `ranker.transport.core_api` explains the core's own terms.
 
 A unary RPC takes three completions: the call, its message, and one batch that
 answers and reports the end. The batch that reports a caller's going away is
@@ -22,12 +22,12 @@ from typing import Any
 
 from ranker.errors import UnimplementedError
 from ranker.incident import guard
+from ranker.rpc import Call, Methods, Observer, Options, Pump
 from ranker.transport.address import bind_error
-from ranker.transport.api import Call, Methods, Observer, Options, Pump
 from ranker.transport.arguments import channel_arguments
+from ranker.transport.core_api import CompletionQueue, ReceiveMessage, Server
 from ranker.transport.core_call import Route, StreamCall, Turn, UnaryCall, ignore
-from ranker.transport.failure import logger
-from ranker.transport.grpcio import CompletionQueue, ReceiveMessage, Server
+from ranker.transport.status import logger
 
 _IDLE = 0.1
 """Seconds that the loop sleeps at most: signals and `stop` are seen by then."""
@@ -58,7 +58,7 @@ _REQUESTED_CALLS = 4
 
 
 class CoreTransport:
-    """Serves methods on grpcio's core. See `ranker.transport.api.Transport`."""
+    """Serves methods on grpcio's core. See `ranker.rpc.Transport`."""
 
     name = "core"
     pump_seconds = 0.01

@@ -19,9 +19,8 @@ import grpc
 
 from ranker.errors import OverloadedError, RankerError, UnimplementedError
 from ranker.incident import incident
-from ranker.transport.api import MAX_UNSENT, Handler, Metadata, Observer
-from ranker.transport.failure import as_ranker_error, logger, on_the_wire, why_gone
-from ranker.transport.grpcio import (
+from ranker.rpc import MAX_UNSENT, Handler, Metadata, Observer
+from ranker.transport.core_api import (
     BUFFER_HINT,
     ReceiveClose,
     ReceiveMessage,
@@ -29,6 +28,7 @@ from ranker.transport.grpcio import (
     SendMessage,
     SendStatus,
 )
+from ranker.transport.status import as_ranker_error, logger, on_the_wire, why_gone
 
 # Operations without contents keep no state in a batch, so all batches share these.
 _OPEN = SendInitialMetadata(None, 0)
@@ -86,7 +86,7 @@ class Route:
 
 
 class StreamCall:
-    """One RPC, of any shape; see `ranker.transport.api.Call`."""
+    """One RPC, of any shape; see `ranker.rpc.Call`."""
 
     cancelled = False
     unsent = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ranker.transport.api import Call, Handler
+from ranker.rpc import Call, Handler
 
 
 class Respond(Handler):

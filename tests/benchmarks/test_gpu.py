@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks import gpu, gpu_columns
-from ranker.engine.cuda import TensorEngine
-from tests.engine.fake_cuda import FakeCuda
-from tests.engine.gpu_on_cpu import needs_compiler
+from ranker.engine.gpu.graph_engine import TensorEngine
+from tests.engine.gpu.fake_cuda import FakeCuda
+from tests.engine.gpu.gpu_on_cpu import needs_compiler
 
 
 def run(tmp_path: Path, *arguments: str) -> Result:
@@ -65,7 +65,7 @@ def test_without_a_gpu_the_script_says_so(tmp_path: Path, monkeypatch: pytest.Mo
 @needs_compiler
 def test_with_a_gpu_that_is_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeCuda().install(monkeypatch)
-    monkeypatch.setattr("ranker.engine.kernel.SLOT_BYTES", 1 << 16)
+    monkeypatch.setattr("ranker.engine.gpu.kernel_engine.SLOT_BYTES", 1 << 16)
     monkeypatch.setattr(gpu, "SPECS", gpu.DRY_SPECS)
     monkeypatch.setattr(gpu, "POOL_ROWS", gpu.DRY_POOL_ROWS)
     monkeypatch.setattr(gpu, "PARITY_ROWS", 100)

@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 from ranker.client import RankerClient
 from ranker.errors import DeadlineError, OverloadedError, RankerError, UnavailableError
-from tests.client.conftest import a_list, silent
+from tests.client.fake_server import a_list, silent
 
 
 def test_a_silent_server(fake, submit_all):

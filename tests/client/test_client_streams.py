@@ -14,7 +14,7 @@ from google.protobuf import any_pb2
 from ranker.client import AsyncRankerClient, RankerClient, aio_stream, stream
 from ranker.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
 from ranker.v1 import ranking_pb2 as pb
-from tests.client.conftest import a_list, silent
+from tests.client.fake_server import a_list, silent
 
 
 def refused(request, error):

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from demo import books
 from demo.shelf import SHELF
 from demo.world import FEATURES, GENRES
-from ranker.candidates import read_candidates
-from ranker.metadata import ModelMetadata
+from ranker.cli.candidates import read_candidates
+from ranker.model.metadata import ModelMetadata
 
 
 @pytest.fixture(scope="module")

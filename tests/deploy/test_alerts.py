@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from exporters import catalog
-from exporters.metric import Kind
+from ranker.metrics import catalogue as catalog
+from ranker.metrics.metric import Kind
 
 PROMETHEUS = Path(__file__).resolve().parents[2] / "deploy/prometheus"
 

@@ -17,10 +17,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from exporters import catalog
-from exporters.metric import Kind
-from ranker.commands.serve import serve
-from ranker.config import Settings
+from ranker.cli.serve import serve
+from ranker.metrics import catalogue as catalog
+from ranker.metrics.metric import Kind
+from ranker.process.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 
-from ranker.cli import main
+from ranker.cli.main import main
 from ranker.transport import environment
 
 logger = logging.getLogger(__name__)
@@ -25,11 +25,11 @@ LARGE = 200
 
 
 def break_it() -> None:
-    import ranker.model
-    import ranker.ranking
+    import ranker.model.model
+    import ranker.serving.task
 
-    load, read = ranker.model.Model.load, ranker.ranking.read_candidates
-    write = ranker.ranking.write_response
+    load, read = ranker.model.model.Model.load, ranker.serving.task.read_candidates
+    write = ranker.serving.task.write_response
 
     from ranker.engine.api import EngineLostError
 
@@ -40,6 +40,8 @@ def break_it() -> None:
         class Engine:
             name = model.engine.name
             num_features = model.engine.num_features
+            batches_at_once = 1
+            gpu = ""
 
             def score(self, blocks):
                 if any(len(block) >= LARGE for block in blocks):
@@ -66,9 +68,9 @@ def break_it() -> None:
             raise RuntimeError("a bug")
         return write(request, *arguments)
 
-    ranker.model.Model.load = load_broken
-    ranker.ranking.read_candidates = read_broken
-    ranker.ranking.write_response = write_broken
+    ranker.model.model.Model.load = load_broken
+    ranker.serving.task.read_candidates = read_broken
+    ranker.serving.task.write_response = write_broken
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import xgboost as xgb
 
 from ranker.client import RankerClient
 from ranker.export import export_onnx
-from ranker.transport import grpcio
+from ranker.transport import core_api as grpcio
 
 NAMES = tuple(f"feature_{i}" for i in range(12))
 STARTUP_SECONDS = 60

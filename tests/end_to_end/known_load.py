@@ -17,8 +17,8 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from exporters import catalog
-from exporters.metric import Metric
+from ranker.metrics import catalogue as catalog
+from ranker.metrics.metric import Metric
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, RunningServer, Truth
 

@@ -11,7 +11,7 @@ import subprocess
 from itertools import count
 from typing import Any
 
-from ranker.cli import main
+from ranker.cli.main import main
 
 if __name__ == "__main__":
     scarce = set(map(int, os.environ["SCARCE"].split(",")))

@@ -14,11 +14,11 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters import catalog
-from exporters.metric import Kind, Metric
+from ranker.metrics import catalogue as catalog
+from ranker.metrics.metric import Kind, Metric
 from tests.end_to_end.conftest import STARTUP_SECONDS, RunningServer, Truth
 from tests.end_to_end.known_load import BOOKS, LIMITS, KnownLoad, Tally
-from tests.exporters.metric_service import LocalMetricService, fail, hang
+from tests.exporters.gcp_monitoring.metric_service import LocalMetricService, fail, hang
 
 # What depends on clocks and machines. All else must be exact.
 MEASURED = {

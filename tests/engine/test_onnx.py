@@ -10,14 +10,15 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from ranker.engine.onnx import OnnxEngine
 from ranker.errors import ModelError
+from ranker.forest.onnx import OnnxFile
 
-DATA = Path(__file__).parents[1] / "onnx_reader" / "data"
+DATA = Path(__file__).parents[1] / "forest" / "onnx" / "data"
 FEATURES = 5
 
 
 @pytest.fixture(scope="module")
 def engine() -> OnnxEngine:
-    return OnnxEngine(DATA / "xgboost_regressor.onnx")
+    return OnnxEngine(OnnxFile.read(DATA / "xgboost_regressor.onnx"))
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +103,14 @@ def test_many_callers_at_once(engine, truth):
 
 def test_threads_change_last_bits_only(truth):
     rows, expected = truth
-    got = OnnxEngine(DATA / "xgboost_regressor.onnx", threads=2).score([rows])
+    got = OnnxEngine(OnnxFile.read(DATA / "xgboost_regressor.onnx"), threads=2).score([rows])
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_without_trees():
-    got = OnnxEngine(linear([X], [Y], [PRODUCT])).score([np.array([[1, 2, 3]], np.float32)])
+    got = OnnxEngine(OnnxFile(linear([X], [Y], [PRODUCT]))).score(
+        [np.array([[1, 2, 3]], np.float32)]
+    )
     assert got.tolist() == [8]
 
 
@@ -123,7 +126,7 @@ def test_shapes_of_the_score(shape):
             helper.make_node("Constant", [], ["axes"], value=axes),
             helper.make_node("Squeeze", ["column", "axes"], ["y"]),
         ]
-    engine = OnnxEngine(linear([X], [("y", TensorProto.FLOAT, shape)], nodes))
+    engine = OnnxEngine(OnnxFile(linear([X], [("y", TensorProto.FLOAT, shape)], nodes)))
     assert engine.score([np.ones((4, 3), np.float32)]).tolist() == [3, 3, 3, 3]
 
 
@@ -138,7 +141,9 @@ def test_the_score_is_found_beside_a_label():
         ("both", TensorProto.FLOAT, ["n", 2]),
         Y,
     ]
-    assert OnnxEngine(linear([X], outputs, nodes)).score([np.ones((1, 3), np.float32)]) == [3]
+    assert OnnxEngine(OnnxFile(linear([X], outputs, nodes))).score(
+        [np.ones((1, 3), np.float32)]
+    ) == [3]
 
 
 IDENTITY = helper.make_node("Identity", ["y"], ["z"])
@@ -213,7 +218,7 @@ IDENTITY = helper.make_node("Identity", ["y"], ["z"])
 )
 def test_other_models_are_refused(content, message):
     with pytest.raises(ModelError, match=message):
-        OnnxEngine(content)
+        OnnxEngine(OnnxFile(content))
 
 
 def test_external_data_never_reaches_onnxruntime(monkeypatch):
@@ -224,4 +229,4 @@ def test_external_data_never_reaches_onnxruntime(monkeypatch):
     weights.external_data.add(key="location", value="weights.bin")
     monkeypatch.setattr(onnxruntime, "InferenceSession", None)
     with pytest.raises(ModelError, match="'w' keeps its data in another file"):
-        OnnxEngine(model.SerializeToString())
+        OnnxEngine(OnnxFile(model.SerializeToString()))

@@ -6,7 +6,12 @@ import sys
 
 import pytest
 
-IMPORTERS = ("ranker.engine.onnx", "ranker.engine.cuda", "ranker.export", "ranker.worker")
+IMPORTERS = (
+    "ranker.engine.onnx",
+    "ranker.engine.gpu.graph_engine",
+    "ranker.export",
+    "ranker.process.worker",
+)
 
 
 @pytest.mark.parametrize("module", IMPORTERS)

@@ -13,7 +13,7 @@ import ranker
 import ranker.export
 from ranker.errors import ModelError
 from ranker.export import export_onnx
-from ranker.metadata import ModelMetadata
+from ranker.model.metadata import ModelMetadata
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(300, 3)).astype(np.float32)
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path):
     [
         pytest.param("import ranker.export", "ImportError: ", id="python"),
         pytest.param(
-            "from ranker.cli import cli; cli(['export', sys.executable, '-o', 'x.onnx'])",
+            "from ranker.cli.main import cli; cli(['export', sys.executable, '-o', 'x.onnx'])",
             "Error: ",
             id="shell",
         ),

@@ -21,12 +21,12 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["ranker.forest", "ranker.onnx_reader"]):
+with atheris.instrument_imports(include=["ranker.forest.forest", "ranker.forest.onnx"]):
     from invariants import read_or_refuse
 
 from onnx import AttributeProto, ModelProto, TensorProto
 
-from ranker.onnx_reader import lists
+from ranker.forest.onnx import lists
 
 lists.MIN_BYTES = 0  # so that small inputs go the way of large ones
 

@@ -7,7 +7,7 @@ import math
 
 from ranker.errors import ModelError
 from ranker.forest import Forest
-from ranker.onnx_reader import read_forest
+from ranker.forest.onnx import read_forest
 
 
 def read_or_refuse(content: bytes) -> Forest | None:

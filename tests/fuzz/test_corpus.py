@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ranker.onnx_reader import lists
+from ranker.forest.onnx import lists
 from tests.fuzz.invariants import read_or_refuse
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())

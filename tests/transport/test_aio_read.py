@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from ranker.rpc import Handler, Method
 from ranker.transport.aio import _Router
 from ranker.transport.aio_loop import Loop
-from ranker.transport.api import Handler, Method
 
 
 class HoldsBack(Handler):

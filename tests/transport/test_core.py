@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from ranker.transport import grpcio
+from ranker.transport import core_api as grpcio
 
 pytestmark = pytest.mark.skipif(grpcio.unavailable() is not None, reason="needs grpcio's core")
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ranker.transport import core_call, grpcio
+from ranker.transport import core_api as grpcio
+from ranker.transport import core_call
 
 pytestmark = pytest.mark.skipif(grpcio.unavailable() is not None, reason="needs grpcio's core")
 

@@ -13,7 +13,7 @@ import time
 import grpc
 import pytest
 
-from ranker.transport.api import MAX_UNSENT
+from ranker.rpc import MAX_UNSENT
 from tests.transport.conftest import PATIENCE, wait_until
 from tests.transport.raw_http2 import RawCall
 

@@ -24,8 +24,8 @@ if "--own-readers" not in sys.argv:
 import psutil
 
 from ranker.errors import InvalidRequestError, NotFoundError, OverloadedError
-from ranker.transport.api import Handler, Method
-from ranker.transport.select import select
+from ranker.rpc import Handler, Method
+from ranker.transport.registry import select
 
 MAX_MESSAGE_BYTES = 2**20
 

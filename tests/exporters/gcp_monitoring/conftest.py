@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporters import catalog
-from exporters.aggregates import Aggregates, Layout
-from exporters.families import Distribution
 from exporters.gcp_monitoring import GcpMonitoringExporter
-from exporters.metric import Kind
-from exporters.reader import Reader
-from exporters.recorder import PublisherRecorder, Recorder
-from tests.exporters.support import RANK, value
+from ranker.metrics import catalogue as catalog
+from ranker.metrics.aggregates import Aggregates, Layout
+from ranker.metrics.families import Distribution
+from ranker.metrics.metric import Kind
+from ranker.metrics.reader import Reader
+from ranker.metrics.recorder import PublisherRecorder, Recorder
+from tests.metrics.support import RANK, value
 
 if TYPE_CHECKING:
-    from tests.exporters.metric_service import LocalMetricService
+    from tests.exporters.gcp_monitoring.metric_service import LocalMetricService
 
 INTERVAL = 0.2
 WAIT_SECONDS = 30
@@ -42,7 +42,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def service() -> Iterator[LocalMetricService]:
-    from tests.exporters.metric_service import LocalMetricService
+    from tests.exporters.gcp_monitoring.metric_service import LocalMetricService
 
     # As of the real ones, the exporter's interval is twice what the API asks for.
     service = LocalMetricService(spacing=INTERVAL / 2)

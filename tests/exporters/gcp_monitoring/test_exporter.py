@@ -10,13 +10,13 @@ pytest.importorskip("google.cloud.monitoring_v3", reason="the extra gcp is not i
 
 from google.api.metric_pb2 import MetricDescriptor
 
-from exporters import catalog
 from exporters.gcp_monitoring import GcpMonitoringExporter
 from exporters.gcp_monitoring.points import descriptor, metric_type
-from exporters.recorder import Recorder
+from ranker.metrics import catalogue as catalog
+from ranker.metrics.recorder import Recorder
 from tests.exporters.gcp_monitoring.conftest import INTERVAL, Server, assert_exact, until
-from tests.exporters.metric_service import LocalMetricService
-from tests.exporters.support import value
+from tests.exporters.gcp_monitoring.metric_service import LocalMetricService
+from tests.metrics.support import value
 
 
 def test_every_count_arrives(server: Server, service: LocalMetricService):

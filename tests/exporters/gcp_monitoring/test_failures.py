@@ -12,9 +12,9 @@ import grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters import catalog
 from exporters.gcp_monitoring.exporter import pause_after
 from exporters.gcp_monitoring.points import metric_type
+from ranker.metrics import catalogue as catalog
 from tests.exporters.gcp_monitoring.conftest import (
     LAYOUT,
     WAIT_SECONDS,
@@ -22,8 +22,8 @@ from tests.exporters.gcp_monitoring.conftest import (
     assert_exact,
     until,
 )
-from tests.exporters.metric_service import LocalMetricService, fail, hang
-from tests.exporters.support import value
+from tests.exporters.gcp_monitoring.metric_service import LocalMetricService, fail, hang
+from tests.metrics.support import value
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ pytest.importorskip("google.cloud.monitoring_v3", reason="the extra gcp is not i
 
 from google.api.metric_pb2 import MetricDescriptor
 
-from exporters import catalog
 from exporters.gcp_monitoring.points import descriptor
-from exporters.metric import Kind, Metric
+from ranker.metrics import catalogue as catalog
+from ranker.metrics.metric import Kind, Metric
 
 
 @pytest.mark.parametrize("metric", catalog.METRICS, ids=lambda metric: metric.name)

@@ -1,0 +1,1 @@
+"""Publishes metrics to Prometheus."""

@@ -1,0 +1,1 @@
+"""The `ranker` command: one module per sub-command."""

@@ -1,0 +1,52 @@
+"""The `ranker` command."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+_COMMANDS = ("export", "rank", "serve")
+
+
+class _Commands(click.Group):
+    """Imports a command when it is called for: `serve` has no use for what `export` needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"ranker.cli.{name}"), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; an error that a user can act on is one line and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            # Not imported before: gRPC comes with it, which `serve` prepares for.
+            from ranker.errors import RankerError
+
+            if isinstance(error, RankerError):
+                raise click.ClickException(error.message) from error
+            raise
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ranker")
+def cli() -> None:
+    """Rank candidate lists with XGBoost rankers, over gRPC.
+
+    \b
+      ranker export model.ubj -o books.onnx     XGBoost -> ONNX, verified
+      ranker serve books.onnx                   ONNX -> a gRPC server
+      ranker rank candidates.csv --top-k 10     ask the server
+    """
+
+
+def main() -> None:
+    """The program."""
+    cli(auto_envvar_prefix="RANKER")

@@ -1,0 +1,181 @@
+"""`ranker rank`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ranker.cli.candidates import Candidates
+    from ranker.client import Ranking
+
+
+def _context(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]
+) -> dict[str, float]:
+    """Reads `NAME=NUMBER`s."""
+    context = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            context[name] = float(value)
+        except ValueError as error:
+            raise click.BadParameter(f"expected NAME=NUMBER, got {pair!r}", ctx, param) from error
+    return context
+
+
+@click.command(short_help="Rank the candidates in a file on a running server.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--server", metavar="HOST:PORT", default="localhost:50051", show_default=True)
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="How many of the best to print; 0 prints all.",
+)
+@click.option(
+    "--id-column",
+    "id_columns",
+    multiple=True,
+    metavar="NAME",
+    help="A column to print and not to send, even if it holds numbers; repeat it for more.",
+)
+@click.option(
+    "--context",
+    callback=_context,
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="A feature that all candidates share; repeat it for more.",
+)
+@click.option("--model", default="", help="The model's name.  [default: the server's default]")
+@click.option("--model-version", default="", help="Its version.  [default: the model's default]")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Seconds that the server may take to answer.",
+)
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+)
+def rank(
+    file: Path,
+    server: str,
+    top_k: int,
+    id_columns: tuple[str, ...],
+    context: dict[str, float],
+    model: str,
+    model_version: str,
+    timeout: float,
+    output: str,
+) -> None:
+    """Rank the candidates in FILE (.csv, .json or .npy) on a running server.
+
+    A .csv has one line per candidate below a line of column names. Columns
+    named like features of the model are sent, in any order; an empty cell is a
+    missing value. Columns of text, such as a title, are printed beside the score.
+
+    \b
+      title,completion_rate,recency_days
+      The Salt Orchard,0.71,35
+      Letters from Pine Station,,412
+
+    \b
+      ranker rank books.csv --top-k 10 --context reader_age_days=420
+
+    A .json file holds a list of objects, or {"context": {...}, "candidates": [...]}.
+    An .npy file holds a matrix of the model's features in the model's own order.
+    """
+    from ranker.cli.candidates import read_candidates
+    from ranker.client import RankerClient
+    from ranker.errors import UnavailableError
+
+    with RankerClient(server, timeout=timeout) as client:
+        try:
+            about = client.get_model(model, model_version)
+        except UnavailableError as error:
+            raise UnavailableError(f"can't reach a server at {server}: {error.message}") from error
+        candidates = read_candidates(file, about.feature_names, id_columns)
+        context = {**candidates.context, **context}
+        given = {*(candidates.feature_names or about.feature_names), *context}
+        if absent := [name for name in about.feature_names if name not in given]:
+            click.echo(f"missing for every candidate: {', '.join(absent)}", err=True)
+        # By name, so that the model that was described is the one that ranks.
+        ranking = client.rank(
+            candidates.features,
+            feature_names=candidates.feature_names,
+            context=context,
+            top_k=top_k,
+            model=about.name,
+            model_version=about.version,
+        )
+    {"table": _print_table, "json": _print_json, "csv": _print_csv}[output](ranking, candidates)
+
+
+def _print_table(ranking: Ranking, candidates: Candidates) -> None:
+    from ranker.cli.text_table import format_table
+
+    labels = candidates.labels or {"index": tuple(map(str, range(len(candidates.features))))}
+    rows = [
+        [str(place), f"{score:.4f}", *(texts[index] for texts in labels.values())]
+        for place, (index, score) in enumerate(_pairs(ranking), start=1)
+    ]
+    click.echo(format_table(["rank", "score", *labels], rows, numeric=("rank", "score", "index")))
+    timing = ranking.timing
+    click.echo(
+        f"{ranking.model} {ranking.version}: {len(candidates.features)} candidates in "
+        f"{timing.total_us / 1e3:.2f} ms on the server, {timing.scoring_us / 1e3:.2f} ms of it "
+        "scoring",
+        err=True,
+    )
+
+
+def _print_json(ranking: Ranking, candidates: Candidates) -> None:
+    best: list[dict[str, Any]] = [
+        {
+            "rank": place,
+            "index": index,
+            "score": score,
+            "labels": {name: texts[index] for name, texts in candidates.labels.items()},
+        }
+        for place, (index, score) in enumerate(_pairs(ranking), start=1)
+    ]
+    click.echo(
+        json.dumps(
+            {
+                "model": ranking.model,
+                "version": ranking.version,
+                "ranking": best,
+                "timing": vars(ranking.timing),
+            },
+            ensure_ascii=False,
+            indent=2,
+        )
+    )
+
+
+def _print_csv(ranking: Ranking, candidates: Candidates) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["rank", "index", "score", *candidates.labels])
+    for place, (index, score) in enumerate(_pairs(ranking), start=1):
+        texts = [texts[index] for texts in candidates.labels.values()]
+        writer.writerow([place, index, score, *texts])
+
+
+def _pairs(ranking: Ranking) -> list[tuple[int, float]]:
+    """Index and score of each, the score as the shortest decimal that is the same float32."""
+    return [
+        (int(index), float(str(score)))
+        for index, score in zip(ranking.indices, ranking.scores, strict=True)
+    ]

@@ -1,0 +1,126 @@
+"""The engines by name, and the choice of one for a model.
+
+An engine is one module, named here, with a function `load`; `EngineModule` says
+how it is called. Nothing is imported before it is needed: the process that only
+reads the command line needs no NumPy.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+from ranker.errors import ModelError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from ranker.engine.api import Engine, LoadedEngine
+    from ranker.forest.onnx import OnnxFile
+
+MODULES = {
+    "simd": "ranker.engine.simd.engine",
+    "onnx": "ranker.engine.onnx",
+    "cuda": "ranker.engine.gpu.engine",
+}
+
+CHOICES = ("auto", *MODULES)
+"""What `--engine` may be."""
+
+_BY_NAME = "it was asked for by name"
+
+
+class EngineModule(Protocol):
+    """What a module that is named in `MODULES` has."""
+
+    def load(self, file: OnnxFile, *, threads: int, gpu: int) -> LoadedEngine:
+        """Loads a model into the engine.
+
+        Args:
+            file: the model.
+            threads: how many threads may work on one large batch.
+            gpu: which GPU, as CUDA counts; only for engines that run on one.
+
+        Raises:
+            UnsupportedModelError: the engine can't represent the model exactly.
+            ModelError: the model is broken, or the engine can't run here; says why.
+        """
+
+
+def load_engine(
+    file: OnnxFile, engine: str = "auto", threads: int = 1, device: str = "auto"
+) -> LoadedEngine:
+    """Loads a model into an engine.
+
+    `auto` takes `simd` where this machine has it and it can represent the model
+    exactly, and else `onnx`; it refuses broken trees instead of passing them on.
+    Where there is a usable GPU, large batches go there, if it is faster. An
+    engine or a GPU asked for by name is never exchanged for another.
+
+    Args:
+        file: the model.
+        engine: one of `CHOICES`.
+        threads: how many threads may work on one large batch; not for `cuda`.
+        device: `auto`, `cpu`, `cuda` (the first GPU) or `cuda:N`.
+
+    Raises:
+        ModelError: the model is broken, or is not for that engine and device; says why.
+    """
+    if engine not in CHOICES:
+        raise ModelError(f"engine {engine!r}: expected one of {', '.join(CHOICES)}")
+    gpu = gpu_index(device)
+    if engine == "cuda" and device == "cpu":
+        raise ModelError("engine cuda runs on a GPU, and device cpu is none")
+    if engine in ("simd", "onnx") and gpu is not None:
+        raise ModelError(f"engine {engine} runs on the CPU, and device {device} is a GPU")
+    if gpu is not None:
+        engine = "cuda"
+    if engine == "auto":
+        return _load_best(file, threads, device)
+
+    from ranker.engine.api import LoadedEngine
+
+    found, reason = _module(engine).load(file, threads=threads, gpu=gpu or 0)
+    return LoadedEngine(found, f"{_BY_NAME}: {reason}" if reason else _BY_NAME)
+
+
+def _load_best(file: OnnxFile, threads: int, device: str) -> LoadedEngine:
+    """The fastest engine that scores the model exactly."""
+    from ranker.engine.api import LoadedEngine
+    from ranker.engine.gpu import engine as gpu
+    from ranker.engine.gpu.auto_device import prefer_gpu
+    from ranker.engine.simd import engine as simd
+    from ranker.forest.onnx import read_forest
+
+    try:
+        forest = read_forest(file)
+        obstacle = simd.unavailable() or simd.unsupported(forest)
+    except UnsupportedModelError as error:
+        obstacle = error.message
+    if obstacle is not None:
+        found, _ = _module("onnx").load(file, threads=threads, gpu=0)
+        return LoadedEngine(found, f"simd can't score the model: {obstacle}")
+    chosen: Engine = simd.SimdEngine(forest, threads)
+    reason = "simd represents the model exactly"
+    if device == "auto" and gpu.unavailable() is None:
+        chosen, where = prefer_gpu(chosen, forest)
+        reason = f"{reason}; {where}"
+    return LoadedEngine(chosen, reason)
+
+
+def _module(engine: str) -> EngineModule:
+    module: EngineModule = import_module(MODULES[engine])
+    return module
+
+
+def gpu_index(device: str) -> int | None:
+    """Which GPU a `--device` names; None for `cpu` and `auto`.
+
+    Raises:
+        ModelError: it names nothing: expected `auto`, `cpu`, `cuda` (the first GPU) or `cuda:N`.
+    """
+    if device in ("auto", "cpu"):
+        return None
+    named = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if named is None:
+        raise ModelError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
+    return int(named[1] or 0)

@@ -1,0 +1,1 @@
+"""Scores with vector instructions on the CPU."""

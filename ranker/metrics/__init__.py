@@ -1,0 +1,1 @@
+"""What a server records of its work, and what exporters read."""

@@ -1,0 +1,82 @@
+"""What exporters publish: families of samples, and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ranker.metrics.metric import Metric
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One observation, remembered together with the trace that it belongs to.
+
+    Attributes:
+        trace_id: W3C trace id, 32 lower-case hexadecimal digits.
+        value: what was observed, in the metric's unit.
+        time: when, in seconds since the Unix epoch.
+    """
+
+    trace_id: str
+    value: float
+    time: float
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The value of a histogram.
+
+    With B bounds in the metric's `buckets`:
+
+    Attributes:
+        counts: observations per bucket, B + 1 of them, not cumulative.
+        sum: of all observations. An observation that is being recorded may be
+            in `counts` and not yet in `sum`.
+        exemplars: the latest per bucket, B + 1 of them; empty if the metric has none.
+    """
+
+    counts: tuple[int, ...]
+    sum: float
+    exemplars: tuple[Exemplar | None, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """The number of observations: always that of the buckets together."""
+        return sum(self.counts)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value of a metric.
+
+    Attributes:
+        labels: the labels' values, in the order of `Metric.labels`.
+        value: a `Distribution` for a histogram, else a number.
+    """
+
+    labels: tuple[str, ...]
+    value: float | Distribution
+
+
+@dataclass(frozen=True)
+class Family:
+    """A metric and its samples at one moment."""
+
+    metric: Metric
+    samples: tuple[Sample, ...]
+
+
+class Source(Protocol):
+    """Where an exporter reads.
+
+    Counters and histograms start from zero at `started` and never go
+    backwards, however often workers are replaced.
+    """
+
+    started: float
+    """When counting began, in seconds since the Unix epoch."""
+
+    def snapshot(self) -> Sequence[Family]:
+        """Every metric now, zeros included. May be called from any thread."""

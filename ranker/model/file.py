@@ -1,0 +1,55 @@
+"""A model's file: its bytes, read once, and what they say about the model."""
+
+from __future__ import annotations
+
+import hashlib
+from os import PathLike
+from pathlib import Path
+
+from ranker.forest.onnx import OnnxFile
+from ranker.memory_file import mapped
+from ranker.model.metadata import ModelMetadata
+
+
+class ModelFile:
+    """The bytes of a model: names, features, trees and scores all come from these.
+
+    Args:
+        onnx: the file.
+        filename: what it is called, for a model without a name.
+
+    Attributes:
+        onnx: the file, for an engine.
+        digest: the SHA-256 of its bytes, in hexadecimal.
+        metadata: what it says about the model beside the trees.
+        name: the model's name on the wire.
+        version: the model's version on the wire.
+
+    Raises:
+        ModelError: the metadata can't be read.
+    """
+
+    def __init__(self, onnx: OnnxFile, filename: str) -> None:
+        self.onnx = onnx
+        self.digest = hashlib.sha256(onnx.content).hexdigest()
+        self.metadata = ModelMetadata.from_props(onnx.props)
+        self.name = self.metadata.name or Path(filename).stem
+        self.version = self.metadata.version or "1"
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> ModelFile:
+        """Reads a file, once.
+
+        Raises:
+            ModelError: it can't be read, or is no model.
+        """
+        return cls(OnnxFile.read(path), Path(path).name)
+
+    @classmethod
+    def inherited(cls, fd: int, filename: str) -> ModelFile:
+        """Reads a file that another process has read into memory (`ranker.memory_file`).
+
+        Raises:
+            ModelError: it is no model.
+        """
+        return cls(OnnxFile(mapped(fd)), filename)

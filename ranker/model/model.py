@@ -1,0 +1,142 @@
+"""A Model: an engine, the feature contract and a name, ready to rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ranker.engine.api import Engine, Scores
+from ranker.engine.registry import load_engine
+from ranker.errors import InvalidRequestError, ModelError
+from ranker.model.features import FeatureContract
+from ranker.model.file import ModelFile
+from ranker.model.metadata import ModelMetadata
+from ranker.model.order import best_first
+
+
+class Model:
+    """A model that ranks candidates. Thread-safe.
+
+    Args:
+        engine: scores rows.
+        engine_reason: why it is this engine.
+        metadata: what the model's file says about it.
+        name: the model's name on the wire.
+        version: the model's version on the wire.
+        digest: the SHA-256 of the model's file, in hexadecimal; empty if it has none.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        engine_reason: str,
+        metadata: ModelMetadata,
+        name: str,
+        version: str,
+        digest: str = "",
+    ) -> None:
+        self.engine = engine
+        self.engine_reason = engine_reason
+        self.metadata = metadata
+        self.name = name
+        self.version = version
+        self.digest = digest
+        self.features = FeatureContract(
+            engine.num_features, metadata.feature_names, metadata.required_features
+        )
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str],
+        engine: str = "auto",
+        threads: int = 1,
+        device: str = "auto",
+    ) -> Model:
+        """Loads an ONNX file that `export_onnx`, or another converter, wrote.
+
+        Args:
+            path: the ONNX file.
+            engine: `simd`, `onnx`, `cuda`, or `auto` for the fastest that is exact.
+            threads: how many threads may work on one large batch.
+            device: `cpu`, `cuda`, `cuda:N`, or `auto` for the faster by batch size.
+
+        Raises:
+            ModelError: the file can't be read, or not by that engine or on that
+                device; says why.
+        """
+        with errors_named(Path(path).name):
+            return cls.of(ModelFile.read(path), engine, threads, device)
+
+    @classmethod
+    def of(
+        cls, file: ModelFile, engine: str = "auto", threads: int = 1, device: str = "auto"
+    ) -> Model:
+        """Loads a file that has been read; as `load`."""
+        chosen, reason = load_engine(file.onnx, engine, threads, device)
+        return cls(chosen, reason, file.metadata, file.name, file.version, file.digest)
+
+    @property
+    def engine_name(self) -> str:
+        """`simd`, `onnx`, `cuda`, or `simd+cuda` where batches go to the faster."""
+        return self.engine.name
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """One name per column, in order; empty if the model has no names."""
+        return self.features.names
+
+    def score(self, features: ArrayLike) -> Scores:
+        """Scores candidates.
+
+        Args:
+            features: [n, F], converted to float32; NaN is missing.
+
+        Returns:
+            float32 [n].
+
+        Raises:
+            InvalidRequestError: not a matrix of F columns.
+        """
+        rows = np.ascontiguousarray(features, dtype=np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.features.num_features:
+            raise InvalidRequestError(
+                "features",
+                f"expected shape [n, {self.features.num_features}], got {list(rows.shape)}",
+            )
+        if not len(rows):
+            return np.empty(0, np.float32)
+        return self.engine.score([rows])
+
+    def rank(self, features: ArrayLike, top_k: int = 0) -> tuple[NDArray[np.int32], Scores]:
+        """Ranks candidates: score descending, ties in the order given.
+
+        Args:
+            features: [n, F], converted to float32; NaN is missing.
+            top_k: how many to return; 0 for all.
+
+        Returns:
+            Positions, int32 [k], best first, and their scores, float32 [k].
+
+        Raises:
+            InvalidRequestError: not a matrix of F columns, or a negative top_k.
+        """
+        if top_k < 0:
+            raise InvalidRequestError("top_k", f"expected 0 (all) or more, got {top_k}")
+        scores = self.score(features)
+        order = best_first(scores, top_k)
+        return order, scores[order]
+
+
+@contextmanager
+def errors_named(filename: str) -> Iterator[None]:
+    """Has model errors begin with the name of the file that they are about."""
+    try:
+        yield
+    except ModelError as error:
+        raise type(error)(f"{filename}: {error.message}") from error

@@ -1,0 +1,1 @@
+"""One candidate list's way from message to answer."""

@@ -1,0 +1,148 @@
+"""`ranker rank` against a server that orders by the first column."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ranker.cli.rank import rank
+from ranker.errors import InvalidRequestError, NotFoundError, UnavailableError
+
+BOOKS = """\
+title,relevance,freshness,author
+The Quiet Ferry,0.25,1,Ada Lund
+"Salt, Twice",0.75,,B. Moore
+Été,0.5,3,
+"""
+
+
+@pytest.fixture
+def books(tmp_path):
+    path = tmp_path / "books.csv"
+    path.write_text(BOOKS, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def command(fake):
+    def command(*arguments):
+        result = CliRunner().invoke(rank, ["--server", fake.target, *arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return command
+
+
+def test_table(fake, command, books):
+    result = command(books)
+    assert result.stdout.splitlines() == [
+        "rank   score  title            author",
+        "   1  0.7500  Salt, Twice      B. Moore",
+        "   2  0.5000  Été",
+        "   3  0.2500  The Quiet Ferry  Ada Lund",
+    ]
+    assert result.stderr.splitlines() == [
+        "missing for every candidate: reader_age",
+        "fake 7: 3 candidates in 0.00 ms on the server, 0.00 ms of it scoring",
+    ]
+    request = fake.attempts[0].request
+    assert list(request.feature_names) == ["relevance", "freshness"]
+    assert (request.model, request.model_version) == ("fake", "7")
+    assert request.top_k == 10
+
+
+def test_top_k_and_context(fake, command, books):
+    result = command(books, "--top-k", "1", "--context", "reader_age=41.5")
+    assert len(result.stdout.splitlines()) == 2
+    assert "missing" not in result.stderr
+    request = fake.attempts[0].request
+    assert list(request.context.feature_names) == ["reader_age"]
+    assert list(request.context.values) == [41.5]
+
+
+def test_the_command_line_overrides_the_file(fake, command, tmp_path):
+    path = tmp_path / "books.json"
+    path.write_text('{"context": {"reader_age": 1}, "candidates": [{"relevance": 1}]}')
+    command(str(path), "--context", "reader_age=2")
+    assert list(fake.attempts[0].request.context.values) == [2]
+
+
+def test_json(command, books):
+    content = json.loads(command(books, "--format", "json", "--top-k", "2").stdout)
+    assert content == {
+        "model": "fake",
+        "version": "7",
+        "ranking": [
+            {
+                "rank": 1,
+                "index": 1,
+                "score": 0.75,
+                "labels": {"title": "Salt, Twice", "author": "B. Moore"},
+            },
+            {"rank": 2, "index": 2, "score": 0.5, "labels": {"title": "Été", "author": ""}},
+        ],
+        "timing": {"queue_us": 1, "scoring_us": 2, "total_us": 4},
+    }
+
+
+def test_csv(command, books):
+    rows = list(csv.reader(io.StringIO(command(books, "--format", "csv").stdout)))
+    assert rows == [
+        ["rank", "index", "score", "title", "author"],
+        ["1", "1", "0.75", "Salt, Twice", "B. Moore"],
+        ["2", "2", "0.5", "Été", ""],
+        ["3", "0", "0.25", "The Quiet Ferry", "Ada Lund"],
+    ]
+
+
+def test_npy_has_positions_for_labels(fake, command, tmp_path):
+    path = tmp_path / "matrix.npy"
+    np.save(path, np.array([[0.1, 2, 3], [0.3, 5, 6]], dtype=np.float32))
+    result = command(str(path), "--format", "table")
+    assert result.stdout.splitlines() == [
+        "rank   score  index",
+        "   1  0.3000      1",
+        "   2  0.1000      0",
+    ]
+    assert list(fake.attempts[0].request.feature_names) == []
+    content = json.loads(command(str(path), "--format", "json").stdout)
+    assert [entry["score"] for entry in content["ranking"]] == [0.3, 0.1]
+
+
+def test_a_misspelt_feature(fake, command, tmp_path):
+    path = tmp_path / "books.csv"
+    path.write_text("title,relevanse\nx,1\n")
+    with pytest.raises(InvalidRequestError, match=r"'relevanse' \(did you mean 'relevance'"):
+        command(str(path))
+    assert not fake.attempts
+
+
+@pytest.mark.parametrize("pair", ["age", "age=old"])
+def test_a_context_that_is_none(command, books, pair):
+    result = command(books, "--context", pair)
+    assert result.exit_code == 2
+    assert f"expected NAME=NUMBER, got '{pair}'" in result.stderr
+
+
+def test_no_such_model(command, books):
+    with pytest.raises(NotFoundError, match="no model 'films'"):
+        command(books, "--model", "films")
+
+
+def test_no_server(fake, command, books):
+    fake.stop()
+    with pytest.raises(UnavailableError, match=f"can't reach a server at {fake.target}: "):
+        command(books)
+
+
+def test_help_teaches():
+    text = CliRunner().invoke(rank, ["--help"]).stdout
+    assert "ranker rank books.csv --top-k 10" in text
+    for option in ("--server", "--id-column", "--context", "--model", "--timeout", "--format"):
+        assert option in text

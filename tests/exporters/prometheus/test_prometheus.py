@@ -1,0 +1,270 @@
+import gzip
+import os
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Sample
+
+from exporters.prometheus.server import PrometheusServer
+from ranker.metrics.aggregates import Aggregates, Layout
+from ranker.metrics.catalogue import METRICS
+from ranker.metrics.metric import Kind
+from ranker.metrics.reader import Reader
+from ranker.metrics.recorder import PublisherRecorder, Recorder
+from tests.metrics.support import LAYOUT, RANK
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+NASTY = 'back\\slash "quote" new\nline é'
+
+
+@pytest.fixture
+def aggregates() -> Aggregates:
+    return Aggregates.private(Layout((*LAYOUT.models, (NASTY, "1")), LAYOUT.methods, workers=2))
+
+
+@pytest.fixture
+def recorder(aggregates: Aggregates) -> Iterator[Recorder]:
+    recorder = Recorder(aggregates)
+    yield recorder
+    recorder.close()
+
+
+@pytest.fixture
+def server(aggregates: Aggregates) -> Iterator[PrometheusServer]:
+    reader = Reader(aggregates)
+    server = PrometheusServer(reader, 0, "127.0.0.1")
+    yield server
+    server.close()
+    reader.close()
+
+
+def get(server: PrometheusServer, **headers: str) -> tuple[str, str]:
+    """A scrape: its content type and its text."""
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/metrics", headers=headers)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        body = response.read()
+        if response.headers["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
+        return response.headers["Content-Type"], body.decode()
+
+
+def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    found = [s for family in parse_text(text) for s in family.samples]
+    by_name = {(s.name, frozenset(s.labels.items())): s.value for s in found}
+    assert len(by_name) == len(found), "a series appears twice"
+    return by_name
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return name, frozenset(labels.items())
+
+
+def record_everything(recorder: Recorder, aggregates: Aggregates) -> None:
+    recorder.rpc_started()
+    recorder.rpc_finished(RANK, 0)
+    for model in range(-1, 3):
+        recorder.batch_scored(model, 10, 2, [0.001, 0.002], 0.001)
+        recorder.model_loaded(model, 1.0, {"engine": "simd", "reason": NASTY})
+        recorder.request_finished(model, 0, 10, 0.05, 0.0018, f"00-{TRACE}-00f067aa0ba902b7-01")
+        recorder.request_finished(model, 3, 10, 0.05, 0.5)
+    recorder.transport_chosen("core", NASTY)
+    recorder.simd_found("avx512", "")
+    recorder.build({"version": "0.1.0"})
+    PublisherRecorder(aggregates).points("gcp_monitoring", "exported", 1)
+
+
+def test_text(server: PrometheusServer, aggregates: Aggregates, recorder: Recorder):
+    record_everything(recorder, aggregates)
+    content_type, text = get(server)
+    assert content_type.startswith("text/plain; version=")
+    found = samples(text)
+    assert found[key("ranker_rpcs_total", method=RANK[1:], code="OK")] == 1
+    assert found[key("ranker_rpcs_total", method=RANK[1:], code="INTERNAL")] == 0
+    assert found[key("ranker_requests_total", model=NASTY, version="1", code="OK")] == 1
+    assert found[key("ranker_workers")] == 1
+    labels = {"model": "books", "version": "1", "outcome": "ok"}
+    name = "ranker_request_duration_seconds"
+    assert found[key(f"{name}_bucket", **labels, le="0.0016")] == 0
+    assert found[key(f"{name}_bucket", **labels, le="0.002")] == 1
+    assert found[key(f"{name}_bucket", **labels, le="+Inf")] == 1
+    assert found[key(f"{name}_count", **labels)] == 1
+    assert found[key(f"{name}_sum", **labels)] == 0.0018
+
+
+def test_every_metric_is_there_with_its_kind_and_help(
+    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder
+):
+    record_everything(recorder, aggregates)
+    _, text = get(server)
+    families = {family.name: family for family in parse_text(text)}
+    for metric in METRICS:
+        family = families.pop(metric.name.removesuffix("_total"))
+        assert family.type == ("gauge" if metric.kind is Kind.INFO else metric.kind.value)
+        assert family.documentation == metric.help
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(metric.labels)
+    assert families == {}
+
+
+def test_openmetrics_with_exemplars(
+    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder
+):
+    record_everything(recorder, aggregates)
+    content_type, text = get(server, Accept=OPENMETRICS)
+    assert content_type.startswith("application/openmetrics-text")
+    families = {family.name: family for family in parse_openmetrics(text)}
+    assert families["ranker_request_duration_seconds"].unit == "seconds"
+    assert families["ranker_build"].type == "info"
+    exemplars = [
+        (s.labels["model"], s.labels["outcome"], s.labels["le"], s.exemplar.labels)
+        for s in families["ranker_request_duration_seconds"].samples
+        if s.exemplar
+    ]
+    models = ("books", "films", NASTY, "unknown")
+    assert exemplars == [(model, "ok", "0.002", {"trace_id": TRACE}) for model in models]
+
+
+def test_openmetrics_and_text_agree(
+    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder
+):
+    record_everything(recorder, aggregates)
+    names = {metric.name for metric in METRICS if "process" not in metric.name}
+
+    def stable(sample: Sample) -> bool:
+        known = sample.name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
+        return known in names and "gc_" not in known and "utilization" not in known
+
+    text = [s for f in parse_text(get(server)[1]) for s in f.samples if stable(s)]
+    openmetrics = [
+        s
+        for f in parse_openmetrics(get(server, Accept=OPENMETRICS)[1])
+        for s in f.samples
+        if stable(s)
+    ]
+    assert len(text) > 500
+    assert [s[:3] for s in text] == [s[:3] for s in openmetrics]
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [
+        pytest.param("/", "GET", 404, id="other path"),
+        pytest.param("/metrics", "POST", 405, id="other method"),
+    ],
+)
+def test_anything_else_is_refused(server: PrometheusServer, path: str, method: str, status: int):
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", method=method)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=10)
+    assert caught.value.code == status
+    caught.value.close()
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        pytest.param(f"{OPENMETRICS};escaping=underscores", id="underscores"),
+        pytest.param(f"{OPENMETRICS};escaping=allow-utf-8", id="utf-8"),
+        pytest.param(
+            "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5",
+            id="prometheus 2",
+        ),
+    ],
+)
+def test_escaping_makes_no_difference(
+    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder, accept: str
+):
+    record_everything(recorder, aggregates)
+    content_type, text = get(server, Accept=accept)
+    assert content_type.startswith("application/openmetrics-text")
+    families = {family.name for family in parse_openmetrics(text)}
+    base = {metric.name.removesuffix("_total").removesuffix("_info") for metric in METRICS}
+    assert families == base
+
+
+def test_gzip(server: PrometheusServer):
+    assert "ranker_rpcs_total" in get(server, **{"Accept-Encoding": "gzip"})[1]
+
+
+def test_taken_port_is_a_clear_error(server: PrometheusServer, aggregates: Aggregates):
+    reader = Reader(aggregates)
+    try:
+        with pytest.raises(OSError, match=f"127.0.0.1:{server.port}: the port is taken"):
+            PrometheusServer(reader, server.port, "127.0.0.1")
+    finally:
+        reader.close()
+
+
+def test_foreign_address_is_a_clear_error(aggregates: Aggregates):
+    reader = Reader(aggregates)
+    try:
+        with pytest.raises(OSError, match=r"can't serve metrics on 203\.0\.113\.1:0: "):
+            PrometheusServer(reader, 0, "203.0.113.1")
+    finally:
+        reader.close()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_ipv6(aggregates: Aggregates):
+    reader = Reader(aggregates)
+    try:
+        server = PrometheusServer(reader, 0, "::1")
+    except OSError as error:
+        pytest.skip(f"no IPv6 loopback here: {error}")
+    else:
+        with urllib.request.urlopen(f"http://[::1]:{server.port}/metrics", timeout=10) as response:
+            assert response.status == 200
+        server.close()
+    finally:
+        reader.close()
+
+
+def test_close_frees_the_port(aggregates: Aggregates):
+    reader = Reader(aggregates)
+    first = PrometheusServer(reader, 0, "127.0.0.1")
+    first.close()
+    with pytest.raises(urllib.error.URLError):
+        get(first)
+    second = PrometheusServer(reader, first.port, "127.0.0.1")
+    assert second.port == first.port
+    second.close()
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GE", id="half a word"),
+        pytest.param(b"GET /metrics HTTP/1.1\r\nHost:", id="half a request"),
+    ],
+)
+def test_silent_client_does_not_hold_a_scrape_up(server: PrometheusServer, said: bytes):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(said)
+        assert "ranker_workers" in get(server)[1]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_nothing_to_say(
+    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder
+):
+    record_everything(recorder, aggregates)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=get(server)[1],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

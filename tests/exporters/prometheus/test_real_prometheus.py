@@ -1,0 +1,178 @@
+"""Against Prometheus itself, where its server is installed (Debian's `prometheus`)."""
+
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporters.prometheus.server import PrometheusServer
+from ranker.metrics.aggregates import Aggregates, Layout
+from ranker.metrics.reader import Reader
+from ranker.metrics.recorder import Recorder
+from tests.metrics.support import LAYOUT, RANK
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("prometheus") is None, reason="prometheus is not installed"
+)
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+WAIT_SECONDS = 30
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {WAIT_SECONDS} s in vain for {what}"
+        time.sleep(0.05)
+
+
+class Prometheus:
+    """A running Prometheus that scrapes one target five times a second."""
+
+    def __init__(self, folder: Path, target: int) -> None:
+        config = folder / "prometheus.yml"
+        job = {"job_name": "ranker", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
+        interval = {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
+        config.write_text(json.dumps({"global": interval, "scrape_configs": [job]}))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.url = f"http://{address}"
+        self.log = folder / "log"
+        self.process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={address}",
+                "--enable-feature=exemplar-storage",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=self.log.open("w"),
+            env={"PATH": os.environ["PATH"]},
+        )
+
+    def get(self, path: str, **parameters: str | float) -> Any:
+        url = f"{self.url}{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return json.load(response)["data"]
+
+    def query(self, promql: str) -> dict[tuple[str, ...], float]:
+        """An instant query: label values in the order of their names, to value."""
+        result = self.get("/api/v1/query", query=promql)["result"]
+        return {
+            tuple(
+                value
+                for name, value in sorted(series["metric"].items())
+                if name not in ("__name__", "instance", "job")
+            ): float(series["value"][1])
+            for series in result
+        }
+
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return self.query("up") == {(): 1.0}
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+@pytest.fixture
+def aggregates() -> Aggregates:
+    return Aggregates.private(Layout(LAYOUT.models, LAYOUT.methods, workers=2))
+
+
+@pytest.fixture
+def prometheus(aggregates: Aggregates, tmp_path: Path) -> Iterator[Prometheus]:
+    reader = Reader(aggregates)
+    server = PrometheusServer(reader, 0, "127.0.0.1")
+    prometheus = Prometheus(tmp_path, server.port)
+    try:
+        until(prometheus.is_up, "the first scrape")
+        yield prometheus
+    finally:
+        prometheus.stop()
+        server.close()
+        reader.close()
+
+
+def record(recorder: Recorder, hundreds: int) -> None:
+    """Per hundred: 75 answers and 25 errors; three in a hundred answers are slow."""
+    for i in range(100 * hundreds):
+        recorder.rpc_started()
+        code = 8 if i % 4 == 3 else 0
+        slow = (0.0024, 0.0020)[i % 2] if i % 100 < 16 else 0.0005
+        traceparent = f"00-{TRACE}-00f067aa0ba902b7-01" if i == 0 else None
+        recorder.request_finished(i % 2, code, 10, 0.05, slow, traceparent)
+        recorder.rpc_finished(RANK, code)
+    recorder.batch_scored(0, 1000, 100, [0.001] * 100, 0.002)
+
+
+def test_scraped_and_queried(prometheus: Prometheus, aggregates: Aggregates):
+    until(lambda: bool(prometheus.query("ranker_requests_total")), "the first series")
+    workers = [Recorder(aggregates, worker) for worker in range(2)]
+    record(workers[0], 3)
+    record(workers[1], 4)
+    total = 'sum(ranker_requests_total{model!="unknown"})'
+    until(lambda: prometheus.query(total) == {(): 700}, "the first load")
+
+    # A worker dies in the middle of a request and is replaced.
+    workers[0].rpc_started()
+    workers[0].close()
+    aggregates.vacate(0)
+    workers[0] = Recorder(aggregates, 0)
+    record(workers[0], 5)
+    until(lambda: prometheus.query(total) == {(): 1200}, "the second load")
+    for recorder in workers:
+        recorder.close()
+
+    assert prometheus.query("ranker_rpcs_in_flight") == {(): 0}
+    nonzero = prometheus.query("ranker_requests_total > 0")
+    assert nonzero == {
+        ("OK", "books", "1"): 600,
+        ("OK", "films", "2024-05"): 300,
+        ("RESOURCE_EXHAUSTED", "films", "2024-05"): 300,
+    }
+    assert prometheus.query("ranker_candidates_scored_total > 0") == {("books", "1"): 3000}
+    counts = prometheus.query("ranker_request_duration_seconds_count")
+    assert counts == {
+        ("books", "ok", "1"): 600,
+        ("films", "ok", "2024-05"): 300,
+        ("films", "error", "2024-05"): 300,
+    }
+    for name in ("requests_total", "rpcs_total", "request_duration_seconds_bucket"):
+        assert prometheus.query(f"max(resets(ranker_{name}[1m]))") == {(): 0}
+
+    errors = (
+        'sum(rate(ranker_requests_total{code!="OK"}[1m])) / sum(rate(ranker_requests_total[1m]))'
+    )
+    assert prometheus.query(errors)[()] == pytest.approx(0.25)
+    p99 = prometheus.query(
+        "histogram_quantile(0.99, sum by (model, le) "
+        "(rate(ranker_request_duration_seconds_bucket[1m])))"
+    )
+    assert 0.0020 < p99[("books",)] <= 0.0025
+    assert 0.0016 < p99[("films",)] <= 0.0020
+    assert not any(math.isnan(value) for value in p99.values())
+
+    exemplars = prometheus.get(
+        "/api/v1/query_exemplars",
+        query="ranker_request_duration_seconds_bucket",
+        start=time.time() - 60,
+        end=time.time() + 60,
+    )
+    found = {e["labels"]["trace_id"] for series in exemplars for e in series["exemplars"]}
+    assert found == {TRACE}

@@ -1,0 +1,118 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from ranker.metrics import catalogue as catalog
+from ranker.metrics.aggregates import Aggregates, Layout
+from ranker.metrics.metric import Metric
+from ranker.metrics.reader import Reader
+from ranker.metrics.recorder import Recorder
+from tests.metrics.support import LAYOUT, value
+
+
+@pytest.fixture
+def reader(aggregates: Aggregates) -> Iterator[Reader]:
+    reader = Reader(aggregates)
+    yield reader
+    reader.close()
+
+
+def labels_of(reader: Reader, metric: Metric) -> list[tuple[str, ...]]:
+    [family] = [family for family in reader.snapshot() if family.metric is metric]
+    return [sample.labels for sample in family.samples]
+
+
+def test_snapshot_is_the_whole_catalogue_in_order(reader: Reader):
+    assert [family.metric for family in reader.snapshot()] == list(catalog.METRICS)
+
+
+def test_started_is_the_buffers(reader: Reader, aggregates: Aggregates):
+    assert reader.started == aggregates.started
+
+
+def test_process_figures_are_the_operating_systems(reader: Reader, recorder: Recorder):
+    del recorder  # it has taken the slot over
+    families = reader.snapshot()
+    process = psutil.Process()
+    cpu = sum(process.cpu_times()[:2])
+    assert 0 < value(families, catalog.PROCESS_CPU, "0") <= cpu
+    assert value(families, catalog.PROCESS_MEMORY, "0") == pytest.approx(
+        process.memory_info().rss, rel=0.2
+    )
+    assert value(families, catalog.PROCESS_FDS, "0") == pytest.approx(process.num_fds(), abs=5)
+    assert value(families, catalog.PROCESS_START, "0") == process.create_time()
+
+
+def test_cpu_time_goes_on_over_a_restart():
+    aggregates = Aggregates.private(Layout(LAYOUT.models, LAYOUT.methods, workers=2))
+    reader = Reader(aggregates)
+    pid = aggregates.cells(0)  # where the process id stands is the cell before all metrics
+    spin = "import time\nwhile time.process_time() < 0.25: pass\nprint(flush=True)\ninput()"
+    total = 0.0
+    try:
+        for _ in range(2):
+            with subprocess.Popen(
+                [sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ) as process:
+                assert process.stdout is not None
+                process.stdout.readline()
+                pid[0] = process.pid
+                families = reader.snapshot()
+                now = value(families, catalog.PROCESS_CPU, "0")
+                assert now >= total + 0.2
+                assert value(families, catalog.PROCESS_MEMORY, "0") > 0
+                total = now
+                process.communicate(b"\n")
+            # Gone: the counter stands, the gauges are not there.
+            assert value(reader.snapshot(), catalog.PROCESS_CPU, "0") == total
+            assert labels_of(reader, catalog.PROCESS_MEMORY) == []
+            aggregates.vacate(0)
+            assert value(reader.snapshot(), catalog.PROCESS_CPU, "0") == total
+    finally:
+        reader.close()
+
+
+def test_supervisor_is_a_process_too(reader: Reader, aggregates: Aggregates):
+    aggregates.occupy(aggregates.publisher)
+    assert aggregates.pids() == [0, os.getpid()]
+    assert labels_of(reader, catalog.PROCESS_FDS) == [("supervisor",)]
+
+
+def test_utilization_is_busy_time_over_time_and_workers(monkeypatch: pytest.MonkeyPatch):
+    aggregates = Aggregates.private(Layout(LAYOUT.models, LAYOUT.methods, workers=2))
+    recorders = [Recorder(aggregates, worker) for worker in range(2)]
+    now = 100.0
+    monkeypatch.setattr("ranker.metrics.reader.time.monotonic", lambda: now)
+    monkeypatch.setattr("ranker.metrics.reader._TICK_SECONDS", 3600)
+    reader = Reader(aggregates)
+    try:
+        ratio = []
+        for second in range(1, 26):
+            now = 100.0 + second
+            if second <= 10:
+                recorders[0].batch_scored(0, 1, 1, [0.0], 0.5)
+                recorders[1].batch_scored(1, 1, 1, [0.0], 0.25)
+            ratio.append(value(reader.snapshot(), catalog.ENGINE_UTILIZATION))
+            with reader._lock:
+                reader._utilization.tick()
+    finally:
+        reader.close()
+        for recorder in recorders:
+            recorder.close()
+    assert ratio[:10] == [pytest.approx(0.375)] * 10
+    assert ratio[14] == pytest.approx(0.375 / 2)
+    assert ratio[19:] == [0.0] * 6
+
+
+def test_utilization_thread_ticks(aggregates: Aggregates, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ranker.metrics.reader._TICK_SECONDS", 0.001)
+    reader = Reader(aggregates)
+    first = reader._utilization._seen[0]
+    while reader._utilization._seen[0] == first:
+        pass
+    reader.close()
+    assert not reader._thread.is_alive()

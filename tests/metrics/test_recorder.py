@@ -1,0 +1,307 @@
+import gc
+import math
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranker.metrics import catalogue as catalog
+from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.families import Distribution
+from ranker.metrics.metric import Kind
+from ranker.metrics.recorder import PublisherRecorder, Recorder
+from tests.metrics.support import LAYOUT, RANK, nonzero, value
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+METHOD = RANK.removeprefix("/")
+# What a recorder says of its process alone, whatever it records.
+OF_THE_PROCESS = {"ranker_workers", "ranker_gc_collections_total", "ranker_gc_pause_seconds_total"}
+
+
+def recorded(aggregates: Aggregates) -> dict[str, dict[tuple[str, ...], float]]:
+    found = nonzero(aggregates.snapshot())
+    return {name: values for name, values in found.items() if name not in OF_THE_PROCESS}
+
+
+def test_rpc_in_flight_until_it_finishes(aggregates: Aggregates, recorder: Recorder):
+    recorder.rpc_started()
+    recorder.rpc_started()
+    assert recorded(aggregates) == {"ranker_rpcs_in_flight": {(): 2}}
+    recorder.rpc_finished(RANK, 0)
+    recorder.rpc_finished(RANK, 14)
+    assert recorded(aggregates) == {
+        "ranker_rpcs_total": {(METHOD, "OK"): 1, (METHOD, "UNAVAILABLE"): 1},
+    }
+
+
+def test_foreign_method_is_unknown(aggregates: Aggregates, recorder: Recorder):
+    for method in ("/other.Service/Method", "", "unknown"):
+        recorder.rpc_started()
+        recorder.rpc_finished(method, 12)
+    assert recorded(aggregates) == {
+        "ranker_rpcs_total": {("unknown", "UNIMPLEMENTED"): 3},
+    }
+
+
+@pytest.mark.parametrize("code", range(17), ids=catalog.CODES)
+@pytest.mark.parametrize(
+    ("model", "labels"),
+    [
+        pytest.param(0, ("books", "1"), id="first"),
+        pytest.param(1, ("films", "2024-05"), id="second"),
+        pytest.param(-1, ("unknown", ""), id="unknown"),
+    ],
+)
+def test_request(
+    aggregates: Aggregates, recorder: Recorder, model: int, labels: tuple[str, str], code: int
+):
+    recorder.request_finished(model, code, 100, 0.05, 0.001)
+    outcome = "error" if code else "ok"
+    assert recorded(aggregates) == {
+        "ranker_requests_total": {(*labels, catalog.CODES[code]): 1},
+        "ranker_request_duration_seconds": {(*labels, outcome): 1},
+        "ranker_request_candidates": {labels: 1},
+        "ranker_request_deadline_slack_seconds": {labels: 1},
+    }
+    sizes = value(aggregates.snapshot(), catalog.REQUEST_CANDIDATES, *labels)
+    assert isinstance(sizes, Distribution)
+    assert sizes.sum == 100
+
+
+def test_wrong_code_is_an_error_and_leaves_the_recorder_usable(recorder: Recorder):
+    with pytest.raises(IndexError):
+        recorder.request_finished(0, 17, 1, 0.05, 0.001)
+    recorder.request_finished(0, 0, 1, 0.05, 0.001)
+
+
+@pytest.mark.parametrize(
+    ("slack", "bucket"),
+    [
+        pytest.param(-1.0, 0, id="passed"),
+        pytest.param(0.0, 0, id="now"),
+        pytest.param(0.05, 6, id="on a bound"),
+        pytest.param(60.0, len(catalog.SLACK_SECONDS), id="above all bounds"),
+    ],
+)
+def test_slack(aggregates: Aggregates, recorder: Recorder, slack: float, bucket: int):
+    recorder.request_finished(1, 0, 1, slack, 0.001)
+    found = value(aggregates.snapshot(), catalog.DEADLINE_SLACK, "films", "2024-05")
+    assert isinstance(found, Distribution)
+    assert [i for i, count in enumerate(found.counts) if count] == [bucket]
+    assert found.sum == max(slack, 0.0)
+
+
+def test_no_deadline_is_counted_apart(aggregates: Aggregates, recorder: Recorder):
+    recorder.request_finished(0, 0, 1, math.inf, 0.001)
+    found = recorded(aggregates)
+    assert found["ranker_requests_without_deadline_total"] == {("books", "1"): 1}
+    assert "ranker_request_deadline_slack_seconds" not in found
+
+
+def test_unknown_number_of_candidates_is_not_zero(aggregates: Aggregates, recorder: Recorder):
+    recorder.request_finished(0, 3, 0, 0.05, 0.001)
+    assert "ranker_request_candidates" not in recorded(aggregates)
+
+
+def test_every_reason(aggregates: Aggregates, recorder: Recorder):
+    for (reason,) in catalog.SHED_REASON.values:
+        recorder.request_shed(0, reason)
+    for (reason,) in catalog.EXPIRED_REASON.values:
+        recorder.request_expired(-1, reason)
+    assert recorded(aggregates) == {
+        "ranker_requests_shed_total": {
+            ("books", "1", reason): 1 for (reason,) in catalog.SHED_REASON.values
+        },
+        "ranker_requests_expired_total": {
+            ("unknown", "", reason): 1 for (reason,) in catalog.EXPIRED_REASON.values
+        },
+    }
+
+
+def test_batch(aggregates: Aggregates, recorder: Recorder):
+    recorder.batch_scored(0, 300, 4, [0.001, 0.002, 0.0041], 0.01)
+    assert recorded(aggregates) == {
+        "ranker_queue_duration_seconds": {("books", "1"): 3},
+        "ranker_scoring_duration_seconds": {("books", "1"): 1},
+        "ranker_candidates_scored_total": {("books", "1"): 300},
+        "ranker_batch_rows": {("books", "1"): 1},
+        "ranker_batch_requests": {("books", "1"): 1},
+        "ranker_engine_busy_seconds_total": {("0",): 0.01},
+    }
+    families = aggregates.snapshot()
+    for metric, total in (
+        (catalog.QUEUE_DURATION, 0.0071),
+        (catalog.SCORING_DURATION, 0.01),
+        (catalog.BATCH_ROWS, 300),
+        (catalog.BATCH_REQUESTS, 4),
+    ):
+        found = value(families, metric, "books", "1")
+        assert isinstance(found, Distribution)
+        assert found.sum == pytest.approx(total)
+
+
+def test_queue_gauge(aggregates: Aggregates, recorder: Recorder):
+    recorder.queue_changed(70)
+    recorder.queue_changed(30)
+    assert recorded(aggregates) == {"ranker_queue_rows": {(): 30}}
+
+
+def test_models_and_infos(aggregates: Aggregates, recorder: Recorder):
+    info = {"engine": "simd", "reason": "AVX-512 found", "trees": "500"}
+    recorder.model_loaded(0, 0.5, info)
+    recorder.model_load_failed(1)
+    recorder.transport_chosen("core", "grpcio 1.85 has it")
+    recorder.simd_found("avx512", "")
+    recorder.build({"version": "0.1.0", "python": "3.11.2"})
+    assert recorded(aggregates) == {
+        "ranker_model_loads_total": {("books", "1", "ok"): 1, ("films", "2024-05", "error"): 1},
+        "ranker_model_load_duration_seconds": {("books", "1"): 0.5},
+        "ranker_model_info": {("books", "1", "simd", "AVX-512 found", "500", "", "", "", ""): 1},
+        "ranker_transport_info": {("core", "grpcio 1.85 has it"): 1},
+        "ranker_simd_info": {("avx512", ""): 1},
+        "ranker_build_info": {("0.1.0", "3.11.2", "", ""): 1},
+    }
+
+
+@given(
+    seconds=st.lists(
+        st.one_of(
+            st.floats(0, 10),
+            st.sampled_from(catalog.LATENCY_SECONDS),
+            st.just(math.nextafter(5, 6)),
+        )
+    )
+)
+def test_buckets_are_those_of_the_definition(seconds: list[float]):
+    aggregates = Aggregates.private(LAYOUT)
+    recorder = Recorder(aggregates)
+    recorder.close()
+    for value_ in seconds:
+        recorder.request_finished(0, 0, 1, 0.05, value_)
+    found = value(aggregates.snapshot(), catalog.REQUEST_DURATION, "books", "1", "ok")
+    assert isinstance(found, Distribution)
+    bounds = (*catalog.LATENCY_SECONDS, math.inf)
+    cumulative = [sum(found.counts[: i + 1]) for i in range(len(bounds))]
+    assert cumulative == [sum(v <= bound for v in seconds) for bound in bounds]
+    assert found.count == len(seconds)
+    assert found.sum == pytest.approx(sum(seconds))
+
+
+def exemplars(aggregates: Aggregates) -> dict[int, tuple[str, float]]:
+    found = value(aggregates.snapshot(), catalog.REQUEST_DURATION, "books", "1", "ok")
+    assert isinstance(found, Distribution)
+    return {
+        bucket: (exemplar.trace_id, exemplar.value)
+        for bucket, exemplar in enumerate(found.exemplars)
+        if exemplar is not None
+    }
+
+
+def test_sampled_trace_becomes_its_buckets_exemplar(aggregates: Aggregates, recorder: Recorder):
+    recorder.request_finished(0, 0, 1, 0.05, 0.0018, f"00-{TRACE}-00f067aa0ba902b7-01")
+    recorder.request_finished(0, 0, 1, 0.05, 0.5, f"00-{TRACE[::-1]}-00f067aa0ba902b7-01")
+    bounds = catalog.LATENCY_SECONDS
+    assert exemplars(aggregates) == {
+        bounds.index(0.002): (TRACE, 0.0018),
+        bounds.index(0.5): (TRACE[::-1], 0.5),
+    }
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param(f"00-{TRACE}-00f067aa0ba902b7-00", id="not sampled"),
+        pytest.param("nonsense", id="invalid"),
+        pytest.param("é" * 55, id="not ASCII"),
+    ],
+)
+def test_other_headers_leave_no_exemplar(aggregates: Aggregates, recorder: Recorder, header: str):
+    recorder.request_finished(0, 0, 1, 0.05, 0.001, header)
+    assert exemplars(aggregates) == {}
+
+
+def test_exemplar_stands_for_a_second(
+    aggregates: Aggregates, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+):
+    now = 1000.0
+    monkeypatch.setattr("ranker.metrics.recorder.time.time", lambda: now)
+    for now, trace, stands in ((1000.0, "a", "a"), (1000.9, "b", "a"), (1001.0, "c", "c")):  # noqa: B007
+        recorder.request_finished(0, 0, 1, 0.05, 0.001, f"00-{trace * 32}-00f067aa0ba902b7-01")
+        assert list(exemplars(aggregates).values()) == [(stands * 32, 0.001)]
+
+
+def test_garbage_collections_are_counted_until_close(aggregates: Aggregates, recorder: Recorder):
+    before = value(aggregates.snapshot(), catalog.GC_COLLECTIONS, "0", "2")
+    gc.collect()
+    gc.collect()
+    families = aggregates.snapshot()
+    assert value(families, catalog.GC_COLLECTIONS, "0", "2") == before + 2
+    assert value(families, catalog.GC_PAUSE, "0") > 0
+    recorder.close()
+    gc.collect()
+    assert value(aggregates.snapshot(), catalog.GC_COLLECTIONS, "0", "2") == before + 2
+    gc.callbacks.append(recorder._collected)  # for the fixture's own close
+
+
+def test_threads_lose_no_count(aggregates: Aggregates, recorder: Recorder):
+    threads, each = 4, 5000
+
+    def work() -> None:
+        for _ in range(each):
+            recorder.batch_scored(0, 2, 2, [0.001, 0.001], 0.001)
+            recorder.request_finished(0, 0, 2, 0.05, 0.001)
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for thread in workers:
+        thread.start()
+    for thread in workers:
+        thread.join()
+    families = aggregates.snapshot()
+    n = threads * each
+    assert value(families, catalog.REQUESTS, "books", "1", "OK") == n
+    assert value(families, catalog.CANDIDATES_SCORED, "books", "1") == 2 * n
+    for metric in (catalog.DEADLINE_SLACK, catalog.REQUEST_CANDIDATES, catalog.BATCH_ROWS):
+        found = value(families, metric, "books", "1")
+        assert isinstance(found, Distribution)
+        assert found.count == n
+
+
+def test_publisher_counts_in_its_own_slot(aggregates: Aggregates):
+    publisher = PublisherRecorder(aggregates)
+    publisher.worker_restarted()
+    publisher.points("gcp_monitoring", "exported", 200)
+    publisher.points("gcp_monitoring", "dropped", 3)
+    aggregates.vacate(0)
+    assert recorded(aggregates) == {
+        "ranker_worker_restarts_total": {(): 1},
+        "ranker_export_points_total": {
+            ("gcp_monitoring", "exported"): 200,
+            ("gcp_monitoring", "dropped"): 3,
+        },
+    }
+
+
+def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, recorder: Recorder):
+    """A metric in the catalogue that nothing records would be a promise not kept."""
+    recorder.rpc_started()
+    recorder.rpc_started()
+    recorder.rpc_finished(RANK, 0)
+    recorder.request_finished(0, 0, 10, 0.05, 0.001)
+    recorder.request_finished(0, 0, 10, math.inf, 0.001)
+    recorder.request_shed(0, "deadline")
+    recorder.request_expired(0, "deadline")
+    recorder.batch_scored(0, 10, 1, [0.001], 0.001)
+    recorder.queue_changed(1)
+    recorder.model_loaded(0, 1.0, {})
+    recorder.transport_chosen("core", "")
+    recorder.simd_found("avx2", "")
+    recorder.gpu_used("0000:1B:00.0")
+    recorder.build({})
+    gc.collect()
+    publisher = PublisherRecorder(aggregates)
+    publisher.worker_restarted()
+    publisher.points("gcp_monitoring", "failed", 1)
+    stored = {metric.name for metric in catalog.METRICS if not metric.derived}
+    assert nonzero(aggregates.snapshot()).keys() == stored
+    assert {m.kind for m in catalog.METRICS} == set(Kind)

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranker.errors import InvalidRequestError
+from ranker.model.features import FeatureContract
+from ranker.serving.wire import read_candidates, read_message, write_response
+from ranker.v1 import ranking_pb2 as pb
+
+FEATURES = FeatureContract(3, ("a", "b", "c"))
+
+
+def request(rows: int = 2, columns: int = 3, **fields) -> pb.RankRequest:
+    data = np.arange(rows * columns, dtype="<f4").tobytes()
+    matrix = pb.Matrix(rows=rows, columns=columns, data=data)
+    return pb.RankRequest(candidates=matrix, **fields)
+
+
+def test_rows_are_read_where_they_lie():
+    rows = read_candidates(request(), FEATURES, 10)
+    assert rows.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert rows.dtype == np.float32
+    assert not rows.flags.owndata
+
+
+def spoilt(**changes) -> pb.RankRequest:
+    spoilt = request()
+    for field, value in changes.items():
+        setattr(spoilt.candidates, field, value)
+    return spoilt
+
+
+@pytest.mark.parametrize(
+    ("bad", "field", "words"),
+    [
+        pytest.param(pb.RankRequest(), "candidates.rows", "at least 1", id="empty-request"),
+        pytest.param(spoilt(rows=0), "candidates.rows", "got 0", id="zero-rows"),
+        pytest.param(request(rows=11), "candidates.rows", "at most 10", id="too-many-rows"),
+        pytest.param(spoilt(data=b"\0" * 23), "candidates.data", "got 23", id="data-too-short"),
+        pytest.param(spoilt(data=b"\0" * 25), "candidates.data", "= 24 bytes", id="data-too-long"),
+        pytest.param(spoilt(columns=0), "candidates.data", "0 columns", id="zero-columns"),
+        pytest.param(spoilt(columns=2**32 - 1), "candidates.data", "4294967295", id="huge-columns"),
+        pytest.param(spoilt(data_type=9), "candidates.data_type", "got 9", id="unknown-type"),
+        pytest.param(
+            request(candidate_ids=["x"]), "candidate_ids", "none or 2", id="ids-do-not-match"
+        ),
+        pytest.param(request(top_k=-1), "top_k", "got -1", id="negative-top-k"),
+        pytest.param(request(columns=2), "candidates.columns", "expected 3", id="feature-count"),
+    ],
+)
+def test_what_is_wrong_is_named(bad, field, words):
+    with pytest.raises(InvalidRequestError) as caught:
+        read_candidates(bad, FEATURES, 10)
+    assert caught.value.field == field
+    assert words in caught.value.description
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_request_or_an_invalid_one(data):
+    try:
+        rows = read_candidates(read_message(pb.RankRequest, data), FEATURES, 10)
+    except InvalidRequestError:
+        return
+    assert rows.shape[1] == 3
+
+
+@given(
+    scores=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=300),
+    with_ids=st.booleans(),
+)
+def test_a_response_holds_the_ranking(scores, with_ids):
+    n = len(scores)
+    ids = [f"book-{i}" for i in range(n)] if with_ids else []
+    asked = pb.RankRequest(request_id="r", candidate_ids=ids)
+    order = np.random.default_rng(n).permutation(n).astype(np.int32)
+    data = write_response(asked, "m", "7", order, np.float32(scores), (1e-6, 2e-3, 3.0))
+    response = pb.RankResponse.FromString(data)
+    assert list(response.indices) == order.tolist()
+    assert list(response.scores) == np.float32(scores).tolist()
+    assert list(response.candidate_ids) == [ids[i] for i in order if ids]
+    assert (response.request_id, response.model, response.model_version) == ("r", "m", "7")
+    assert not response.HasField("status")
+    timing = response.timing
+    assert (timing.queue_us, timing.scoring_us, timing.total_us) == (1, 2000, 3_000_000)
