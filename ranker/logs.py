@@ -23,7 +23,7 @@ FIELDS = ("incident", "method", "model", "request_id")
 def configure(
     format: str = "auto",  # noqa: A002
     level: str = "INFO",
-    worker: int | None = None,
+    process: str | None = None,
     project: str = "",
 ) -> None:
     """Sends the logs of this process to standard error, uncaught exceptions included.
@@ -31,7 +31,8 @@ def configure(
     Args:
         format: `json`; `text`; or `auto`, text if standard error is a terminal.
         level: the least severe messages to write: `DEBUG`, `INFO`, `WARNING`, `ERROR`.
-        worker: which worker process this is, written with every record.
+        process: which of the server's processes this is, written with every record: a
+            worker's number, `supervisor` or `office`.
         project: the GCP project that traces belong to; empty: the environment's
             GOOGLE_CLOUD_PROJECT, if it is set.
 
@@ -43,7 +44,7 @@ def configure(
     as_text = sys.stderr.isatty() if format == "auto" else format == "text"
     handler = logging.StreamHandler(sys.stderr)
     project = project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
-    handler.setFormatter(TextFormatter(worker) if as_text else JsonFormatter(worker, project))
+    handler.setFormatter(TextFormatter(process) if as_text else JsonFormatter(process, project))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
@@ -69,13 +70,13 @@ class JsonFormatter(logging.Formatter):
     See https://cloud.google.com/logging/docs/structured-logging.
 
     Args:
-        worker: which worker process this is; None if there is only one.
+        process: which of the server's processes this is; None if there is only one.
         project: the project that a trace's full name begins with; empty: its id is written.
     """
 
-    def __init__(self, worker: int | None = None, project: str = "") -> None:
+    def __init__(self, process: str | None = None, project: str = "") -> None:
         super().__init__()
-        self._labels = {} if worker is None else {"worker": str(worker)}
+        self._labels = {} if process is None else {"worker": process}
         self._traces = f"projects/{project}/traces/" if project else ""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -109,11 +110,11 @@ class TextFormatter(logging.Formatter):
     """Time of day, severity, message; then the fields, and the traceback if there is one.
 
     Args:
-        worker: which worker process this is; None if there is only one.
+        process: which of the server's processes this is; None if there is only one.
     """
 
-    def __init__(self, worker: int | None = None) -> None:
-        where = "" if worker is None else f" [{worker}]"
+    def __init__(self, process: str | None = None) -> None:
+        where = "" if process is None else f" [{process}]"
         super().__init__(f"%(asctime)s.%(msecs)03d %(levelname)-7s{where} %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802

@@ -34,7 +34,7 @@ def read_into_memory(path: str | PathLike[str], most: int) -> int:
         size = os.fstat(source.fileno()).st_size
         if size > most:
             raise ValueError(f"{size} bytes, more than the {most} that it may have")
-        fd = _new(Path(path).name)
+        fd = new_memory_file(Path(path).name)
         with open(fd, "wb", closefd=False) as copy:
             shutil.copyfileobj(source, copy, _PIECE)
     _seal(fd)
@@ -47,7 +47,15 @@ def mapped(fd: int) -> Content:
     return mmap.mmap(fd, size, access=mmap.ACCESS_READ) if size else b""
 
 
-def _new(name: str) -> int:
+def new_memory_file(name: str) -> int:
+    """Makes an empty file in memory, without a place in the file system.
+
+    Args:
+        name: what the system's tools show.
+
+    Returns:
+        Its descriptor. The file goes with the last process that holds it.
+    """
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with tempfile.TemporaryFile() as file:  # has no name, and goes with its last descriptor

@@ -1,34 +1,20 @@
-"""What a transport offers to a handler, and a handler to a transport.
+"""What a transport offers to the services, and the services to a transport.
 
-Handlers are written once, as callbacks on one loop, and run on every
-transport. A transport knows bytes, deadlines and statuses; it knows no
-message type and no model.
-
-A transport calls its handlers, and `Pump`, from one thread, the loop's. The
-methods of a `Call`, and `Transport.stop` and `Transport.call_soon`, may be
-called from any thread.
+A service handles each method by callbacks that all run on one thread, the
+loop's, and so do the methods of a `Call`: nothing here needs a lock. Only
+`Transport.call_soon` may be called from any thread. A transport knows bytes,
+deadlines and codes; it knows no message type and no model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import grpc
-
-from ranker.errors import RankerError
+from ranker.errors import Code, RankerError
 
 Metadata = Sequence[tuple[str, str | bytes]]
-
-
-def traceparent(metadata: Metadata) -> str | None:
-    """The caller's W3C trace context, unparsed; None if it sent none."""
-    for key, value in metadata:
-        if key == "traceparent" and isinstance(value, str):
-            return value
-    return None
-
 
 MAX_UNSENT = 64
 """A stream is not read while so many of its answers are unsent."""
@@ -45,6 +31,8 @@ class Call(Protocol):
     """The full method name, `/package.Service/Method`."""
     metadata: Metadata
     """What the caller sent along, keys in lower case."""
+    traceparent: str | None
+    """The caller's W3C trace context, unparsed; None if it sent none."""
     arrived: float
     """When the RPC reached the server, on the `time.monotonic` clock."""
     deadline: float
@@ -53,10 +41,10 @@ class Call(Protocol):
     """Set once the caller has gone: nothing sent from now on will arrive."""
     unsent: int
     """Messages given to `send` that the transport has not passed on yet."""
-    code: grpc.StatusCode
+    code: Code
     """How the RPC ended, as far as the server knows; valid in `Handler.closed`."""
-    tag: object
-    """The handler's own note about the call; None at first, and again after `Handler.closed`."""
+    tag: Any
+    """The handler's own note about the call; None at first."""
 
     def send(self, message: bytes) -> None:
         """Sends one response message and leaves the RPC open."""
@@ -74,14 +62,17 @@ class Call(Protocol):
 class Handler(Protocol):
     """Serves one method. All of its calls go through one handler."""
 
-    def opened(self, call: Call) -> None:  # noqa: ARG002
+    def opened(self, call: Call) -> bool:  # noqa: ARG002
         """A call has come, and none of its messages yet.
 
+        Returns:
+            Whether to read its first message. If not, the handler has ended the
+            RPC: the cheapest way to refuse it.
+
         Raises:
-            RankerError: the transport ends the RPC with its status, and does not
-                read what it carries: the cheapest way to refuse it.
+            RankerError: the transport ends the RPC with its status.
         """
-        return  # what a handler that inherits from this class does
+        return True  # what a handler that inherits from this class does
 
     def message(self, call: Call, data: bytes) -> bool:
         """Takes one request message; a unary call has just one.
@@ -106,6 +97,23 @@ class Handler(Protocol):
         return
 
 
+class Respond(Handler):
+    """Serves a unary method with a function from request bytes to response bytes.
+
+    Args:
+        function: called on the loop's thread, so it must be short. A
+            RankerError that it raises becomes the call's status.
+    """
+
+    def __init__(self, function: Callable[[bytes], bytes]) -> None:
+        self._function = function
+
+    def message(self, call: Call, data: bytes) -> bool:
+        """Answers the one request."""
+        call.finish(self._function(data))
+        return True
+
+
 @dataclass(frozen=True)
 class Method:
     """A handler and the shape of its method.
@@ -124,8 +132,8 @@ class Method:
 Methods = Mapping[str, Method]
 """What a transport serves: full method names, `/package.Service/Method`, to methods."""
 
-Pump = Callable[[], float | None]
-"""Work to do when a loop has read all that was ready.
+Turn = Callable[[], float | None]
+"""What a loop does when it has read all that was ready.
 
 Called on the loop's thread, after every turn that handled a message or ran a
 function given to `call_soon`. Returns the seconds after which to call it again
@@ -133,17 +141,25 @@ even if no message comes, or None: not before the next message.
 """
 
 
-class Observer(Protocol):
-    """Is told of every RPC, of unknown methods too, on the loop's thread. For metrics."""
+class Numbers(Protocol):
+    """Some numbers in a row, to be read and written one by one."""
 
-    def rpc_started(self) -> None:
-        """An RPC has reached the server."""
+    def __getitem__(self, index: int, /) -> float: ...
+    def __setitem__(self, index: int, value: float, /) -> None: ...
 
-    def rpc_finished(self, method: str, code: int) -> None:
-        """It has ended with this gRPC status code.
 
-        `method` is empty if the server has no such method: callers must not be
-        able to make up names for a metric's labels.
+class RpcCounts(Protocol):
+    """Where a transport counts its RPCs, of unknown methods too."""
+
+    @property
+    def in_flight(self) -> Numbers:
+        """One number: the RPCs that have come and have not ended."""
+
+    def ended(self, method: str) -> Numbers:
+        """The RPCs of a method that have ended: one number for each `Code`.
+
+        The name is empty for methods that the server does not have: callers must
+        not be able to make up names for a metric's labels.
         """
 
 
@@ -155,7 +171,10 @@ class Transport(Protocol):
     """Serves methods on one loop."""
 
     name: str
-    """`core` or `aio`."""
+    """What `--transport` calls it."""
+
+    answers_on_their_way: int
+    """RPCs that their handlers have ended, and whose last bytes are not sent yet."""
 
     def bind(self, address: str) -> int:
         """Listens on an address: `host:port`, port 0 for any free one.
@@ -168,41 +187,35 @@ class Transport(Protocol):
         """
 
     def run(self) -> None:
-        """Serves on the calling thread until `stop` has done its work, or `leave` is called."""
-
-    def stop(self, grace: float) -> None:
-        """Starts to end `run`; returns at once. A signal handler may call it.
-
-        New RPCs are refused with UNAVAILABLE, those in flight may finish, and
-        those still open after `grace` seconds are cancelled. Calling it again
-        can shorten the grace, not lengthen it.
-        """
+        """Serves on the calling thread until `leave` is called."""
 
     def leave(self) -> None:
         """Has `run` return soon, with all connections as they are; any thread may call it.
 
-        For a process that then ends without more ado, which closes them: a call
-        that is on its way meets a closed connection, which is UNAVAILABLE and
-        may be retried. `stop` would have gRPC cancel it, and nobody retries that.
+        For a process that then ends at once, which closes them: a call that is
+        on its way meets a closed connection, which is UNAVAILABLE and may be
+        retried. gRPC's own way to stop would cancel it, and nobody retries that.
         """
 
     def call_soon(self, function: Callable[[], None]) -> None:
-        """Runs a function on the loop's thread, soon, followed by the pump."""
+        """Runs a function on the loop's thread, soon, followed by the turn; from any thread."""
 
 
 class MakeTransport(Protocol):
     """How every transport is constructed."""
 
-    pump_seconds: float
-    """How long the pump may keep the loop: what comes in the meantime is not read."""
+    name: str
+
+    longest_batch: float
+    """Seconds that the turn may keep the loop: what comes in the meantime is not read."""
 
     def __call__(
         self,
         methods: Methods,
-        pump: Pump,
+        turn: Turn,
+        counts: RpcCounts,
         *,
         max_message_bytes: int,
-        observer: Observer | None = None,
         reuse_port: bool = False,
         options: Options = (),
     ) -> Transport:
@@ -210,10 +223,10 @@ class MakeTransport(Protocol):
 
         Args:
             methods: what to serve.
-            pump: what to do between reading and waiting.
+            turn: what to do between reading and waiting.
+            counts: where to count the RPCs.
             max_message_bytes: gRPC refuses a larger request message with
                 RESOURCE_EXHAUSTED.
-            observer: is told of every RPC.
             reuse_port: other processes may listen on the same port.
             options: gRPC's channel arguments.
         """

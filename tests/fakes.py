@@ -6,14 +6,10 @@ import math
 import time
 from collections.abc import Sequence
 
-import grpc
 import numpy as np
 
 from ranker.engine.api import Engine, Rows, Scores
-from ranker.errors import RankerError
-
-INLINE = 0.004
-"""Seconds, of a dispatcher: a batch that takes longer is scored on an engine's thread."""
+from ranker.errors import Code, RankerError
 
 
 class FakeCall:
@@ -22,11 +18,12 @@ class FakeCall:
     def __init__(self, method: str = "/test", deadline: float = math.inf) -> None:
         self.method = method
         self.metadata: list[tuple[str, str | bytes]] = []
+        self.traceparent: str | None = None
         self.arrived = time.monotonic()
         self.deadline = deadline
         self.cancelled = False
         self.unsent = 0
-        self.code = grpc.StatusCode.UNKNOWN
+        self.code = Code.UNKNOWN
         self.tag: object = None
         self.opened = False  # its handler has been told
         self.sent: list[bytes] = []
@@ -43,7 +40,7 @@ class FakeCall:
         if message is not None:
             self.sent.append(message)
         self.over = True
-        self.code = grpc.StatusCode.OK
+        self.code = Code.OK
 
     def fail(self, error: RankerError) -> None:
         assert not self.over

@@ -4,18 +4,13 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-from unittest import mock
 
 import pytest
 
 from ranker import logs
-from ranker.cli import serve as command
-from ranker.process import worker
-from ranker.process.settings import Settings
-from ranker.transport import environment
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
@@ -84,7 +79,7 @@ def test_level_drops_what_is_less_severe(capsys: Capture):
 
 def test_configuring_again_replaces(capsys: Capture):
     logs.configure("json")
-    logs.configure("json", worker=3)
+    logs.configure("json", process="3")
     logging.info("once")
     [entry] = entries(capsys)
     assert entry[PREFIX + "labels"] == {"worker": "3"}
@@ -114,36 +109,6 @@ def test_trace(
     assert entry[PREFIX + "trace"] == trace
     assert entry[PREFIX + "spanId"] == SPAN
     assert entry[PREFIX + "trace_sampled"] is True
-
-
-def serve(settings: Settings) -> None:
-    arguments = ["--gcp-project", settings.gcp_project, "--log-format", settings.log_format]
-    command.serve([*settings.models, *arguments], standalone_mode=False)
-
-
-def work(settings: Settings) -> None:
-    sys.argv = ["worker", settings.to_json(), "0", "-1", "-1"]
-    worker.main()
-
-
-@pytest.mark.parametrize("process", [serve, work])
-def test_a_server_logs_traces_of_the_project_that_gets_its_metrics(
-    capsys: Capture, monkeypatch: pytest.MonkeyPatch, process: Callable[[Settings], None]
-):
-    def log_and_end(_: Settings) -> None:
-        logging.info("x", extra=logs.trace_of(TRACEPARENT))
-        sys.exit()
-
-    monkeypatch.setattr(sys, "argv", sys.argv)
-    monkeypatch.setattr(environment, "prepare", lambda: None)
-    monkeypatch.setattr(worker, "serve_alone", log_and_end)
-    monkeypatch.setattr(worker, "load_models", log_and_end)
-    monkeypatch.setattr(worker, "Aggregates", mock.MagicMock())
-    monkeypatch.setattr(worker, "Recorder", mock.MagicMock())
-    with pytest.raises(SystemExit):
-        process(Settings((__file__,), gcp_project="shop", log_format="json"))
-    [entry] = entries(capsys)
-    assert entry[PREFIX + "trace"] == f"projects/shop/traces/{TRACE}"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +190,7 @@ def test_warnings_are_records(capsys: Capture):
 
 
 def test_text(capsys: Capture):
-    logs.configure("text", worker=1)
+    logs.configure("text", process="1")
     extra = {"request_id": "r1\nINFO forged", **logs.trace_of(TRACEPARENT)}
     logging.getLogger("ranker").warning("slow", extra=extra)
     time, _, rest = capsys.readouterr().err.partition(" ")

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 
 from loadtests.scrape import Scrape
+from ranker.errors import Code
 from ranker.metrics import catalogue as catalog
 
 ABANDONED = "abandoned"
@@ -59,7 +60,7 @@ def disagreements(counts: Counts, scrape: Scrape) -> list[str]:
     requests = catalog.REQUESTS.name
     sent = sum(number for (model, _), number in counts.items() if model != "steady")
     total = 0.0
-    for code in catalog.CODES:
+    for code in (each.name for each in Code):
         steady = scrape.total(requests, model="steady", code=code)
         expect(f"steady {code}", steady, counts["steady", code], counts["steady", code])
         rest = scrape.total(requests, code=code) - steady

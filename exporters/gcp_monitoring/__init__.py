@@ -1,5 +1,47 @@
 """Publishes metrics to Google Cloud Monitoring; needs the extra `gcp`."""
 
-from exporters.gcp_monitoring.exporter import MIN_INTERVAL, GcpMonitoringExporter
+from __future__ import annotations
 
-__all__ = ["MIN_INTERVAL", "GcpMonitoringExporter"]
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ranker.metrics.exporters import Option, Running, Value
+
+if TYPE_CHECKING:
+    from ranker.metrics.families import Source
+    from ranker.metrics.recorder import OfficeRecorder
+
+NAME = "gcp_monitoring"
+
+MIN_INTERVAL = 10.0
+"""The least seconds between two points of one series; the API's own limit is 5."""
+
+
+class GcpExporter:
+    """Writes metrics once per interval; see `ranker.metrics.exporters.Exporter`."""
+
+    options = (
+        Option("gcp_project", "", "Project to export metrics to GCP Monitoring for; empty: none."),
+        Option("gcp_interval", 60.0, "Seconds between two exports to GCP.", int(MIN_INTERVAL)),
+        Option("gcp_emulator", "", "Address of a stand-in for GCP Monitoring's API, for tests."),
+    )
+
+    def start(
+        self, source: Source, recorder: OfficeRecorder, settings: Mapping[str, Value]
+    ) -> Running | None:
+        """Starts to export, if there is a project."""
+        project = str(settings["gcp_project"])
+        if not project:
+            return None
+        from exporters.gcp_monitoring.exporter import GcpMonitoringExporter
+
+        return GcpMonitoringExporter(
+            source,
+            recorder,
+            project,
+            float(settings["gcp_interval"]),
+            str(settings["gcp_emulator"]),
+        )
+
+
+exporter = GcpExporter()

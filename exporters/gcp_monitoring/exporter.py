@@ -12,12 +12,15 @@ import importlib
 import logging
 import random
 import time
+from collections.abc import Mapping
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
+from exporters.gcp_monitoring import MIN_INTERVAL, NAME
 from ranker.metrics.catalogue import METRICS
+from ranker.metrics.exporters import Value
 from ranker.metrics.families import Source
-from ranker.metrics.recorder import PublisherRecorder
+from ranker.metrics.recorder import OfficeRecorder
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
@@ -25,9 +28,6 @@ if TYPE_CHECKING:
     from exporters.gcp_monitoring.api import MonitoringApi
 
 logger = logging.getLogger(__name__)
-
-MIN_INTERVAL = 10.0
-"""The least seconds between two points of one series; the API's own limit is 5."""
 
 _CALL_SECONDS = 10.0
 _LONGEST_PAUSE = 600.0
@@ -43,7 +43,7 @@ class GcpMonitoringExporter:
     def __init__(
         self,
         source: Source,
-        recorder: PublisherRecorder,
+        recorder: OfficeRecorder,
         project: str,
         interval: float = 60.0,
         emulator: str = "",
@@ -81,6 +81,12 @@ class GcpMonitoringExporter:
         self._give_up_at = float("inf")
         self._thread = Thread(target=self._run, name="gcp-monitoring", daemon=True)
         self._thread.start()
+        logger.info("metrics to GCP Monitoring, project %s", project)
+
+    @property
+    def bound(self) -> Mapping[str, Value]:
+        """Nothing: it listens nowhere."""
+        return {}
 
     def close(self, limit: float = 15.0) -> None:
         """Exports what was counted since the last time, then stops.
@@ -196,7 +202,7 @@ class GcpMonitoringExporter:
         return max(0.01, min(_CALL_SECONDS, self._give_up_at - time.monotonic()))
 
     def _count(self, outcome: str, points: int) -> None:
-        self._recorder.points("gcp_monitoring", outcome, points)
+        self._recorder.points(NAME, outcome, points)
 
     def _complain(self, reason: str) -> None:
         """Logs the first failure of a row: an API that is away says so every time."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import gzip
+import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import accumulate
 from socketserver import ThreadingMixIn
@@ -28,11 +29,15 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+from ranker.metrics.exporters import Value
 from ranker.metrics.families import Distribution, Family, Source
 from ranker.metrics.metric import Kind
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
+
+
+logger = logging.getLogger(__name__)
 
 
 class PrometheusServer:
@@ -63,10 +68,16 @@ class PrometheusServer:
             raise OSError(error.errno, f"can't serve metrics on {host}:{port}: {reason}") from error
         self.host = host
         self.port: int = self._server.server_port
+        logger.info("metrics on port %d", self.port)
         self._thread = Thread(
             target=self._server.serve_forever, name="prometheus-server", daemon=True
         )
         self._thread.start()
+
+    @property
+    def bound(self) -> Mapping[str, Value]:
+        """The port that it has."""
+        return {"metrics_port": self.port}
 
     def close(self) -> None:
         """Stops listening. A scrape that is being answered may still finish."""

@@ -8,22 +8,47 @@ from typing import Any
 
 import click
 
+from ranker.engine.registry import CHOICES as ENGINES
+from ranker.metrics.exporters import Option, exporters
 from ranker.process.settings import Settings
+from ranker.transport.registry import CHOICES as TRANSPORTS
 
 _DEFAULTS = {name: field.default for name, field in Settings.__dataclass_fields__.items()}
 
 
-def _setting(name: str, kind: Any, text: str) -> Callable[[Any], Any]:
-    """The option for one field of `Settings`, also read from `RANKER_<NAME>`."""
+def _flag(name: str, default: Any, kind: Any, text: str) -> Callable[[Any], Any]:
+    """A flag that is also read from `RANKER_<NAME>`."""
     return click.option(
         f"--{name.replace('_', '-')}",
         type=kind,
-        default=_DEFAULTS[name],
-        show_default=_DEFAULTS[name] != "",
+        default=default,
+        show_default=default != "",
         envvar=f"RANKER_{name.upper()}",
         show_envvar=True,
         help=text,
     )
+
+
+def _setting(name: str, kind: Any, text: str) -> Callable[[Any], Any]:
+    """The flag of one field of `Settings`."""
+    return _flag(name, _DEFAULTS[name], kind, text)
+
+
+def _kind(option: Option) -> Any:
+    """What click should read an exporter's option as."""
+    if isinstance(option.default, int):
+        return click.IntRange(option.least, option.most)
+    if isinstance(option.default, float):
+        return click.FloatRange(option.least, option.most)
+    return str
+
+
+def _exporters_flags(command: Any) -> Any:
+    """Adds the flags of all exporters that are installed."""
+    for exporter in reversed(exporters().values()):
+        for option in reversed(exporter.options):
+            command = _flag(option.name, option.default, _kind(option), option.help)(command)
+    return command
 
 
 _COUNT = click.IntRange(min=1)
@@ -35,13 +60,10 @@ _SECONDS = click.FloatRange(min=0)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, envvar="RANKER_MODELS")
 @_setting("host", str, "Address to listen on.")
 @_setting("port", _PORT, "gRPC port; 0 takes any free one and logs it.")
-@_setting(
-    "metrics_port", click.IntRange(-1, 65535), "Port of Prometheus' /metrics; 0 any, -1 none."
-)
 @_setting("workers", _COUNT, "Processes behind the port; one per core is the most that pays.")
 @_setting(
     "engine",
-    click.Choice(["auto", "simd", "onnx", "cuda"]),
+    click.Choice(ENGINES),
     "How to score. auto: the vectorised engine where it is exact, else onnxruntime.",
 )
 @_setting(
@@ -52,7 +74,7 @@ _SECONDS = click.FloatRange(min=0)
 @_setting("threads", click.IntRange(1, 1024), "Threads that may share one large batch, per worker.")
 @_setting(
     "transport",
-    click.Choice(["auto", "core", "aio"]),
+    click.Choice(TRANSPORTS),
     "How to speak gRPC. core: grpcio's core on one loop; aio: the public asyncio API, slower.",
 )
 @_setting("max_batch_rows", _COUNT, "Most candidates scored at once; for a GPU give 65536.")
@@ -70,9 +92,7 @@ _SECONDS = click.FloatRange(min=0)
     "Seconds after which clients are asked to reconnect, so that they find new pods; 0: never.",
 )
 @_setting("drain_timeout", _SECONDS, "Seconds that requests in flight have after SIGTERM.")
-@_setting("gcp_project", str, "Project to export metrics to GCP Monitoring for; empty: none.")
-@_setting("gcp_interval", click.FloatRange(min=10), "Seconds between two exports to GCP.")
-@_setting("gcp_emulator", str, "Address of a stand-in for GCP Monitoring's API, for tests.")
+@_exporters_flags
 @_setting(
     "log_format", click.Choice(["auto", "json", "text"]), "auto: text on a terminal, else JSON."
 )
@@ -94,24 +114,19 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
 
     Health (grpc.health.v1) says SERVING once the models are warm, NOT_SERVING
     from SIGTERM on. Requests in flight then have --drain-timeout to finish, and
-    the exit code is 0. A second SIGTERM doesn't wait for them. A server whose GPU
-    is lost drains of itself, and its exit code is 3.
+    the exit code is 0. A second SIGTERM doesn't wait for them. A worker that dies,
+    or whose GPU is lost, is replaced by another one.
     """
-    from ranker.transport import environment
-
-    environment.prepare()  # before anything imports gRPC
-
     from ranker import logs
+    from ranker.process.supervisor import StartError, Supervisor
 
-    settings = Settings(models=models, **values)
-    logs.configure(settings.log_format, settings.log_level, project=settings.gcp_project)
+    options = {option.name for exporter in exporters().values() for option in exporter.options}
+    of_exporters = {name: values.pop(name) for name in options}
+    settings = Settings(models=models, exporters=of_exporters, **values)
+    logs.configure(
+        settings.log_format, settings.log_level, "supervisor", project=settings.gcp_project
+    )
     try:
-        if settings.workers > 1:
-            from ranker.process.supervisor import Supervisor
-
-            sys.exit(Supervisor(settings).run())
-        from ranker.process.worker import serve_alone
-
-        serve_alone(settings)
-    except (OSError, ValueError, ImportError) as error:
+        sys.exit(Supervisor(settings).run())
+    except (StartError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error

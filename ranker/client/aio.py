@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 
 from ranker.client import channel as wire
 from ranker.client.aio_stream import AsyncRankStream
+from ranker.client.failure import from_rpc_error
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout, rank_request
 from ranker.client.sync import HEALTH_INTERVAL
-from ranker.errors import DeadlineError, UnavailableError, from_rpc_error
+from ranker.errors import DeadlineError, UnavailableError
 from ranker.v1 import ranking_pb2
 
 

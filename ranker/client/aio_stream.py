@@ -12,6 +12,7 @@ import grpc
 from google.rpc import status_pb2
 from numpy.typing import ArrayLike
 
+from ranker.client.failure import from_rpc_error
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout, rank_request, with_deadline
 from ranker.client.stream import CLOSE_GRACE
@@ -20,9 +21,8 @@ from ranker.errors import (
     InvalidRequestError,
     RankerError,
     UnavailableError,
-    from_rpc_error,
-    from_status,
 )
+from ranker.status import from_status, to_status
 from ranker.v1 import ranking_pb2
 
 OVERWRITTEN = "Internal error from Core"
@@ -161,7 +161,7 @@ class AsyncRankStream:
                 )
         except asyncio.CancelledError:  # so grpc.aio calls the end of a call that close() cancelled
             end = UnavailableError("the stream is closed")
-        self._end = end.status()
+        self._end = to_status(end)
         self._work.set()
         for future in self._in_flight.values():
             if not future.done():

@@ -16,6 +16,7 @@ import grpc
 from google.rpc import status_pb2
 from numpy.typing import ArrayLike
 
+from ranker.client.failure import from_rpc_error
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout, rank_request, with_deadline
 from ranker.errors import (
@@ -23,9 +24,8 @@ from ranker.errors import (
     InvalidRequestError,
     RankerError,
     UnavailableError,
-    from_rpc_error,
-    from_status,
 )
+from ranker.status import from_status, to_status
 from ranker.v1 import ranking_pb2
 
 CLOSE_GRACE = 1.0
@@ -189,7 +189,7 @@ class RankStream:
         except grpc.RpcError as error:
             end = from_rpc_error(error)
         with self._lock:
-            self._end = end.status()
+            self._end = to_status(end)
             unanswered = list(self._in_flight)
             self._work.notify()
             self._sooner.notify()
@@ -227,4 +227,4 @@ class RankStream:
             entry = self._take(request_id)
             if entry is not None:
                 # Its own copy each: a raised exception collects its raiser's traceback.
-                entry.future.set_exception(from_status(error.status()))
+                entry.future.set_exception(from_status(to_status(error)))

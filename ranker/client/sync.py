@@ -11,10 +11,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import ArrayLike
 
 from ranker.client import channel as wire
+from ranker.client.failure import from_rpc_error
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout, rank_request
 from ranker.client.stream import RankStream
-from ranker.errors import DeadlineError, UnavailableError, from_rpc_error
+from ranker.errors import DeadlineError, UnavailableError
 from ranker.v1 import ranking_pb2
 
 HEALTH_INTERVAL = 0.05

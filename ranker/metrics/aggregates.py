@@ -1,11 +1,10 @@
-"""The metrics' values: plain doubles in one buffer, shared by all worker processes.
+"""The metrics' values: plain doubles in one file of memory, shared by all processes of a server.
 
-The buffer has a header, which says how it is laid out, and one slot per
-process: worker i writes slot i and nothing else, and the process that publishes
-(the supervisor; with one process, that one) has the last slot. Whoever holds
-the buffer reads all slots without asking their writers, and adds them up. A
-worker that replaces another goes on in its slot, so that counters never go
-backwards and nothing piles up.
+The file has a header, which says how it is laid out; the names of the models
+that are served; and one slot per process. A process writes its own slot and
+nothing else. Whoever holds the file reads all slots without asking their
+writers, and adds them up. A worker that replaces another goes on in its slot, so
+that counters never go backwards and nothing piles up.
 
 A slot holds, in this order: the writer's process id; every cell that the
 catalogue asks for, one per counter or gauge and one per bucket, plus the sum,
@@ -21,184 +20,66 @@ import json
 import mmap
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import product
+from collections.abc import Mapping
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
+from ranker.memory_file import new_memory_file
+from ranker.metrics import catalogue
+from ranker.metrics.layout import DOUBLE, TEXT_BYTES, Layout, Name
+from ranker.metrics.metric import Kind, Metric
 
-from ranker.metrics.catalogue import METHOD, METRICS, MODEL, WORKER
-from ranker.metrics.families import Distribution, Exemplar, Family, Sample
-from ranker.metrics.metric import Across, Dimension, Kind, Metric
-
-UNKNOWN = "unknown"
-"""The method, or the model, of requests whose own is not among those served."""
-
-TEXT_BYTES = 128
-"""The length of a text field in UTF-8; what is longer is cut."""
-
-EXEMPLAR_CELLS = 4
-"""What an exemplar takes: its time (0: there is none), its value, 16 bytes of trace id."""
-
-_DOUBLE = 8
-_CACHE_LINE = 64
 _PID = 0
-_CELLS_BEGIN = 1
+_NAME_BYTES = 2 * TEXT_BYTES
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What is counted apart from what: the label values known when the server starts.
+class Slot:
+    """One process's part of the file, as its writer and its readers see it.
 
     Attributes:
-        models: name and version of each model.
-        methods: full method names, as gRPC has them: `/package.Service/Method`.
-        workers: the number of worker processes.
-
-    Raises:
-        ValueError: two models or two methods are the same, or there is no worker.
+        index: the number of the process.
+        cells: all of it as doubles.
+        bytes: all of it as bytes.
     """
 
-    models: tuple[tuple[str, str], ...]
-    methods: tuple[str, ...]
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuses what would make two children of a metric the same."""
-        if self.workers < 1:
-            raise ValueError(f"workers: expected at least 1, got {self.workers}")
-        for what, values in (("models", self.models), ("methods", self.methods)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{what}: each may appear once, got {values}")
-
-    def values(self, dimension: Dimension) -> tuple[tuple[str, ...], ...]:
-        """The values of a dimension, `unknown` last where it may occur."""
-        if dimension is MODEL:
-            return (*self.models, (UNKNOWN, ""))
-        if dimension is METHOD:
-            return (*((method.removeprefix("/"),) for method in self.methods), (UNKNOWN,))
-        return dimension.values
-
-    def children(self, metric: Metric) -> tuple[tuple[str, ...], ...]:
-        """The label values of each of the metric's cells in a slot, in the cells' order.
-
-        The slot itself is the worker, which is therefore not among them.
-        """
-        dimensions = [d for d in metric.by if d is not WORKER]
-        return tuple(
-            tuple(value for values in combination for value in values)
-            for combination in product(*(self.values(d) for d in dimensions))
-        )
-
-
-class Aggregates:
-    """The buffer, as its writers and its readers see it."""
-
-    def __init__(self, buffer: mmap.mmap, fd: int | None = None) -> None:
-        """Use `private`, `shared` or `attach`."""
-        self.fd = fd
-        self.layout, self.started = _read_header(buffer)
-        self._plan = _Plan(self.layout)
-        slots = self.layout.workers + 1
-        size = self._plan.stride * _DOUBLE
-        begin = len(buffer) - slots * size
-        everything = memoryview(buffer)
-        self._slots = [everything[i : i + size] for i in range(begin, len(buffer), size)]
-        self._cells = [slot.cast("d") for slot in self._slots]
-        table = np.frombuffer(buffer, np.float64, offset=begin).reshape(slots, -1)
-        self._table: NDArray[np.float64] = table[:, : self._plan.texts_begin]
-
-    @classmethod
-    def private(cls, layout: Layout) -> Self:
-        """For a server of one process: that process writes and reads."""
-        header, size = _new_buffer(layout)
-        buffer = mmap.mmap(-1, size)
-        buffer[: len(header)] = header
-        return cls(buffer)
-
-    @classmethod
-    def shared(cls, layout: Layout) -> Self:
-        """For a supervisor (Linux only): makes the buffer that its workers `attach` to.
-
-        It lives in memory, has no name, and goes with the last process that holds
-        it. Workers inherit `fd`: `Popen(..., pass_fds=[aggregates.fd])`.
-        """
-        header, size = _new_buffer(layout)
-        fd = os.memfd_create("ranker-metrics")
-        os.ftruncate(fd, size)
-        buffer = mmap.mmap(fd, size)
-        buffer[: len(header)] = header
-        return cls(buffer, fd)
-
-    @classmethod
-    def attach(cls, fd: int) -> Self:
-        """For a worker: maps the supervisor's buffer, which says itself how it is laid out.
-
-        Args:
-            fd: the supervisor's `fd`, inherited; the caller may close it afterwards.
-
-        Raises:
-            OSError, ValueError: `fd` is not such a buffer.
-        """
-        return cls(mmap.mmap(fd, 0))
+    def __init__(self, index: int, part: memoryview, layout: Layout) -> None:
+        self.index = index
+        self.bytes = part
+        self.cells: memoryview[float] = part.cast("d")
+        self._plan = layout.plan
 
     @property
-    def publisher(self) -> int:
-        """The slot of the process that publishes."""
-        return self.layout.workers
+    def pid(self) -> int:
+        """The process that writes here; 0 if there is none."""
+        return int(self.cells[_PID])
 
-    def cells(self, slot: int) -> memoryview[float]:
-        """A slot's cells, for its writer; `offsets` says which is which."""
-        return self._cells[slot]
+    def occupy(self) -> None:
+        """Makes this process the writer; what its predecessor counted stays."""
+        self.vacate()
+        self.cells[_PID] = os.getpid()
 
-    def occupy(self, slot: int) -> memoryview[float]:
-        """Makes this process the slot's writer; what its predecessor counted stays.
+    def vacate(self, cpu_seconds: float = 0.0) -> None:
+        """Clears what the slot says of a process that is gone: its gauges, infos and pid.
 
-        Returns:
-            The slot's cells.
+        Args:
+            cpu_seconds: the CPU time of that process.
         """
-        self.vacate(slot)
-        self._cells[slot][_PID] = os.getpid()
-        return self._cells[slot]
-
-    def vacate(self, slot: int) -> None:
-        """Clears what a slot says of a process that is gone: its gauges, infos and pid."""
-        self._cells[slot][_PID] = 0
-        for metric in self._plan.offsets:
+        self.cells[_PID] = 0
+        for metric, places in self._plan.cells.items():
             if metric.kind in (Kind.GAUGE, Kind.INFO):
-                for offset in self._plan.offsets[metric]:
-                    self._cells[slot][offset] = 0
+                for place in places:
+                    self.cells[place] = 0.0
+        self.cells[self._plan.cells[catalogue.PROCESS_CPU][0]] += cpu_seconds
 
-    def pids(self) -> list[int]:
-        """Each slot's process; 0 if it has none."""
-        return [int(cells[_PID]) for cells in self._cells]
-
-    def offsets(self, metric: Metric) -> tuple[int, ...]:
-        """Where each of `Layout.children` begins among the cells of a slot.
-
-        A histogram has one cell per bucket from there on, then one for the sum.
-        """
-        return self._plan.offsets[metric]
-
-    def exemplar_offsets(self, metric: Metric) -> tuple[int, ...]:
-        """Where the exemplars of each of `Layout.children` begin among the cells of a slot."""
-        return self._plan.exemplars[metric]
-
-    def write_exemplar(
-        self, slot: int, offset: int, trace_id: str, value: float, now: float
-    ) -> None:
-        """Replaces the exemplar at `offset`, a bucket's: `exemplar_offsets` + bucket * 4."""
-        cells = self._cells[slot]
+    def write_exemplar(self, place: int, trace_id: str, value: float, now: float) -> None:
+        """Replaces the exemplar at `place`, one of a bucket."""
         # A reader takes it only if it finds the same time before and after.
-        cells[offset] = 0.0
-        cells[offset + 1] = value
-        begin = (offset + 2) * _DOUBLE
-        self._slots[slot][begin : begin + 16] = bytes.fromhex(trace_id)
-        cells[offset] = now
+        self.cells[place] = 0.0
+        self.cells[place + 1] = value
+        begin = (place + 2) * DOUBLE
+        self.bytes[begin : begin + 16] = bytes.fromhex(trace_id)
+        self.cells[place] = now
 
-    def write_info(self, slot: int, metric: Metric, child: int, texts: Mapping[str, str]) -> None:
+    def write_info(self, metric: Metric, child: int, texts: Mapping[str, str]) -> None:
         """Sets an info metric; texts not given are empty, long ones are cut.
 
         Raises:
@@ -206,135 +87,113 @@ class Aggregates:
         """
         if unknown := texts.keys() - set(metric.texts):
             raise ValueError(f"{metric.name}: expected {metric.texts}, got {sorted(unknown)}")
-        present = self._plan.offsets[metric][child]
-        self._cells[slot][present] = 0.0
+        present = self._plan.cells[metric][child]
+        self.cells[present] = 0.0
         begin = self._plan.texts[metric][child]
         for name in metric.texts:
-            # A cut may fall within a character, which the reader then drops; so
-            # are surrogates here, which a file's name may hold.
-            data = texts.get(name, "").encode("utf-8", "replace")[:TEXT_BYTES]
-            self._slots[slot][begin : begin + TEXT_BYTES] = data.ljust(TEXT_BYTES, b"\0")
+            self.bytes[begin : begin + TEXT_BYTES] = as_field(texts.get(name, ""))
             begin += TEXT_BYTES
-        self._cells[slot][present] = 1.0
+        self.cells[present] = 1.0
 
-    def snapshot(self) -> list[Family]:
-        """Every recorded metric, over all slots; derived ones are not here."""
-        table = self._table.copy()
-        total = table.sum(axis=0).tolist()
-        most = table.max(axis=0).tolist()
-        families = []
-        for metric, offsets in self._plan.offsets.items():
-            samples: Iterator[Sample] | Sequence[Sample]
-            if metric.kind is Kind.INFO:
-                samples = self._info_samples(metric)
-            elif WORKER in metric.by:
-                samples = self._worker_samples(metric, table)
-            else:
-                values = most if metric.across is Across.MAX else total
-                samples = [
-                    Sample(labels, self._value(metric, child, offset, values))
-                    for child, (labels, offset) in enumerate(
-                        zip(self.layout.children(metric), offsets, strict=True)
-                    )
-                ]
-            families.append(Family(metric, tuple(samples)))
-        return families
 
-    def _value(
-        self, metric: Metric, child: int, offset: int, values: Sequence[float]
-    ) -> float | Distribution:
-        if metric.kind is not Kind.HISTOGRAM:
-            return values[offset]
-        end = offset + len(metric.buckets) + 1
-        counts = tuple(int(count) for count in values[offset:end])
-        exemplars = self._read_exemplars(metric, child) if metric.exemplars else ()
-        return Distribution(counts, values[end], exemplars)
+class Aggregates:
+    """The file, mapped by one of the server's processes.
 
-    def _worker_samples(self, metric: Metric, table: NDArray[np.float64]) -> Iterator[Sample]:
-        for worker in range(self.layout.workers):
-            values = table[worker].tolist()
-            for child, (labels, offset) in enumerate(
-                zip(self.layout.children(metric), self._plan.offsets[metric], strict=True)
-            ):
-                value = self._value(metric, child, offset, values)
-                yield Sample((str(worker), *labels), value)
+    Attributes:
+        fd: the file's descriptor, for the processes that are to share it.
+        layout: how it is laid out.
+        started: when counting began, in seconds since the Unix epoch.
+        slots: the processes' parts: workers first, then `layout.OTHERS`.
+    """
 
-    def _info_samples(self, metric: Metric) -> Iterator[Sample]:
-        """What the slots say, each once: workers mostly agree."""
-        length = len(metric.texts) * TEXT_BYTES
-        for child, labels in enumerate(self.layout.children(metric)):
-            begin = self._plan.texts[metric][child]
-            seen = {
-                bytes(slot[begin : begin + length])
-                for slot, cells in zip(self._slots, self._cells, strict=True)
-                if cells[self._plan.offsets[metric][child]] == 1.0
+    def __init__(self, fd: int) -> None:
+        """Use `create` or `attach`."""
+        buffer = mmap.mmap(fd, 0)
+        self.fd = fd
+        self.layout, self.started = _read_header(buffer)
+        size = self.layout.plan.stride * DOUBLE
+        begin = len(buffer) - self.layout.slots * size
+        everything = memoryview(buffer)
+        self._names = everything[begin - _names_size(self.layout) : begin]
+        self.slots = [
+            Slot(index, everything[at : at + size], self.layout)
+            for index, at in enumerate(range(begin, len(buffer), size))
+        ]
+
+    @classmethod
+    def create(cls, layout: Layout) -> Self:
+        """Makes the file. It has no name, and goes with the last process that holds it.
+
+        Other processes inherit `fd`: `Popen(..., pass_fds=[aggregates.fd])`.
+        """
+        text = json.dumps(
+            {
+                "started": time.time(),
+                "models": layout.models,
+                "methods": layout.methods,
+                "workers": layout.workers,
+                "exporters": layout.exporters,
             }
-            for data in sorted(seen):
-                texts = (data[i : i + TEXT_BYTES] for i in range(0, length, TEXT_BYTES))
-                values = (text.rstrip(b"\0").decode("utf-8", "ignore") for text in texts)
-                yield Sample((*labels, *values), 1.0)
+        ).encode()
+        header = text.ljust((len(text) // mmap.PAGESIZE + 1) * mmap.PAGESIZE, b"\0")
+        fd = new_memory_file("ranker-metrics")
+        os.write(fd, header)
+        slots = layout.slots * layout.plan.stride * DOUBLE
+        os.ftruncate(fd, len(header) + _names_size(layout) + slots)
+        return cls(fd)
 
-    def _read_exemplars(self, metric: Metric, child: int) -> tuple[Exemplar | None, ...]:
-        begin = self._plan.exemplars[metric][child]
-        return tuple(
-            self._read_exemplar(begin + bucket * EXEMPLAR_CELLS)
-            for bucket in range(len(metric.buckets) + 1)
-        )
+    @classmethod
+    def attach(cls, fd: int) -> Self:
+        """Maps the file that another process has made.
 
-    def _read_exemplar(self, offset: int) -> Exemplar | None:
-        column = self._table[:, offset]
-        slot = int(column.argmax())
-        cells = self._cells[slot]
-        recorded, value = cells[offset], cells[offset + 1]
-        begin = (offset + 2) * _DOUBLE
-        trace_id = bytes(self._slots[slot][begin : begin + 16]).hex()
-        if recorded == 0.0 or cells[offset] != recorded:
-            return None
-        return Exemplar(trace_id, value, recorded)
+        Raises:
+            OSError, ValueError: `fd` is not such a file.
+        """
+        return cls(fd)
 
+    def name_model(self, model: int, name: Name) -> None:
+        """Says what a model is called; all workers that serve it say the same.
 
-class _Plan:
-    """Where everything is in a slot; cells and exemplars in doubles, texts in bytes."""
+        Args:
+            model: its number, below `layout.models`.
+            name: its name and version; two empty texts free the number.
+        """
+        begin = model * _NAME_BYTES
+        self._names[begin : begin + _NAME_BYTES] = b"".join(map(as_field, name))
 
-    def __init__(self, layout: Layout) -> None:
-        stored = [metric for metric in METRICS if not metric.derived]
-        self.offsets: dict[Metric, tuple[int, ...]] = {}
-        self.exemplars: dict[Metric, tuple[int, ...]] = {}
-        self.texts: dict[Metric, tuple[int, ...]] = {}
-        end = _CELLS_BEGIN
-        for metric in stored:
-            size = len(metric.buckets) + 2 if metric.kind is Kind.HISTOGRAM else 1
-            count = len(layout.children(metric))
-            self.offsets[metric] = tuple(range(end, end + count * size, size))
-            end += count * size
-        for metric in stored:
-            if metric.exemplars:
-                size = (len(metric.buckets) + 1) * EXEMPLAR_CELLS
-                count = len(layout.children(metric))
-                self.exemplars[metric] = tuple(range(end, end + count * size, size))
-                end += count * size
-        self.texts_begin = end
-        end *= _DOUBLE
-        for metric in stored:
-            if metric.kind is Kind.INFO:
-                size = len(metric.texts) * TEXT_BYTES
-                count = len(layout.children(metric))
-                self.texts[metric] = tuple(range(end, end + count * size, size))
-                end += count * size
-        # Whole cache lines, so that no two processes write to the same one.
-        self.stride = -(-end // _CACHE_LINE) * _CACHE_LINE // _DOUBLE
+    def names(self) -> tuple[Name, ...]:
+        """The names and versions of the models, by their numbers; empty where there is none."""
+        fields = [
+            read_field(self._names[begin : begin + TEXT_BYTES])
+            for begin in range(0, self.layout.models * _NAME_BYTES, TEXT_BYTES)
+        ]
+        return tuple(zip(fields[::2], fields[1::2], strict=True))
 
 
-def _new_buffer(layout: Layout) -> tuple[bytes, int]:
-    """What a buffer begins with, and its whole length."""
-    text = json.dumps({"started": time.time(), "layout": asdict(layout)}).encode()
-    header = text.ljust((len(text) // mmap.PAGESIZE + 1) * mmap.PAGESIZE, b"\0")
-    return header, len(header) + (layout.workers + 1) * _Plan(layout).stride * _DOUBLE
+def as_field(text: str) -> bytes:
+    """A text as a field of `TEXT_BYTES`, cut if it is longer."""
+    # A cut may fall within a character, which the reader then drops; so are
+    # surrogates here, which a file's name may hold.
+    return text.encode("utf-8", "replace")[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0")
+
+
+def read_field(field: bytes | memoryview) -> str:
+    """What `as_field` wrote."""
+    return bytes(field).rstrip(b"\0").decode("utf-8", "ignore")
+
+
+def _names_size(layout: Layout) -> int:
+    """The bytes of the models' names: whole pages."""
+    return -(-layout.models * _NAME_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _read_header(buffer: mmap.mmap) -> tuple[Layout, float]:
     """The layout, and when counting began."""
     header = json.loads(buffer[: buffer.find(b"\0")])
-    layout = header["layout"]
-    models = tuple((name, version) for name, version in layout["models"])
-    return Layout(models, tuple(layout["methods"]), layout["workers"]), header["started"]
+    layout = Layout(
+        header["models"],
+        tuple(header["methods"]),
+        header["workers"],
+        tuple(header["exporters"]),
+    )
+    return layout, header["started"]

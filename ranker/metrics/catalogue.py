@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ranker.errors import Code
 from ranker.metrics.metric import Across, Dimension, Kind, Metric
 
 
@@ -25,33 +26,12 @@ METHOD = Dimension(("method",))
 MODEL = Dimension(("model", "version"))
 WORKER = Dimension(("worker",))
 
-CODES = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
-"""gRPC's status codes; a code's number is its position."""
-
-CODE = _fixed("code", *CODES)
+CODE = _fixed("code", *(code.name for code in Code))
 OUTCOME = _fixed("outcome", "ok", "error")
 SHED_REASON = _fixed("reason", "deadline", "queue_rows", "queue_bytes", "draining")
 EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")
 GENERATION = _fixed("generation", "0", "1", "2")
-EXPORTER = _fixed("exporter", "gcp_monitoring")
+EXPORTER = Dimension(("exporter",))
 EXPORT_OUTCOME = _fixed("outcome", "exported", "failed", "dropped")
 
 
@@ -291,9 +271,8 @@ PROCESS_CPU = Metric(
     "ranker_process_cpu_seconds_total",
     Kind.COUNTER,
     "seconds",
-    "User and system CPU time of a worker and of those that it replaced.",
+    "User and system CPU time of a process and of those that it replaced.",
     by=(WORKER,),
-    derived=True,
 )
 PROCESS_MEMORY = Metric(
     "ranker_process_resident_memory_bytes",

@@ -9,21 +9,19 @@ from threading import Event, Lock, Thread
 
 import psutil
 
-from ranker.metrics import catalogue as catalog
+from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.families import Family, Sample
 from ranker.metrics.gpu import GpuMonitor
 from ranker.metrics.metric import Metric
-
-SUPERVISOR = "supervisor"
-"""The `worker` of the process that publishes, where that is not a worker itself."""
+from ranker.metrics.snapshot import snapshot
 
 _WINDOW_SECONDS = 10
 _TICK_SECONDS = 1.0
 
 
 class Reader:
-    """The `families.Source` of a server; one per server, in the process that publishes.
+    """The `families.Source` of a server; one per server, in its office.
 
     A thread looks at the engines' busy time once a second, so that utilisation
     is that of the last ten seconds whoever reads, and however often.
@@ -42,14 +40,16 @@ class Reader:
 
     def snapshot(self) -> Sequence[Family]:
         """Every metric now, in the catalogue's order. May be called from any thread."""
-        families = {family.metric: family for family in self._aggregates.snapshot()}
+        families = {family.metric: family for family in snapshot(self._aggregates)}
         with self._lock:
-            gpus = [sample.labels[0] for sample in families[catalog.GPU_INFO].samples]
+            gpus = [sample.labels[0] for sample in families[catalogue.GPU_INFO].samples]
             for family in (
-                self._utilization.read(), *self._processes.read(), *self._gpu.read(gpus)
-            ):  # fmt: skip
+                self._utilization.read(),
+                *self._processes.read(families[catalogue.PROCESS_CPU]),
+                *self._gpu.read(gpus),
+            ):
                 families[family.metric] = family
-        return [families[metric] for metric in catalog.METRICS]
+        return [families[metric] for metric in catalogue.METRICS]
 
     def close(self) -> None:
         """Stops the thread."""
@@ -66,9 +66,9 @@ class _Utilization:
     """The engines' busy time over the last seconds."""
 
     def __init__(self, aggregates: Aggregates) -> None:
-        self._aggregates = aggregates
-        [self._busy] = aggregates.offsets(catalog.ENGINE_BUSY)
-        [self._alive] = aggregates.offsets(catalog.WORKERS)
+        self._workers = aggregates.slots[: aggregates.layout.workers]
+        [self._busy] = aggregates.layout.plan.cells[catalogue.ENGINE_BUSY]
+        [self._alive] = aggregates.layout.plan.cells[catalogue.WORKERS]
         self._seen: deque[tuple[float, float]] = deque(maxlen=_WINDOW_SECONDS)
         self.tick()
 
@@ -79,57 +79,63 @@ class _Utilization:
         then, busy = self._seen[0]
         seconds = (time.monotonic() - then) * max(self._sum(self._alive), 1.0)
         ratio = (self._sum(self._busy) - busy) / seconds if seconds > 0 else 0.0
-        return Family(catalog.ENGINE_UTILIZATION, (Sample((), ratio),))
+        return Family(catalogue.ENGINE_UTILIZATION, (Sample((), ratio),))
 
-    def _sum(self, offset: int) -> float:
-        workers = range(self._aggregates.layout.workers)
-        return sum(self._aggregates.cells(worker)[offset] for worker in workers)
+    def _sum(self, place: int) -> float:
+        return sum(worker.cells[place] for worker in self._workers)
 
 
 class _Processes:
     """What the operating system knows of the processes."""
 
     def __init__(self, aggregates: Aggregates) -> None:
-        self._aggregates = aggregates
-        slots = aggregates.layout.workers + 1
-        self._current: list[psutil.Process | None] = [None] * slots
-        # CPU time of a slot's processes: of those before the current one, and its own.
-        self._cpu_before = [0.0] * slots
-        self._cpu = [0.0] * slots
+        self._layout = aggregates.layout
+        self._slots = aggregates.slots
+        self._current: list[psutil.Process | None] = [None] * len(self._slots)
+        self._cpu = [0.0] * len(self._slots)
 
-    def read(self) -> Iterator[Family]:
+    def read(self, recorded_cpu: Family) -> Iterator[Family]:
+        """The families of the processes.
+
+        Args:
+            recorded_cpu: the CPU time of the processes that have ended.
+        """
+        ended = {sample.labels[0]: sample.value for sample in recorded_cpu.samples}
         samples: dict[Metric, list[Sample]] = {
-            catalog.PROCESS_CPU: [],
-            catalog.PROCESS_MEMORY: [],
-            catalog.PROCESS_FDS: [],
-            catalog.PROCESS_START: [],
+            catalogue.PROCESS_CPU: [],
+            catalogue.PROCESS_MEMORY: [],
+            catalogue.PROCESS_FDS: [],
+            catalogue.PROCESS_START: [],
         }
-        for slot, pid in enumerate(self._aggregates.pids()):
-            labels = (SUPERVISOR if slot == self._aggregates.publisher else str(slot),)
-            for metric, value in self._look(slot, pid):
-                samples[metric].append(Sample(labels, value))
-            if cpu := self._cpu_before[slot] + self._cpu[slot]:
-                samples[catalog.PROCESS_CPU].append(Sample(labels, cpu))
+        for slot in self._slots:
+            name = self._layout.process(slot.index)
+            values = self._ask(slot.index, slot.pid)
+            before = ended.get(name, 0.0)
+            assert isinstance(before, float)
+            # The moment at which a process ends, and is counted as ended, must not show.
+            cpu = max(self._cpu[slot.index], before + values.get(catalogue.PROCESS_CPU, 0.0))
+            if cpu:
+                self._cpu[slot.index] = values[catalogue.PROCESS_CPU] = cpu
+            for metric, value in values.items():
+                samples[metric].append(Sample((name,), value))
         for metric, found in samples.items():
             yield Family(metric, tuple(found))
 
-    def _look(self, slot: int, pid: int) -> list[tuple[Metric, float]]:
-        """The gauges of the slot's process, none if it is gone; takes its CPU time over."""
-        process = self._current[slot]
+    def _ask(self, index: int, pid: int) -> dict[Metric, float]:
+        """The figures of a slot's process now; none if it is gone."""
+        process = self._current[index]
         try:
             if pid and (process is None or process.pid != pid or not process.is_running()):
-                process = self._current[slot] = psutil.Process(pid)
-                self._cpu_before[slot] += self._cpu[slot]
-                self._cpu[slot] = 0.0
+                process = self._current[index] = psutil.Process(pid)
             if not pid or process is None:
-                return []
+                return {}
             with process.oneshot():
                 times = process.cpu_times()
-                self._cpu[slot] = times.user + times.system
-                return [
-                    (catalog.PROCESS_MEMORY, float(process.memory_info().rss)),
-                    (catalog.PROCESS_FDS, float(process.num_fds())),
-                    (catalog.PROCESS_START, process.create_time()),
-                ]
+                return {
+                    catalogue.PROCESS_CPU: times.user + times.system,
+                    catalogue.PROCESS_MEMORY: float(process.memory_info().rss),
+                    catalogue.PROCESS_FDS: float(process.num_fds()),
+                    catalogue.PROCESS_START: process.create_time(),
+                }
         except (psutil.NoSuchProcess, psutil.AccessDenied):
-            return []
+            return {}

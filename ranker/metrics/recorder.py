@@ -1,7 +1,8 @@
-"""What the server says of its work, added up where exporters read it.
+"""What a worker says of its work, added up where exporters read it.
 
 A call adds to a few doubles and returns. It formats, allocates and sends
-nothing, so that it may stand on the path of every request.
+nothing, so that it may stand on the path of every request. Everything here is
+for one thread, the serving loop's; there is no lock.
 """
 
 from __future__ import annotations
@@ -11,261 +12,126 @@ import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from math import inf
-from threading import Lock
+from typing import Protocol
 
-from ranker.metrics import catalogue as catalog
-from ranker.metrics.aggregates import EXEMPLAR_CELLS, Aggregates
-from ranker.metrics.catalogue import LATENCY_SECONDS, ROWS, SLACK_SECONDS
+from ranker.errors import Code
+from ranker.metrics import catalogue
+from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.catalogue import BATCH_SIZES, LATENCY_SECONDS, ROWS, SLACK_SECONDS
+from ranker.metrics.layout import EXEMPLAR_CELLS, Name
+from ranker.metrics.metric import Dimension, Metric
 from ranker.metrics.trace import parse_traceparent
 
-_SHED_REASONS = {value: i for i, (value,) in enumerate(catalog.SHED_REASON.values)}
-_EXPIRED_REASONS = {value: i for i, (value,) in enumerate(catalog.EXPIRED_REASON.values)}
-_EXPORT_OUTCOMES = {value: i for i, (value,) in enumerate(catalog.EXPORT_OUTCOME.values)}
-_EXPORTERS = {value: i for i, (value,) in enumerate(catalog.EXPORTER.values)}
-_OK, _ERROR = range(len(catalog.OUTCOME.values))
+_OK, _ERROR = range(len(catalogue.OUTCOME.values))
 
 # A histogram's sum comes after its buckets, of which there is one more than bounds.
 _LATENCY_SUM = len(LATENCY_SECONDS) + 1
 _SLACK_SUM = len(SLACK_SECONDS) + 1
 _ROWS_SUM = len(ROWS) + 1
+_BATCH_SIZES_SUM = len(BATCH_SIZES) + 1
 
 # A bucket's exemplar stands this long at least: no scraper asks more often.
 _EXEMPLAR_SECONDS = 1.0
 
 
-class Recorder:
-    """Records one worker process's work in its slot.
+class EndedRequest(Protocol):
+    """A ranking request that is over: a unary call, or one message of a stream.
 
-    `rpc_started` and `rpc_finished` take no lock, and are for one thread, the
-    serving loop's; the other methods may be called from any. A `model` is an
-    index into the layout's models, -1 if the request names none that is served.
-    A `code` is the number of a gRPC status code. All times are in seconds.
+    All times are in seconds, on one clock.
+    """
+
+    rows: int
+    """How many candidates it held; 0 if that was never known."""
+    arrived: float
+    deadline: float
+    """When its caller stops waiting; `inf` if never."""
+    ended: float
+    """When its answer left."""
+    traceparent: str | None
+    """The header of that name, as the caller sent it."""
+
+
+class Recorder:
+    """Records one worker's work in its slot.
+
+    Args:
+        aggregates: where to record.
+        worker: which worker this process is, from 0.
+
+    Attributes:
+        in_flight: one number, for a transport: see `ranker.rpc.RpcCounts`.
     """
 
     def __init__(self, aggregates: Aggregates, worker: int = 0) -> None:
-        """Takes over the worker's slot, and watches this process's garbage collector.
-
-        Args:
-            aggregates: where to record.
-            worker: which worker this process is, from 0.
-        """
+        slot = aggregates.slots[worker]
+        slot.occupy()
+        cells, places = slot.cells, aggregates.layout.plan.cells
         self._aggregates = aggregates
-        self._slot = worker
-        self._cells = aggregates.occupy(worker)
-        self._lock = Lock()
-        # Half the price of `with`, on the call that every request makes.
-        self._acquire, self._release = self._lock.acquire, self._lock.release
-
-        offsets = aggregates.offsets
-        models = len(aggregates.layout.models) + 1
-        methods = (*aggregates.layout.methods, "")
-        self._rpcs = dict(zip(methods, _groups(offsets(catalog.RPCS), len(methods)), strict=True))
-        self._unknown_rpc = self._rpcs.pop("")
-        self._in_flight = offsets(catalog.RPCS_IN_FLIGHT)[0]
-        # Per model, `unknown` last, which is where an index of -1 leads.
-        self._finished = list(
-            zip(
-                _groups(offsets(catalog.REQUESTS), models),
-                _groups(offsets(catalog.REQUEST_DURATION), models),
-                _groups(aggregates.exemplar_offsets(catalog.REQUEST_DURATION), models),
-                offsets(catalog.REQUEST_CANDIDATES),
-                offsets(catalog.DEADLINE_SLACK),
-                offsets(catalog.NO_DEADLINE),
-                strict=True,
-            )
+        self._slot = slot
+        self._cells = cells
+        begin = places[catalogue.RPCS_IN_FLIGHT][0]
+        self.in_flight = cells[begin : begin + 1]
+        self._rpcs = dict(
+            zip((*aggregates.layout.methods, ""), places[catalogue.RPCS][:: len(Code)], strict=True)
         )
-        self._shed = _groups(offsets(catalog.SHED), models)
-        self._expired = _groups(offsets(catalog.EXPIRED), models)
-        self._queue_rows = offsets(catalog.QUEUE_ROWS)[0]
-        self._queue = offsets(catalog.QUEUE_DURATION)
-        self._scoring = offsets(catalog.SCORING_DURATION)
-        self._scored = offsets(catalog.CANDIDATES_SCORED)
-        self._batch_rows = offsets(catalog.BATCH_ROWS)
-        self._batch_requests = offsets(catalog.BATCH_REQUESTS)
-        self._busy = offsets(catalog.ENGINE_BUSY)[0]
-        self._loads = _groups(offsets(catalog.MODEL_LOADS), models)
-        self._load_durations = offsets(catalog.MODEL_LOAD_DURATION)
-        self._collections = offsets(catalog.GC_COLLECTIONS)
-        self._gc_pause = offsets(catalog.GC_PAUSE)[0]
+        self._queue_rows = places[catalogue.QUEUE_ROWS][0]
+        self._collections = places[catalogue.GC_COLLECTIONS]
+        self._gc_pause = places[catalogue.GC_PAUSE][0]
         self._gc_began = 0.0
-
-        self._cells[offsets(catalog.WORKERS)[0]] = 1.0
+        cells[places[catalogue.WORKERS][0]] = 1.0
         gc.callbacks.append(self._collected)
 
     def close(self) -> None:
         """Stops watching the garbage collector. What was counted stays."""
         gc.callbacks.remove(self._collected)
 
-    def rpc_started(self) -> None:
-        """An RPC has arrived. On the loop's thread only."""
-        self._cells[self._in_flight] += 1.0
+    def ended(self, method: str) -> memoryview[float]:
+        """The RPCs of a method that have ended, by `Code`; see `ranker.rpc.RpcCounts`."""
+        begin = self._rpcs[method]
+        return self._cells[begin : begin + len(Code)]
 
-    def rpc_finished(self, method: str, code: int) -> None:
-        """An RPC is over; every one that started, of any method, ends here.
-
-        On the loop's thread only.
-
-        Args:
-            method: its full name; any other than the layout's counts as `unknown`.
-            code: the status it ended with.
-        """
-        cells = self._cells
-        cells[self._rpcs.get(method, self._unknown_rpc)[code]] += 1.0
-        cells[self._in_flight] -= 1.0
-
-    def request_finished(
-        self,
-        model: int,
-        code: int,
-        candidates: int,
-        slack: float,
-        seconds: float,
-        traceparent: str | None = None,
-    ) -> None:
-        """A ranking request is over: a unary call, or one message of a stream.
-
-        All that is counted once per request is counted here, so that it agrees.
+    def model(self, number: int, name: Name) -> ModelRecorder:
+        """Where to record what one model does.
 
         Args:
-            model: the model that it asked for.
-            code: its own status.
-            candidates: how many it held; 0 if that was never known.
-            slack: from its arrival to its caller's deadline; inf if there is none.
-            seconds: from its arrival to its answer.
-            traceparent: the header of that name, as the caller sent it.
+            number: which of the layout's models it is.
+            name: its name and version.
         """
-        cells = self._cells
-        counts, durations, exemplars, sizes, slacks, no_deadline = self._finished[model]
-        outcome = _ERROR if code else _OK
-        duration = durations[outcome]
-        bucket = bisect_left(LATENCY_SECONDS, seconds)
-        self._acquire()
-        try:
-            cells[counts[code]] += 1.0
-            cells[duration + bucket] += 1.0
-            cells[duration + _LATENCY_SUM] += seconds
-            if candidates:
-                cells[sizes + bisect_left(ROWS, candidates)] += 1.0
-                cells[sizes + _ROWS_SUM] += candidates
-            if slack == inf:
-                cells[no_deadline] += 1.0
-            else:
-                left = slack if slack > 0.0 else 0.0
-                cells[slacks + bisect_left(SLACK_SECONDS, left)] += 1.0
-                cells[slacks + _SLACK_SUM] += left
-            if traceparent is not None:
-                self._remember(exemplars[outcome], bucket, seconds, traceparent)
-        finally:
-            self._release()
+        self._aggregates.name_model(number, name)
+        return ModelRecorder(self._aggregates, self._slot.index, number)
 
-    def request_shed(self, model: int, reason: str) -> None:
-        """A ranking request was refused on arrival, for one of `catalog.SHED_REASON`."""
-        self._add(self._shed[model][_SHED_REASONS[reason]], 1.0)
-
-    def request_expired(self, model: int, reason: str) -> None:
-        """A ranking request was dropped unscored, for one of `catalog.EXPIRED_REASON`."""
-        self._add(self._expired[model][_EXPIRED_REASONS[reason]], 1.0)
-
-    def batch_scored(
-        self,
-        model: int,
-        rows: int,
-        requests: int,
-        queue_seconds: Sequence[float],
-        scoring_seconds: float,
-    ) -> None:
-        """The engine has scored a batch.
-
-        Args:
-            model: the model that scored it.
-            rows: the candidates in it.
-            requests: the requests that these belong to.
-            queue_seconds: how long requests waited, per request that no earlier
-                batch has a part of.
-            scoring_seconds: how long the engine took.
-        """
-        cells = self._cells
-        queue = self._queue[model]
-        waited = sum(queue_seconds)
-        with self._lock:
-            for seconds in queue_seconds:
-                cells[queue + bisect_left(LATENCY_SECONDS, seconds)] += 1.0
-            cells[queue + _LATENCY_SUM] += waited
-            cells[self._scored[model]] += rows
-            cells[self._busy] += scoring_seconds
-            self._observe(self._scoring[model], LATENCY_SECONDS, scoring_seconds)
-            self._observe(self._batch_rows[model], ROWS, rows)
-            self._observe(self._batch_requests[model], catalog.BATCH_SIZES, requests)
+    def unknown_model(self) -> ModelRecorder:
+        """Where to record requests that name no model that is served, or were not read."""
+        return ModelRecorder(self._aggregates, self._slot.index, self._aggregates.layout.models)
 
     def queue_changed(self, rows: int) -> None:
         """So many candidates now wait to be scored."""
         self._cells[self._queue_rows] = rows
 
-    def model_loaded(self, model: int, seconds: float, info: Mapping[str, str]) -> None:
-        """A model is ready.
-
-        Args:
-            model: which.
-            seconds: how long it took, its first batches not included.
-            info: what to say of it: any of `catalog.MODEL_INFO`'s texts.
-
-        Raises:
-            ValueError: `info` has a key that is not among them.
-        """
-        self._aggregates.write_info(self._slot, catalog.MODEL_INFO, model, info)
-        self._cells[self._load_durations[model]] = seconds
-        self._add(self._loads[model][_OK], 1.0)
-
-    def model_load_failed(self, model: int) -> None:
-        """A model could not be loaded."""
-        self._add(self._loads[model][_ERROR], 1.0)
-
     def transport_chosen(self, transport: str, reason: str) -> None:
         """Which transport runs (`core`, `aio`), and why."""
         texts = {"transport": transport, "reason": reason}
-        self._aggregates.write_info(self._slot, catalog.TRANSPORT_INFO, 0, texts)
+        self._slot.write_info(catalogue.TRANSPORT_INFO, 0, texts)
 
     def simd_found(self, level: str, reason: str) -> None:
         """Which vector instructions the simd engine can use here (`none`), and why."""
-        texts = {"level": level, "reason": reason}
-        self._aggregates.write_info(self._slot, catalog.SIMD_INFO, 0, texts)
+        self._slot.write_info(catalogue.SIMD_INFO, 0, {"level": level, "reason": reason})
 
     def gpu_used(self, pci_bus_id: str) -> None:
         """Which GPU an engine uses."""
-        texts = {"pci_bus_id": pci_bus_id}
-        self._aggregates.write_info(self._slot, catalog.GPU_INFO, 0, texts)
+        self._slot.write_info(catalogue.GPU_INFO, 0, {"pci_bus_id": pci_bus_id})
 
     def build(self, versions: Mapping[str, str]) -> None:
-        """The versions that run: any of `catalog.BUILD_INFO`'s texts.
+        """The versions that run: any of `catalogue.BUILD_INFO`'s texts.
 
         Raises:
             ValueError: `versions` has a key that is not among them.
         """
-        self._aggregates.write_info(self._slot, catalog.BUILD_INFO, 0, versions)
-
-    def _add(self, offset: int, amount: float) -> None:
-        with self._lock:
-            self._cells[offset] += amount
-
-    def _observe(self, begin: int, bounds: tuple[float, ...], value: float) -> None:
-        """Adds to a histogram; the caller holds the lock."""
-        self._cells[begin + bisect_left(bounds, value)] += 1.0
-        self._cells[begin + len(bounds) + 1] += value
-
-    def _remember(self, begin: int, bucket: int, seconds: float, traceparent: str) -> None:
-        """Makes a request its bucket's exemplar, if it can be found again and it is time."""
-        offset = begin + bucket * EXEMPLAR_CELLS
-        now = time.time()
-        if now - self._cells[offset] < _EXEMPLAR_SECONDS:
-            return
-        trace = parse_traceparent(traceparent)
-        if trace is not None and trace.sampled:
-            self._aggregates.write_exemplar(self._slot, offset, trace.trace_id, seconds, now)
+        self._slot.write_info(catalogue.BUILD_INFO, 0, versions)
 
     def _collected(self, phase: str, info: Mapping[str, int]) -> None:
-        # The collector may run within any allocation, also while this thread
-        # holds the lock, and never twice at once: its cells need no lock and
-        # must take none.
+        # The collector may run on any thread, within any allocation, and never twice at
+        # once. These cells are its own.
         if phase == "start":
             self._gc_began = time.perf_counter()
         else:
@@ -273,36 +139,170 @@ class Recorder:
             self._cells[self._collections[info["generation"]]] += 1.0
 
 
-class PublisherRecorder:
-    """Records the work of the process that publishes: the supervisor, or the only one.
+class ModelRecorder:
+    """Records what one worker does with one model. Made by a `Recorder`."""
 
-    The methods may be called from any thread.
-    """
+    def __init__(self, aggregates: Aggregates, worker: int, number: int) -> None:
+        slot = aggregates.slots[worker]
+        plan = aggregates.layout.plan
+        models = aggregates.layout.models + 1
+        self._slot = slot
+        self._cells = slot.cells
+        self._number = number
+
+        def of_model(metric: Metric) -> range:
+            """The places of the metric's children that have this model."""
+            places = plan.cells[metric]
+            per_model = len(places) // models
+            return places[number * per_model : (number + 1) * per_model]
+
+        self._codes = of_model(catalogue.REQUESTS)
+        self._durations = of_model(catalogue.REQUEST_DURATION)
+        outcomes = len(catalogue.OUTCOME.values)
+        self._exemplars = plan.exemplars[catalogue.REQUEST_DURATION][number * outcomes :]
+        [self._candidates] = of_model(catalogue.REQUEST_CANDIDATES)
+        [self._slack] = of_model(catalogue.DEADLINE_SLACK)
+        [self._no_deadline] = of_model(catalogue.NO_DEADLINE)
+        self._shed = _by_value(catalogue.SHED_REASON, of_model(catalogue.SHED))
+        self._expired = _by_value(catalogue.EXPIRED_REASON, of_model(catalogue.EXPIRED))
+        [self._queue] = of_model(catalogue.QUEUE_DURATION)
+        [self._scoring] = of_model(catalogue.SCORING_DURATION)
+        [self._scored] = of_model(catalogue.CANDIDATES_SCORED)
+        [self._batch_rows] = of_model(catalogue.BATCH_ROWS)
+        [self._batch_requests] = of_model(catalogue.BATCH_REQUESTS)
+        self._loads = of_model(catalogue.MODEL_LOADS)
+        [self._load_duration] = of_model(catalogue.MODEL_LOAD_DURATION)
+        self._busy = plan.cells[catalogue.ENGINE_BUSY][0]
+
+    def request_ended(self, code: int, request: EndedRequest) -> None:
+        """A request is over, with this code.
+
+        All that is counted once per request is counted here, so that it agrees.
+        """
+        cells = self._cells
+        outcome = _ERROR if code else _OK
+        cells[self._codes[code]] += 1.0
+        seconds = request.ended - request.arrived
+        bucket = bisect_left(LATENCY_SECONDS, seconds)
+        duration = self._durations[outcome]
+        cells[duration + bucket] += 1.0
+        cells[duration + _LATENCY_SUM] += seconds
+        rows = request.rows
+        if rows:
+            cells[self._candidates + bisect_left(ROWS, rows)] += 1.0
+            cells[self._candidates + _ROWS_SUM] += rows
+        if request.deadline == inf:
+            cells[self._no_deadline] += 1.0
+        else:
+            left = request.deadline - request.arrived
+            left = left if left > 0.0 else 0.0
+            cells[self._slack + bisect_left(SLACK_SECONDS, left)] += 1.0
+            cells[self._slack + _SLACK_SUM] += left
+        if request.traceparent is not None:
+            self._remember(outcome, bucket, seconds, request.traceparent)
+
+    def request_shed(self, reason: str) -> None:
+        """A ranking request was refused on arrival, for one of `catalogue.SHED_REASON`."""
+        self._cells[self._shed[reason]] += 1.0
+
+    def request_expired(self, reason: str) -> None:
+        """A ranking request was dropped unscored, for one of `catalogue.EXPIRED_REASON`."""
+        self._cells[self._expired[reason]] += 1.0
+
+    def batch_scored(
+        self, rows: int, requests: int, queue_seconds: Sequence[float], scoring_seconds: float
+    ) -> None:
+        """The engine has scored a batch.
+
+        Args:
+            rows: the candidates in it.
+            requests: the requests that these belong to.
+            queue_seconds: how long requests waited, per request that no earlier
+                batch has a part of.
+            scoring_seconds: how long the engine took.
+        """
+        cells = self._cells
+        queue = self._queue
+        for seconds in queue_seconds:
+            cells[queue + bisect_left(LATENCY_SECONDS, seconds)] += 1.0
+            cells[queue + _LATENCY_SUM] += seconds
+        cells[self._scored] += rows
+        cells[self._busy] += scoring_seconds
+        cells[self._scoring + bisect_left(LATENCY_SECONDS, scoring_seconds)] += 1.0
+        cells[self._scoring + _LATENCY_SUM] += scoring_seconds
+        cells[self._batch_rows + bisect_left(ROWS, rows)] += 1.0
+        cells[self._batch_rows + _ROWS_SUM] += rows
+        cells[self._batch_requests + bisect_left(BATCH_SIZES, requests)] += 1.0
+        cells[self._batch_requests + _BATCH_SIZES_SUM] += requests
+
+    def loaded(self, seconds: float, info: Mapping[str, str]) -> None:
+        """The model is ready.
+
+        Args:
+            seconds: how long that took, its first batches not included.
+            info: what to say of it: any of `catalogue.MODEL_INFO`'s texts.
+
+        Raises:
+            ValueError: `info` has a key that is not among them.
+        """
+        self._slot.write_info(catalogue.MODEL_INFO, self._number, info)
+        self._cells[self._load_duration] = seconds
+        self._cells[self._loads[_OK]] += 1.0
+
+    def load_failed(self) -> None:
+        """The model could not be loaded."""
+        self._cells[self._loads[_ERROR]] += 1.0
+
+    def _remember(self, outcome: int, bucket: int, seconds: float, traceparent: str) -> None:
+        """Makes a request its bucket's exemplar, if it can be found again and it is time."""
+        place = self._exemplars[outcome] + bucket * EXEMPLAR_CELLS
+        now = time.time()
+        if now - self._cells[place] < _EXEMPLAR_SECONDS:
+            return
+        trace = parse_traceparent(traceparent)
+        if trace is not None and trace.sampled:
+            self._slot.write_exemplar(place, trace.trace_id, seconds, now)
+
+
+class SupervisorRecorder:
+    """Records the supervisor's work in its slot."""
 
     def __init__(self, aggregates: Aggregates) -> None:
-        self._cells = aggregates.cells(aggregates.publisher)
-        self._lock = Lock()
-        self._restarts = aggregates.offsets(catalog.WORKER_RESTARTS)[0]
-        self._points = _groups(aggregates.offsets(catalog.EXPORT_POINTS), len(_EXPORTERS))
+        slot = aggregates.slots[aggregates.layout.slot("supervisor")]
+        slot.occupy()
+        self._cells = slot.cells
+        [self._restarts] = aggregates.layout.plan.cells[catalogue.WORKER_RESTARTS]
 
     def worker_restarted(self) -> None:
         """A worker died and another one was started in its place."""
-        with self._lock:
-            self._cells[self._restarts] += 1.0
+        self._cells[self._restarts] += 1.0
+
+
+class OfficeRecorder:
+    """Records the office's work in its slot. Each exporter has cells of its own."""
+
+    def __init__(self, aggregates: Aggregates) -> None:
+        slot = aggregates.slots[aggregates.layout.slot("office")]
+        slot.occupy()
+        self._cells = slot.cells
+        outcomes = len(catalogue.EXPORT_OUTCOME.values)
+        places = aggregates.layout.plan.cells[catalogue.EXPORT_POINTS]
+        self._points = {
+            name: _by_value(catalogue.EXPORT_OUTCOME, places[i * outcomes : (i + 1) * outcomes])
+            for i, name in enumerate(aggregates.layout.exporters)
+        }
 
     def points(self, exporter: str, outcome: str, count: int) -> None:
-        """What became of points to export.
+        """What became of points to export; an exporter calls it from one thread.
 
         Args:
-            exporter: one of `catalog.EXPORTER`.
-            outcome: one of `catalog.EXPORT_OUTCOME`.
+            exporter: one of the layout's.
+            outcome: one of `catalogue.EXPORT_OUTCOME`.
             count: how many points.
         """
-        with self._lock:
-            self._cells[self._points[_EXPORTERS[exporter]][_EXPORT_OUTCOMES[outcome]]] += count
+        self._cells[self._points[exporter][outcome]] += count
 
 
-def _groups(offsets: tuple[int, ...], count: int) -> list[tuple[int, ...]]:
-    """Cuts what is ordered by a first dimension of `count` values and by others within."""
-    size = len(offsets) // count
-    return [offsets[i : i + size] for i in range(0, len(offsets), size)]
+def _by_value(dimension: Dimension, places: range) -> dict[str, int]:
+    """The places of a metric's children by the value of their last label."""
+    return {value: place for (value,), place in zip(dimension.values, places, strict=True)}

@@ -130,7 +130,7 @@ class Model:
             raise InvalidRequestError("top_k", f"expected 0 (all) or more, got {top_k}")
         scores = self.score(features)
         order = best_first(scores, top_k)
-        return order, scores[order]
+        return order.astype(np.int32), scores[order]
 
 
 @contextmanager

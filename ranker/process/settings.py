@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from ranker.metrics.exporters import Value
 
 
 @dataclass(frozen=True)
@@ -15,12 +18,11 @@ class Settings:
         models: paths of ONNX files; the first is the default model.
         host: the address to listen on.
         port: the gRPC port; 0 takes any free one.
-        metrics_port: the port of `/metrics`; 0 takes any free one, -1 is none.
         workers: processes behind the port.
-        engine: `auto`, `simd`, `onnx` or `cuda`.
+        engine: one of `ranker.engine.registry.CHOICES`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: threads that may share one large batch.
-        transport: `auto`, `core` or `aio`.
+        transport: one of `ranker.transport.registry.CHOICES`.
         max_batch_rows: the most candidates scored at once.
         max_batch_delay: seconds that a batch may wait for company.
         max_queue_rows: the most candidates that may wait.
@@ -29,17 +31,14 @@ class Settings:
         max_connection_age: seconds after which a connection is asked to
             reconnect; 0 is never.
         drain_timeout: seconds that requests in flight have to finish.
-        gcp_project: the project whose GCP Monitoring gets the metrics; empty: none.
-        gcp_interval: seconds between two exports to it.
-        gcp_emulator: the address of a stand-in for its API; empty: the API.
         log_format: `auto`, `json` or `text`.
         log_level: a name that `logging` knows.
+        exporters: the options of the exporters, by their names.
     """
 
     models: tuple[str, ...]
     host: str = "0.0.0.0"
     port: int = 50051
-    metrics_port: int = 9090
     workers: int = 1
     engine: str = "auto"
     device: str = "auto"
@@ -52,14 +51,17 @@ class Settings:
     max_request_rows: int = 10_000
     max_connection_age: float = 0.0
     drain_timeout: float = 25.0
-    gcp_project: str = ""
-    gcp_interval: float = 60.0
-    gcp_emulator: str = ""
     log_format: str = "auto"
     log_level: str = "INFO"
+    exporters: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def gcp_project(self) -> str:
+        """The project that traces in the log belong to."""
+        return str(self.exporters.get("gcp_project", ""))
 
     def to_json(self) -> str:
-        """For a worker process; `from_json` reads it back."""
+        """For another process; `from_json` reads it back."""
         return json.dumps(asdict(self))
 
     @classmethod

@@ -1,252 +1,276 @@
-"""Worker processes behind one port.
+"""The supervisor: starts the workers and the office, watches them, and ends them.
 
-Each worker is a fresh process with its own loop, queue and engine; nothing
-forks once gRPC has started. All listen on the same port (SO_REUSEPORT): the
-kernel gives each new *connection* to one of them, by a hash of its addresses.
-A few long-lived connections therefore spread unevenly, and a connection stays
-where it landed; `--max-connection-age` makes clients reconnect, and our client
-opens several (`channels=`).
+Each is a fresh process; nothing forks once gRPC has started. All workers listen on
+the same port (SO_REUSEPORT): the kernel gives each new *connection* to one of them,
+by a hash of its addresses. A few long-lived connections therefore spread unevenly, and
+a connection stays where it landed; `--max-connection-age` makes clients reconnect, and
+our client opens several (`channels=`).
 
-The supervisor serves no requests. It restarts workers that die, publishes the
-metrics of all, and passes SIGTERM on.
+The supervisor serves no requests. It reads the models' files, so that a worker that
+replaces another serves the same bytes; it restarts what dies, and passes SIGTERM on.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import signal
-import socket
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from ranker.metrics.aggregates import Aggregates, Layout
-from ranker.metrics.recorder import PublisherRecorder
-from ranker.model import ModelFile
-from ranker.model.model import errors_named
-from ranker.process.publisher import Publisher
-from ranker.process.server import METHODS
+from ranker.errors import ModelError
+from ranker.memory_file import read_into_memory
+from ranker.metrics.aggregates import Aggregates, Slot
+from ranker.metrics.exporters import exporters
+from ranker.metrics.layout import Layout
+from ranker.metrics.recorder import SupervisorRecorder
+from ranker.process.address import Reservation, host_and_port
+from ranker.process.child import Child, Exit
 from ranker.process.settings import Settings
+from ranker.serving.methods import METHODS
+from ranker.transport import environment
 
 logger = logging.getLogger(__name__)
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
-_STEADY_SECONDS = 60.0
-"""A worker that lived this long was fine: the next one starts without a long pause."""
+MAX_MODEL_BYTES = 2**31 - 1
+"""Protobuf's own limit on one message, which an ONNX file is."""
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+STEADY_SECONDS = 60.0
+"""A process that lived this long was fine: the next one starts without a long pause."""
 
 _TICK = 0.1
-"""Seconds between two looks at workers that start and restarts that are due."""
+"""Seconds between two looks at the processes."""
 
 _KILL_AFTER = 5.0
 """Seconds beyond the drain timeout after which a worker is killed."""
 
+_OFFICE_SECONDS = 20.0
+"""Seconds that the office has to publish the last counts."""
+
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
-@dataclass
-class _Worker:
-    """A worker process that runs."""
-
-    process: subprocess.Popen[bytes]
-    link: socket.socket
-    started: float
-    listening: bool = False
-
-    def hear(self) -> None:
-        """Notes it if the worker has said that it listens."""
-        with contextlib.suppress(BlockingIOError):
-            self.listening = bool(self.link.recv(64))
+class StartError(Exception):
+    """A process could not start to do its work; says why."""
 
 
-@dataclass
-class _Place:
-    """One place among the workers, and who fills it now."""
+class Place:
+    """One of the server's processes, and whoever takes that place now.
 
-    index: int
-    worker: _Worker | None = None
-    pause: float = _FIRST_PAUSE
-    restart_at: float = 0.0
+    Args:
+        name: what the log calls it.
+        slot: its part of the metrics' file.
+        start: starts the process. Raises OSError if the system has none to spare.
 
-    def restart_later(self) -> float:
-        """Sets when the next worker starts: in so many seconds, each time twice as many."""
-        pause = self.pause
-        self.restart_at = time.monotonic() + pause
-        self.pause = min(2 * pause, _LONGEST_PAUSE)
+    Attributes:
+        child: the process, if there is one.
+        ready: what it said when it began to do its work; None before.
+    """
+
+    def __init__(self, name: str, slot: Slot, start: Callable[[], Child]) -> None:
+        self.name = name
+        self.child: Child | None = None
+        self.ready: Mapping[str, Any] | None = None
+        self._slot = slot
+        self._start = start
+        self._started = 0.0
+        self._pause = FIRST_PAUSE
+        self._restart_at = 0.0
+
+    def start(self) -> None:
+        """Starts the process. Raises OSError if the system has none to spare; names it."""
+        try:
+            self.child = self._start()
+        except OSError as error:
+            reason = f"{self.name} can't be started: {error.strerror}"
+            raise OSError(error.errno, reason) from error
+        self.ready = None
+        self._started = time.monotonic()
+        logger.info("%s started, pid %d", self.name, self.child.pid)
+
+    def listen(self) -> str | None:
+        """Hears what the process says. Returns why it can't do its work, if it says so."""
+        for message in self.child.messages() if self.child is not None else ():
+            if "failed" in message:
+                return str(message["failed"])
+            self.ready = message["ready"]
+            logger.info("%s serves", self.name)
+        return None
+
+    def reap(self) -> Exit | None:
+        """How the process has ended, if it has; then the place is free."""
+        end = None if self.child is None else self.child.exit()
+        if end is not None:
+            self.child = None
+            self._slot.vacate(end.cpu_seconds)
+        return end
+
+    def restart_later(self, end: Exit) -> None:
+        """Sets when the next process starts in place of one that has ended."""
+        lived = time.monotonic() - self._started
+        if lived >= STEADY_SECONDS:
+            self._pause = FIRST_PAUSE
+        logger.error(
+            "%s ended with %s after %.0f s; the next one starts in %.1f s",
+            self.name,
+            end,
+            lived,
+            self._set_restart(),
+        )
+
+    def restart_if_due(self) -> bool:
+        """Starts the next process; if that fails, later: others serve."""
+        if self.child is not None or time.monotonic() < self._restart_at:
+            return False
+        try:
+            self.start()
+        except OSError as error:
+            logger.error("%s; the next attempt is in %.1f s", error.strerror, self._set_restart())
+            return False
+        return True
+
+    def send_signal(self, number: int) -> None:
+        """Sends the process a signal, if there is one."""
+        if self.child is not None:
+            self.child.send_signal(number)
+
+    def _set_restart(self) -> float:
+        """Sets when the next process starts: in so many seconds, each time twice as many."""
+        pause = self._pause
+        self._restart_at = time.monotonic() + pause
+        self._pause = min(2 * pause, LONGEST_PAUSE)
         return pause
 
 
 class Supervisor:
-    """Runs a server of several processes.
+    """Runs a server.
 
     Args:
-        settings: how; `workers` says how many.
+        settings: how.
+
+    Raises:
+        ModelError: a model's file can't be read; names it.
+        OSError: the port can't be had.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._places = [_Place(index) for index in range(settings.workers)]
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they are waited for instead
+        environment.prepare()  # for the workers, which inherit it
+        models = [_read(path) for path in settings.models]
+        names = tuple(exporters())
+        aggregates = Aggregates.create(Layout(len(models), METHODS, settings.workers, names))
+        self._recorder = SupervisorRecorder(aggregates)
+        self._reservation = Reservation(settings.host, settings.port)
+        self._settings = replace(settings, port=self._reservation.port)
+        metrics = aggregates.fd
+
+        def start_worker(index: int) -> Child:
+            arguments = (self._settings.to_json(), *map(str, (index, metrics, *models)))
+            return Child("ranker.process.worker", arguments, (metrics, *models))
+
+        def start_office() -> Child:
+            bound = {**self._settings.exporters, **(self._office.ready or {})}
+            arguments = replace(self._settings, exporters=bound).to_json()
+            return Child("ranker.process.office", (arguments, str(metrics)), (metrics,))
+
+        slots = aggregates.slots
+        self._workers = [
+            Place(f"worker {index}", slots[index], partial(start_worker, index))
+            for index in range(settings.workers)
+        ]
+        office_slot = slots[aggregates.layout.slot("office")]
+        self._office = Place("office", office_slot, start_office)
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT. Call it on the main thread.
 
         Returns:
-            The exit code: 0 once all have drained, else that of the worker
-            that could not start.
+            The exit code: 0 once all workers have drained.
 
         Raises:
-            ModelError: a model's file can't be read.
-            OSError: a port can't be had, or no process be started; says which.
+            StartError: one of the first processes could not do its work.
+            OSError: no process can be started.
         """
-        settings = self._settings
-        aggregates = Aggregates.shared(
-            Layout(tuple(_identity(path) for path in settings.models), METHODS, settings.workers)
-        )
-        aggregates.occupy(aggregates.publisher)
-        self._aggregates = aggregates
-        self._recorder = PublisherRecorder(aggregates)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they are waited for instead
-        reservation = _reserve(settings.host, settings.port)
-        port = reservation.getsockname()[1]
-        self._arguments = replace(settings, port=port).to_json()
-        publisher = Publisher(aggregates, settings)
+        places = [*self._workers, self._office]
         try:
-            for place in self._places:
-                self._start(place)
-            return self._watch(port)
+            for place in places:
+                place.start()
+            if self._wait_until_ready(places):
+                self._watch(places)
+            return 0
         finally:
-            self._stop()
-            publisher.close()
-            reservation.close()
+            self._end()
 
-    def _watch(self, port: int) -> int:
-        """Looks after the workers until a signal ends it, or one of the first can't start."""
+    def _wait_until_ready(self, places: list[Place]) -> bool:
+        """Waits until all processes do their work; False if a signal to end came before."""
         announced = False
-        while True:
-            for place in self._places:
-                if place.worker is None:
-                    if place.restart_at <= time.monotonic():
-                        self._restart(place)
-                elif not place.worker.listening:
-                    place.worker.hear()
-                    if place.worker.listening:
-                        logger.info("worker %d serves", place.index)
-            if not announced and all(
-                place.worker is not None and place.worker.listening for place in self._places
-            ):
+        while any(place.ready is None for place in places):
+            for place in places:
+                if reason := place.listen():
+                    raise StartError(reason)
+                if end := place.reap():
+                    raise StartError(f"{place.name} ended with {end}")
+            if not announced and all(worker.ready is not None for worker in self._workers):
                 announced = True
-                host, workers = self._settings.host, len(self._places)
-                logger.info("listening on %s:%d with %d workers", host, port, workers)
-            received = signal.sigtimedwait(_SIGNALS, _TICK)
-            if received is None:
-                continue
-            if received.si_signo != signal.SIGCHLD:
-                logger.info("%s: draining", signal.Signals(received.si_signo).name)
-                return 0
-            for place in self._places:
-                code = None if place.worker is None else place.worker.process.poll()
-                if place.worker is None or code is None:
-                    continue
-                if not announced:  # it could not start; later on the others serve meanwhile
-                    return code if code > 0 else 1
-                self._bury(place, place.worker, code)
+                where = host_and_port(self._settings.host, self._settings.port)
+                logger.info("listening on %s with %d workers", where, len(self._workers))
+            if self._wait(_TICK):
+                return False
+        return True
 
-    def _start(self, place: _Place) -> None:
-        """Starts a worker. Raises OSError if the system has no process or descriptor to spare."""
-        try:
-            process, link = self._spawn(place.index)
-        except OSError as error:
-            reason = f"worker {place.index} can't be started: {error.strerror}"
-            raise OSError(error.errno, reason) from error
-        place.worker = _Worker(process, link, time.monotonic())
-        logger.info("worker %d started, pid %d", place.index, process.pid)
+    def _watch(self, places: list[Place]) -> None:
+        """Replaces what dies, until a signal to end comes."""
+        while not self._wait(_TICK):
+            for place in places:
+                if reason := place.listen():
+                    logger.error("%s can't do its work: %s", place.name, reason)
+                if end := place.reap():
+                    place.restart_later(end)
+                elif place.restart_if_due() and place is not self._office:
+                    self._recorder.worker_restarted()
 
-    def _spawn(self, index: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        """A worker's process, and our end of the socket to it."""
-        metrics_fd = self._aggregates.fd
-        assert metrics_fd is not None
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with theirs:
-            try:
-                process = subprocess.Popen(
-                    [
-                        *(sys.executable, "-m", "ranker.process.worker", self._arguments),
-                        *map(str, (index, metrics_fd, theirs.fileno())),
-                    ],
-                    pass_fds=[metrics_fd, theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                )
-            except OSError:
-                ours.close()
-                raise
-        return process, ours
+    def _wait(self, seconds: float) -> bool:
+        """Waits until something happens, or so long. Returns whether it is a signal to end."""
+        received = signal.sigtimedwait(_SIGNALS, seconds)
+        if received is None or received.si_signo == signal.SIGCHLD:
+            return False
+        logger.info("%s", signal.Signals(received.si_signo).name)
+        return True
 
-    def _restart(self, place: _Place) -> None:
-        """Starts a worker in place of one that has ended; if that fails, later: others serve."""
-        try:
-            self._start(place)
-        except OSError as error:
-            logger.error("%s; the next attempt is in %.1f s", error.strerror, place.restart_later())
-        else:
-            self._recorder.worker_restarted()
-
-    def _bury(self, place: _Place, worker: _Worker, code: int) -> None:
-        """Clears up after a worker that has ended, and sets when the next one starts."""
-        lived = time.monotonic() - worker.started
-        if lived >= _STEADY_SECONDS:
-            place.pause = _FIRST_PAUSE
-        logger.error(
-            "worker %d ended with %s after %.0f s; the next one starts in %.1f s",
-            place.index,
-            signal.Signals(-code).name if code < 0 else f"exit code {code}",
-            lived,
-            place.restart_later(),
-        )
-        worker.link.close()
-        self._aggregates.vacate(place.index)
-        place.worker = None
-
-    def _stop(self) -> None:
-        """Lets all workers drain; kills those that won't."""
-        running = {
-            place.index: place.worker.process for place in self._places if place.worker is not None
-        }
-        for process in running.values():
-            process.terminate()
-        limit = time.monotonic() + self._settings.drain_timeout + _KILL_AFTER
-        for index, process in running.items():
-            try:
-                process.wait(max(0.0, limit - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                logger.error("worker with pid %d does not end; killing it", process.pid)
-                process.kill()
-                process.wait()
-            self._aggregates.vacate(index)
+    def _end(self) -> None:
+        """Lets all workers drain, then the office publish what they counted last."""
+        self._end_places(self._workers, self._settings.drain_timeout + _KILL_AFTER)
         logger.info("all workers have ended")
+        self._reservation.close()
+        self._end_places([self._office], _OFFICE_SECONDS)
+
+    def _end_places(self, places: list[Place], seconds: float) -> None:
+        """Has processes end, within so many seconds; a second signal is passed on."""
+        limit = time.monotonic() + seconds
+        told = False
+        while running := [place for place in places if place.child is not None]:
+            if not told or self._wait(0.02):
+                told = True
+                for place in running:
+                    place.send_signal(signal.SIGTERM)
+            for place in running:
+                place.reap()
+                if place.child is not None and time.monotonic() >= limit:
+                    logger.error("%s does not end; killing it", place.name)
+                    place.send_signal(signal.SIGKILL)
+                    limit = float("inf")
 
 
-def _reserve(host: str, port: int) -> socket.socket:
-    """Holds a port for the workers, without listening on it.
-
-    Raises:
-        OSError: somebody else has it.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    reservation = socket.socket(family, socket.SOCK_STREAM)
+def _read(path: str) -> int:
+    """Reads a model's file into memory; returns the copy's descriptor."""
     try:
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        reservation.bind((host, port))
+        return read_into_memory(path, MAX_MODEL_BYTES)
     except OSError as error:
-        reservation.close()
-        raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from error
-    return reservation
-
-
-def _identity(path: str) -> tuple[str, str]:
-    with errors_named(Path(path).name):
-        file = ModelFile.read(path)
-    return file.name, file.version
+        raise ModelError(f"{Path(path).name}: can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"{Path(path).name}: {error}") from error

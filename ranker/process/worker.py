@@ -1,72 +1,109 @@
-"""A serving process, from settings to exit: alone, or as one of a supervisor's workers."""
+"""A worker: the process that speaks gRPC and scores, one of several behind one port.
+
+    python -m ranker.process.worker LINK SETTINGS INDEX METRICS MODEL...
+
+LINK, METRICS and MODEL are inherited descriptors: of the connection to the
+supervisor, of the metrics' file and of each model's file, in the order of the
+settings' models. SETTINGS is JSON.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import os
 import signal
-import socket
 import sys
-import threading
+import time
 from importlib import metadata
+from pathlib import Path
 from typing import NoReturn
 
 from ranker import logs
 from ranker.engine.runtime import onnxruntime
 from ranker.engine.simd import engine as simd
-from ranker.errors import ModelError
-from ranker.metrics.aggregates import Aggregates, Layout
+from ranker.errors import RankerError
+from ranker.incident import incident
+from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.recorder import Recorder
-from ranker.model import Model
-from ranker.process.heap import keep_freed_memory
-from ranker.process.publisher import Publisher
-from ranker.process.server import EXIT_MODEL, METHODS, Server, end_process, load_models
+from ranker.model import Model, ModelFile
+from ranker.model.model import errors_named
+from ranker.process.heap import keep_freed_memory, return_freed_arrays
+from ranker.process.link import Link
+from ranker.process.server import Server
 from ranker.process.settings import Settings
+from ranker.serving.served_model import ServedModel
 
 logger = logging.getLogger(__name__)
 
+EXIT_CANT_SERVE = 1
+"""Exit code of a worker that could not start to serve."""
 
-def serve_alone(settings: Settings) -> NoReturn:
-    """Serves from this process, metrics included, until it is told to stop; then ends it.
 
-    Raises:
-        ModelError: a model can't be loaded, or can't score.
-        OSError: a port can't be had.
-    """
-    loaded = load_models(settings)
-    names = tuple((model.name, model.version) for model, _ in loaded)
-    aggregates = Aggregates.private(Layout(names, METHODS))
-    recorder = Recorder(aggregates)
-    server = Server(settings, [model for model, _ in loaded], recorder)
-    server.warm()
-    record_start(recorder, loaded)
-    port = server.bind()
-    publisher = Publisher(aggregates, settings)
-    logger.info("listening on %s:%d", settings.host, port)
+def main() -> NoReturn:
+    """The program."""
+    link = Link(int(sys.argv[1]))
+    settings = Settings.from_json(sys.argv[2])
+    index, metrics_fd, *model_fds = map(int, sys.argv[3:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's own is inherited
+    link.end_with_supervisor()
+    logs.configure(settings.log_format, settings.log_level, str(index), settings.gcp_project)
+    recorder = Recorder(Aggregates.attach(metrics_fd), index)
+    try:
+        _record_machine(recorder)
+        models = load_models(settings, recorder, model_fds)
+        server = Server(settings, models, recorder)
+        for served in models:
+            served.warm()
+        server.bind()
+    except (RankerError, OSError, ValueError, RuntimeError) as error:
+        recorder.unknown_model().load_failed()
+        link.failed(str(error))
+        end_process(EXIT_CANT_SERVE)
+    link.ready({})
     freeze()
-    code = server.run()
-    publisher.close()
+    try:
+        code = server.run()
+    except BaseException as error:
+        incident(logger, "the worker's loop failed", error)
+        code = EXIT_CANT_SERVE
     end_process(code)
 
 
-def record_start(recorder: Recorder, loaded: list[tuple[Model, float]]) -> None:
-    """Puts on record what runs: versions, models, instruction sets."""
-    recorder.build(
-        {
-            "version": metadata.version("ranker"),
-            "python": sys.version.split()[0],
-            "grpcio": metadata.version("grpcio"),
-            "onnxruntime": onnxruntime.__version__,  # or that of onnxruntime-gpu in its place
-        }
-    )
-    recorder.simd_found((simd.paths() or ["none"])[0], simd.unavailable() or "built in")
-    for gpu in {model.engine.gpu for model, _ in loaded} - {""}:
-        recorder.gpu_used(gpu)
-    for index, (model, seconds) in enumerate(loaded):
-        recorder.model_loaded(
-            index,
+def load_models(settings: Settings, recorder: Recorder, fds: list[int]) -> list[ServedModel]:
+    """Loads the models, saying of each how it will be scored.
+
+    Args:
+        settings: how; their paths are what the files are called.
+        recorder: where their metrics go.
+        fds: the files that the supervisor has read into memory.
+
+    Raises:
+        ModelError: names the file and the reason.
+    """
+    return_freed_arrays()
+    loaded = []
+    for number, (path, fd) in enumerate(zip(settings.models, fds, strict=True)):
+        started = time.monotonic()
+        with errors_named(Path(path).name):
+            file = ModelFile.inherited(fd, Path(path).name)
+            model = Model.of(file, settings.engine, settings.threads, settings.device)
+        seconds = time.monotonic() - started
+        logger.info(
+            "loaded %s as %s@%s in %.2f s: %d features, %d trees, engine %s (%s), sha256 %s",
+            path,
+            model.name,
+            model.version,
+            seconds,
+            model.features.num_features,
+            model.metadata.trees,
+            model.engine_name,
+            model.engine_reason,
+            model.digest[:16],
+        )
+        metrics = recorder.model(number, (model.name, model.version))
+        metrics.loaded(
             seconds,
             {
                 "engine": model.engine_name,
@@ -78,6 +115,23 @@ def record_start(recorder: Recorder, loaded: list[tuple[Model, float]]) -> None:
                 "output": model.metadata.output,
             },
         )
+        if model.engine.gpu:
+            recorder.gpu_used(model.engine.gpu)
+        loaded.append(ServedModel(model, settings.max_batch_rows, metrics))
+    return loaded
+
+
+def _record_machine(recorder: Recorder) -> None:
+    """Puts on record what runs: versions, instruction sets."""
+    recorder.build(
+        {
+            "version": metadata.version("ranker"),
+            "python": sys.version.split()[0],
+            "grpcio": metadata.version("grpcio"),
+            "onnxruntime": onnxruntime.__version__,  # or that of onnxruntime-gpu in its place
+        }
+    )
+    recorder.simd_found((simd.paths() or ["none"])[0], simd.unavailable() or "built in")
 
 
 def freeze() -> None:
@@ -92,42 +146,10 @@ def freeze() -> None:
     keep_freed_memory()
 
 
-def main() -> None:
-    """The program of a supervisor's worker.
-
-    Arguments: the settings as JSON, the worker's index, and the inherited file
-    descriptors of the metrics' buffer and of a socket to the supervisor. On
-    that socket the worker writes a line once it listens; its end of file
-    means that the supervisor is gone, and then the worker drains.
-    """
-    settings = Settings.from_json(sys.argv[1])
-    index, metrics_fd, link_fd = map(int, sys.argv[2:5])
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's own is inherited
-    logs.configure(settings.log_format, settings.log_level, index, settings.gcp_project)
-    recorder = Recorder(Aggregates.attach(metrics_fd), index)
-    try:
-        loaded = load_models(settings)
-        server = Server(settings, [model for model, _ in loaded], recorder, reuse_port=True)
-        server.warm()
-    except ModelError as error:
-        recorder.model_load_failed(-1)
-        logger.error("%s", error.message)
-        sys.exit(EXIT_MODEL)
-    record_start(recorder, loaded)
-    server.bind()
-    link = socket.socket(fileno=link_fd)
-    link.sendall(b"listening\n")
-    threading.Thread(target=_outlive_not, args=(link,), name="link", daemon=True).start()
-    freeze()
-    end_process(server.run())
-
-
-def _outlive_not(link: socket.socket) -> None:
-    """Drains once the supervisor is gone."""
-    with contextlib.suppress(ConnectionResetError):  # it went without having read our line
-        link.recv(1)
-    logger.warning("the supervisor is gone")
-    os.kill(os.getpid(), signal.SIGTERM)
+def end_process(code: int) -> NoReturn:
+    """Ends the process, without gRPC's own clearing up; see `Server.run`."""
+    logging.shutdown()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ of how these turn out:
 - *Headroom.* How late answers are, no prediction can know: there is the way to the caller and
   back, and whatever else runs on the machine. So it follows a quantile, up with each list that is
   late and down with each that isn't, in the proportion in which that may happen.
-- *Least.* What scoring any list took of late. What would be too late even for that is refused
-  before it is read.
+- *Least.* What scoring any list took of late that came while others waited. What would be too
+  late even for that is refused before it is read.
 
-Pure logic: it reads no clock, and its owner holds a lock.
+Pure logic: it reads no clock.
 """
 
 from __future__ import annotations
@@ -69,23 +69,21 @@ class TooLateError(RefusedError):
 
 
 class Admission:
-    """What has been learned of one queue."""
+    """What has been learned of one queue.
+
+    Attributes:
+        least: the fewest seconds that scoring a list was predicted to take of late. A list
+            that is not read yet takes as long, as far as one can know.
+    """
 
     def __init__(self) -> None:
         self._headroom = HEADROOM[0]
         self._pace = 1.0
         self._taken_at = 0.0  # when the last batch was taken
         self._pacing = 0.0  # what it was to cost, if more waited then
-        self._least = 0.0
+        self.least = 0.0
 
-    def check(
-        self,
-        deadline: float,
-        now: float,
-        ahead: float,
-        unread: float = 0.0,
-        own: float | None = None,
-    ) -> float:
+    def check(self, deadline: float, now: float, ahead: float, unread: float, own: float) -> float:
         """How long a list that comes now will wait.
 
         Args:
@@ -94,8 +92,7 @@ class Admission:
             ahead: predicted seconds to score all that comes before it.
             unread: seconds that it may have waited before it was read, which its
                 deadline knows nothing of.
-            own: predicted seconds to score it; None, as of one that is not read yet,
-                is as little as that was for any list lately.
+            own: predicted seconds to score it.
 
         Returns:
             Seconds.
@@ -105,28 +102,26 @@ class Admission:
                 while nothing is ahead: a prediction that has gone wrong must be
                 able to learn.
         """
+        forgetting = self.least + own / LEAST_MEMORY
+        self.least = own if own < forgetting else forgetting
         wait = ahead * self._pace
-        own = self._least if own is None else own
         finish = now + self._headroom * wait + self._pace * own
         until = deadline - unread
         if finish > until and wait > 0.0:
             raise TooLateError("the deadline can't be met", wait, in_time=now + wait < until)
         return wait
 
-    def came(self, own: float) -> None:
-        """A list has been read that is predicted to take so many seconds to score."""
-        self._least = min(own, self._least + own / LEAST_MEMORY)
-
-    def ended(self, *, in_time: bool) -> None:
+    def on_end(self, *, in_time: bool) -> None:
         """A list that had to wait got its answer before its deadline, or didn't.
 
         One that was let in because nothing was ahead of it tells nothing: no headroom
         would have kept it out.
         """
-        step = -LATE_SHARE * HEADROOM_STEP if in_time else HEADROOM_STEP
-        self._headroom = min(max(HEADROOM[0], self._headroom + step), HEADROOM[1])
+        headroom = self._headroom + (-LATE_SHARE * HEADROOM_STEP if in_time else HEADROOM_STEP)
+        if HEADROOM[0] <= headroom <= HEADROOM[1]:
+            self._headroom = headroom
 
-    def taking(self, now: float) -> None:
+    def on_batch_start(self, now: float) -> None:
         """A batch is about to be taken: if lists waited since the one before, how long was that?
 
         Where nothing waited the pace fades, or else one pause of the machine could keep
@@ -138,6 +133,6 @@ class Admission:
             self._pacing = 0.0
         self._pace = max(1.0, PACE_MEMORY * self._pace + (1.0 - PACE_MEMORY) * pace)
 
-    def more_waits(self, now: float, cost: float) -> None:
+    def on_more_waiting(self, now: float, cost: float) -> None:
         """A batch of that predicted cost was taken, and left something to take right after it."""
         self._taken_at, self._pacing = now, cost

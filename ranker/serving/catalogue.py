@@ -1,11 +1,11 @@
-"""The models that a server holds, by name and version."""
+"""The models that a server serves, by name and version."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ranker.errors import ModelError, NotFoundError
-from ranker.model import Model
+from ranker.serving.served_model import ServedModel
 
 
 class Catalogue:
@@ -15,31 +15,36 @@ class Catalogue:
         models: at least one; the first is the default. Of several versions of
             one name, the first is that name's default.
 
+    Attributes:
+        models: likewise.
+        count: how many these are.
+
     Raises:
         ModelError: no models, or two with the same name and version.
     """
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[ServedModel]) -> None:
         if not models:
             raise ModelError("no model to serve")
         self.models = tuple(models)
-        self._index: dict[tuple[str, str], int] = {("", ""): 0}
-        for index, model in enumerate(models):
-            if (model.name, model.version) in self._index:
+        self.count = len(self.models)
+        self._by_name: dict[tuple[str, str], ServedModel] = {("", ""): models[0]}
+        for model in models:
+            if (model.name, model.version) in self._by_name:
                 raise ModelError(f"two models are named {model.name!r}, version {model.version!r}")
-            self._index[model.name, model.version] = index
-            self._index.setdefault((model.name, ""), index)
-        self._index.setdefault(("", models[0].version), 0)
+            self._by_name[model.name, model.version] = model
+            self._by_name.setdefault((model.name, ""), model)
+        self._by_name.setdefault(("", models[0].version), models[0])
 
-    def find(self, name: str, version: str) -> int:
-        """The index in `models`. An empty name or version selects the default.
+    def find(self, name: str, version: str) -> ServedModel:
+        """The model of that name and version; an empty one selects the default.
 
         Raises:
             NotFoundError: the server has no such model, or not in that version.
         """
-        index = self._index.get((name, version))
-        if index is None:
-            held = ", ".join(f"{model.name}@{model.version}" for model in self.models)
+        try:
+            return self._by_name[name, version]
+        except KeyError:
+            held = ", ".join(map(str, self.models))
             wanted = f"{name or '(default)'}@{version}" if version else name
-            raise NotFoundError(f"no model {wanted}; this server holds {held}")
-        return index
+            raise NotFoundError(f"no model {wanted}; this server holds {held}") from None

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from grpc_health.v1 import health_pb2 as pb
 
 from ranker.errors import NotFoundError
-from ranker.rpc import Call, Handler, Method
+from ranker.rpc import Call, Handler, Method, Respond
 from ranker.serving.wire import read_message
-from ranker.transport.respond import Respond
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Health"].full_name
 
@@ -28,7 +27,7 @@ class Health:
     def __init__(self, services: Sequence[str]) -> None:
         self._services = ("", *services)
         self._status = pb.HealthCheckResponse.NOT_SERVING
-        self._watchers: dict[Call, str] = {}
+        self._watchers: dict[Call, str | None] = {}  # None: of a service that is not ours
 
     def set_serving(self, serving: bool) -> None:
         """Changes the status of all services and tells those who watch."""
@@ -56,14 +55,15 @@ class Health:
 
     def watch(self, call: Call, service: str) -> None:
         """Sends the status of a service now and whenever it changes."""
-        self._watchers[call] = service
+        # Of a name that is not ours nothing is kept: the caller chose its length.
+        self._watchers[call] = service if service in self._services else None
         call.send(self._response(service).SerializeToString())
 
     def unwatch(self, call: Call) -> None:
         """Ends what `watch` began."""
         self._watchers.pop(call, None)
 
-    def _response(self, service: str) -> pb.HealthCheckResponse:
+    def _response(self, service: str | None) -> pb.HealthCheckResponse:
         known = service in self._services
         return pb.HealthCheckResponse(
             status=self._status if known else pb.HealthCheckResponse.SERVICE_UNKNOWN

@@ -29,10 +29,9 @@ batches is done faster for many lists at once than for a few.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Generic, Protocol, TypeVar
 
 from ranker.serving.admission import Admission, FullOfBytesError, FullOfRowsError
 from ranker.serving.cost import CostModel
@@ -49,186 +48,253 @@ FIXED_COST_SHARE = 0.1
 LONG_BATCH_SECONDS = 0.008
 """If many lists wait, a batch may take `BATCH_SECONDS` for each of them, and this at most.
 
-With its fixed cost that is less than the core transport's `pump_seconds`: such batches are
+With its fixed cost that is less than the core transport's `longest_batch`: such batches are
 scored on the loop.
 """
+
+MANY_LISTS = round(LONG_BATCH_SECONDS / BATCH_SECONDS)
+"""From so many lists on more of them make no longer batch."""
 
 MIN_BATCH_ROWS = 64
 """Rows that a batch may have however long they take: engines are slow below."""
 
 
-class Job:
-    """One candidate list on its way through the queue.
+class Queued(Protocol):
+    """What can be queued: a candidate list.
 
-    Args:
-        model: which model scores it, an index.
+    Attributes:
+        lane: the queue of its model.
         rows: how many candidates it has, at least 1.
         size: the bytes that it holds while it waits.
         arrived: when it came, in seconds of the caller's clock.
         deadline: when its caller stops waiting, on the same clock; `inf`: never.
-
-    Attributes:
-        cancelled: set it once nobody wants the answer; the job is then dropped
-            before it is scored.
+        cancelled: set once nobody wants the answer; it is then dropped before it
+            is scored.
         taken: how many of its rows are in batches already.
         waited: whether there was a wait to be predicted when it was let in.
     """
 
-    __slots__ = ("arrived", "cancelled", "deadline", "model", "rows", "size", "taken", "waited")
-
-    def __init__(self, model: int, rows: int, size: int, arrived: float, deadline: float) -> None:
-        self.model = model
-        self.rows = rows
-        self.size = size
-        self.arrived = arrived
-        self.deadline = deadline
-        self.cancelled = False
-        self.taken = 0
-        self.waited = False
+    lane: Lane[Any]
+    rows: int
+    size: int
+    arrived: float
+    deadline: float
+    cancelled: bool
+    taken: int
+    waited: bool
 
 
-class Piece(NamedTuple):
-    """Rows `start` to `stop` of a job: its share of a batch."""
-
-    job: Job
-    start: int
-    stop: int
+T = TypeVar("T", bound=Queued)
 
 
-@dataclass(slots=True)
-class Batch:
+class Lane(Generic[T]):
+    """One model's part of the queue.
+
+    Args:
+        max_batch_rows: the most rows of a batch.
+
+    Attributes:
+        cost: predicts what a batch costs; feed it by `learn`.
+        tasks: what waits, in the order in which it is served.
+        rows: the rows that wait.
+        room: the most rows of the next batch; `count` sees how many these are.
+        most_room: the most rows of a batch when many lists wait.
+        engine_seconds: predicted engine time given so far, on the queue's virtual clock.
+    """
+
+    __slots__ = (
+        "_max_batch_rows",
+        "_rooms",
+        "cost",
+        "engine_seconds",
+        "most_room",
+        "room",
+        "rows",
+        "tasks",
+    )
+
+    def __init__(self, max_batch_rows: int) -> None:
+        self.cost = CostModel()
+        self.tasks: deque[T] = deque()
+        self.rows = 0
+        self.engine_seconds = 0.0
+        self._max_batch_rows = max_batch_rows
+        self._rooms: list[int] = []
+        self.forecast()
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """A batch of so many rows took so long."""
+        self.cost.observe(rows, seconds)
+        self.forecast()
+
+    def forecast(self) -> None:
+        """Works out the sizes of batches from the cost model, after this has changed."""
+        self._rooms = [self._room_for(lists) for lists in range(MANY_LISTS + 1)]
+        self.most_room = self._rooms[MANY_LISTS]
+        self.count()
+
+    def count(self) -> None:
+        """Sees how large the next batch may be, after lists have come or gone."""
+        self.room = self._rooms[min(len(self.tasks), MANY_LISTS)]
+
+    def is_full(self) -> bool:
+        """Whether what waits fills a batch that need not wait for company."""
+        return self.rows >= self._rooms[1]
+
+    def backlog(self) -> float:
+        """Predicted seconds to score all that waits here."""
+        batches = -(-self.rows // self.room)
+        return self.cost.per_row * self.rows + self.cost.fixed * batches
+
+    def next_batch(self) -> float:
+        """Predicted seconds to score the next batch."""
+        return self.cost.predict(min(self.rows, self.room))
+
+    def _room_for(self, lists: int) -> int:
+        cost = self.cost
+        if not cost.per_row:
+            return self._max_batch_rows
+        seconds = min(BATCH_SECONDS * max(lists, 1), LONG_BATCH_SECONDS)
+        enough = max(seconds, cost.fixed / FIXED_COST_SHARE)
+        return min(self._max_batch_rows, max(MIN_BATCH_ROWS, round(enough / cost.per_row)))
+
+
+class Batch(Generic[T]):
     """What to score next with one model, and what was dropped on the way.
 
     Attributes:
-        model: the index of the model; meaningless if there are no pieces.
-        pieces: in the order of scoring.
+        pieces: the lists' shares of the batch, in the order of scoring: each a list,
+            and its rows from where to where; none if all that waited was dropped.
         rows: the rows of all pieces.
         cost: the seconds that scoring them is predicted to take.
-        dropped: jobs whose caller has gone or whose deadline has passed; they
+        dropped: lists whose caller has gone or whose deadline has passed; they
             have left the queue.
     """
 
-    model: int = -1
-    pieces: list[Piece] = field(default_factory=list)
-    rows: int = 0
-    cost: float = 0.0
-    dropped: list[Job] = field(default_factory=list)
+    __slots__ = ("cost", "dropped", "pieces", "rows")
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[T, int, int]] = []
+        self.rows = 0
+        self.cost = 0.0
+        self.dropped: list[T] = []
 
 
-class _Lane:
-    """The jobs that wait for one model."""
-
-    __slots__ = ("cost", "jobs", "rows", "served")
-
-    def __init__(self, cost: CostModel) -> None:
-        self.cost = cost
-        self.jobs: deque[Job] = deque()
-        self.rows = 0  # waiting, not yet taken
-        self.served = 0.0  # virtual time: predicted engine seconds given so far
-
-
-class Batcher:
-    """Queues jobs and forms batches. Not thread-safe: its owner holds a lock.
+class Queue(Generic[T]):
+    """Queues lists and forms batches.
 
     Args:
-        costs: one cost model per model; the owner feeds it.
-        max_batch_rows: the most rows of a batch.
-        max_queue_rows: the most rows that may wait.
-        max_queue_bytes: the most bytes that waiting jobs may hold.
+        max_rows: the most rows that may wait.
+        max_bytes: the most bytes that waiting lists may hold.
         max_delay: seconds that a batch with room left may wait for company; 0
             is the rule above.
 
     Attributes:
         admission: says who is let in in view of the deadlines.
         rows: the rows that wait.
+        busy_until: when the engines will have finished what they do, by prediction.
+        unread_since: since when what is read now may have waited: the loop scored, and read
+            nothing. That is the most that it may be: a caller of tight deadlines that had the
+            loop to itself is charged what it never waited.
+        read_until: when the loop is through with what gathered meanwhile. It reads in no
+            particular order, and is taken to need as long again.
     """
 
-    def __init__(
-        self,
-        costs: Sequence[CostModel],
-        *,
-        max_batch_rows: int,
-        max_queue_rows: int,
-        max_queue_bytes: int,
-        max_delay: float = 0.0,
-    ) -> None:
+    def __init__(self, *, max_rows: int, max_bytes: int, max_delay: float = 0.0) -> None:
         self.admission = Admission()
-        self._lanes = [_Lane(cost) for cost in costs]
-        self._max_batch_rows = max_batch_rows
-        self._max_queue_rows = max_queue_rows
-        self._max_queue_bytes = max_queue_bytes
+        self.rows = 0
+        self.busy_until = self.unread_since = self.read_until = -math.inf
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
         self._max_delay = max_delay
+        self._lanes: dict[Lane[T], None] = {}  # those in which something waits
         self._bytes = 0
         self._served = 0.0  # virtual time of the batch taken last
-        self.rows = 0
 
-    def cost(self, model: int) -> CostModel:
-        """The cost model of one model."""
-        return self._lanes[model].cost
-
-    def ahead(self, model: int, own: float = 0.0) -> float:
-        """Predicted seconds of engine time before all that waits for a model is scored.
+    def ahead(self, lane: Lane[T], own: float = 0.0) -> float:
+        """Predicted seconds of engine time before all that waits in a lane is scored.
 
         Meanwhile each other model has what waits for it scored, but for no longer than
         this one takes, and a batch.
 
         Args:
-            model: the index of the model.
-            own: seconds for one more list of this model.
+            lane: which.
+            own: seconds for one more list of it.
         """
-        lane = self._lanes[model]
-        mine = self._backlog(lane)
-        return mine + sum(
-            min(self._backlog(other), mine + own + other.cost.predict(self._batch_rows(other)))
-            for other in self._lanes
-            if other.rows and other is not lane
-        )
+        # `lane.backlog()`, written out: every list that comes while others wait asks.
+        cost = lane.cost
+        mine = seconds = cost.per_row * lane.rows + cost.fixed * -(-lane.rows // lane.room)
+        for other in self._lanes:
+            if other is not lane:
+                seconds += min(other.backlog(), mine + own + other.next_batch())
+        return seconds
 
-    def admit(self, job: Job, now: float, busy: float = 0.0, unread: float = 0.0) -> None:
-        """Queues a job.
+    def admit(self, task: T, now: float) -> None:
+        """Queues a list.
 
         Args:
-            job: what to queue.
+            task: what to queue.
             now: the time.
-            busy: predicted seconds until the engine has finished what it does now.
-            unread: seconds that the job may have waited before it arrived, which its
-                deadline knows nothing of.
 
         Raises:
             FullOfRowsError, FullOfBytesError: it would break a bound on the queue.
-                A job larger than the bound is let into an empty queue.
+                A list larger than the bound is let into an empty queue.
             TooLateError: its predicted finish is past its deadline; see
                 `Admission.check`.
         """
-        lane = self._lanes[job.model]
-        own = lane.cost.predict(job.rows)
-        self.admission.came(own)
-        wait = self.admission.check(
-            job.deadline, now, busy + self.ahead(job.model, own), unread, own
-        )
-        in_time = now + wait < job.deadline - unread
-        if self.rows and self.rows + job.rows > self._max_queue_rows:
-            raise FullOfRowsError("the queue is full of candidates", wait, in_time=in_time)
-        if self._bytes and self._bytes + job.size > self._max_queue_bytes:
-            raise FullOfBytesError("the queue is full of bytes", wait, in_time=in_time)
+        lane: Lane[T] = task.lane
+        own = lane.cost.fixed + lane.cost.per_row * task.rows
+        wait = 0.0
+        busy, unread = self._before(now)
+        if self.rows or busy:
+            ahead = busy + self.ahead(lane, own)
+            wait = self.admission.check(task.deadline, now, ahead, unread, own)
+            in_time = now + wait < task.deadline - unread
+            if self.rows and self.rows + task.rows > self._max_rows:
+                raise FullOfRowsError("the queue is full of candidates", wait, in_time=in_time)
+            if self._bytes and self._bytes + task.size > self._max_bytes:
+                raise FullOfBytesError("the queue is full of bytes", wait, in_time=in_time)
         if not lane.rows:
-            lane.served = max(lane.served, self._served)
-        job.waited = wait > 0.0
-        lane.jobs.append(job)
-        lane.rows += job.rows
-        self.rows += job.rows
-        self._bytes += job.size
+            lane.engine_seconds = max(lane.engine_seconds, self._served)
+            self._lanes[lane] = None
+        task.waited = wait > 0.0
+        lane.tasks.append(task)
+        lane.rows += task.rows
+        if lane.room < lane.most_room:
+            lane.count()
+        self.rows += task.rows
+        self._bytes += task.size
 
-    def check(self, deadline: float, now: float, busy: float = 0.0, unread: float = 0.0) -> None:
-        """As `admit`, of a job of which nothing is known but its deadline.
+    def check_unread(self, deadline: float, now: float, models: int = 1) -> None:
+        """As `admit`, of a list of which nothing is known but its deadline.
+
+        Args:
+            deadline: when its caller stops waiting.
+            now: the time.
+            models: how many models there are: it may be for one for which nothing waits.
 
         Raises:
             TooLateError: none that came lately would have met it.
         """
-        ahead = min(self.ahead(model) for model in range(len(self._lanes)))
-        self.admission.check(deadline, now, busy + ahead, unread)
+        if len(self._lanes) == models == 1:
+            ahead = self.ahead(next(iter(self._lanes)))
+        else:
+            # That of the lane with the least to do: it grows with what a lane has to do itself.
+            backlogs = {lane: lane.backlog() for lane in self._lanes}
+            least = 0.0 if len(backlogs) < models else min(backlogs.values())
+            ahead = sum(
+                min(backlog, least + lane.next_batch()) for lane, backlog in backlogs.items()
+            )
+        busy, unread = self._before(now)
+        self.admission.check(deadline, now, busy + ahead, unread, self.admission.least)
 
-    def take(self, now: float) -> Batch | None:
+    def _before(self, now: float) -> tuple[float, float]:
+        """Seconds that the engines are still busy, and that what comes now may have waited."""
+        busy = self.busy_until - now
+        unread = now - self.unread_since if now < self.read_until else 0.0
+        return (busy if busy > 0.0 else 0.0), unread
+
+    def take(self, now: float) -> Batch[T] | None:
         """The next batch.
 
         Returns:
@@ -237,93 +303,77 @@ class Batcher:
         """
         if not self.rows or self.due(now) > 0.0:
             return None
-        self.admission.taking(now)
-        batch = Batch()
+        self.admission.on_batch_start(now)
+        batch: Batch[T] = Batch()
         while not batch.pieces and self.rows:
-            model, lane = min(
-                ((model, lane) for model, lane in enumerate(self._lanes) if lane.rows),
-                key=lambda entry: entry[1].served,
-            )
+            lane = min(self._lanes, key=lambda lane: lane.engine_seconds)
             self._fill(batch, lane, now)
+            lane.count()
+            if not lane.rows:
+                del self._lanes[lane]
             if batch.pieces:
-                batch.model = model
                 batch.cost = lane.cost.predict(batch.rows)
-                self._served = lane.served
-                lane.served += batch.cost
+                self._served = lane.engine_seconds
+                lane.engine_seconds += batch.cost
         if self.rows and not self.due(now):  # what waits for company says nothing of the pace
-            self.admission.more_waits(now, batch.cost)
+            self.admission.on_more_waiting(now, batch.cost)
         return batch
 
     def due(self, now: float) -> float:
         """Seconds until `take` gives what waits: 0 unless there is a `max_delay`."""
-        if not self._max_delay or any(lane.rows >= self._room(lane, 1) for lane in self._lanes):
+        if not self._max_delay or any(lane.is_full() for lane in self._lanes):
             return 0.0
-        oldest = min((lane.jobs[0].arrived for lane in self._lanes if lane.jobs), default=now)
+        oldest = min((lane.tasks[0].arrived for lane in self._lanes), default=now)
         return max(0.0, oldest + self._max_delay - now)
 
-    def _backlog(self, lane: _Lane) -> float:
-        """Predicted seconds to score what waits for one model."""
-        if not lane.rows:
-            return 0.0
-        batches = -(-lane.rows // self._room(lane, len(lane.jobs)))
-        return lane.cost.predict(lane.rows) + (batches - 1) * lane.cost.fixed
-
-    def _batch_rows(self, lane: _Lane) -> int:
-        """The rows of a lane's next batch, at most."""
-        return min(lane.rows, self._room(lane, len(lane.jobs)))
-
-    def _room(self, lane: _Lane, lists: int) -> int:
-        """The most rows of a lane's next batch if so many lists wait."""
-        cost = lane.cost
-        if not cost.per_row:
-            return self._max_batch_rows
-        seconds = min(BATCH_SECONDS * lists, LONG_BATCH_SECONDS)
-        enough = max(seconds, cost.fixed / FIXED_COST_SHARE)
-        return min(self._max_batch_rows, max(MIN_BATCH_ROWS, round(enough / cost.per_row)))
-
-    def _fill(self, batch: Batch, lane: _Lane, now: float) -> None:
+    def _fill(self, batch: Batch[T], lane: Lane[T], now: float) -> None:
         """Moves rows from a lane into a batch until it is full: short lists first.
 
         Of the long ones the first to come has room kept for it; what is left over is
         theirs in the order of arrival.
         """
-        room = self._room(lane, len(lane.jobs))
+        room = lane.room
         kept = 0
-        long: list[Job] = []
-        while room and lane.jobs:
-            job = lane.jobs.popleft()
-            left = job.rows - job.taken
-            if job.cancelled or job.deadline <= now:
-                batch.dropped.append(job)
-                job.taken = job.rows
-                self._leaves(lane, job, left)
+        long: list[T] = []
+        while room and lane.tasks:
+            task = lane.tasks.popleft()
+            left = task.rows - task.taken
+            if task.cancelled or task.deadline <= now:
+                batch.dropped.append(task)
+                self._leave(lane, task, left)
+            elif left <= QUANTUM and left <= room:
+                batch.pieces.append((task, task.taken, task.rows))
+                batch.rows += left
+                room -= left
+                self._leave(lane, task, left)
             elif left > QUANTUM:
                 if not long:
                     kept = min(QUANTUM, room // 2)
                     room -= kept
-                long.append(job)
+                long.append(task)
             else:
-                room -= self._put(batch, lane, job, room)
-                if job.taken < job.rows:
-                    lane.jobs.appendleft(job)
+                room -= self._put(batch, lane, task, room)
+                if task.taken < task.rows:
+                    lane.tasks.appendleft(task)
         room += kept
-        for job in long:
-            room -= self._put(batch, lane, job, room)
-        lane.jobs.extendleft(job for job in reversed(long) if job.taken < job.rows)
+        for task in long:
+            room -= self._put(batch, lane, task, room)
+        lane.tasks.extendleft(task for task in reversed(long) if task.taken < task.rows)
 
-    def _put(self, batch: Batch, lane: _Lane, job: Job, room: int) -> int:
-        """Puts what there is room for of a job into a batch, and says how many rows that is."""
-        rows = min(job.rows - job.taken, room)
+    def _put(self, batch: Batch[T], lane: Lane[T], task: T, room: int) -> int:
+        """Puts what there is room for of a list into a batch, and says how many rows that is."""
+        left = task.rows - task.taken
+        rows = left if left < room else room
         if rows:
-            batch.pieces.append(Piece(job, job.taken, job.taken + rows))
+            batch.pieces.append((task, task.taken, task.taken + rows))
             batch.rows += rows
-            job.taken += rows
-            self._leaves(lane, job, rows)
+            self._leave(lane, task, rows)
         return rows
 
-    def _leaves(self, lane: _Lane, job: Job, rows: int) -> None:
-        """So many rows of a job no longer wait."""
+    def _leave(self, lane: Lane[T], task: T, rows: int) -> None:
+        """So many rows of a list no longer wait."""
+        task.taken += rows
         lane.rows -= rows
         self.rows -= rows
-        if job.taken == job.rows:
-            self._bytes -= job.size
+        if task.taken == task.rows:
+            self._bytes -= task.size

@@ -9,10 +9,8 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 from grpc_reflection.v1alpha.reflection import ReflectionServicer
 
 from ranker.rpc import Call, Handler, Method
+from ranker.serving.methods import REFLECTION
 from ranker.serving.wire import read_message
-
-SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
-"""The two differ in their name only; tools ask for either."""
 
 
 def methods(services: Sequence[str]) -> dict[str, Method]:
@@ -22,9 +20,9 @@ def methods(services: Sequence[str]) -> dict[str, Method]:
         services: the full names of the services that the server offers.
     """
     method = Method(
-        _Reflection([*services, *SERVICES]), request_streaming=True, response_streaming=True
+        _Reflection([*services, *REFLECTION]), request_streaming=True, response_streaming=True
     )
-    return {f"/{service}/ServerReflectionInfo": method for service in SERVICES}
+    return {f"/{service}/ServerReflectionInfo": method for service in REFLECTION}
 
 
 class _Reflection(Handler):

@@ -1,180 +1,174 @@
-"""One candidate list on its way: decode, admit, (batch, score,) order, encode."""
+"""One candidate list on its way, from its message to its answer."""
 
 from __future__ import annotations
 
-import logging
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from ranker.engine.api import Scores
-from ranker.errors import InternalError, RankerError
-from ranker.incident import incident
-from ranker.logs import trace_of
-from ranker.metrics.recorder import Recorder
-from ranker.model.order import best_first
-from ranker.serving.catalogue import Catalogue
-from ranker.serving.dispatcher import Dispatcher, ScoringJob
-from ranker.serving.wire import read_candidates, write_response
+from ranker.engine.api import Rows, Scores
+from ranker.errors import Code, RankerError
+from ranker.rpc import Call
 from ranker.v1 import ranking_pb2 as pb
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from ranker.metrics.recorder import ModelRecorder
+    from ranker.serving.queue import Lane
+    from ranker.serving.served_model import ServedModel
+
+_OK = int(Code.OK)
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What every ranking needs.
+class RankTask:
+    """A candidate list that is to be ranked.
+
+    Decoding fills it, the queue and the dispatcher carry it on, `finish` ends it.
+    Times are in seconds, on the `time.monotonic` clock.
 
     Attributes:
-        catalogue: the models.
-        dispatcher: queues and scores; its engines are the catalogue's, in order.
-        recorder: counts requests and their outcomes.
-        max_request_rows: the most candidates that one request may have.
-    """
-
-    catalogue: Catalogue
-    dispatcher: Dispatcher
-    recorder: Recorder
-    max_request_rows: int
-
-
-class Ranking:
-    """One request and what has become of it so far.
-
-    Args:
-        resources: models, queue, counters.
-        arrived: when it came, on the `time.monotonic` clock.
-        deadline: when its caller stops waiting, on the same clock.
-        answered: called once with the encoded RankResponse, on whichever
-            thread scored the list.
-        refused: called once instead, if the list is dropped after `start`.
+        arrived: when it came.
+        deadline: when its caller stops waiting; `inf`: never.
         traceparent: the caller's W3C trace context, if it sent one.
-
-    Attributes:
-        request: what is asked, from `start` on.
-        deadline: may be moved until `start`.
-        waited: whether it had to wait for others when it was let in.
+        request_id: the caller's own mark.
+        metrics: where its end is recorded: its model's, once that is known.
+        served: the model that ranks it.
+        lane: that model's part of the queue.
+        features: float32 [rows, num_features].
+        rows: how many candidates it has; 0 until they have been read.
+        size: the bytes that it holds while it waits.
+        top_k: how many of the best to answer with; 0 is all.
+        candidate_ids: one per candidate, or none.
+        cancelled: set once nobody wants the answer.
+        taken: how many of its rows are in batches already.
+        waited: whether there was a wait to be predicted when it was let in.
+        queued: how long it waited for its first batch.
+        scoring: how long its batches were scored.
+        scores: those of the batches so far, if it takes several.
+        ended: when its answer left.
+        is_over: whether it has been answered or refused.
     """
 
     __slots__ = (
-        "_answered",
-        "_job",
-        "_model",
-        "_refused",
-        "_resources",
-        "_traceparent",
+        "_caller",
         "arrived",
+        "cancelled",
+        "candidate_ids",
         "deadline",
-        "request",
+        "ended",
+        "features",
+        "is_over",
+        "lane",
+        "metrics",
+        "queued",
+        "request_id",
+        "rows",
+        "scores",
+        "scoring",
+        "served",
+        "size",
+        "taken",
+        "top_k",
+        "traceparent",
         "waited",
     )
 
-    def __init__(
-        self,
-        resources: Resources,
-        arrived: float,
-        deadline: float,
-        answered: Callable[[Ranking, bytes], None],
-        refused: Callable[[Ranking, RankerError], None],
-        traceparent: str | None = None,
-    ) -> None:
-        self.request = pb.RankRequest()
-        self.arrived = arrived
-        self.deadline = deadline
-        self._resources = resources
-        self._answered = answered
-        self._refused = refused
-        self._traceparent = traceparent
-        self._model = -1
-        self._job: ScoringJob | None = None
-        self.waited = False
+    features: Rows
+    served: ServedModel
+    lane: Lane[Any]
 
-    def start(self, request: pb.RankRequest, size: int) -> None:
-        """Decodes the list and queues it; the answer follows from the dispatcher.
+    def __init__(self, caller: Any, arrived: float, call: Call, unknown: ModelRecorder) -> None:
+        """Makes a task of which nothing is known yet.
 
         Args:
-            request: the list.
-            size: its bytes on the wire.
+            caller: who gets the outcome: a `Call`, or a `Stream`.
+            arrived: when it came.
+            call: the call that brought it.
+            unknown: where to record its end as long as its model is not known.
+        """
+        self._caller = caller
+        self.arrived = arrived
+        self.deadline = call.deadline
+        self.traceparent = call.traceparent
+        self.metrics = unknown
+        self.request_id = ""
+        self.rows = self.size = self.top_k = self.taken = 0
+        self.candidate_ids: list[str] = []
+        self.cancelled = self.waited = self.is_over = False
+        self.queued = self.scoring = self.ended = 0.0
+        self.scores: Scores | None = None
+
+    def finish(self, outcome: bytes | RankerError) -> None:
+        """Answers the caller, or refuses it; only the first time counts.
+
+        Args:
+            outcome: the encoded RankResponse, or why there is none.
+        """
+        if self.is_over:
+            return
+        self.is_over = True
+        self.ended = time.monotonic()
+        if isinstance(outcome, bytes):
+            self.metrics.request_ended(_OK, self)
+            self._answer(outcome)
+        else:
+            self.metrics.request_ended(outcome.code, self)
+            self._refuse(outcome)
+
+    def on_read(self, request: pb.RankRequest) -> None:
+        """Its message has been decoded, and nothing but its id has been looked at yet.
 
         Raises:
-            RankerError: the request is invalid, or is refused now; tell `failed`.
+            RankerError: it is refused.
         """
-        resources = self._resources
-        self.request = request
-        self._model = resources.catalogue.find(request.model, request.model_version)
-        features = resources.catalogue.models[self._model].features
-        rows = read_candidates(request, features, resources.max_request_rows)
-        job = self._job = ScoringJob(
-            self._model,
-            rows,
-            max(size, rows.nbytes),  # the rows are part of the message, or made from it
-            self.arrived,
-            self.deadline,
-            self._scored,
-            self._dropped,
-        )
-        resources.dispatcher.submit(job)
-        self.waited = job.waited
+        self.request_id = request.request_id
 
-    def failed(self, error: Exception) -> None:
-        """Puts it on record that the request was refused before or by `start`."""
-        self._end(error.code if isinstance(error, RankerError) else grpc.StatusCode.INTERNAL)
-
-    def closed(self, code: grpc.StatusCode) -> None:
+    def on_caller_gone(self, code: Code) -> None:
         """Its call has ended, so that nobody waits any more; saves the scoring, if there is time.
 
         Args:
             code: how the call ended.
         """
-        job = self._job  # which the engine's thread may take away at any moment
-        if job is None:
+        if self.is_over:
             return
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            job.deadline = -math.inf  # it has passed, even if our own clock is behind
+        if code is Code.DEADLINE_EXCEEDED:
+            # It has passed, even if our own clock is behind.
+            self.deadline = min(self.deadline, time.monotonic())
         else:
-            job.cancelled = True
+            self.cancelled = True
 
-    def _scored(self, scores: Scores, queued: float, scoring: float) -> None:
-        request = self.request
-        try:
-            model = self._resources.catalogue.models[self._model]
-            order = best_first(scores, request.top_k)
-            total = time.monotonic() - self.arrived
-            message = write_response(
-                request,
-                model.name,
-                model.version,
-                order,
-                scores[order],
-                (queued, scoring, total),
-            )
-        except Exception as error:  # a bug here must not spoil the rest of the batch
-            failure = incident(logger, "answering failed", error, self._traceparent)
-            self._refuse(InternalError(failure))
-            return
-        self._end(grpc.StatusCode.OK)
-        self._answered(self, message)
-
-    def _dropped(self, error: RankerError) -> None:
-        if self._traceparent is not None and isinstance(error, InternalError):
-            # The incident is the whole batch's; this ties the trace to it.
-            logger.error("request lost: %s", error.message, extra=trace_of(self._traceparent))
-        self._refuse(error)
+    def _answer(self, message: bytes) -> None:
+        """Sends the encoded RankResponse to the caller."""
+        raise NotImplementedError
 
     def _refuse(self, error: RankerError) -> None:
-        self._end(error.code)
-        self._refused(self, error)
+        """Tells the caller why there is no ranking."""
+        raise NotImplementedError
 
-    def _end(self, code: grpc.StatusCode) -> None:
-        self._resources.recorder.request_finished(
-            self._model,
-            code.value[0],
-            0 if self._job is None else self._job.rows,
-            self.deadline - self.arrived,
-            time.monotonic() - self.arrived,
-            self._traceparent,
-        )
-        self._job = None  # it refers to us: the cycle would keep its rows until it is collected
+
+class UnaryTask(RankTask):
+    """The list of a call of `Rank`."""
+
+    __slots__ = ()
+
+    def _answer(self, message: bytes) -> None:
+        call, self._caller = self._caller, None
+        call.finish(message)
+
+    def _refuse(self, error: RankerError) -> None:
+        call, self._caller = self._caller, None
+        call.fail(error)
+
+
+class StreamTask(RankTask):
+    """A list of a call of `RankStream`."""
+
+    __slots__ = ()
+
+    def on_read(self, request: pb.RankRequest) -> None:
+        """Notes its id and its own deadline; raises what `Stream.on_read` raises."""
+        self._caller.on_read(self, request)
+
+    def _answer(self, message: bytes) -> None:
+        self._caller.answer(self, message)
+
+    def _refuse(self, error: RankerError) -> None:
+        self._caller.refuse(self, error)

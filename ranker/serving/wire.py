@@ -1,20 +1,23 @@
-"""Protobuf messages to arrays and back."""
+"""Protobuf messages to tasks, and scores to protobuf messages."""
 
 from __future__ import annotations
 
+import time
 from typing import TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
-from numpy.typing import NDArray
 
 from ranker.engine.api import Rows, Scores
-from ranker.errors import InvalidRequestError
+from ranker.errors import InvalidRequestError, RankerError
 from ranker.model.features import FeatureContract
+from ranker.model.order import best_first
+from ranker.serving.catalogue import Catalogue
+from ranker.serving.task import RankTask
+from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
 
 _FLOAT32 = np.dtype("<f4")
-
 
 M = TypeVar("M", bound=Message)
 
@@ -32,87 +35,100 @@ def read_message(kind: type[M], data: bytes) -> M:
         raise InvalidRequestError("request", f"not a {expected} message") from error
 
 
-def read_candidates(request: pb.RankRequest, features: FeatureContract, max_rows: int) -> Rows:
-    """Checks a request against the contract and lays its rows out for the engine.
+def read_request(data: bytes, task: RankTask, catalogue: Catalogue, max_rows: int) -> None:
+    """Fills a task with what a request asks for.
 
     Args:
-        request: the request; its candidates are read where they lie, not copied,
-            if their columns are the model's own.
-        features: the model's feature contract.
+        data: an encoded RankRequest. The task keeps none of it but what it needs.
+        task: the task.
+        catalogue: the models that there are.
         max_rows: the most candidates that one request may have.
 
-    Returns:
-        float32 [rows, num_features].
-
     Raises:
+        NotFoundError: no such model.
         InvalidRequestError: names the field, what it holds and what was expected.
+        RankerError: whatever `RankTask.on_read` raises.
     """
+    try:
+        request = pb.RankRequest.FromString(data)
+    except DecodeError as error:
+        raise InvalidRequestError("request", "not a ranker.v1.RankRequest message") from error
+    task.on_read(request)
+    served = catalogue.find(request.model, request.model_version)
+    task.served = served
+    task.lane = served.lane
+    task.metrics = served.metrics
+    features = task.features = _read_candidates(request, served.features, max_rows)
+    task.rows = features.shape[0]
+    task.size = features.nbytes
+    task.top_k = request.top_k
+    if request.candidate_ids:
+        task.candidate_ids = list(request.candidate_ids)
+        task.size += sum(map(len, task.candidate_ids))
+
+
+def _read_candidates(request: pb.RankRequest, features: FeatureContract, max_rows: int) -> Rows:
+    """Checks a request against the model's contract and lays its rows out for the engine."""
     matrix = request.candidates
-    rows, columns = matrix.rows, matrix.columns
+    rows, columns, data = matrix.rows, matrix.columns, matrix.data
     if rows == 0:
         raise InvalidRequestError("candidates.rows", "expected at least 1 candidate, got 0")
     if rows > max_rows:
         raise InvalidRequestError(
             "candidates.rows", f"expected at most {max_rows} candidates, got {rows}"
         )
-    if matrix.data_type not in (pb.DATA_TYPE_UNSPECIFIED, pb.DATA_TYPE_FLOAT32):
+    if matrix.data_type > pb.DATA_TYPE_FLOAT32 or matrix.data_type < 0:
         raise InvalidRequestError(
             "candidates.data_type", f"expected DATA_TYPE_FLOAT32 (1), got {matrix.data_type}"
         )
-    data = matrix.data
     if len(data) != rows * columns * 4:
         raise InvalidRequestError(
             "candidates.data",
             f"expected {rows} rows x {columns} columns x 4 bytes = {rows * columns * 4} bytes, "
             f"got {len(data)}",
         )
-    ids = len(request.candidate_ids)
-    if ids not in (0, rows):
+    if request.candidate_ids and len(request.candidate_ids) != rows:
         raise InvalidRequestError(
-            "candidate_ids", f"expected none or {rows}, one per candidate, got {ids}"
+            "candidate_ids",
+            f"expected none or {rows}, one per candidate, got {len(request.candidate_ids)}",
         )
     if request.top_k < 0:
         raise InvalidRequestError("top_k", f"expected 0 (all) or more, got {request.top_k}")
     candidates: Rows = np.frombuffer(data, _FLOAT32).reshape(rows, columns)
-    return features.rows(
-        candidates,
-        request.feature_names,
-        request.context.feature_names,
-        request.context.values,
-    )
+    context = request.context
+    return features.rows(candidates, request.feature_names, context.feature_names, context.values)
 
 
-def write_response(
-    request: pb.RankRequest,
-    model: str,
-    version: str,
-    order: NDArray[np.int32],
-    scores: Scores,
-    timing: tuple[float, float, float],
-) -> bytes:
-    """Encodes a RankResponse.
+def write_response(task: RankTask, scores: Scores) -> bytes:
+    """Encodes the answer to a task: a RankResponse.
 
     Args:
-        request: what is answered.
-        model: the name of the model that scored it.
-        version: that model's version.
-        order: int32 [k], candidates best first.
-        scores: float32 [k], their scores.
-        timing: the seconds in the queue, being scored, and in all.
+        task: what is answered.
+        scores: float32 [task.rows].
     """
+    order = best_first(scores, task.top_k)
     ranking = order.tolist()
-    queued, scoring, total = timing
-    ids = request.candidate_ids
+    ids = task.candidate_ids
+    total = time.monotonic() - task.arrived
     return pb.RankResponse(
-        request_id=request.request_id,
-        model=model,
-        model_version=version,
+        request_id=task.request_id,
+        model=task.served.name,
+        model_version=task.served.version,
         indices=ranking,
-        scores=scores.tolist(),
+        scores=scores[order].tolist(),
         candidate_ids=[ids[index] for index in ranking] if ids else None,
         timing=pb.ServerTiming(
-            queue_us=round(queued * 1e6),
-            scoring_us=round(scoring * 1e6),
-            total_us=round(total * 1e6),
+            queue_us=int(task.queued * 1e6 + 0.5),
+            scoring_us=int(task.scoring * 1e6 + 0.5),
+            total_us=int(total * 1e6 + 0.5),
         ),
+    ).SerializeToString()
+
+
+def write_refusal(request_id: str, error: RankerError) -> bytes:
+    """Encodes the answer to a stream's request that went wrong."""
+    status = to_status(error)
+    return pb.RankResponse(
+        request_id=request_id,
+        status=pb.Status(code=status.code, message=status.message, details=status.details),
     ).SerializeToString()

@@ -17,15 +17,15 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ranker.errors import UnimplementedError
+from ranker.errors import Code, UnimplementedError
 from ranker.incident import guard
-from ranker.rpc import Method, Methods, Observer, Options, Pump
+from ranker.rpc import Method, Methods, Options, RpcCounts, Turn
 from ranker.transport.address import bind_error
-from ranker.transport.aio_call import AioCall, Context
+from ranker.transport.aio_call import AioCall, Context, abort
 from ranker.transport.aio_log import quieten
 from ranker.transport.aio_loop import Loop
 from ranker.transport.arguments import channel_arguments
-from ranker.transport.status import as_ranker_error, logger, on_the_wire
+from ranker.transport.trailers import as_ranker_error, logger
 
 
 class AioTransport:
@@ -34,25 +34,29 @@ class AioTransport:
     name = "aio"
     # grpc.aio takes in one RPC per turn of its loop. If each turn scored a batch, no more
     # RPCs than batches would come in, and an overloaded server would find out too late.
-    pump_seconds = 0.0001
+    longest_batch = 0.0001
 
     def __init__(
         self,
         methods: Methods,
-        pump: Pump,
+        turn: Turn,
+        counts: RpcCounts,
         *,
         max_message_bytes: int,
-        observer: Observer | None = None,
         reuse_port: bool = False,
         options: Options = (),
     ) -> None:
         quieten()
-        self._loop = Loop(pump)
-        self._started = asyncio.Event()
+        self._loop = Loop(turn)
         self._left = asyncio.Event()
         arguments = channel_arguments(max_message_bytes, reuse_port, options)
-        router = _Router(self._loop, methods, observer)
+        router = _Router(self._loop, methods, counts)
         self._server = self._loop.run(_create(arguments, router))
+
+    @property
+    def answers_on_their_way(self) -> int:
+        """See `Transport.answers_on_their_way`."""
+        return self._loop.answers_on_their_way
 
     def bind(self, address: str) -> int:
         """Listens on `host:port`; see `Transport.bind`."""
@@ -62,42 +66,23 @@ class AioTransport:
             raise bind_error(address) from error
 
     def run(self) -> None:
-        """Serves on the calling thread until `stop` has done its work, or `leave` is called."""
+        """Serves on the calling thread until `leave` is called."""
         self._loop.run(self._serve())
-        if not self._left.is_set():
-            self._loop.close()
 
     async def _serve(self) -> None:
         await self._server.start()
-        self._started.set()
-        ends = [
-            asyncio.ensure_future(self._server.wait_for_termination()),
-            asyncio.ensure_future(self._left.wait()),
-        ]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if self._left.is_set():
-            return
-        ends[1].cancel()
-        await self._loop.settle()
-
-    def stop(self, grace: float) -> None:
-        """Starts to end `run`; see `Transport.stop`."""
-        self._loop.on_loop(lambda: self._loop.spawn(self._stop(grace)))
-
-    async def _stop(self, grace: float) -> None:
-        await self._started.wait()
-        await self._server.stop(grace)
+        await self._left.wait()
 
     def leave(self) -> None:
         """Has `run` return; see `Transport.leave`."""
         self._loop.on_loop(self._left.set)
 
     def call_soon(self, function: Callable[[], None]) -> None:
-        """Runs a function on the loop's thread, followed by the pump."""
+        """Runs a function on the loop's thread, followed by the turn."""
 
         def run() -> None:
             guard(logger, "a function on the loop", function)
-            self._loop.pump_soon()
+            self._loop.turn_soon()
 
         self._loop.on_loop(run)
 
@@ -112,10 +97,10 @@ async def _create(arguments: list[tuple[str, str | int]], router: _Router) -> gr
 class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Finds the method of a call and dresses it as gRPC wants it."""
 
-    def __init__(self, loop: Loop, methods: Methods, observer: Observer | None) -> None:
-        self._observer = observer
+    def __init__(self, loop: Loop, methods: Methods, counts: RpcCounts) -> None:
+        self._unknown_ended = counts.ended("")
         self._methods = {
-            name: _Servicer(loop, name, method, observer).rpc() for name, method in methods.items()
+            name: _Servicer(loop, name, method, counts).rpc() for name, method in methods.items()
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -127,21 +112,20 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         return grpc.stream_stream_rpc_method_handler(functools.partial(self._unknown, name))
 
     async def _unknown(self, name: str, _: object, context: Context) -> None:
-        if self._observer is not None:
-            self._observer.rpc_started()
-            self._observer.rpc_finished("", grpc.StatusCode.UNIMPLEMENTED.value[0])
-        await context.abort(*on_the_wire(UnimplementedError(f"no such method: {name}")))
+        self._unknown_ended[Code.UNIMPLEMENTED] += 1.0
+        await abort(context, UnimplementedError(f"no such method: {name}"))
 
 
 class _Servicer:
     """Serves the calls of one method by its handler's callbacks."""
 
-    def __init__(self, loop: Loop, name: str, method: Method, observer: Observer | None) -> None:
+    def __init__(self, loop: Loop, name: str, method: Method, counts: RpcCounts) -> None:
         self._loop = loop
         self._name = name
         self._method = method
         self._handler = method.handler
-        self._observer = observer
+        self._in_flight = counts.in_flight
+        self._ended = counts.ended(name)
 
     def rpc(self) -> Any:
         """The method as gRPC's own kind of handler, on bytes."""
@@ -176,24 +160,23 @@ class _Servicer:
     def _open(self, context: Context) -> AioCall:
         call = AioCall(self._loop, self._name, context)
         context.add_done_callback(lambda _: self._close(call))
-        if self._observer is not None:
-            self._observer.rpc_started()
+        self._in_flight[0] += 1.0
         return call
 
     def _close(self, call: AioCall) -> None:
         call.close()
         guard(logger, f"{self._name}: closed", self._handler.closed, call)
-        call.tag = None  # it may well refer to the call, and a cycle waits for the collector
-        if self._observer is not None:
-            self._observer.rpc_finished(self._name, call.code.value[0])
+        self._in_flight[0] -= 1.0
+        self._ended[call.code] += 1.0
 
     def _deliver(self, call: AioCall, data: bytes) -> bool:
         """Gives the handler a message; returns whether it wants the next one now."""
-        self._loop.pump_soon()
+        self._loop.turn_soon()
         try:
             if not call.heard:
                 call.heard = True
-                self._handler.opened(call)
+                if not self._handler.opened(call):
+                    return False
             return self._handler.message(call, data)
         except Exception as error:
             call.fail(as_ranker_error(error, call))

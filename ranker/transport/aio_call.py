@@ -1,13 +1,12 @@
 """RPCs on grpc.aio: a handler's answers on their way out. See `ranker.transport.aio`.
 
-`send`, `finish`, `fail` and `resume` come from any thread, all else from the loop's.
+Everything here runs on the loop's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections import deque
 from typing import Any
@@ -15,32 +14,36 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ranker.errors import RankerError
+from ranker.errors import Code, RankerError
 from ranker.rpc import MAX_UNSENT, Metadata
 from ranker.transport.aio_loop import Loop
-from ranker.transport.status import on_the_wire, why_gone
+from ranker.transport.trailers import on_the_wire, why_gone
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs lack half of its methods
+
+_STATUS_CODES = {status.value[0]: status for status in grpc.StatusCode}
 
 
 class AioCall:
     """One RPC; see `ranker.rpc.Call`."""
 
     def __init__(self, loop: Loop, method: str, context: Context) -> None:
+        self._loop = loop
         self.method = method
         self.metadata: Metadata = context.invocation_metadata()
+        self.traceparent = next(
+            (str(value) for key, value in self.metadata if key == "traceparent"), None
+        )
         self.arrived = time.monotonic()
         remaining = context.time_remaining()
         self.deadline = math.inf if remaining is None else self.arrived + remaining
         self.cancelled = False
         self.unsent = 0
-        self.code = grpc.StatusCode.OK
-        self.tag: object = None
+        self.code = Code.OK
+        self.tag: Any = None
         self.over = False
         self.heard = False  # a message of it
-        self._loop = loop
         self._context = context
-        self._lock = threading.Lock()
         self._outgoing: deque[bytes] = deque()
         self._ended = False
         self._error: RankerError | None = None
@@ -50,45 +53,39 @@ class AioCall:
 
     def send(self, message: bytes) -> None:
         """Sends a message, after those that wait."""
-        with self._lock:
-            if self._ended or self.over:
-                return
-            self._outgoing.append(message)
-            self.unsent += 1
-        self._signal(self._for_writer)
+        if self._ended or self.over:
+            return
+        self._outgoing.append(message)
+        self.unsent += 1
+        self._for_writer.set()
 
     def finish(self, message: bytes | None = None) -> None:
         """Ends the RPC with OK, after the messages that wait and this one."""
-        with self._lock:
-            if self._ended:
-                return
-            if message is not None:
-                self._outgoing.append(message)
-                self.unsent += 1
-            self._ended = True
-        self._signal(self._for_writer)
+        if self._ended:
+            return
+        if message is not None:
+            self._outgoing.append(message)
+            self.unsent += 1
+        self._end()
 
     def fail(self, error: RankerError) -> None:
         """Ends the RPC with the error's status, after the messages that wait."""
-        with self._lock:
-            if self._ended:
-                return
-            self._error = error
-            self._ended = True
-        self._signal(self._for_writer)
+        if self._ended:
+            return
+        self._error = error
+        self._end()
 
     def resume(self) -> None:
         """Reads the next message, after the handler had it held back."""
         self._held = False
-        self._signal(self._for_reader)
+        self._for_reader.set()
 
-    def _signal(self, event: asyncio.Event) -> None:
-        if self._loop.is_loop_thread():
-            event.set()
-        else:
-            self._loop.on_loop(event.set)
+    def _end(self) -> None:
+        self._ended = True
+        self._loop.answers_on_their_way += not self.over
+        self._for_writer.set()
 
-    # What follows is for the servicer, on the loop's thread.
+    # What follows is for the servicer.
 
     def hold(self) -> None:
         """Holds reading back until `resume`."""
@@ -110,23 +107,19 @@ class AioCall:
             self.cancelled = True
             raise
         if self._error is not None:
-            await self._context.abort(*on_the_wire(self._error))
+            await abort(self._context, self._error)
         return self._outgoing.popleft() if self._outgoing else b""
 
     async def all_answers(self) -> None:
         """Writes what the handler sends, until it ends the RPC."""
         try:
-            while True:
-                ended = self._ended  # read first: finish appends before it sets it
-                while self._outgoing:
+            while self._outgoing or not self._ended:
+                if self._outgoing:
                     await self._context.write(self._outgoing.popleft())
-                    with self._lock:
-                        self.unsent -= 1
+                    self.unsent -= 1
                     self._for_reader.set()
-                if ended:
-                    break
-                self._for_writer.clear()
-                if not (self._outgoing or self._ended):
+                else:
+                    self._for_writer.clear()
                     await self._for_writer.wait()
         except asyncio.CancelledError:
             self.cancelled = True
@@ -135,14 +128,21 @@ class AioCall:
             self.cancelled = True
             raise asyncio.CancelledError from error
         if self._error is not None:
-            await self._context.abort(*on_the_wire(self._error))
+            await abort(self._context, self._error)
 
     def close(self) -> None:
         """Takes note that the RPC is over."""
         self.over = True
+        self._loop.answers_on_their_way -= self._ended
         if self.cancelled:
             self.code = why_gone(self)
         elif self._error is not None:
             self.code = self._error.code
         self._outgoing.clear()
         self._for_reader.set()
+
+
+async def abort(context: Context, error: RankerError) -> None:
+    """Ends an RPC with an error's status. Never returns: grpc.aio raises."""
+    code, text, trailers = on_the_wire(error)
+    await context.abort(_STATUS_CODES[code], text, trailers)

@@ -1,25 +1,20 @@
 """RPCs on grpcio's core, as batches of operations. See `ranker.transport.core`.
 
-`send`, `finish`, `fail` and `resume` come from any thread, all else from the
-loop's. A lock guards the flags that both touch; it is never held across a call
-into gRPC. gRPC takes one operation of a kind at a time per RPC, so a stream's
-messages wait for each other here.
+Everything here runs on the loop's thread. gRPC takes one operation of a kind at
+a time per RPC, so a stream's messages wait for each other here.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import grpc
-
-from ranker.errors import OverloadedError, RankerError, UnimplementedError
+from ranker.errors import Code, OverloadedError, RankerError, UnimplementedError
 from ranker.incident import incident
-from ranker.rpc import MAX_UNSENT, Handler, Metadata, Observer
+from ranker.rpc import MAX_UNSENT, Metadata, Method, Numbers
 from ranker.transport.core_api import (
     BUFFER_HINT,
     ReceiveClose,
@@ -28,61 +23,62 @@ from ranker.transport.core_api import (
     SendMessage,
     SendStatus,
 )
-from ranker.transport.status import as_ranker_error, logger, on_the_wire, why_gone
+from ranker.transport.trailers import as_ranker_error, logger, on_the_wire, why_gone
 
 # Operations without contents keep no state in a batch, so all batches share these.
 _OPEN = SendInitialMetadata(None, 0)
-_OK = SendStatus(None, grpc.StatusCode.OK.value[0], b"", 0)
+_OK = SendStatus(None, int(Code.OK), b"", 0)
 
 _NEVER = 1e12
 """Seconds since 1970. gRPC gives a call without a deadline one beyond this."""
 
-_LOCK = threading.Lock()
-"""One for all calls: it is never held for more than a few instructions."""
 
-
-class Turn:
-    """What a turn of the loop leaves to do when nothing more is ready.
+class Loop:
+    """What the calls tell the loop, and the loop the calls.
 
     Attributes:
-        heard: a handler got a message, so the pump is due.
-        refusals: requests that were refused for overload.
+        in_flight: one number, the RPCs that have come and not ended.
+        answers_on_their_way: RPCs that are ended, and not sent yet.
+        heard: something happened in this turn that the server's own turn should see.
+        refusals: requests that were refused for overload in this turn.
         unwatched: calls whose message came in this turn. Most are answered
             in it too, by a batch that reports the RPC's end; for those that
             are not, it has to be asked for.
+        monotonic_less_wall: seconds from the one clock to the other, as of this turn.
     """
 
-    __slots__ = ("heard", "refusals", "unwatched")
+    __slots__ = (
+        "answers_on_their_way",
+        "heard",
+        "in_flight",
+        "monotonic_less_wall",
+        "refusals",
+        "unwatched",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, in_flight: Numbers) -> None:
+        self.in_flight = in_flight
+        self.answers_on_their_way = 0
         self.heard = False
         self.refusals = 0
-        self.unwatched: list[UnaryCall] = []
+        self.unwatched: list[StreamCall] = []
+        self.monotonic_less_wall = 0.0
 
 
 class Route:
     """A method, taken apart for speed: what its calls look up for every message."""
 
-    __slots__ = (
-        "closed",
-        "half_closed",
-        "message",
-        "name",
-        "observer",
-        "opened",
-        "request_streaming",
-    )
+    __slots__ = ("closed", "ended", "half_closed", "message", "name", "opened", "request_streaming")
 
-    def __init__(
-        self, name: str, handler: Handler, request_streaming: bool, observer: Observer | None
-    ) -> None:
+    def __init__(self, name: str, method: Method, ended: Numbers) -> None:
+        handler = method.handler
         self.name = name
         self.opened = handler.opened
         self.message = handler.message
         self.half_closed = handler.half_closed
         self.closed = handler.closed
-        self.request_streaming = request_streaming
-        self.observer = observer
+        self.request_streaming = method.request_streaming
+        self.ended = ended
 
 
 class StreamCall:
@@ -90,8 +86,10 @@ class StreamCall:
 
     cancelled = False
     unsent = 0
-    code = grpc.StatusCode.OK
-    tag: object = None
+    code = Code.OK
+    tag: Any = None
+    watched = False  # the batch that reports the end has been started
+    traceparent: Any = None  # a str: only keys that end in -bin have bytes
 
     _final: tuple[Any, ...] | None = None  # the operations that end the RPC
     _outgoing: deque[bytes] | None = None  # messages that wait for the one under way
@@ -99,15 +97,14 @@ class StreamCall:
     _sending = False  # a batch with a message is under way, other than the final one
     _reading = True  # a batch that reads a message is under way: the transport starts one
     _held = False  # the handler wants no message for now
-    _watched = False  # the batch that reports the end has been started
 
     def __init__(
-        self, turn: Turn, route: Route, core: Any, metadata: Metadata, until: float
+        self, loop: Loop, route: Route, core: Any, metadata: Metadata, until: float
     ) -> None:
         """Takes over an RPC from the core.
 
         Args:
-            turn: what the call leaves to the end of a turn of the loop.
+            loop: what the call tells the loop.
             route: the RPC's method.
             core: the RPC as the core knows it.
             metadata: what the caller sent along.
@@ -115,42 +112,41 @@ class StreamCall:
         """
         self.method = route.name
         self.metadata = metadata
+        for key, value in metadata:
+            if key == "traceparent":
+                self.traceparent = value
         self.arrived = time.monotonic()
-        self.deadline = self.arrived + until - time.time() if until < _NEVER else math.inf
-        self._turn = turn
+        self.deadline = until + loop.monotonic_less_wall if until < _NEVER else math.inf
+        self._loop = loop
         self._route = route
-        self._core = core  # None once the RPC is over: to hold it is to keep the server up
+        self._core = core  # None once the RPC is over
 
     def send(self, message: bytes) -> None:
         """Sends a message, after those that wait."""
-        with _LOCK:
-            if self._final is not None or self._core is None:
-                return
-            self.unsent += 1
-            if self._sending:
-                if self._outgoing is None:
-                    self._outgoing = deque()
-                self._outgoing.append(message)
-                return
+        if self._final is not None or self._core is None:
+            return
+        self.unsent += 1
+        if self._sending:
+            if self._outgoing is None:
+                self._outgoing = deque()
+            self._outgoing.append(message)
+        else:
             self._sending = True
-        self._write(message, 0)
+            self._write(message, 0)
 
     def finish(self, message: bytes | None = None) -> None:
         """Ends the RPC with OK, after the messages that wait and this one."""
-        if message is None:
-            self._end((_OK,), grpc.StatusCode.OK)
-        else:
-            self._end((SendMessage(message, 0), _OK), grpc.StatusCode.OK)
+        self._end((_OK,) if message is None else (SendMessage(message, 0), _OK), Code.OK)
 
     def fail(self, error: RankerError) -> None:
         """Ends the RPC with the error's status, after the messages that wait."""
+        self._loop.refusals += isinstance(error, OverloadedError)
         code, text, trailers = on_the_wire(error)
-        self._end((SendStatus(trailers, code.value[0], text, 0),), code)
+        self._end((SendStatus(trailers, int(code), text, 0),), code)
 
     def refuse(self, error: Exception) -> None:
         """Ends the RPC with what its handler has raised."""
-        self._turn.refusals += isinstance(error, OverloadedError)
-        self._turn.heard = True
+        self._loop.heard = True
         self.fail(as_ranker_error(error, self))
 
     def resume(self) -> None:
@@ -160,21 +156,19 @@ class StreamCall:
 
     def watch(self) -> None:
         """Has the end of the RPC reported, unless that has been asked for."""
-        with _LOCK:
-            if self._watched:
-                return
-            self._watched = True
-        self._start((ReceiveClose(0),), self._over)
+        if not self.watched:
+            self.watched = True
+            self._start((ReceiveClose(0),), self._over)
 
     def received(self, event: Any) -> None:
         """Takes the completion of a batch that reads a message."""
         if self._final is not None or self._core is None:
             return
-        self._turn.heard = True
+        self._loop.heard = True
         data = event.batch_operations[0].message()
         try:
             if data is not None:
-                self._held = True  # first, since the handler's threads may resume early
+                self._held = True  # first, since the handler may resume at once
                 self._reading = not self._route.request_streaming
                 if self._route.message(self, data):
                     self.resume()
@@ -183,13 +177,12 @@ class StreamCall:
             else:
                 self.fail(UnimplementedError(f"{self.method} takes one message, none came"))
         except Exception as error:
-            self.fail(as_ranker_error(error, self))
+            self.refuse(error)
 
     def _read(self) -> None:
-        with _LOCK:
-            if self._reading or self._held or self._final is not None or self.unsent >= MAX_UNSENT:
-                return
-            self._reading = True
+        if self._reading or self._held or self._final is not None or self.unsent >= MAX_UNSENT:
+            return
+        self._reading = True
         self._start((ReceiveMessage(0),), self.received)
 
     def _write(self, message: bytes, flags: int) -> None:
@@ -200,63 +193,54 @@ class StreamCall:
         self._start(operations, self._written)
 
     def _written(self, _: Any) -> None:
-        message = final = None
-        with _LOCK:
-            self.unsent -= 1
-            if self._outgoing:
-                message = self._outgoing.popleft()
-            else:
-                self._sending = False
-                final = self._final  # one that comes later is sent by who brings it
-        if message is not None:
+        self.unsent -= 1
+        if self._outgoing:
+            message = self._outgoing.popleft()
             # With the hint, gRPC may keep a message until the next one without it.
             self._write(message, BUFFER_HINT if self._outgoing else 0)
-        elif final is not None:
-            self._send_final(final)
+        else:
+            self._sending = False
+            if self._final is not None:
+                self._send_final(self._final)
         self._read()
 
-    def _end(self, operations: tuple[Any, ...], code: grpc.StatusCode) -> None:
-        with _LOCK:
-            if self._final is not None or self._core is None:
-                return
-            self._final = operations
-            self.code = code
-            if self._sending:
-                return  # the last of the messages sends it
-        self._send_final(operations)
+    def _end(self, operations: tuple[Any, ...], code: Code) -> None:
+        if self._final is not None or self._core is None:
+            return
+        self._final = operations
+        self.code = code
+        self._loop.answers_on_their_way += 1
+        if not self._sending:  # else the last of the messages sends it
+            self._send_final(operations)
 
     def _send_final(self, operations: tuple[Any, ...]) -> None:
         if not self._opened:
             operations = (_OPEN, *operations)
-        with _LOCK:
-            watched = self._watched
-            self._watched = True
-        if watched:
+        if self.watched:
             self._start(operations, ignore)
         else:
+            self.watched = True
             self._start((*operations, ReceiveClose(0)), self._over)
 
     def _over(self, event: Any) -> None:
-        with _LOCK:  # an engine's thread may be in the middle of `send`
-            self._core = None
-            self._outgoing = None
+        self._core = self._outgoing = None
+        loop, route = self._loop, self._route
+        loop.in_flight[0] -= 1.0
+        if self._final is not None:
+            loop.answers_on_their_way -= 1
         if event.batch_operations[-1].cancelled():
             self.cancelled = True
             self.code = why_gone(self)
-        route = self._route
         try:
             route.closed(self)
         except Exception as error:
             incident(logger, f"{self.method}: closed failed", error)
-        self.tag = None  # it may well refer to the call, and a cycle waits for the collector
-        if route.observer is not None:
-            route.observer.rpc_finished(route.name, self.code.value[0])
+        route.ended[self.code] += 1.0
 
     def _start(self, operations: tuple[Any, ...], tag: Callable[[Any], None]) -> None:
-        core = self._core
-        if core is None:
+        if self._core is None:
             return
-        error = core.start_server_batch(operations, tag)
+        error = self._core.start_server_batch(operations, tag)
         if error:
             raise RuntimeError(f"{self.method}: gRPC refused a batch with call error {error}")
 
@@ -270,16 +254,19 @@ class UnaryCall(StreamCall):
 
     def finish(self, message: bytes | None = None) -> None:
         """Answers, and asks for the RPC's end if that has not been asked for."""
-        with _LOCK:
-            if self._final is not None:
-                return
-            self._final = ()
-            watched = self._watched
-            self._watched = True
-        if watched:
-            self._start((_OPEN, SendMessage(message, 0), _OK), ignore)
+        core = self._core
+        if self._final is not None or core is None:
+            return
+        self._final = ()
+        self._loop.answers_on_their_way += 1
+        if self.watched:
+            error = core.start_server_batch((_OPEN, SendMessage(message, 0), _OK), ignore)
         else:
-            self._start((_OPEN, SendMessage(message, 0), _OK, ReceiveClose(0)), self._over)
+            self.watched = True
+            operations = (_OPEN, SendMessage(message, 0), _OK, ReceiveClose(0))
+            error = core.start_server_batch(operations, self._over)
+        if error:
+            raise RuntimeError(f"{self.method}: gRPC refused a batch with call error {error}")
 
     def received(self, event: Any) -> None:
         """Takes the completion of the batch that reads the message."""
@@ -287,9 +274,9 @@ class UnaryCall(StreamCall):
         if data is None:
             super().received(event)
             return
-        turn = self._turn
-        turn.heard = True
-        turn.unwatched.append(self)
+        loop = self._loop
+        loop.heard = True
+        loop.unwatched.append(self)
         try:
             self._route.message(self, data)
         except Exception as error:

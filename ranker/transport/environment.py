@@ -14,7 +14,7 @@ def prepare() -> None:
 
     By default gRPC reads them on threads of its own, which then wake the one
     that polls: a hand-off that makes up a third of what a request costs on
-    the core transport (`benchmarks/transport.py` measures it). gRPC calls the
+    the core transport (``make bench NAME=transport`` measures it). gRPC calls the
     default the `event_engine_listener` experiment. A choice that the
     environment has made already stays.
 

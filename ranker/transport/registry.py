@@ -1,15 +1,24 @@
-"""Which transport serves, and why."""
+"""The transports by name, and the choice of one.
+
+A transport is one class, named here with its module; `ranker.rpc.MakeTransport` says
+how it is made. Nothing is imported before it is needed.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
 
-from ranker.rpc import MakeTransport
-from ranker.transport.aio import AioTransport
-from ranker.transport.core_api import unavailable
-from ranker.transport.environment import prepared
+if TYPE_CHECKING:
+    from ranker.rpc import MakeTransport
 
-CHOICES = ("auto", "core", "aio")
+CLASSES = {
+    "core": ("ranker.transport.core", "CoreTransport"),
+    "aio": ("ranker.transport.aio", "AioTransport"),
+}
+
+CHOICES = ("auto", *CLASSES)
+"""What `--transport` may be."""
 
 
 class Selection(NamedTuple):
@@ -33,13 +42,21 @@ def select(wanted: str = "auto") -> Selection:
     if wanted not in CHOICES:
         raise ValueError(f"transport: expected one of {', '.join(CHOICES)}, got {wanted!r}")
     if wanted == "aio":
-        return Selection(AioTransport, "asked for")
+        return Selection(_load("aio"), "asked for")
+
+    from ranker.transport.core_api import unavailable
+    from ranker.transport.environment import prepared
+
     obstacle = unavailable()
     if obstacle is None:
-        from ranker.transport.core import CoreTransport
-
         reader = "the loop" if prepared() else "gRPC's own threads"
-        return Selection(CoreTransport, f"grpcio's core is a known one; sockets read by {reader}")
+        return Selection(_load("core"), f"grpcio's core is a known one; sockets read by {reader}")
     if wanted == "core":
         raise ValueError(f"transport core: {obstacle}")
-    return Selection(AioTransport, obstacle)
+    return Selection(_load("aio"), obstacle)
+
+
+def _load(name: str) -> MakeTransport:
+    module, kind = CLASSES[name]
+    make: MakeTransport = getattr(import_module(module), kind)
+    return make

@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from numpy.typing import NDArray
 
 from ranker.errors import OverloadedError, RankerError
+from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
 
 FEATURES = ("relevance", "freshness", "reader_age")
@@ -77,7 +78,7 @@ class FakeServer:
         """Answers the next Rank calls with an error, as the real server would."""
 
         def step(context: grpc.ServicerContext) -> None:
-            status = rpc_status.to_status(error.status())
+            status = rpc_status.to_status(to_status(error))
             trailers = status.trailing_metadata
             if pushback is not None:
                 trailers += (("grpc-retry-pushback-ms", pushback),)

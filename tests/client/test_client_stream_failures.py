@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 
 from ranker.client import RankerClient
 from ranker.errors import DeadlineError, OverloadedError, RankerError, UnavailableError
+from ranker.status import to_status
 from tests.client.fake_server import a_list, silent
 
 
@@ -79,7 +80,7 @@ def test_a_server_that_stops_reading(fake, submit_all):
         ),
         pytest.param(
             lambda context: context.abort_with_status(
-                rpc_status.to_status(OverloadedError("too many streams", 2.0).status())
+                rpc_status.to_status(to_status(OverloadedError("too many streams", 2.0)))
             ),
             OverloadedError,
             "too many streams",
@@ -110,7 +111,7 @@ def test_a_stream_that_breaks_while_it_sends(fake, submit_all, kind):
     def breaks(requests, context):
         next(requests)
         context.abort_with_status(
-            rpc_status.to_status(OverloadedError("too many streams", 2.0).status())
+            rpc_status.to_status(to_status(OverloadedError("too many streams", 2.0)))
         )
         yield
 

@@ -13,13 +13,14 @@ from google.protobuf import any_pb2
 
 from ranker.client import AsyncRankerClient, RankerClient, aio_stream, stream
 from ranker.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
+from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
 from tests.client.fake_server import a_list, silent
 
 
 def refused(request, error):
     """An answer that carries an error, as a stream's answers do."""
-    status = error.status()
+    status = to_status(error)
     details = [any_pb2.Any.FromString(detail.SerializeToString()) for detail in status.details]
     return pb.RankResponse(
         request_id=request.request_id,

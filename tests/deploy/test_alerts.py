@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ranker.errors import Code
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.metric import Kind
 
@@ -25,7 +26,7 @@ def test_alerts_name_metrics_that_are_published():
 
 def test_alerts_name_status_codes_that_exist():
     (codes,) = re.findall(r'code=~"([^"]*)"', (PROMETHEUS / "alerts.yaml").read_text())
-    assert set(codes.split("|")) <= set(catalog.CODES)
+    assert set(codes.split("|")) <= {code.name for code in Code}
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool: Debian's prometheus")

@@ -19,6 +19,7 @@ import yaml
 
 from ranker.cli.serve import serve
 from ranker.metrics import catalogue as catalog
+from ranker.metrics.exporters import exporters
 from ranker.metrics.metric import Kind
 from ranker.process.settings import Settings
 
@@ -149,7 +150,8 @@ def test_every_selector_selects_the_pods(documents):
 
 def test_ports_are_the_servers_own(documents):
     ports = {port["name"]: port["containerPort"] for port in container(documents)["ports"]}
-    assert ports == {"grpc": Settings.port, "metrics": Settings.metrics_port}
+    [metrics_port] = [o.default for o in exporters()["prometheus"].options]
+    assert ports == {"grpc": Settings.port, "metrics": metrics_port}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container(documents)[probe]["grpc"]["port"] == ports["grpc"]
     (port,) = one(documents, "Service")["spec"]["ports"]

@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from ranker.errors import Code
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.metric import Metric
 from ranker.v1 import ranking_pb2 as pb
@@ -229,7 +230,7 @@ class KnownLoad:
             ),
         ):
             stream.send(message)
-            assert catalog.CODES[stream.receive().status.code] == code
+            assert Code(stream.receive().status.code).name == code
             self._tally.request(code, **request)
         self._tally.add(catalog.SHED, *BOOKS, "queue_rows")
         self._tally.add(catalog.SHED, *BOOKS, "deadline")
@@ -237,7 +238,7 @@ class KnownLoad:
         codes = {}
         for _ in range(3):
             response = stream.receive()
-            codes[response.request_id] = catalog.CODES[response.status.code]
+            codes[response.request_id] = Code(response.status.code).name
         assert codes == {"late": "DEADLINE_EXCEEDED", "a": "OK", "f": "OK"}
         self._tally.request("DEADLINE_EXCEEDED", 6, deadline=True)
         self._tally.add(catalog.EXPIRED, *BOOKS, "deadline")

@@ -3,17 +3,16 @@ from collections.abc import Iterator
 import pytest
 
 from ranker.metrics.aggregates import Aggregates
-from ranker.metrics.recorder import Recorder
-from tests.metrics.support import LAYOUT
+from tests.metrics.support import Worker, new_aggregates
 
 
 @pytest.fixture
 def aggregates() -> Aggregates:
-    return Aggregates.private(LAYOUT)
+    return new_aggregates()
 
 
 @pytest.fixture
-def recorder(aggregates: Aggregates) -> Iterator[Recorder]:
-    recorder = Recorder(aggregates)
-    yield recorder
-    recorder.close()
+def recorder(aggregates: Aggregates) -> Iterator[Worker]:
+    worker = Worker(aggregates)
+    yield worker
+    worker.close()

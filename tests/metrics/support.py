@@ -1,22 +1,95 @@
-from ranker.metrics.aggregates import Layout
+"""A server's records, and workers that write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.families import Distribution, Family
+from ranker.metrics.layout import Layout, Name
 from ranker.metrics.metric import Metric
+from ranker.metrics.recorder import ModelRecorder, Recorder
 
 RANK = "/ranker.v1.RankingService/Rank"
-LAYOUT = Layout(
-    models=(("books", "1"), ("films", "2024-05")),
-    methods=(RANK, "/ranker.v1.RankingService/RankStream"),
-)
+METHODS = (RANK, "/ranker.v1.RankingService/RankStream")
+NAMES: tuple[Name, ...] = (("books", "1"), ("films", "2024-05"))
 
 
-def value(families: list[Family], metric: Metric, *labels: str) -> float | Distribution:
+def new_aggregates(names: Sequence[Name] = NAMES, workers: int = 1) -> Aggregates:
+    """Records of a server that serves these models."""
+    aggregates = Aggregates.create(Layout(len(names), METHODS, workers, ("gcp_monitoring",)))
+    for number, name in enumerate(names):
+        aggregates.name_model(number, name)
+    return aggregates
+
+
+@dataclass
+class Ended:
+    """A request that is over."""
+
+    rows: int
+    arrived: float
+    deadline: float
+    ended: float
+    traceparent: str | None = None
+
+
+class Worker:
+    """A worker that records; -1 is the model that nobody serves."""
+
+    def __init__(self, aggregates: Aggregates, index: int = 0) -> None:
+        self.recorder = Recorder(aggregates, index)
+        self._names = aggregates.names()
+
+    def model(self, number: int) -> ModelRecorder:
+        if number < 0:
+            return self.recorder.unknown_model()
+        return self.recorder.model(number, self._names[number])
+
+    def rpc_started(self) -> None:
+        self.recorder.in_flight[0] += 1
+
+    def rpc_finished(self, method: str, code: int) -> None:
+        self.recorder.in_flight[0] -= 1
+        self.recorder.ended(method)[code] += 1
+
+    def request_finished(
+        self,
+        model: int,
+        code: int,
+        candidates: int,
+        slack: float,
+        seconds: float,
+        traceparent: str | None = None,
+    ) -> None:
+        request = Ended(candidates, 0.0, slack, seconds, traceparent)
+        self.model(model).request_ended(code, request)
+
+    def batch_scored(
+        self, model: int, rows: int, requests: int, queued: Sequence[float], seconds: float
+    ) -> None:
+        self.model(model).batch_scored(rows, requests, queued, seconds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.recorder, name)
+
+    def model_loaded(self, model: int, seconds: float, info: Mapping[str, str]) -> None:
+        self.model(model).loaded(seconds, info)
+
+    def close(self) -> None:
+        self.recorder.close()
+
+
+def value(families: Sequence[Family], metric: Metric, *labels: str) -> float | Distribution:
     """The one sample of `metric` with these label values."""
     [family] = [family for family in families if family.metric is metric]
     [found] = [sample.value for sample in family.samples if sample.labels == labels]
     return found
 
 
-def nonzero(families: list[Family]) -> dict[str, dict[tuple[str, ...], float]]:
+def nonzero(families: Sequence[Family]) -> dict[str, dict[tuple[str, ...], float]]:
     """Everything that was counted: histograms by their number of observations."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in families:

@@ -10,20 +10,17 @@ from hypothesis import strategies as st
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.aggregates import TEXT_BYTES, Aggregates, Layout
 from ranker.metrics.families import Distribution
-from ranker.metrics.recorder import Recorder
-from tests.metrics.support import LAYOUT, RANK, nonzero, value
-
-TWO_WORKERS = Layout(LAYOUT.models, LAYOUT.methods, workers=2)
+from ranker.metrics.snapshot import snapshot
+from tests.metrics.support import RANK, Worker, new_aggregates, nonzero, value
 
 
 def run_worker(aggregates: Aggregates, worker: int, code: str) -> subprocess.CompletedProcess[str]:
     """Runs `code` in a new process that records as that worker."""
-    assert aggregates.fd is not None
     prelude = (
         "import os, signal\n"
         "from ranker.metrics.aggregates import Aggregates\n"
-        "from ranker.metrics.recorder import Recorder\n"
-        f"recorder = Recorder(Aggregates.attach({aggregates.fd}), worker={worker})\n"
+        "from tests.metrics.support import Worker\n"
+        f"recorder = Worker(Aggregates.attach({aggregates.fd}), {worker})\n"
     )
     return subprocess.run(
         [sys.executable, "-c", prelude + code],
@@ -39,39 +36,39 @@ def run_worker(aggregates: Aggregates, worker: int, code: str) -> subprocess.Com
     ("arguments", "message"),
     [
         pytest.param({"workers": 0}, "workers: expected at least 1", id="no worker"),
-        pytest.param({"models": (("a", "1"),) * 2}, "models: each may appear once", id="models"),
         pytest.param({"methods": ("/a/b", "/a/b")}, "methods: each may appear once", id="methods"),
     ],
 )
 def test_layout_refuses(arguments: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
-        Layout(**({"models": (), "methods": ()} | arguments))  # type: ignore[arg-type]
+        Layout(**({"models": 1, "methods": ()} | arguments))  # type: ignore[arg-type]
 
 
 def test_cells_do_not_overlap(aggregates: Aggregates):
+    plan = aggregates.layout.plan
     taken: set[int] = {0}  # the pid
     for metric in catalog.METRICS:
         if metric.derived:
             continue
         size = len(metric.buckets) + 2 if metric.buckets else 1
-        begins = [(begin, size) for begin in aggregates.offsets(metric)]
+        begins = [(begin, size) for begin in plan.cells[metric]]
         if metric.exemplars:
             size = 4 * (len(metric.buckets) + 1)
-            begins += [(begin, size) for begin in aggregates.exemplar_offsets(metric)]
+            begins += [(begin, size) for begin in plan.exemplars[metric]]
         for begin, length in begins:
             cells = set(range(begin, begin + length))
             assert not cells & taken
             taken |= cells
     assert taken == set(range(len(taken)))
-    assert len(taken) < len(aggregates.cells(0))
+    assert len(taken) < len(aggregates.slots[0].cells)
 
 
 def test_new_buffer_is_empty(aggregates: Aggregates):
-    assert nonzero(aggregates.snapshot()) == {}
+    assert nonzero(snapshot(aggregates)) == {}
 
 
 def test_snapshot_has_every_recorded_metric_once(aggregates: Aggregates):
-    families = aggregates.snapshot()
+    families = snapshot(aggregates)
     assert [f.metric for f in families] == [m for m in catalog.METRICS if not m.derived]
     for family in families:
         labels = [sample.labels for sample in family.samples]
@@ -80,8 +77,8 @@ def test_snapshot_has_every_recorded_metric_once(aggregates: Aggregates):
 
 
 def test_slots_add_up():
-    aggregates = Aggregates.private(TWO_WORKERS)
-    recorders = [Recorder(aggregates, worker) for worker in range(2)]
+    aggregates = new_aggregates(workers=2)
+    recorders = [Worker(aggregates, worker) for worker in range(2)]
     for worker, recorder in enumerate(recorders):
         recorder.close()
         recorder.rpc_started()
@@ -89,7 +86,7 @@ def test_slots_add_up():
         recorder.request_finished(0, 0, 100, 0.05, 0.001 * (worker + 1))
         recorder.model_loaded(0, 3.0 - worker, {"engine": "simd"})
         recorder.batch_scored(0, 100, 1, [0.0], 0.25 * (worker + 1))
-    families = aggregates.snapshot()
+    families = snapshot(aggregates)
     assert value(families, catalog.WORKERS) == 2
     assert value(families, catalog.RPCS_IN_FLIGHT) == 2
     assert value(families, catalog.QUEUE_ROWS) == 21
@@ -104,11 +101,11 @@ def test_slots_add_up():
 
 
 def test_workers_that_agree_are_one_info_and_others_are_two():
-    aggregates = Aggregates.private(TWO_WORKERS)
+    aggregates = new_aggregates(workers=2)
     for worker in range(2):
-        aggregates.write_info(worker, catalog.TRANSPORT_INFO, 0, {"transport": "core"})
-        aggregates.write_info(worker, catalog.SIMD_INFO, 0, {"level": f"avx{worker}"})
-    found = nonzero(aggregates.snapshot())
+        aggregates.slots[worker].write_info(catalog.TRANSPORT_INFO, 0, {"transport": "core"})
+        aggregates.slots[worker].write_info(catalog.SIMD_INFO, 0, {"level": f"avx{worker}"})
+    found = nonzero(snapshot(aggregates))
     assert found == {
         "ranker_transport_info": {("core", ""): 1},
         "ranker_simd_info": {("avx0", ""): 1, ("avx1", ""): 1},
@@ -117,9 +114,9 @@ def test_workers_that_agree_are_one_info_and_others_are_two():
 
 @given(text=st.text())
 def test_info_text_is_kept_or_cut_at_a_character(text: str):
-    aggregates = Aggregates.private(LAYOUT)
-    aggregates.write_info(0, catalog.TRANSPORT_INFO, 0, {"transport": "x", "reason": text})
-    [(transport, reason)] = nonzero(aggregates.snapshot())["ranker_transport_info"]
+    aggregates = new_aggregates()
+    aggregates.slots[0].write_info(catalog.TRANSPORT_INFO, 0, {"transport": "x", "reason": text})
+    [(transport, reason)] = nonzero(snapshot(aggregates))["ranker_transport_info"]
     assert transport == "x"
     whole = text.encode("utf-8", "replace").decode().rstrip("\0")
     if len(whole.encode()) <= TEXT_BYTES:
@@ -130,14 +127,16 @@ def test_info_text_is_kept_or_cut_at_a_character(text: str):
 
 
 def test_long_text_is_cut(aggregates: Aggregates):
-    aggregates.write_info(0, catalog.TRANSPORT_INFO, 0, {"transport": "core", "reason": "é" * 99})
-    [(_, reason)] = nonzero(aggregates.snapshot())["ranker_transport_info"]
+    aggregates.slots[0].write_info(
+        catalog.TRANSPORT_INFO, 0, {"transport": "core", "reason": "é" * 99}
+    )
+    [(_, reason)] = nonzero(snapshot(aggregates))["ranker_transport_info"]
     assert reason == "é" * (TEXT_BYTES // 2)
 
 
 def test_unknown_info_text_is_refused(aggregates: Aggregates):
     with pytest.raises(ValueError, match=r"ranker_transport_info.*'reader'"):
-        aggregates.write_info(0, catalog.TRANSPORT_INFO, 0, {"reader": "x"})
+        aggregates.slots[0].write_info(catalog.TRANSPORT_INFO, 0, {"reader": "x"})
 
 
 @pytest.mark.parametrize(
@@ -154,20 +153,20 @@ def test_attach_refuses_another_file(content: bytes):
 
 
 def test_worker_process_records_in_its_slot():
-    aggregates = Aggregates.shared(TWO_WORKERS)
+    aggregates = new_aggregates(workers=2)
     done = run_worker(
         aggregates,
         1,
         f"recorder.rpc_started(); recorder.rpc_finished({RANK!r}, 0); print(os.getpid())",
     )
     assert done.returncode == 0, done.stderr
-    assert aggregates.pids() == [0, int(done.stdout), 0]
+    assert [slot.pid for slot in aggregates.slots] == [0, int(done.stdout), 0, 0]
     method = RANK.removeprefix("/")
-    assert value(aggregates.snapshot(), catalog.RPCS, method, "OK") == 1
+    assert value(snapshot(aggregates), catalog.RPCS, method, "OK") == 1
 
 
 def test_killed_worker_loses_no_count_and_its_successor_goes_on():
-    aggregates = Aggregates.shared(TWO_WORKERS)
+    aggregates = new_aggregates(workers=2)
     work = (
         "recorder.rpc_started(); recorder.rpc_started(); recorder.queue_changed(7)\n"
         f"recorder.rpc_finished({RANK!r}, 0)\n"
@@ -176,14 +175,14 @@ def test_killed_worker_loses_no_count_and_its_successor_goes_on():
     )
     for lives in (1, 2, 3):
         assert run_worker(aggregates, 0, work).returncode == -signal.SIGKILL
-        families = aggregates.snapshot()
+        families = snapshot(aggregates)
         assert value(families, catalog.RPCS, RANK.removeprefix("/"), "OK") == lives
         # Its gauges stand as it left them, until someone clears them.
         assert value(families, catalog.RPCS_IN_FLIGHT) == 1
         assert value(families, catalog.QUEUE_ROWS) == 7
-    aggregates.vacate(0)
-    found = nonzero(aggregates.snapshot())
-    assert aggregates.pids() == [0, 0, 0]
+    aggregates.slots[0].vacate()
+    found = nonzero(snapshot(aggregates))
+    assert [slot.pid for slot in aggregates.slots] == [0, 0, 0, 0]
     assert found["ranker_rpcs_total"] == {(RANK.removeprefix("/"), "OK"): 3}
     gone = {"ranker_workers", "ranker_rpcs_in_flight", "ranker_queue_rows", "ranker_simd_info"}
     assert not gone & found.keys()

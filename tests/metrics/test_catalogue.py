@@ -6,6 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from ranker.errors import Code
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.catalogue import BEGIN, END, METRICS
 from ranker.metrics.metric import Kind, Metric
@@ -19,7 +20,9 @@ def test_names_are_unique():
 
 
 def test_codes_are_grpcs_own():
-    assert {code.value[0]: code.name for code in grpc.StatusCode} == dict(enumerate(catalog.CODES))
+    assert {code.value[0]: code.name for code in grpc.StatusCode} == {
+        int(code): code.name for code in Code
+    }
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

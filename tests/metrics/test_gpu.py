@@ -14,8 +14,7 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.gpu import METRICS
 from ranker.metrics.metric import Metric
 from ranker.metrics.reader import Reader
-from ranker.metrics.recorder import Recorder
-from tests.metrics.support import value
+from tests.metrics.support import Worker, value
 
 GPU = "0000:1B:00.0"
 
@@ -72,9 +71,7 @@ def samples(reader: Reader) -> dict[Metric, int]:
     return {f.metric: len(f.samples) for f in reader.snapshot() if f.metric in METRICS}
 
 
-def test_where_no_gpu_is_used_nobody_is_asked(
-    reader: Reader, recorder: Recorder, nvml: Nvml
-) -> None:
+def test_where_no_gpu_is_used_nobody_is_asked(reader: Reader, recorder: Worker, nvml: Nvml) -> None:
     assert set(samples(reader).values()) == {0}
     assert nvml.asked == 0
     recorder.gpu_used(GPU)
@@ -82,7 +79,7 @@ def test_where_no_gpu_is_used_nobody_is_asked(
 
 
 def test_figures_are_the_drivers_at_every_reading(
-    reader: Reader, recorder: Recorder, nvml: Nvml
+    reader: Reader, recorder: Worker, nvml: Nvml
 ) -> None:
     recorder.gpu_used(GPU)
     families = reader.snapshot()
@@ -94,9 +91,7 @@ def test_figures_are_the_drivers_at_every_reading(
     assert value(reader.snapshot(), catalog.GPU_MEMORY_USED) == 4e9
 
 
-def test_a_slice_of_a_gpu_has_no_utilization(
-    reader: Reader, recorder: Recorder, nvml: Nvml
-) -> None:
+def test_a_slice_of_a_gpu_has_no_utilization(reader: Reader, recorder: Worker, nvml: Nvml) -> None:
     nvml.sliced = True
     recorder.gpu_used(GPU)
     assert samples(reader) == {
@@ -106,7 +101,7 @@ def test_a_slice_of_a_gpu_has_no_utilization(
 
 @pytest.mark.parametrize("what", ["no-module", "other-gpu", "lost"])
 def test_a_failure_is_told_once_and_costs_no_other_metric(
-    reader: Reader, recorder: Recorder, nvml: Nvml, what: str, monkeypatch: pytest.MonkeyPatch,
+    reader: Reader, recorder: Worker, nvml: Nvml, what: str, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     if what == "no-module":

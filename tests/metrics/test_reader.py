@@ -7,11 +7,11 @@ import psutil
 import pytest
 
 from ranker.metrics import catalogue as catalog
-from ranker.metrics.aggregates import Aggregates, Layout
+from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.metric import Metric
 from ranker.metrics.reader import Reader
-from ranker.metrics.recorder import Recorder
-from tests.metrics.support import LAYOUT, value
+from ranker.metrics.recorder import SupervisorRecorder
+from tests.metrics.support import Worker, new_aggregates, value
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_started_is_the_buffers(reader: Reader, aggregates: Aggregates):
     assert reader.started == aggregates.started
 
 
-def test_process_figures_are_the_operating_systems(reader: Reader, recorder: Recorder):
+def test_process_figures_are_the_operating_systems(reader: Reader, recorder: Worker):
     del recorder  # it has taken the slot over
     families = reader.snapshot()
     process = psutil.Process()
@@ -48,9 +48,9 @@ def test_process_figures_are_the_operating_systems(reader: Reader, recorder: Rec
 
 
 def test_cpu_time_goes_on_over_a_restart():
-    aggregates = Aggregates.private(Layout(LAYOUT.models, LAYOUT.methods, workers=2))
+    aggregates = new_aggregates(workers=2)
     reader = Reader(aggregates)
-    pid = aggregates.cells(0)  # where the process id stands is the cell before all metrics
+    slot = aggregates.slots[0]
     spin = "import time\nwhile time.process_time() < 0.25: pass\nprint(flush=True)\ninput()"
     total = 0.0
     try:
@@ -60,31 +60,41 @@ def test_cpu_time_goes_on_over_a_restart():
             ) as process:
                 assert process.stdout is not None
                 process.stdout.readline()
-                pid[0] = process.pid
+                slot.cells[0] = process.pid  # where it stands, before all metrics
                 families = reader.snapshot()
                 now = value(families, catalog.PROCESS_CPU, "0")
                 assert now >= total + 0.2
                 assert value(families, catalog.PROCESS_MEMORY, "0") > 0
                 total = now
-                process.communicate(b"\n")
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = status
             # Gone: the counter stands, the gauges are not there.
             assert value(reader.snapshot(), catalog.PROCESS_CPU, "0") == total
             assert labels_of(reader, catalog.PROCESS_MEMORY) == []
-            aggregates.vacate(0)
-            assert value(reader.snapshot(), catalog.PROCESS_CPU, "0") == total
+            slot.vacate(usage.ru_utime + usage.ru_stime)
+            after = value(reader.snapshot(), catalog.PROCESS_CPU, "0")
+            assert total <= after < total + 0.2
+            # Another reader, of an office that has come anew, knows as much.
+            again = Reader(aggregates)
+            assert value(again.snapshot(), catalog.PROCESS_CPU, "0") == pytest.approx(
+                after, abs=0.1
+            )
+            again.close()
     finally:
         reader.close()
 
 
 def test_supervisor_is_a_process_too(reader: Reader, aggregates: Aggregates):
-    aggregates.occupy(aggregates.publisher)
-    assert aggregates.pids() == [0, os.getpid()]
+    SupervisorRecorder(aggregates)
+    assert [slot.pid for slot in aggregates.slots] == [0, os.getpid(), 0]
     assert labels_of(reader, catalog.PROCESS_FDS) == [("supervisor",)]
 
 
 def test_utilization_is_busy_time_over_time_and_workers(monkeypatch: pytest.MonkeyPatch):
-    aggregates = Aggregates.private(Layout(LAYOUT.models, LAYOUT.methods, workers=2))
-    recorders = [Recorder(aggregates, worker) for worker in range(2)]
+    aggregates = new_aggregates(workers=2)
+    recorders = [Worker(aggregates, worker) for worker in range(2)]
     now = 100.0
     monkeypatch.setattr("ranker.metrics.reader.time.monotonic", lambda: now)
     monkeypatch.setattr("ranker.metrics.reader._TICK_SECONDS", 3600)

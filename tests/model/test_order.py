@@ -51,4 +51,4 @@ def test_nan_last_when_selecting():
 
 
 def test_dtype():
-    assert best_first(np.ones(3, np.float32)).dtype == np.int32
+    assert best_first(np.ones(3, np.float32)).dtype == np.intp

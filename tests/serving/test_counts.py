@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
-import grpc
 import pytest
 
-from ranker.errors import OverloadedError, RankerError
+from ranker.errors import Code
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.families import Distribution
 from ranker.metrics.metric import Metric
+from ranker.metrics.snapshot import snapshot
 from ranker.serving.services import SERVICE
 from tests.fakes import BrokenEngine, FakeCall
-from tests.serving.conftest import THREE, Bench, Stream, request
+from tests.serving.support import THREE, Serving, StreamOfLists, request
 
 GARBAGE = b"\xff\xff"
 
 
-def counted(bench: Bench, *metrics: Metric) -> dict[str, dict[str, float]]:
+def counted(serving: Serving, *metrics: Metric) -> dict[str, dict[str, float]]:
     """Per metric, what was counted under which labels; histograms by their count."""
     found: dict[str, dict[str, float]] = {}
-    for family in bench.aggregates.snapshot():
+    for family in snapshot(serving.aggregates):
         for sample in family.samples if family.metric in metrics else ():
             value = sample.value
             number = value.count if isinstance(value, Distribution) else value
@@ -48,29 +47,28 @@ class TestCounts:
         ],
     )
     @pytest.mark.parametrize("method", ["Rank", "RankStream"])
-    def test_by_status(self, bench, method, message, labels):
-        b = bench()
-        with contextlib.suppress(RankerError):
-            b.message(method, FakeCall(), message)
-        b.pump()
+    def test_by_status(self, serving, method, message, labels):
+        s = serving()
+        s.send(method, FakeCall(), message)
+        s.turn_until_idle()
         model = labels.rpartition(" ")[0]
         outcome = "ok" if labels.endswith("OK") else "error"
         metrics = catalog.REQUESTS, catalog.REQUEST_DURATION, catalog.NO_DEADLINE
-        assert counted(b, *metrics) == {
+        assert counted(s, *metrics) == {
             "ranker_requests_total": {labels: 1},
             "ranker_request_duration_seconds": {f"{model} {outcome}": 1},
             "ranker_requests_without_deadline_total": {model: 1},
         }
 
-    def test_what_a_stream_refuses_itself(self, bench):
-        stream = Stream(bench())
+    def test_what_a_stream_refuses_itself(self, serving):
+        stream = StreamOfLists(serving())
         stream.send(request(THREE))  # no id
         stream.send(request(THREE, request_id="a"))
         stream.send(request(THREE, request_id="a"))
-        stream.bench.service.drain()
+        stream.serving.service.drain()
         stream.send(request(THREE, request_id="b"))
         assert len(stream.answers()) == 3
-        assert counted(stream.bench, catalog.REQUESTS, catalog.SHED) == {
+        assert counted(stream.serving, catalog.REQUESTS, catalog.SHED) == {
             "ranker_requests_total": {
                 "unknown  INVALID_ARGUMENT": 2,
                 "unknown  UNAVAILABLE": 1,
@@ -82,68 +80,67 @@ class TestCounts:
     @pytest.mark.parametrize(
         ("code", "reason"),
         [
-            pytest.param(grpc.StatusCode.CANCELLED, "cancelled", id="cancelled"),
-            pytest.param(grpc.StatusCode.DEADLINE_EXCEEDED, "deadline", id="deadline"),
+            pytest.param(Code.CANCELLED, "cancelled", id="cancelled"),
+            pytest.param(Code.DEADLINE_EXCEEDED, "deadline", id="deadline"),
         ],
     )
     @pytest.mark.parametrize("method", ["Rank", "RankStream"])
-    def test_a_caller_that_goes(self, bench, method, code, reason):
-        b = bench()
+    def test_a_caller_that_goes(self, serving, method, code, reason):
+        s = serving()
         # The deadline of our own clock has not come: the transport knows better.
         call = FakeCall(deadline=time.monotonic() + 60)
-        b.message(method, call, request(THREE, request_id="a"))
+        s.send(method, call, request(THREE, request_id="a"))
         call.code, call.over = code, True
         call.send = call.fail = lambda _: None  # as of a call that is over
-        b.methods[f"/{SERVICE}/{method}"].handler.closed(call)
-        b.pump()
-        assert counted(b, catalog.REQUESTS, catalog.EXPIRED, catalog.DEADLINE_SLACK) == {
+        s.methods[f"/{SERVICE}/{method}"].handler.closed(call)
+        s.turn_until_idle()
+        assert counted(s, catalog.REQUESTS, catalog.EXPIRED, catalog.DEADLINE_SLACK) == {
             "ranker_requests_total": {f"books 7 {code.name}": 1},
             "ranker_requests_expired_total": {f"books 7 {reason}": 1},
             "ranker_request_deadline_slack_seconds": {"books 7": 1},
         }
 
-    def test_a_refusal_of_the_queue(self, bench):
-        b = bench(max_queue_rows=4)
-        b.message("Rank", FakeCall(), request(THREE))
-        with pytest.raises(OverloadedError):
-            b.message("Rank", FakeCall(), request(THREE))
-        assert counted(b, catalog.REQUESTS, catalog.SHED) == {
+    def test_a_refusal_of_the_queue(self, serving):
+        s = serving(max_queue_rows=4)
+        s.send("Rank", FakeCall(), request(THREE))
+        s.send("Rank", FakeCall(), request(THREE))
+        assert counted(s, catalog.REQUESTS, catalog.SHED) == {
             "ranker_requests_total": {"books 7 RESOURCE_EXHAUSTED": 1},
             "ranker_requests_shed_total": {"books 7 queue_rows": 1},
         }
 
-    def test_a_list_refused_unread(self, bench):
-        b = bench()
-        b.message("Rank", FakeCall(), request(THREE))
-        b.cost.fixed = 10.0
-        with pytest.raises(OverloadedError):
-            b.methods[f"/{SERVICE}/Rank"].handler.opened(FakeCall(deadline=time.monotonic() + 5))
-        assert counted(b, catalog.REQUESTS, catalog.SHED, catalog.DEADLINE_SLACK) == {
+    def test_a_list_refused_unread(self, serving):
+        s = serving()
+        s.send("Rank", FakeCall(), request(THREE))
+        s.cost.fixed = 10.0
+        call = FakeCall(deadline=time.monotonic() + 5)
+        assert not s.methods[f"/{SERVICE}/Rank"].handler.opened(call)
+        assert call.code is Code.RESOURCE_EXHAUSTED
+        assert counted(s, catalog.REQUESTS, catalog.SHED, catalog.DEADLINE_SLACK) == {
             "ranker_requests_total": {"unknown  RESOURCE_EXHAUSTED": 1},
             "ranker_requests_shed_total": {"unknown  deadline": 1},
             "ranker_request_deadline_slack_seconds": {"unknown ": 1},
         }
 
-    def test_a_bug_in_the_engine(self, bench, caplog):
-        b = bench(BrokenEngine())
+    def test_a_bug_in_the_engine(self, serving, caplog):
+        s = serving(BrokenEngine())
         traced, untraced = FakeCall(), FakeCall()
-        traced.metadata.append(("traceparent", f"00-{'4b' * 16}-{'00f0' * 4}-01"))
+        traced.traceparent = f"00-{'4b' * 16}-{'00f0' * 4}-01"
         for call in (traced, untraced):
-            b.message("Rank", call, request(THREE))
-        b.pump()
-        assert counted(b, catalog.REQUESTS, catalog.QUEUE_DURATION) == {
+            s.send("Rank", call, request(THREE))
+        s.turn_until_idle()
+        assert counted(s, catalog.REQUESTS, catalog.QUEUE_DURATION) == {
             "ranker_requests_total": {"books 7 INTERNAL": 2}
         }
         traces = [record.trace.trace_id for record in caplog.records if hasattr(record, "trace")]
         assert traces == ["4b" * 16]
 
-    def test_a_bug_in_reading(self, bench, monkeypatch):
+    def test_a_bug_in_reading(self, serving, monkeypatch):
         def broken(*_: object) -> None:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr("ranker.serving.task.read_candidates", broken)
-        b = bench()
+        monkeypatch.setattr("ranker.serving.intake.read_request", broken)
+        s = serving()
         for method in ("Rank", "RankStream"):
-            with pytest.raises(RuntimeError):
-                b.message(method, FakeCall(), request(THREE, request_id="a"))
-        assert counted(b, catalog.REQUESTS)["ranker_requests_total"] == {"books 7 INTERNAL": 2}
+            s.send(method, FakeCall(), request(THREE, request_id="a"))
+        assert counted(s, catalog.REQUESTS)["ranker_requests_total"] == {"unknown  INTERNAL": 2}

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import math
 import threading
 import time
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from ranker.engine.api import EngineLostError
@@ -16,139 +14,71 @@ from ranker.errors import (
     OverloadedError,
     UnavailableError,
 )
-from ranker.metrics.aggregates import Aggregates, Layout
-from ranker.metrics.families import Distribution
-from ranker.metrics.recorder import Recorder
-from ranker.serving.cost import CostModel
-from ranker.serving.dispatcher import Dispatcher, ScoringJob
-from ranker.serving.queue import Batcher
-from tests.fakes import INLINE, BrokenEngine, SumEngine
+from tests.fakes import BrokenEngine, SumEngine
+
+LOOP = threading.get_ident()
 
 
-class Kitchen:
-    """A dispatcher over one engine, and what came out of it."""
+class WhereEngine(SumEngine):
+    """Notes on which threads it scores."""
 
-    def __init__(self, engine=None, *, fixed=0.0, inline=INLINE, **limits) -> None:
-        self.engine = engine or SumEngine()
-        self.cost = CostModel()
-        self.cost.fixed = fixed
-        sizes = {"max_batch_rows": 100, "max_queue_rows": 10_000, "max_queue_bytes": 10**9}
-        aggregates = Aggregates.private(Layout((("m", "1"),), ("/test",)))
-        self.aggregates = aggregates
-        self.recorder = Recorder(aggregates)
-        batcher = Batcher([self.cost], **{**sizes, **limits})
-        self.lost = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
 
-        def lost() -> None:
-            self.lost += 1
-
-        self.dispatcher = Dispatcher([self.engine], batcher, self.recorder, lost, inline)
-        self.done: list[tuple[np.ndarray, np.ndarray]] = []
-        self.dropped: list[Exception] = []
-        self.threads: set[int] = set()
-        self.finished = threading.Event()
-
-    def submit(self, n: int, deadline: float = math.inf) -> ScoringJob:
-        rows = np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32)
-
-        def done(scores, queued, scoring) -> None:
-            assert queued >= 0.0
-            assert scoring >= 0.0
-            self.threads.add(threading.get_ident())
-            self.done.append((rows, scores))
-            self.finished.set()
-
-        def dropped(error) -> None:
-            self.dropped.append(error)
-            self.finished.set()
-
-        job = ScoringJob(0, rows, rows.nbytes, time.monotonic(), deadline, done, dropped)
-        self.dispatcher.submit(job)
-        return job
-
-    def pump(self) -> None:
-        """As a loop with nothing to read does it."""
-        while self.dispatcher.pump() is not None:
-            pass
-
-    def counted(self) -> dict[str, float]:
-        """By the names of metrics, histograms by their sum, all labels taken together."""
-        return {
-            family.metric.name: sum(
-                sample.value.sum if isinstance(sample.value, Distribution) else sample.value
-                for sample in family.samples
-            )
-            for family in self.aggregates.snapshot()
-        }
-
-    def check(self, answers: int) -> None:
-        assert len(self.done) == answers
-        for rows, scores in self.done:
-            np.testing.assert_array_equal(scores, rows.sum(axis=1, dtype=np.float32))
+    def score(self, blocks):
+        self.threads.append(threading.get_ident())
+        return super().score(blocks)
 
 
-@pytest.fixture
-def kitchen():
-    made: list[Kitchen] = []
-
-    def make(*args, **kwargs) -> Kitchen:
-        made.append(Kitchen(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.dispatcher.close()
-        each.recorder.close()
+def test_what_waits_is_one_batch(serving):
+    s = serving()
+    for rows in (3, 5, 1):
+        s.submit(rows)
+    assert s.turn() is None
+    s.check(3)
+    assert s.engines[0].batches == [[3, 5, 1]]
 
 
-def test_what_waits_is_one_batch(kitchen):
-    k = kitchen()
-    for n in (3, 5, 1):
-        k.submit(n)
-    assert k.dispatcher.pump() is None
-    k.check(3)
-    assert k.engine.batches == [[3, 5, 1]]
+def test_a_long_list_is_split_and_rejoined(serving):
+    s = serving()
+    s.submit(250)
+    s.submit(20)
+    s.turn_until_idle()
+    s.check(2)
+    assert all(sum(batch) <= 100 for batch in s.engines[0].batches)
 
 
-def test_a_long_list_is_split_and_rejoined(kitchen):
-    k = kitchen()
-    k.submit(250)
-    k.submit(20)
-    k.pump()
-    k.check(2)
-    assert all(sum(batch) <= 100 for batch in k.engine.batches)
+def test_short_batches_are_scored_on_the_loops_thread(serving):
+    s = serving(WhereEngine())
+    s.submit(3)
+    s.turn()
+    s.check(1)
+    assert s.engines[0].threads == [LOOP]
 
 
-def test_short_batches_are_scored_on_the_loops_thread(kitchen):
-    k = kitchen()
-    k.submit(3)
-    k.dispatcher.pump()
-    assert k.threads == {threading.get_ident()}
-
-
-def test_long_batches_are_scored_on_the_engines_thread(kitchen):
-    k = kitchen(fixed=1.0)
-    k.submit(3)
-    assert k.dispatcher.pump() is None
-    assert k.finished.wait(10)
-    k.check(1)
-    assert threading.get_ident() not in k.threads
+def test_long_batches_are_scored_on_the_engines_thread(serving):
+    s = serving(WhereEngine(), fixed=1.0)
+    s.submit(3)
+    assert s.turn() is None
+    s.turn_until_idle()
+    s.check(1)
+    assert LOOP not in s.engines[0].threads
 
 
 @pytest.mark.parametrize(
-    ("inline", "on_the_loop"),
-    [pytest.param(0.004, True, id="a-patient-loop"), pytest.param(0.0001, False, id="an-eager")],
+    ("longest_batch", "on_the_loop"),
+    [pytest.param(0.004, True, id="long"), pytest.param(0.0001, False, id="short")],
 )
-def test_the_transport_says_how_long_its_loop_may_be_kept(kitchen, inline, on_the_loop):
-    k = kitchen(fixed=0.001, inline=inline)
-    k.submit(3)
-    k.dispatcher.pump()
-    assert k.finished.wait(10)
-    k.check(1)
-    assert k.threads.isdisjoint({threading.get_ident()}) is not on_the_loop
+def test_the_transport_says_how_long_its_loop_may_be_kept(serving, longest_batch, on_the_loop):
+    s = serving(WhereEngine(), fixed=0.001, longest_batch=longest_batch)
+    s.submit(3)
+    s.turn_until_idle()
+    s.check(1)
+    assert (s.engines[0].threads == [LOOP]) is on_the_loop
 
 
-def test_the_engines_thread_goes_on_with_what_gathered(kitchen):
+def test_the_engines_thread_goes_on_with_what_gathered(serving):
     release = threading.Event()
 
     class Slow(SumEngine):
@@ -156,47 +86,71 @@ def test_the_engines_thread_goes_on_with_what_gathered(kitchen):
             release.wait(10)
             return super().score(blocks)
 
-    k = kitchen(Slow(), fixed=1.0)
-    k.submit(3)
-    k.dispatcher.pump()
-    k.submit(4)
-    k.submit(5)
-    assert k.dispatcher.pump() is None
+    s = serving(Slow(), fixed=1.0)
+    s.submit(3)
+    s.turn()
+    s.submit(4)
+    s.submit(5)
+    assert s.turn() is None
     release.set()
-    k.dispatcher.close()
-    k.check(3)
-    assert k.engine.batches == [[3], [4, 5]]
+    s.turn_until_idle()
+    s.check(3)
+    assert s.engines[0].batches == [[3], [4, 5]]
 
 
-def test_the_loop_takes_over_again_when_batches_are_short(kitchen):
-    k = kitchen(fixed=1.0)
-    k.submit(3)
-    k.dispatcher.pump()
-    assert k.finished.wait(10)
-    k.cost.fixed = 0.0
-    deadline = time.monotonic() + 10
-    while len(k.done) < 2 and time.monotonic() < deadline:
-        k.submit(3)
-        k.dispatcher.pump()
-    assert threading.get_ident() in k.threads
+def test_the_engine_has_its_next_batch_before_the_last_one_is_answered(serving):
+    started = threading.Semaphore(0)
+
+    class Told(SumEngine):
+        def score(self, blocks):
+            started.release()
+            return super().score(blocks)
+
+    def on_outcome(task, outcome) -> None:
+        begun.append(started.acquire(timeout=10))
+        s.remember(task, outcome)
+
+    begun: list[bool] = []
+    s = serving(Told(), fixed=1.0)
+    s.submit(3).on_outcome = on_outcome
+    s.turn()
+    assert started.acquire(timeout=10)
+    s.submit(4)
+    s.turn_until_idle()
+    s.check(2)
+    assert begun == [True]
 
 
-def test_what_has_arrived_is_read_between_two_batches(kitchen):
-    k = kitchen()
-    k.submit(100)
-    k.submit(5)
-    assert k.dispatcher.pump() == 0.0
-    k.check(1)
-    k.submit(7)
-    assert k.dispatcher.pump() is None
-    assert k.engine.batches[1] == [5, 7]
+def test_the_loop_takes_over_again_when_batches_are_short(serving):
+    s = serving(WhereEngine(), fixed=1.0)
+    s.submit(3)
+    s.turn_until_idle()
+    s.cost.fixed = 0.0
+    s.submit(3)
+    s.turn_until_idle()
+    s.check(2)
+    assert s.engines[0].threads[1] == LOOP
+
+
+def test_what_has_arrived_is_read_between_two_batches(serving):
+    s = serving()
+    s.submit(100)
+    s.submit(5)
+    assert s.turn() == 0.0
+    s.check(1)
+    s.submit(7)
+    assert s.turn() is None
+    assert s.engines[0].batches[1] == [5, 7]
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A dispatcher's clock, in a list of one; it stands still unless a test moves it."""
+    """The clock of serving, in a list of one; it stands still unless a test moves it."""
     now = [1000.0]
-    monkeypatch.setattr("ranker.serving.dispatcher.time", SimpleNamespace(monotonic=lambda: now[0]))
+    stopped = SimpleNamespace(monotonic=lambda: now[0])
+    for module in ("dispatcher", "task", "wire"):
+        monkeypatch.setattr(f"ranker.serving.{module}.time", stopped)
+    monkeypatch.setattr("tests.serving.support.time", stopped)
     return now
 
 
@@ -212,180 +166,143 @@ class Slow(SumEngine):
         return super().score(blocks)
 
 
-def test_what_is_read_after_a_batch_on_the_loop_may_have_waited_for_its_end(kitchen, clock):
-    k = kitchen(Slow(clock))
-    k.submit(3)
-    k.dispatcher.pump()
-    k.cost.fixed, k.cost.per_row = 0.001, 0.0
-    k.submit(3)
+def test_what_is_read_after_a_batch_on_the_loop_may_have_waited_for_its_end(serving, clock):
+    s = serving(Slow(clock))
+    s.submit(3)
+    s.turn()
+    s.cost.fixed, s.cost.per_row = 0.001, 0.0
+    s.submit(3)
     now = clock[0]
-    k.submit(3, deadline=now + 1.1)
+    s.submit(3, deadline=now + 1.1)
     with pytest.raises(OverloadedError):
-        k.submit(3, deadline=now + 0.9)
+        s.submit(3, deadline=now + 0.9)
     with pytest.raises(OverloadedError):
-        k.dispatcher.check(now + 0.9)
+        s.queue.check_unread(now + 0.9, now)
     clock[0] = now + 0.5  # the loop still reads
     with pytest.raises(OverloadedError):
-        k.submit(3, deadline=now + 1.9)
+        s.submit(3, deadline=now + 1.9)
     clock[0] = now + 1.01  # by now it has read what came in that second
-    k.dispatcher.check(now + 1.1)
-    k.submit(3, deadline=now + 1.1)
+    s.queue.check_unread(now + 1.1, clock[0])
+    s.submit(3, deadline=now + 1.1)
 
 
-def test_an_engine_that_was_done_sooner_than_predicted_is_idle(kitchen, clock):
-    k = kitchen(fixed=0.003)
-    k.submit(3)
-    k.dispatcher.pump()
-    assert not k.submit(3, deadline=clock[0] + 0.001).waited
+def test_an_engine_that_was_done_sooner_than_predicted_is_idle(serving, clock):
+    s = serving(fixed=0.003)
+    s.submit(3)
+    s.turn()
+    assert not s.submit(3, deadline=clock[0] + 0.001).waited
 
 
-def test_an_expired_list_is_dropped_unscored(kitchen):
-    k = kitchen()
-    k.submit(3, deadline=time.monotonic() - 1.0)
-    k.submit(2)
-    k.dispatcher.pump()
-    k.check(1)
-    assert [type(error) for error in k.dropped] == [DeadlineError]
-    assert k.engine.batches == [[2]]
+def test_an_expired_list_is_dropped_unscored(serving):
+    s = serving()
+    s.submit(3, deadline=time.monotonic() - 1.0)
+    s.submit(2)
+    s.turn()
+    s.check(1)
+    assert [type(error) for error in s.refused] == [DeadlineError]
+    assert s.engines[0].batches == [[2]]
 
 
-def test_a_cancelled_list_is_dropped_unscored(kitchen):
-    k = kitchen()
-    k.submit(3).cancelled = True
-    k.dispatcher.pump()
-    assert [type(error) for error in k.dropped] == [CancelledError]
-    assert k.engine.batches == []
+def test_a_cancelled_list_is_dropped_unscored(serving):
+    s = serving()
+    s.submit(3).cancelled = True
+    s.turn()
+    assert [type(error) for error in s.refused] == [CancelledError]
+    assert s.engines[0].batches == []
 
 
-def test_a_full_queue_refuses(kitchen):
-    k = kitchen(max_queue_rows=10)
-    k.submit(8)
+def test_a_full_queue_refuses(serving):
+    s = serving(max_queue_rows=10)
+    s.submit(8)
     with pytest.raises(OverloadedError, match="queue is full"):
-        k.submit(8)
-    k.dispatcher.pump()
-    k.check(1)
+        s.submit(8)
+    s.turn()
+    s.check(1)
 
 
-def test_a_broken_engine_fails_its_batch_once_and_nothing_else(kitchen, caplog):
-    k = kitchen(BrokenEngine())
-    k.submit(3)
-    k.submit(250)  # of which a part is still in the queue when the engine fails
-    k.pump()
-    assert [type(error) for error in k.dropped] == [InternalError] * 2
-    assert "secret" not in k.dropped[0].message
+def test_a_broken_engine_fails_its_batch_once_and_nothing_else(serving, caplog):
+    s = serving(BrokenEngine())
+    s.submit(3)
+    s.submit(250)  # of which a part is still in the queue when the engine fails
+    s.turn_until_idle()
+    assert [type(error) for error in s.refused] == [InternalError] * 2
+    assert "secret" not in s.refused[0].message
     assert "secret of the engine" in caplog.text
-    k.engine.broken = False
-    k.submit(4)
-    k.dispatcher.pump()
-    k.check(1)
+    s.engines[0].broken = False
+    s.submit(4)
+    s.turn()
+    s.check(1)
 
 
 @pytest.mark.parametrize("fixed", [0.0, 1.0], ids=["on-the-loop", "on-the-engines-thread"])
 @pytest.mark.parametrize("end", ["scored", "cancelled", "failed"])
-def test_a_list_that_cannot_be_told_spoils_nothing_else(kitchen, caplog, fixed, end):
-    k = kitchen(fixed=fixed)
-
+def test_a_list_that_cannot_be_told_spoils_nothing_else(serving, caplog, fixed, end):
     def fail(*_: object) -> None:
         raise RuntimeError("nobody listens")
 
-    k.engine.broken = end == "failed"
-    untold = k.submit(3)
-    untold.done = untold.dropped = fail
+    engine = BrokenEngine()
+    engine.broken = end == "failed"
+    s = serving(engine, fixed=fixed)
+    untold = s.submit(3)
+    untold.on_outcome = fail
     untold.cancelled = end == "cancelled"
-    k.submit(4)
-    k.pump()
-    assert k.finished.wait(10)
+    s.submit(4)
+    s.turn_until_idle()
     assert "nobody listens" in caplog.text
-    k.finished.clear()
-    k.engine.broken = False
-    k.submit(5)
-    k.pump()
-    assert k.finished.wait(10)
-    assert len(k.done) + len(k.dropped) == 2
-    deadline = time.monotonic() + 10
-    while not k.dispatcher.idle() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert k.dispatcher.idle()
+    engine.broken = False
+    s.submit(5)
+    s.turn_until_idle()
+    assert len(s.answered) + len(s.refused) == 2
+    assert s.dispatcher.idle()
 
 
-def test_what_the_loop_scores_itself_keeps_the_dispatcher_from_being_idle(kitchen):
-    class Watched(SumEngine):
-        def score(self, blocks):
-            seen.append(k.dispatcher.idle())
-            return super().score(blocks)
-
-    seen: list[bool] = []
-    k = kitchen(Watched())
-    k.submit(3)
-    k.pump()
-    k.check(1)
-    assert k.threads == {threading.get_ident()}
-    assert seen == [False]
-    assert k.dispatcher.idle()
-
-
-def test_a_lost_engine_is_told_and_its_callers_may_ask_elsewhere(kitchen):
+def test_a_lost_engine_is_told_and_its_callers_may_ask_elsewhere(serving):
     engine = BrokenEngine()
     engine.error = EngineLostError
-    k = kitchen(engine)
-    k.submit(3)
-    k.pump()
-    assert k.lost == 1
-    [error] = k.dropped
+    s = serving(engine)
+    s.submit(3)
+    s.turn_until_idle()
+    assert s.lost == 1
+    [error] = s.refused
     assert isinstance(error, UnavailableError)
     assert "secret" not in error.message
 
 
-def test_a_list_counts_once_in_every_batch_that_has_a_part_of_it(kitchen):
-    k = kitchen(max_batch_rows=600)
-    k.submit(900)  # 256 rows, then what room is left; the rest in a second batch
-    k.submit(10)
-    assert k.dispatcher.pump() == 0.0
-    assert k.counted()["ranker_queue_rows"] == 310
-    k.pump()
-    k.check(2)
-    counted = k.counted()
+def test_a_list_counts_once_in_every_batch_that_has_a_part_of_it(serving):
+    s = serving(max_batch_rows=600)
+    s.submit(900)  # 256 rows, then what room is left; the rest in a second batch
+    s.submit(10)
+    assert s.turn() == 0.0
+    assert s.counted()["ranker_queue_rows"] == 310
+    s.turn_until_idle()
+    s.check(2)
+    counted = s.counted()
     assert counted["ranker_queue_rows"] == 0
     assert counted["ranker_batch_requests"] == 2 + 1
     assert counted["ranker_batch_rows"] == counted["ranker_candidates_scored_total"] == 910
 
 
-def test_a_batch_that_waits_on_the_engines_thread_goes_as_soon_as_it_is_full(kitchen):
-    k = kitchen(fixed=1.0, max_batch_rows=10, max_delay=600.0)
-    k.submit(13)
-    k.dispatcher.pump()
-    assert k.submit(7).rows == 7  # with the 3 that are left
-    deadline = time.monotonic() + 10
-    while len(k.done) < 2 and time.monotonic() < deadline:
-        time.sleep(0.001)
-    k.check(2)
+def test_a_batch_that_waits_for_company_goes_as_soon_as_it_is_full(serving):
+    s = serving(fixed=1.0, max_batch_rows=10, max_delay=600.0)
+    s.submit(13)
+    s.turn()
+    s.submit(7)  # with the 3 that are left
+    s.turn_until_idle()
+    s.check(2)
 
 
-def test_what_waits_at_the_end_is_dropped_and_counted(kitchen):
-    k = kitchen(max_delay=600.0)
-    k.submit(3).cancelled = True
-    k.dispatcher.pump()
-    assert k.dropped == []
-    k.dispatcher.close()
-    assert [type(error) for error in k.dropped] == [CancelledError]
-    counted = k.counted()
-    assert counted["ranker_requests_expired_total"] == 1
-    assert counted["ranker_queue_rows"] == 0
-    assert k.engine.batches == []
-
-
-def test_max_batch_delay_asks_to_be_called_again(kitchen):
-    k = kitchen(max_delay=0.05)
-    k.submit(3)
-    pause = k.dispatcher.pump()
+def test_max_batch_delay_asks_to_be_called_again(serving):
+    s = serving(max_delay=0.05)
+    s.submit(3)
+    pause = s.turn()
     assert 0.0 < pause <= 0.05
     time.sleep(pause)
-    assert k.dispatcher.pump() is None
-    k.check(1)
+    assert s.turn() is None
+    s.check(1)
 
 
-def test_warming_teaches_what_a_batch_costs(kitchen):
-    k = kitchen()
-    k.dispatcher.warm(0)
-    assert k.cost.predict(100) > 0.0
-    assert k.engine.batches
+def test_warming_teaches_what_a_batch_costs(serving):
+    s = serving()
+    s.models[0].warm()
+    assert s.cost.predict(100) > 0.0
+    assert s.engines[0].batches

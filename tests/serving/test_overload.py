@@ -9,7 +9,7 @@ import pytest
 
 from ranker.errors import OverloadedError
 from ranker.serving.cost import CostModel
-from ranker.serving.queue import Batcher, Job
+from tests.serving.lists import WaitingList, a_list, make
 
 SECONDS = 6.0
 MAX_BATCH_ROWS = 1024
@@ -64,21 +64,19 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
 
     As the core transport does it: a turn ends with its REFUSALS_PER_TURN-th refusal,
     and deadlines count from the reading, as gRPC has it, whenever a list came.
-    Nothing is learned of late answers (`Admission.ended`).
+    Nothing is learned of late answers (`Admission.on_end`).
     """
     random = np.random.default_rng(seed)
     rate = load * machine.capacity
     arrivals = np.cumsum(random.exponential(1.0 / rate, int(1.5 * rate * SECONDS) + 100))
     stalls = np.cumsum(random.exponential(0.05, 10_000))
-    cost = CostModel()
+    queue = make(max_batch_rows=MAX_BATCH_ROWS, max_queue_rows=100_000, costs=[CostModel()])
+    [lane] = queue.lanes
     for rows in (1, 256, 16):
-        cost.observe(rows, machine.per_batch + rows * machine.per_row)
-    batcher = Batcher(
-        [cost], max_batch_rows=MAX_BATCH_ROWS, max_queue_rows=100_000, max_queue_bytes=10**9
-    )
+        lane.learn(rows, machine.per_batch + rows * machine.per_row)
     outcome = Outcome()
-    came: dict[Job, float] = {}
-    now, left, back, next_arrival, next_stall = 0.0, 0.0, 0.0, 0, 0
+    came: dict[WaitingList, float] = {}
+    now, next_arrival, next_stall = 0.0, 0, 0
 
     def spend(seconds: float) -> None:
         nonlocal now, next_stall
@@ -90,20 +88,19 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
     while now < SECONDS:
         refusals = 0
         while refusals < REFUSALS_PER_TURN and arrivals[next_arrival] <= now:
-            job = Job(0, machine.rows, 25_600, now, now + DEADLINE)
-            came[job] = float(arrivals[next_arrival])
-            unread = now - left if now - back < back - left else 0.0
+            new = a_list(machine.rows, deadline=now + DEADLINE, arrived=now)
+            came[new] = float(arrivals[next_arrival])
             next_arrival += 1
             try:
-                batcher.check(job.deadline, now, unread=unread)
+                queue.check(new.deadline, now)
                 spend(machine.read)
-                batcher.admit(job, now, unread=unread)
+                queue.put(new, now=now)
             except OverloadedError:
                 outcome.refused += 1
                 refusals += 1
                 spend(machine.refuse)
-        batch = batcher.take(now)
-        left = back = now
+        batch = queue.take(now)
+        started = now
         if batch is None:
             now = max(now, float(arrivals[next_arrival]))
             continue
@@ -111,14 +108,14 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
         if not batch.pieces:
             continue
         spend(machine.per_batch + batch.rows * machine.per_row)
-        cost.observe(batch.rows, now - left)
-        for piece in batch.pieces:
+        lane.learn(batch.rows, now - started)
+        for each, _, stop in batch.pieces:
             spend(machine.answer)
-            if piece.stop == machine.rows:
-                in_time = now <= came[piece.job] + DEADLINE
+            if stop == machine.rows:
+                in_time = now <= came[each] + DEADLINE
                 outcome.good += in_time
                 outcome.late += not in_time
-        back = now
+        queue.unread_since, queue.read_until = started, now + (now - started)
     return outcome
 
 

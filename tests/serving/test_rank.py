@@ -17,27 +17,28 @@ from ranker.errors import (
     OverloadedError,
 )
 from ranker.serving.services import SERVICE
+from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import BrokenEngine, FakeCall, SumEngine
-from tests.serving.conftest import THREE, request
+from tests.serving.support import THREE, request
 
 
 class TestRank:
-    def test_best_first(self, bench):
-        response = bench().rank(request(THREE, request_id="q"))
+    def test_best_first(self, serving):
+        response = serving().rank(request(THREE, request_id="q"))
         assert list(response.indices) == [1, 2, 0]
         assert list(response.scores) == [5.0, 4.0, 3.0]
         assert (response.request_id, response.model, response.model_version) == ("q", "books", "7")
         assert response.timing.total_us >= response.timing.scoring_us
 
-    def test_top_k_with_ids(self, bench):
-        response = bench().rank(request(THREE, top_k=2, candidate_ids=["x", "y", "z"]))
+    def test_top_k_with_ids(self, serving):
+        response = serving().rank(request(THREE, top_k=2, candidate_ids=["x", "y", "z"]))
         assert list(response.candidate_ids) == ["y", "z"]
 
-    def test_a_model_by_name(self, bench):
+    def test_a_model_by_name(self, serving):
         engines = SumEngine(), SumEngine()
-        b = bench(*engines)
-        assert b.rank(request(THREE, model="films")).model == "films"
+        s = serving(*engines)
+        assert s.rank(request(THREE, model="films")).model == "films"
         assert engines[0].batches == []
         assert engines[1].batches == [[3]]
 
@@ -49,72 +50,75 @@ class TestRank:
             pytest.param({"model_version": "9"}, r"\(default\)@9", id="version-of-default"),
         ],
     )
-    def test_an_unknown_model_is_not_found(self, bench, fields, words):
+    def test_an_unknown_model_is_not_found(self, serving, fields, words):
         with pytest.raises(NotFoundError, match=words):
-            bench().rank(request(THREE, **fields))
+            serving().rank(request(THREE, **fields))
 
-    def test_garbage_is_invalid(self, bench):
+    def test_garbage_is_invalid(self, serving):
         with pytest.raises(InvalidRequestError, match=r"ranker\.v1\.RankRequest"):
-            bench().message("Rank", FakeCall(), b"\xff\xff")
+            serving().rank(b"\xff\xff")
 
-    def test_more_rows_than_allowed(self, bench):
+    def test_more_rows_than_allowed(self, serving):
         with pytest.raises(InvalidRequestError, match="at most 500"):
-            bench().rank(request(np.zeros((501, 3))))
+            serving().rank(request(np.zeros((501, 3))))
 
-    def test_an_overloaded_server_says_when_to_retry(self, bench):
-        b = bench(max_queue_rows=4)
-        b.message("Rank", FakeCall(), request(THREE))
-        with pytest.raises(OverloadedError) as caught:
-            b.message("Rank", FakeCall(), request(THREE))
-        detail = error_details_pb2.RetryInfo()
-        assert caught.value.status().details[0].Unpack(detail)
-
-    def test_a_list_counts_with_all_that_came_with_it(self, bench):
-        b = bench(max_queue_bytes=1000)
-        b.message("Rank", FakeCall(), request(THREE, candidate_ids=["a" * 300] * 3))
-        with pytest.raises(OverloadedError, match="full of bytes"):
-            b.message("Rank", FakeCall(), request(THREE, candidate_ids=["a" * 30] * 3))
-
-    def test_a_passed_deadline(self, bench):
-        with pytest.raises(DeadlineError):
-            bench().rank(request(THREE), deadline=time.monotonic() - 1)
-
-    def test_a_closed_call_is_not_scored(self, bench):
-        engine = SumEngine()
-        b = bench(engine)
+    def test_an_overloaded_server_says_when_to_retry(self, serving):
+        s = serving(max_queue_rows=4)
+        s.send("Rank", FakeCall(), request(THREE))
         call = FakeCall()
-        b.message("Rank", call, request(THREE))
-        b.methods[f"/{SERVICE}/Rank"].handler.closed(call)
-        b.pump()
+        s.send("Rank", call, request(THREE))
+        assert isinstance(call.error, OverloadedError)
+        detail = error_details_pb2.RetryInfo()
+        assert to_status(call.error).details[0].Unpack(detail)
+
+    def test_a_list_counts_with_all_that_came_with_it(self, serving):
+        s = serving(max_queue_bytes=1000)
+        s.send("Rank", FakeCall(), request(THREE, candidate_ids=["a" * 300] * 3))
+        call = FakeCall()
+        s.send("Rank", call, request(THREE, candidate_ids=["a" * 30] * 3))
+        assert isinstance(call.error, OverloadedError)
+        assert "full of bytes" in call.error.message
+
+    def test_a_passed_deadline(self, serving):
+        with pytest.raises(DeadlineError):
+            serving().rank(request(THREE), deadline=time.monotonic() - 1)
+
+    def test_a_closed_call_is_not_scored(self, serving):
+        engine = SumEngine()
+        s = serving(engine)
+        call = FakeCall()
+        s.send("Rank", call, request(THREE))
+        s.methods[f"/{SERVICE}/Rank"].handler.closed(call)
+        s.turn_until_idle()
         assert engine.batches == []
 
-    def test_a_bug_in_the_engine_is_internal(self, bench):
+    def test_a_bug_in_the_engine_is_internal(self, serving):
         with pytest.raises(InternalError):
-            bench(BrokenEngine()).rank(request(THREE))
+            serving(BrokenEngine()).rank(request(THREE))
 
 
-def test_no_deadline_is_never(bench):
-    assert list(bench().rank(request(THREE), deadline=math.inf).indices) == [1, 2, 0]
+def test_no_deadline_is_never(serving):
+    assert list(serving().rank(request(THREE), deadline=math.inf).indices) == [1, 2, 0]
 
 
 class TestModels:
-    def test_the_default_and_a_named_one(self, bench):
-        b = bench(SumEngine(), SumEngine())
+    def test_the_default_and_a_named_one(self, serving):
+        s = serving(SumEngine(), SumEngine())
         for name, found, default in (("", "books", True), ("films", "films", False)):
             call = FakeCall()
-            b.message("GetModel", call, pb.GetModelRequest(model=name))
+            s.send("GetModel", call, pb.GetModelRequest(model=name))
             model = pb.GetModelResponse.FromString(call.sent[0]).model
             assert (model.name, model.is_default) == (found, default)
 
-    def test_what_a_caller_needs_to_know(self, bench):
+    def test_what_a_caller_needs_to_know(self, serving):
         call = FakeCall()
-        bench().message("ListModels", call, pb.ListModelsRequest())
+        serving().send("ListModels", call, pb.ListModelsRequest())
         (model,) = pb.ListModelsResponse.FromString(call.sent[0]).models
         assert list(model.feature_names) == ["a", "b", "c"]
         assert (model.num_features, model.num_trees, model.max_depth) == (3, 5, 2)
         assert (model.engine, model.engine_reason) == ("sum", "made up")
         assert model.output == "margin"
 
-    def test_an_unknown_one_is_not_found(self, bench):
+    def test_an_unknown_one_is_not_found(self, serving):
         with pytest.raises(NotFoundError):
-            bench().message("GetModel", FakeCall(), pb.GetModelRequest(model="songs"))
+            serving().send("GetModel", FakeCall(), pb.GetModelRequest(model="songs"))

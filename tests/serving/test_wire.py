@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,10 +7,15 @@ from hypothesis import strategies as st
 
 from ranker.errors import InvalidRequestError
 from ranker.model.features import FeatureContract
-from ranker.serving.wire import read_candidates, read_message, write_response
+from ranker.serving.task import UnaryTask
+from ranker.serving.wire import read_request, write_response
 from ranker.v1 import ranking_pb2 as pb
+from tests.fakes import FakeCall
 
-FEATURES = FeatureContract(3, ("a", "b", "c"))
+SERVED = SimpleNamespace(
+    name="m", version="7", lane=None, metrics=None, features=FeatureContract(3, ("a", "b", "c"))
+)
+CATALOGUE = SimpleNamespace(find=lambda name, version: SERVED)  # noqa: ARG005
 
 
 def request(rows: int = 2, columns: int = 3, **fields) -> pb.RankRequest:
@@ -17,11 +24,26 @@ def request(rows: int = 2, columns: int = 3, **fields) -> pb.RankRequest:
     return pb.RankRequest(candidates=matrix, **fields)
 
 
+def read(message: pb.RankRequest | bytes) -> UnaryTask:
+    """The task that a request becomes."""
+    data = message if isinstance(message, bytes) else message.SerializeToString()
+    call = FakeCall()
+    task = UnaryTask(call, call.arrived, call, None)
+    read_request(data, task, CATALOGUE, max_rows=10)
+    return task
+
+
 def test_rows_are_read_where_they_lie():
-    rows = read_candidates(request(), FEATURES, 10)
+    rows = read(request()).features
     assert rows.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert rows.dtype == np.float32
     assert not rows.flags.owndata
+
+
+def test_a_task_knows_what_is_asked():
+    task = read(request(request_id="r", top_k=1, candidate_ids=["x", "yy"]))
+    assert (task.request_id, task.top_k, task.candidate_ids) == ("r", 1, ["x", "yy"])
+    assert (task.rows, task.size) == (2, 2 * 3 * 4 + 3)
 
 
 def spoilt(**changes) -> pb.RankRequest:
@@ -51,7 +73,7 @@ def spoilt(**changes) -> pb.RankRequest:
 )
 def test_what_is_wrong_is_named(bad, field, words):
     with pytest.raises(InvalidRequestError) as caught:
-        read_candidates(bad, FEATURES, 10)
+        read(bad)
     assert caught.value.field == field
     assert words in caught.value.description
 
@@ -59,27 +81,29 @@ def test_what_is_wrong_is_named(bad, field, words):
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_request_or_an_invalid_one(data):
     try:
-        rows = read_candidates(read_message(pb.RankRequest, data), FEATURES, 10)
+        task = read(data)
     except InvalidRequestError:
         return
-    assert rows.shape[1] == 3
+    assert task.features.shape[1] == 3
 
 
 @given(
-    scores=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=300),
+    scores=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=10),
     with_ids=st.booleans(),
 )
 def test_a_response_holds_the_ranking(scores, with_ids):
     n = len(scores)
     ids = [f"book-{i}" for i in range(n)] if with_ids else []
-    asked = pb.RankRequest(request_id="r", candidate_ids=ids)
-    order = np.random.default_rng(n).permutation(n).astype(np.int32)
-    data = write_response(asked, "m", "7", order, np.float32(scores), (1e-6, 2e-3, 3.0))
-    response = pb.RankResponse.FromString(data)
-    assert list(response.indices) == order.tolist()
-    assert list(response.scores) == np.float32(scores).tolist()
+    task = read(request(rows=n, request_id="r", candidate_ids=ids))
+    task.queued, task.scoring = 1e-6, 2e-3
+    task.arrived = FakeCall().arrived - 3.0
+    response = pb.RankResponse.FromString(write_response(task, np.float32(scores)))
+    order = sorted(range(n), key=lambda i: -np.float32(scores[i]))
+    assert list(response.indices) == order
+    assert list(response.scores) == [np.float32(scores[i]) for i in order]
     assert list(response.candidate_ids) == [ids[i] for i in order if ids]
     assert (response.request_id, response.model, response.model_version) == ("r", "m", "7")
     assert not response.HasField("status")
     timing = response.timing
-    assert (timing.queue_us, timing.scoring_us, timing.total_us) == (1, 2000, 3_000_000)
+    assert (timing.queue_us, timing.scoring_us) == (1, 2000)
+    assert timing.total_us >= 3_000_000

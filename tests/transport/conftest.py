@@ -31,13 +31,13 @@ TRANSPORTS = [
 class ToyServer:
     """A running toy server and a channel to it."""
 
-    def __init__(self, transport: list[str], graces: str = "5") -> None:
+    def __init__(self, transport: list[str]) -> None:
         self.transport = transport[0]
         script = Path(__file__).with_name("toy_server.py")
         environment = {k: v for k, v in os.environ.items() if k != "GRPC_EXPERIMENTS"}
         self._log = tempfile.TemporaryFile("a+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, str(script), transport[0], graces, *transport[1:]],
+            [sys.executable, str(script), *transport],
             env={**environment, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -90,7 +90,7 @@ class ToyServer:
         return closed()
 
     def terminate(self) -> None:
-        """Asks the server to stop, with the next of its graces."""
+        """Has the server leave."""
         self.process.send_signal(signal.SIGTERM)
 
     def wait(self) -> int:
@@ -133,8 +133,8 @@ def start(request) -> Iterator[Callable[..., ToyServer]]:
     """Starts servers of a test's own."""
     started = []
 
-    def start(graces: str = "5") -> ToyServer:
-        started.append(ToyServer(request.param, graces))
+    def start() -> ToyServer:
+        started.append(ToyServer(request.param))
         return started[-1]
 
     yield start

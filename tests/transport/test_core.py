@@ -17,14 +17,14 @@ EMPTY = None
 
 
 def turns(
-    polls: Iterable[str | None], act: Callable[[object, str], None], pumping: float = 0.0
+    polls: Iterable[str | None], act: Callable[[object, str], None], taking: float = 0.0
 ) -> list[list[str]]:
     """Which completions each turn takes, when polls find these one after another.
 
     Args:
         polls: what they find.
         act: what a completion does.
-        pumping: seconds that the pump takes, by a clock that stands still otherwise.
+        taking: seconds that the server's own turn takes, by a clock that stands still otherwise.
     """
     from ranker.transport.core import CoreTransport
 
@@ -36,24 +36,25 @@ def turns(
         try:
             name = next(left)
         except StopIteration:
-            transport._stopped = True
+            transport._left = True
             return SimpleNamespace(tag=None)
         if name is EMPTY:
             return SimpleNamespace(tag=None)
         return SimpleNamespace(tag=lambda _: (taken[-1].append(name), act(transport, name)))
 
-    def pump() -> float:
+    def turn() -> float:
         nonlocal now
-        now += pumping
+        now += taking
         taken.append([])
         return 0.0
 
-    transport = CoreTransport({}, pump, max_message_bytes=1000)
-    transport._pump_at = 0.0
+    counts = SimpleNamespace(in_flight=[0.0], ended=lambda _: [0.0] * 17)
+    transport = CoreTransport({}, turn, counts, max_message_bytes=1000)
+    transport._turn_at = 0.0
     transport._queue = SimpleNamespace(poll=poll)
     clock = SimpleNamespace(monotonic=lambda: now, time=lambda: now)
     with patch("ranker.transport.core.time", clock):
-        transport._loop()
+        transport._serve()
     return [turn for turn in taken if turn]
 
 
@@ -81,15 +82,15 @@ def test_turn_takes_what_is_ready(polls, expected):
     assert turns(polls, nothing) == expected
 
 
-def test_a_turn_after_a_long_pump_polls_more_often():
+def test_a_turn_after_a_long_one_polls_more_often():
     polls = ["a", *[EMPTY] * 2, "b", *[EMPTY] * 6, "c"]
     assert turns(polls, nothing) == [["a"], ["b"], ["c"]]
-    assert turns(polls, nothing, pumping=0.005) == [["a"], ["b", "c"]]
+    assert turns(polls, nothing, taking=0.005) == [["a"], ["b", "c"]]
 
 
 def test_refusals_end_a_turn():
     def refuse(transport, _):
-        transport._turn.refusals += 1
+        transport._loop.refusals += 1
 
     found = turns([str(i) for i in range(150)], refuse)
     assert [len(turn) for turn in found] == [64, 64, 22]

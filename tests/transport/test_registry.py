@@ -108,7 +108,9 @@ def test_prepared_grpc_knows_the_experiment():
     script = (
         "from ranker.transport import environment; environment.prepare();"
         "from ranker.transport.core import CoreTransport as T;"
-        "T({}, lambda: None, max_message_bytes=1).bind('127.0.0.1:0')"
+        "from types import SimpleNamespace as N;"
+        "counts = N(in_flight=[0.0], ended=lambda _: [0.0] * 17);"
+        "T({}, lambda: None, counts, max_message_bytes=1).bind('127.0.0.1:0')"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

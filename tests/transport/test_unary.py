@@ -183,7 +183,7 @@ def test_many_concurrent_calls_are_each_closed_once(server, case):
     assert server.await_closed(case, 400) == [["closed", "OK", False]] * 400
 
 
-def test_observer_counts_every_rpc(server):
+def test_every_rpc_is_counted(server):
     before = server.journal()["rpcs"]
     for _ in range(3):
         server.unary("Echo")
@@ -191,5 +191,4 @@ def test_observer_counts_every_rpc(server):
     wait_until(lambda: server.journal()["rpcs"]["/toy/Echo 0"] == before.get("/toy/Echo 0", 0) + 3)
     after = server.journal()["rpcs"]
     assert after["/toy/Fail 3"] == before.get("/toy/Fail 3", 0) + 1
-    finished = sum(count for name, count in after.items() if name != "started")
-    wait_until(lambda: after["started"] - finished <= 2)  # the journal's own
+    wait_until(lambda: server.journal()["rpcs"]["in flight"] == 1)  # the journal's own

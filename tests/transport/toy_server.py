@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002  a toy need not use all that it is given
-"""A server of toys, one behaviour of a transport each: `toy_server.py TRANSPORT [GRACE]`.
+"""A server of toys, one behaviour of a transport each: `toy_server.py TRANSPORT [--own-readers]`.
 
 Prints its port. What happens to a call is kept in a journal, under the `case`
 that the caller sends in its metadata, and can be read by `/toy/Journal`.
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
+import os
 import signal
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 from ranker.transport import environment
 
@@ -30,11 +30,9 @@ from ranker.transport.registry import select
 MAX_MESSAGE_BYTES = 2**20
 
 journal: dict[str, list] = defaultdict(list)
-rpcs: Counter[str] = Counter()
 batch: list = []
 counts = {"pumps": 0, "again": 0}
 waiting: list = []
-jobs: queue.SimpleQueue = queue.SimpleQueue()
 
 
 def note(call, *event) -> None:
@@ -61,24 +59,37 @@ class Toy(Handler):
         note(call, "closed", call.code.name, call.cancelled)
 
 
+class Counts:
+    """The RPCs: in flight, and ended by method and code."""
+
+    def __init__(self):
+        self.in_flight = [0.0]
+        self.by_method = defaultdict(lambda: [0.0] * 17)
+
+    def ended(self, method):
+        return self.by_method[method]
+
+    def told(self):
+        ended = {
+            f"{method} {code}": int(number)
+            for method, numbers in self.by_method.items()
+            for code, number in enumerate(numbers)
+            if number
+        }
+        return {"in flight": int(self.in_flight[0]), **ended}
+
+
 class Journal(Handler):
     def message(self, call, data):
         state = {
             "events": journal[data.decode()],
-            "rpcs": rpcs,
+            "rpcs": counts_of_rpcs.told(),
+            "answers_on_their_way": transport.answers_on_their_way,
             "rss": psutil.Process().memory_info().rss,
             **counts,
         }
         call.finish(json.dumps(state).encode())
         return True
-
-
-class Observer:
-    def rpc_started(self):
-        rpcs["started"] += 1
-
-    def rpc_finished(self, method, code):
-        rpcs[f"{method} {code}"] += 1
 
 
 class Echo(Toy):
@@ -135,24 +146,23 @@ class Fail(Toy):
 
 
 class FailLater(Toy):
-    """Fails from another thread."""
+    """Fails at the request of another thread."""
 
     def play(self, call, data):
-        jobs.put(lambda: call.fail(OverloadedError("later", retry_after=1)))
+        on_loop(lambda: call.fail(OverloadedError("later", retry_after=1)))
         return True
 
 
 class EchoLater(Toy):
-    """Answers from another thread, after the seconds that the message says."""
+    """Answers after the seconds that the message says."""
 
     def play(self, call, data):
         def answer():
-            time.sleep(float(data))
             call.finish(data)
             call.finish(b"not this one")
             call.fail(NotFoundError("nor this"))
 
-        jobs.put(answer)
+        on_loop(answer, float(data))
         return True
 
 
@@ -163,7 +173,7 @@ class Soon(Toy):
         def answer():
             call.finish(b"loop" if threading.get_ident() == loop_thread else b"elsewhere")
 
-        jobs.put(lambda: transport.call_soon(answer))
+        on_loop(answer)
         return True
 
 
@@ -230,14 +240,22 @@ class Amplify(Toy):
         return True
 
 
+class Large(Toy):
+    """Answers with so many megabytes."""
+
+    def play(self, call, data):
+        call.finish(bytes(int(data) * 2**20))
+        return True
+
+
 class Gate(Toy):
-    """Lets one message in at a time; another thread asks for the next."""
+    """Lets one message in at a time, and asks for the next a little later."""
 
     def play(self, call, data):
         if data == b"early":
             call.resume()
         else:
-            jobs.put(lambda: (time.sleep(0.05), call.send(data), call.resume()))
+            on_loop(lambda: (call.send(data), call.resume()), 0.05)
         return False
 
 
@@ -253,19 +271,19 @@ class Sum(Toy):
 
 
 class Ticks(Toy):
-    """Sends so many messages from another thread, with so many seconds between them."""
+    """Sends so many messages, with so many seconds between them."""
 
     def play(self, call, data):
         count, _, pause = data.decode().partition(" ")
 
-        def tick():
-            for i in range(int(count)):
-                time.sleep(float(pause))
+        def tick(i=0):
+            if i < int(count):
                 call.send(str(i).encode())
-            time.sleep(float(pause))
-            call.finish()
+                on_loop(lambda: tick(i + 1), float(pause))
+            else:
+                call.finish()
 
-        jobs.put(tick)
+        on_loop(tick, float(pause))
         return True
 
 
@@ -311,9 +329,11 @@ def pump():
     return None
 
 
-def work():
-    while True:
-        threading.Thread(target=jobs.get(), daemon=True).start()
+def on_loop(function, seconds=0.0):
+    """Has another thread ask the loop to call a function, after so many seconds."""
+    timer = threading.Timer(seconds, lambda: transport.call_soon(function))
+    timer.daemon = True
+    timer.start()
 
 
 METHODS = {
@@ -329,6 +349,7 @@ METHODS = {
     "/toy/Sum": Method(Sum(), True, False),
     "/toy/Ticks": Method(Ticks(), False, True),
     "/toy/Spoilt": Method(Spoilt(), False, True),
+    "/toy/Large": Method(Large(), False, True),
 }  # fmt: skip
 
 
@@ -336,16 +357,20 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     sys.setswitchinterval(1e-6)  # threads meet where they seldom would
     loop_thread = threading.get_ident()
+    counts_of_rpcs = Counts()
     transport = select(sys.argv[1]).make(
         METHODS,
         pump,
+        counts_of_rpcs,
         max_message_bytes=MAX_MESSAGE_BYTES,
-        observer=Observer(),
         # Impatient, so that the tests need not wait.
         options=[("grpc.keepalive_time_ms", 1000), ("grpc.http2.ping_timeout_ms", 1000)],
     )
-    graces = [float(g) for g in sys.argv[2].split(",")]
-    signal.signal(signal.SIGTERM, lambda *_: transport.stop(graces.pop(0)))
-    threading.Thread(target=work, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: transport.leave())
     print(transport.bind("127.0.0.1:0"), flush=True)
-    transport.run()
+    code = 1
+    try:
+        transport.run()
+        code = 0
+    finally:
+        os._exit(code)  # as a worker ends, without gRPC's own clearing up

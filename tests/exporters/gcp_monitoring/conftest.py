@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporters.gcp_monitoring import GcpMonitoringExporter
+from exporters.gcp_monitoring.exporter import GcpMonitoringExporter
 from ranker.metrics import catalogue as catalog
-from ranker.metrics.aggregates import Aggregates, Layout
+from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.families import Distribution
 from ranker.metrics.metric import Kind
 from ranker.metrics.reader import Reader
-from ranker.metrics.recorder import PublisherRecorder, Recorder
-from tests.metrics.support import RANK, value
+from ranker.metrics.recorder import OfficeRecorder
+from ranker.metrics.snapshot import snapshot
+from tests.metrics.support import RANK, Worker, new_aggregates, value
 
 if TYPE_CHECKING:
     from tests.exporters.gcp_monitoring.metric_service import LocalMetricService
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 INTERVAL = 0.2
 WAIT_SECONDS = 30
 # Enough of them for more series than one call may write.
-LAYOUT = Layout(tuple((f"model-{i}", "1") for i in range(24)), (RANK,), workers=2)
+MODELS = tuple((f"model-{i}", "1") for i in range(24))
 
 
 @pytest.fixture(autouse=True)
@@ -55,35 +56,33 @@ class Server:
     """What a server has: workers that record, and something to read."""
 
     aggregates: Aggregates
-    workers: list[Recorder]
+    workers: list[Worker]
     reader: Reader
-    publisher: PublisherRecorder
+    office: OfficeRecorder
 
     def export(self, address: str, project: str = "shop") -> GcpMonitoringExporter:
-        return GcpMonitoringExporter(self.reader, self.publisher, project, INTERVAL, address)
+        return GcpMonitoringExporter(self.reader, self.office, project, INTERVAL, address)
 
     def work(self, rounds: int = 1) -> None:
-        for i in range(rounds * len(LAYOUT.models)):
-            model, worker = i % len(LAYOUT.models), self.workers[i % 2]
+        for i in range(rounds * len(MODELS)):
+            model, worker = i % len(MODELS), self.workers[i % 2]
             worker.rpc_started()
             worker.batch_scored(model, 10, 1, [0.001], 0.002)
             worker.request_finished(model, (0, 0, 3, 8)[i % 4], 10, 0.05, 0.001 * (i % 7))
             worker.rpc_finished(RANK, 0)
 
     def points(self, outcome: str) -> float:
-        counted = value(
-            self.aggregates.snapshot(), catalog.EXPORT_POINTS, "gcp_monitoring", outcome
-        )
+        counted = value(snapshot(self.aggregates), catalog.EXPORT_POINTS, "gcp_monitoring", outcome)
         assert isinstance(counted, float)
         return counted
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    aggregates = Aggregates.private(LAYOUT)
-    workers = [Recorder(aggregates, worker) for worker in range(2)]
+    aggregates = new_aggregates(MODELS, workers=2)
+    workers = [Worker(aggregates, worker) for worker in range(2)]
     reader = Reader(aggregates)
-    server = Server(aggregates, workers, reader, PublisherRecorder(aggregates))
+    server = Server(aggregates, workers, reader, OfficeRecorder(aggregates))
     yield server
     reader.close()
     for worker in server.workers:
@@ -102,7 +101,11 @@ def assert_exact(server: Server, service: LocalMetricService) -> None:
     from exporters.gcp_monitoring.points import metric_type
 
     own = {catalog.EXPORT_POINTS.name}  # it counted the last points after it read itself
-    process = {m.name for m in catalog.METRICS if m.derived or m.name.startswith("ranker_gc_")}
+    process = {
+        m.name
+        for m in catalog.METRICS
+        if m.derived or m is catalog.PROCESS_CPU or m.name.startswith("ranker_gc_")
+    }
     compared = 0
     for family in server.reader.snapshot():
         if family.metric.name in own | process or family.metric.kind is Kind.INFO:

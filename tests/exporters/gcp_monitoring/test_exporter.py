@@ -10,13 +10,13 @@ pytest.importorskip("google.cloud.monitoring_v3", reason="the extra gcp is not i
 
 from google.api.metric_pb2 import MetricDescriptor
 
-from exporters.gcp_monitoring import GcpMonitoringExporter
+from exporters.gcp_monitoring.exporter import GcpMonitoringExporter
 from exporters.gcp_monitoring.points import descriptor, metric_type
 from ranker.metrics import catalogue as catalog
-from ranker.metrics.recorder import Recorder
+from ranker.metrics.snapshot import snapshot
 from tests.exporters.gcp_monitoring.conftest import INTERVAL, Server, assert_exact, until
 from tests.exporters.gcp_monitoring.metric_service import LocalMetricService
-from tests.metrics.support import value
+from tests.metrics.support import Worker, value
 
 
 def test_every_count_arrives(server: Server, service: LocalMetricService):
@@ -27,8 +27,8 @@ def test_every_count_arrives(server: Server, service: LocalMetricService):
     # A worker dies in the middle of a request and is replaced.
     server.workers[0].rpc_started()
     server.workers[0].close()
-    server.aggregates.vacate(0)
-    server.workers[0] = Recorder(server.aggregates, 0)
+    server.aggregates.slots[0].vacate()
+    server.workers[0] = Worker(server.aggregates, 0)
     server.work(rounds=2)
 
     exporter.close()
@@ -95,7 +95,7 @@ def test_contradicting_descriptor_costs_its_own_metric_only(
     assert (
         service.latest(metric_type(catalog.CANDIDATES_SCORED), model="model-0", version="1") == 10
     )
-    requests = value(server.aggregates.snapshot(), catalog.REQUESTS, "model-0", "1", "OK")
+    requests = value(snapshot(server.aggregates), catalog.REQUESTS, "model-0", "1", "OK")
     assert requests == 1
     assert server.points("failed") == len(service.refused) > 0
     assert {reason.partition(":")[0] for reason in service.refused} == {old.type}
@@ -161,4 +161,4 @@ def test_short_interval_is_refused(
 ):
     monkeypatch.undo()
     with pytest.raises(ValueError, match="interval: expected at least 10 s"):
-        GcpMonitoringExporter(server.reader, server.publisher, "shop", interval)
+        GcpMonitoringExporter(server.reader, server.office, "shop", interval)

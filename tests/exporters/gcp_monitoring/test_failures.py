@@ -16,7 +16,7 @@ from exporters.gcp_monitoring.exporter import pause_after
 from exporters.gcp_monitoring.points import metric_type
 from ranker.metrics import catalogue as catalog
 from tests.exporters.gcp_monitoring.conftest import (
-    LAYOUT,
+    MODELS,
     WAIT_SECONDS,
     Server,
     assert_exact,
@@ -68,7 +68,7 @@ def test_partial_refusal_is_counted(server: Server, service: LocalMetricService)
     until(lambda: server.points("failed"), "the first export")
     written = sum(len(series.points) for series in service.series.values())
     failed = server.points("failed")
-    assert failed % len(LAYOUT.models) == 0
+    assert failed % len(MODELS) == 0
     assert server.points("exported") >= written - failed
     service.poisoned.clear()
     exporter.close()

@@ -13,12 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.samples import Sample
 
 from exporters.prometheus.server import PrometheusServer
-from ranker.metrics.aggregates import Aggregates, Layout
+from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import METRICS
 from ranker.metrics.metric import Kind
 from ranker.metrics.reader import Reader
-from ranker.metrics.recorder import PublisherRecorder, Recorder
-from tests.metrics.support import LAYOUT, RANK
+from ranker.metrics.recorder import OfficeRecorder
+from tests.metrics.support import NAMES, RANK, Worker, new_aggregates
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -27,12 +27,12 @@ NASTY = 'back\\slash "quote" new\nline é'
 
 @pytest.fixture
 def aggregates() -> Aggregates:
-    return Aggregates.private(Layout((*LAYOUT.models, (NASTY, "1")), LAYOUT.methods, workers=2))
+    return new_aggregates((*NAMES, (NASTY, "1")), workers=2)
 
 
 @pytest.fixture
-def recorder(aggregates: Aggregates) -> Iterator[Recorder]:
-    recorder = Recorder(aggregates)
+def recorder(aggregates: Aggregates) -> Iterator[Worker]:
+    recorder = Worker(aggregates)
     yield recorder
     recorder.close()
 
@@ -67,7 +67,7 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
-def record_everything(recorder: Recorder, aggregates: Aggregates) -> None:
+def record_everything(recorder: Worker, aggregates: Aggregates) -> None:
     recorder.rpc_started()
     recorder.rpc_finished(RANK, 0)
     for model in range(-1, 3):
@@ -78,10 +78,10 @@ def record_everything(recorder: Recorder, aggregates: Aggregates) -> None:
     recorder.transport_chosen("core", NASTY)
     recorder.simd_found("avx512", "")
     recorder.build({"version": "0.1.0"})
-    PublisherRecorder(aggregates).points("gcp_monitoring", "exported", 1)
+    OfficeRecorder(aggregates).points("gcp_monitoring", "exported", 1)
 
 
-def test_text(server: PrometheusServer, aggregates: Aggregates, recorder: Recorder):
+def test_text(server: PrometheusServer, aggregates: Aggregates, recorder: Worker):
     record_everything(recorder, aggregates)
     content_type, text = get(server)
     assert content_type.startswith("text/plain; version=")
@@ -100,7 +100,7 @@ def test_text(server: PrometheusServer, aggregates: Aggregates, recorder: Record
 
 
 def test_every_metric_is_there_with_its_kind_and_help(
-    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder
+    server: PrometheusServer, aggregates: Aggregates, recorder: Worker
 ):
     record_everything(recorder, aggregates)
     _, text = get(server)
@@ -115,7 +115,7 @@ def test_every_metric_is_there_with_its_kind_and_help(
 
 
 def test_openmetrics_with_exemplars(
-    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder
+    server: PrometheusServer, aggregates: Aggregates, recorder: Worker
 ):
     record_everything(recorder, aggregates)
     content_type, text = get(server, Accept=OPENMETRICS)
@@ -133,7 +133,7 @@ def test_openmetrics_with_exemplars(
 
 
 def test_openmetrics_and_text_agree(
-    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder
+    server: PrometheusServer, aggregates: Aggregates, recorder: Worker
 ):
     record_everything(recorder, aggregates)
     names = {metric.name for metric in METRICS if "process" not in metric.name}
@@ -180,7 +180,7 @@ def test_anything_else_is_refused(server: PrometheusServer, path: str, method: s
     ],
 )
 def test_escaping_makes_no_difference(
-    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder, accept: str
+    server: PrometheusServer, aggregates: Aggregates, recorder: Worker, accept: str
 ):
     record_everything(recorder, aggregates)
     content_type, text = get(server, Accept=accept)
@@ -255,7 +255,7 @@ def test_silent_client_does_not_hold_a_scrape_up(server: PrometheusServer, said:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_finds_nothing_to_say(
-    server: PrometheusServer, aggregates: Aggregates, recorder: Recorder
+    server: PrometheusServer, aggregates: Aggregates, recorder: Worker
 ):
     record_everything(recorder, aggregates)
     done = subprocess.run(

@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from exporters.prometheus.server import PrometheusServer
-from ranker.metrics.aggregates import Aggregates, Layout
+from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.reader import Reader
-from ranker.metrics.recorder import Recorder
-from tests.metrics.support import LAYOUT, RANK
+from tests.metrics.support import RANK, Worker, new_aggregates
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="prometheus is not installed"
@@ -92,7 +91,7 @@ class Prometheus:
 
 @pytest.fixture
 def aggregates() -> Aggregates:
-    return Aggregates.private(Layout(LAYOUT.models, LAYOUT.methods, workers=2))
+    return new_aggregates(workers=2)
 
 
 @pytest.fixture
@@ -109,7 +108,7 @@ def prometheus(aggregates: Aggregates, tmp_path: Path) -> Iterator[Prometheus]:
         reader.close()
 
 
-def record(recorder: Recorder, hundreds: int) -> None:
+def record(recorder: Worker, hundreds: int) -> None:
     """Per hundred: 75 answers and 25 errors; three in a hundred answers are slow."""
     for i in range(100 * hundreds):
         recorder.rpc_started()
@@ -123,7 +122,7 @@ def record(recorder: Recorder, hundreds: int) -> None:
 
 def test_scraped_and_queried(prometheus: Prometheus, aggregates: Aggregates):
     until(lambda: bool(prometheus.query("ranker_requests_total")), "the first series")
-    workers = [Recorder(aggregates, worker) for worker in range(2)]
+    workers = [Worker(aggregates, worker) for worker in range(2)]
     record(workers[0], 3)
     record(workers[1], 4)
     total = 'sum(ranker_requests_total{model!="unknown"})'
@@ -132,8 +131,8 @@ def test_scraped_and_queried(prometheus: Prometheus, aggregates: Aggregates):
     # A worker dies in the middle of a request and is replaced.
     workers[0].rpc_started()
     workers[0].close()
-    aggregates.vacate(0)
-    workers[0] = Recorder(aggregates, 0)
+    aggregates.slots[0].vacate()
+    workers[0] = Worker(aggregates, 0)
     record(workers[0], 5)
     until(lambda: prometheus.query(total) == {(): 1200}, "the second load")
     for recorder in workers:

@@ -1,4 +1,4 @@
-"""What goes wrong between a handler and the wire."""
+"""Errors at gRPC's edge: what becomes of a `RankerError` on its way to a caller."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import functools
 import logging
 import time
 
-import grpc
-
-from ranker.errors import InternalError, OverloadedError, RankerError
+from ranker.errors import Code, InternalError, OverloadedError, RankerError
 from ranker.incident import incident
-from ranker.rpc import Call, traceparent
+from ranker.rpc import Call
+from ranker.status import to_status
 
 logger = logging.getLogger("ranker.transport")
 
@@ -27,8 +26,8 @@ _MAX_DETAILS = 4096
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 
-def on_the_wire(error: RankerError) -> tuple[grpc.StatusCode, str, Trailers]:
-    """An error as status code, status message and trailing metadata."""
+def on_the_wire(error: RankerError) -> tuple[Code, str, Trailers]:
+    """An error as code, status message and trailing metadata."""
     if isinstance(error, OverloadedError):
         milliseconds = round(error.retry_after * 1000)
         return _refusal(error.message, milliseconds, error.in_time)
@@ -36,17 +35,15 @@ def on_the_wire(error: RankerError) -> tuple[grpc.StatusCode, str, Trailers]:
 
 
 @functools.lru_cache(maxsize=256)
-def _refusal(
-    message: str, milliseconds: int, in_time: bool
-) -> tuple[grpc.StatusCode, str, Trailers]:
+def _refusal(message: str, milliseconds: int, in_time: bool) -> tuple[Code, str, Trailers]:
     """An overloaded server must say so cheaply, and says few different things."""
     code, text, trailers = _encode(OverloadedError(message, milliseconds / 1000))
     pushback = milliseconds if in_time else -1  # gRPC's word for: do not retry by yourself
     return code, text, (*trailers, ("grpc-retry-pushback-ms", str(pushback)))
 
 
-def _encode(error: RankerError) -> tuple[grpc.StatusCode, str, Trailers]:
-    status = error.status()
+def _encode(error: RankerError) -> tuple[Code, str, Trailers]:
+    status = to_status(error)
     if len(status.message) > MAX_TEXT:
         status.message = status.message[:MAX_TEXT] + "..."
     if status.ByteSize() > _MAX_DETAILS:
@@ -58,16 +55,14 @@ def as_ranker_error(error: Exception, call: Call) -> RankerError:
     """The error to answer with when a handler has raised; logs it if it is a bug."""
     if isinstance(error, RankerError):
         return error
-    trace = traceparent(call.metadata)
-    return InternalError(incident(logger, f"{call.method} failed", error, trace))
+    return InternalError(incident(logger, f"{call.method} failed", error, call.traceparent))
 
 
-def why_gone(call: Call) -> grpc.StatusCode:
+def why_gone(call: Call) -> Code:
     """The code of a call whose caller has just gone: CANCELLED or DEADLINE_EXCEEDED.
 
     A caller cancels when its deadline passes, and that may be sooner than the
     deadline which it told us: gRPC rounds a timeout up, by a hundredth at most.
     """
     limit = call.arrived + 0.99 * (call.deadline - call.arrived)
-    late = time.monotonic() >= limit
-    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+    return Code.DEADLINE_EXCEEDED if time.monotonic() >= limit else Code.CANCELLED

@@ -1,0 +1,162 @@
+"""Where each metric's values are in a process's slot: see `ranker.metrics.aggregates`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+
+from ranker.metrics.catalogue import EXPORTER, METHOD, METRICS, MODEL, WORKER
+from ranker.metrics.metric import Dimension, Kind, Metric
+
+UNKNOWN = "unknown"
+"""The method, or the model, of requests whose own is not among those served."""
+
+TEXT_BYTES = 128
+"""The length of a text field in UTF-8; what is longer is cut."""
+
+EXEMPLAR_CELLS = 4
+"""What an exemplar takes: its time (0: there is none), its value, 16 bytes of trace id."""
+
+DOUBLE = 8
+_CACHE_LINE = 64
+
+FIRST_CELL = 1
+"""The cell before all metrics holds the process id of the slot's writer."""
+
+OTHERS = ("supervisor", "office")
+"""The processes of a server beside its workers; their slots come after the workers'."""
+
+Name = tuple[str, str]
+"""A model's name and version; empty: nothing is served under that number."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is counted apart from what: what is known when the server starts.
+
+    Attributes:
+        models: how many models may be served at a time. Each has a number, and
+            tells its name and version once it is loaded.
+        methods: full method names, as gRPC has them: `/package.Service/Method`.
+        workers: the number of worker processes.
+        exporters: the names of the exporters that may publish.
+
+    Raises:
+        ValueError: two methods are the same, or there is no worker.
+    """
+
+    models: int
+    methods: tuple[str, ...]
+    workers: int = 1
+    exporters: tuple[str, ...] = ()
+    plan: Plan = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuses what would make two children of a metric the same."""
+        if self.workers < 1:
+            raise ValueError(f"workers: expected at least 1, got {self.workers}")
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods: each may appear once, got {self.methods}")
+        object.__setattr__(self, "plan", Plan(self))
+
+    @property
+    def slots(self) -> int:
+        """How many processes record."""
+        return self.workers + len(OTHERS)
+
+    def slot(self, process: str) -> int:
+        """The slot of one of `OTHERS`."""
+        return self.workers + OTHERS.index(process)
+
+    def process(self, slot: int) -> str:
+        """What the process of a slot is called: a worker's number, or one of `OTHERS`."""
+        return str(slot) if slot < self.workers else OTHERS[slot - self.workers]
+
+    def count(self, dimension: Dimension) -> int:
+        """How many values a dimension has, `unknown` included where it may occur."""
+        if dimension is MODEL:
+            return self.models + 1
+        return len(self._fixed_values(dimension))
+
+    def children(self, metric: Metric, names: tuple[Name, ...]) -> list[tuple[str, ...] | None]:
+        """The label values of each of the metric's cells in a slot, in the cells' order.
+
+        The slot itself is the worker, which is therefore not among them.
+
+        Args:
+            metric: which.
+            names: those of the models, by their numbers.
+
+        Returns:
+            None for the cells of a number that no model has.
+        """
+        known: list[tuple[tuple[str, ...], ...]] = []
+        for dimension in metric.by:
+            if dimension is MODEL:
+                known.append((*names, (UNKNOWN, "")))
+            elif dimension is not WORKER:
+                known.append(self._fixed_values(dimension))
+        free = ("", "")
+        return [
+            None
+            if free in combination and MODEL in metric.by
+            else tuple(value for values in combination for value in values)
+            for combination in product(*known)
+        ]
+
+    def _fixed_values(self, dimension: Dimension) -> tuple[tuple[str, ...], ...]:
+        if dimension is METHOD:
+            return (*((method.removeprefix("/"),) for method in self.methods), (UNKNOWN,))
+        if dimension is EXPORTER:
+            return tuple((name,) for name in self.exporters)
+        return dimension.values
+
+
+class Plan:
+    """Where everything is in a slot; cells and exemplars in doubles, texts in bytes.
+
+    Attributes:
+        cells: of each recorded metric, where each child's cells begin. A histogram
+            has one cell per bucket from there on, then one for the sum.
+        exemplars: where the exemplars of each child begin, `EXEMPLAR_CELLS` a bucket.
+        texts: where the texts of each child of an info metric begin.
+        summed: how many cells, from the slot's begin, are numbers to add up.
+        stride: the doubles of a slot: whole cache lines, so that no two
+            processes write to the same one.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        recorded = [metric for metric in METRICS if not metric.derived]
+        counts = {metric: _children(layout, metric) for metric in recorded}
+        self.cells: dict[Metric, range] = {}
+        self.exemplars: dict[Metric, range] = {}
+        self.texts: dict[Metric, range] = {}
+        end = FIRST_CELL
+        for metric in recorded:
+            size = len(metric.buckets) + 2 if metric.kind is Kind.HISTOGRAM else 1
+            self.cells[metric], end = _places(end, counts[metric], size)
+        self.summed = end
+        for metric in recorded:
+            if metric.exemplars:
+                size = (len(metric.buckets) + 1) * EXEMPLAR_CELLS
+                self.exemplars[metric], end = _places(end, counts[metric], size)
+        end *= DOUBLE
+        for metric in recorded:
+            if metric.kind is Kind.INFO:
+                size = len(metric.texts) * TEXT_BYTES
+                self.texts[metric], end = _places(end, counts[metric], size)
+        self.stride = -(-end // _CACHE_LINE) * _CACHE_LINE // DOUBLE
+
+
+def _children(layout: Layout, metric: Metric) -> int:
+    count = 1
+    for dimension in metric.by:
+        if dimension is not WORKER:
+            count *= layout.count(dimension)
+    return count
+
+
+def _places(begin: int, count: int, size: int) -> tuple[range, int]:
+    """Where `count` things of that size begin, one after the other, and where they end."""
+    end = begin + count * size
+    return range(begin, end, size), end

@@ -1,0 +1,101 @@
+"""Every recorded metric at one moment, over all processes of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ranker.metrics.aggregates import Aggregates, read_field
+from ranker.metrics.catalogue import WORKER
+from ranker.metrics.families import Distribution, Exemplar, Family, Sample
+from ranker.metrics.layout import DOUBLE, EXEMPLAR_CELLS, TEXT_BYTES, Name
+from ranker.metrics.metric import Across, Kind, Metric
+
+
+def snapshot(aggregates: Aggregates) -> list[Family]:
+    """Reads and adds up all slots; derived metrics are not here."""
+    return _Snapshot(aggregates).families()
+
+
+class _Snapshot:
+    def __init__(self, aggregates: Aggregates) -> None:
+        self._slots = aggregates.slots
+        self._layout = aggregates.layout
+        self._plan = aggregates.layout.plan
+        self._names: tuple[Name, ...] = aggregates.names()
+        self._rows = [slot.cells[: self._plan.summed].tolist() for slot in self._slots]
+        self._total = [sum(column) for column in zip(*self._rows, strict=True)]
+
+    def families(self) -> list[Family]:
+        families = []
+        for metric in self._plan.cells:
+            if metric.kind is Kind.INFO:
+                samples = self._info_samples(metric)
+            elif WORKER in metric.by:
+                samples = self._process_samples(metric)
+            else:
+                samples = self._server_samples(metric)
+            families.append(Family(metric, tuple(samples)))
+        return families
+
+    def _children(self, metric: Metric) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        """Number, first cell and label values of each child that there is."""
+        labels = self._layout.children(metric, self._names)
+        for child, (place, values) in enumerate(zip(self._plan.cells[metric], labels, strict=True)):
+            if values is not None:
+                yield child, place, values
+
+    def _server_samples(self, metric: Metric) -> Iterator[Sample]:
+        for child, place, labels in self._children(metric):
+            if metric.across is Across.MAX:
+                yield Sample(labels, max(row[place] for row in self._rows))
+            else:
+                yield Sample(labels, self._value(metric, child, place, self._total))
+
+    def _process_samples(self, metric: Metric) -> Iterator[Sample]:
+        """Of workers; of the other processes too where they have counted something."""
+        for slot, row in zip(self._slots, self._rows, strict=True):
+            for child, place, labels in self._children(metric):
+                if slot.index < self._layout.workers or row[place]:
+                    value = self._value(metric, child, place, row)
+                    yield Sample((self._layout.process(slot.index), *labels), value)
+
+    def _value(
+        self, metric: Metric, child: int, place: int, row: Sequence[float]
+    ) -> float | Distribution:
+        if metric.kind is not Kind.HISTOGRAM:
+            return row[place]
+        end = place + len(metric.buckets) + 1
+        counts = tuple(int(count) for count in row[place:end])
+        exemplars = self._exemplars(metric, child) if metric.exemplars else ()
+        return Distribution(counts, row[end], exemplars)
+
+    def _info_samples(self, metric: Metric) -> Iterator[Sample]:
+        """What the slots say, each once: workers mostly agree."""
+        length = len(metric.texts) * TEXT_BYTES
+        for child, place, labels in self._children(metric):
+            begin = self._plan.texts[metric][child]
+            seen = {
+                bytes(slot.bytes[begin : begin + length])
+                for slot in self._slots
+                if slot.cells[place] == 1.0
+            }
+            for data in sorted(seen):
+                texts = (data[i : i + TEXT_BYTES] for i in range(0, length, TEXT_BYTES))
+                yield Sample((*labels, *map(read_field, texts)), 1.0)
+
+    def _exemplars(self, metric: Metric, child: int) -> tuple[Exemplar | None, ...]:
+        begin = self._plan.exemplars[metric][child]
+        return tuple(
+            self._exemplar(begin + bucket * EXEMPLAR_CELLS)
+            for bucket in range(len(metric.buckets) + 1)
+        )
+
+    def _exemplar(self, place: int) -> Exemplar | None:
+        """The latest of all slots."""
+        slot = max(self._slots, key=lambda slot: slot.cells[place])
+        recorded, value = slot.cells[place], slot.cells[place + 1]
+        begin = (place + 2) * DOUBLE
+        trace_id = bytes(slot.bytes[begin : begin + 16]).hex()
+        if recorded == 0.0 or slot.cells[place] != recorded:
+            return None
+        return Exemplar(trace_id, value, recorded)

@@ -1,0 +1,96 @@
+"""Lets candidate lists in: decodes each, and queues or refuses it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+
+from ranker.errors import InternalError, RankerError, UnavailableError
+from ranker.incident import incident
+from ranker.metrics.recorder import ModelRecorder
+from ranker.serving.admission import RefusedError
+from ranker.serving.catalogue import Catalogue
+from ranker.serving.queue import Queue
+from ranker.serving.task import RankTask
+from ranker.serving.wire import read_request
+
+logger = logging.getLogger(__name__)
+
+
+class DrainingError(UnavailableError):
+    """The server takes nothing new; what it has is still answered."""
+
+    reason = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("the server is draining; ask again, elsewhere")
+
+
+class Intake:
+    """What the RPCs that bring candidate lists have in common.
+
+    Args:
+        catalogue: the models.
+        queue: where lists wait.
+        unknown: where to record what names no model that is served, or was not read.
+        max_rows: the most candidates that one request may have.
+
+    Attributes:
+        catalogue: likewise.
+        unknown: likewise.
+        admission: learns how deadlines turn out.
+        last_asked: when somebody last wanted something, on the `time.monotonic` clock.
+        draining: whether nothing new is let in.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, queue: Queue[RankTask], unknown: ModelRecorder, max_rows: int
+    ) -> None:
+        self.catalogue = catalogue
+        self.unknown = unknown
+        self.admission = queue.admission
+        self.last_asked = -math.inf
+        self._queue = queue
+        self.draining = False
+        self._max_rows = max_rows
+
+    def check_unread(self, task: RankTask) -> bool:
+        """Whether to read a list; if not, it has been refused."""
+        try:
+            if self.draining:
+                self.check_draining()
+            if self._queue.rows and task.deadline < math.inf:  # else it is never too late
+                self._queue.check_unread(task.deadline, time.monotonic(), self.catalogue.count)
+        except RankerError as error:
+            self._refuse(task, error)
+            return False
+        return True
+
+    def check_draining(self) -> None:
+        """Raises DrainingError if nothing new is let in."""
+        if self.draining:
+            self.last_asked = time.monotonic()
+            raise DrainingError
+
+    def admit(self, task: RankTask, data: bytes) -> None:
+        """Decodes and queues a list, or refuses it; never raises.
+
+        Args:
+            task: is filled with what is asked.
+            data: an encoded RankRequest.
+        """
+        try:
+            read_request(data, task, self.catalogue, self._max_rows)
+            now = self.last_asked = time.monotonic()
+            self._queue.admit(task, now)
+        except RankerError as error:
+            self._refuse(task, error)
+        except Exception as error:
+            what = incident(logger, "reading a request failed", error, task.traceparent)
+            self._refuse(task, InternalError(what))
+
+    def _refuse(self, task: RankTask, error: RankerError) -> None:
+        if isinstance(error, RefusedError | DrainingError):
+            task.metrics.request_shed(error.reason)
+        task.finish(error)

@@ -1,0 +1,20 @@
+"""The names of all methods that a server has.
+
+Written out, so that the processes that only count calls by method need not import
+what answers them; a worker compares them with the methods that it really serves.
+"""
+
+from __future__ import annotations
+
+SERVICES = ("ranker.v1.RankingService", "grpc.health.v1.Health")
+"""The full names of the services that every server offers, beside reflection."""
+
+REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+"""Two versions that differ in their name only; tools ask for either."""
+
+METHODS = (
+    *(f"/{SERVICES[0]}/{name}" for name in ("Rank", "RankStream", "GetModel", "ListModels")),
+    *(f"/{SERVICES[1]}/{name}" for name in ("Check", "List", "Watch")),
+    *(f"/{service}/ServerReflectionInfo" for service in REFLECTION),
+)
+"""Full method names, `/package.Service/Method`."""

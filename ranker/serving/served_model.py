@@ -1,0 +1,74 @@
+"""A model while it is served."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranker.errors import ModelError
+from ranker.incident import incident
+from ranker.metrics.recorder import ModelRecorder
+from ranker.model import Model
+from ranker.serving.queue import Lane
+
+if TYPE_CHECKING:
+    from ranker.serving.task import RankTask
+
+logger = logging.getLogger(__name__)
+
+_WARM_ROWS = (1, 16, 256)
+
+
+class ServedModel:
+    """A model with all that serving it takes.
+
+    A list that is being ranked holds the model that ranks it, so that one which is no
+    longer served stays until its last list is answered.
+
+    Args:
+        model: what is served.
+        max_batch_rows: the most candidates that are scored at once.
+        metrics: where its work is recorded.
+
+    Attributes:
+        model: likewise.
+        name: the model's name on the wire.
+        version: its version on the wire.
+        engine: scores its candidates.
+        features: what its columns are called.
+        lane: what waits for it, and what its batches are predicted to cost.
+        metrics: likewise.
+    """
+
+    def __init__(self, model: Model, max_batch_rows: int, metrics: ModelRecorder) -> None:
+        self.model = model
+        self.name = model.name
+        self.version = model.version
+        self.engine = model.engine
+        self.features = model.features
+        self.lane: Lane[RankTask] = Lane(max_batch_rows)
+        self.metrics = metrics
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    def warm(self) -> None:
+        """Scores made-up rows, so that no request is the first, and learns what batches cost.
+
+        Raises:
+            ModelError: the model was loaded, but can't score; names it and says why.
+        """
+        random = np.random.default_rng(0)
+        try:
+            for rows in (*_WARM_ROWS, *_WARM_ROWS):
+                block = random.normal(size=(rows, self.engine.num_features)).astype(np.float32)
+                started = time.monotonic()
+                self.engine.score([block])
+                self.lane.learn(rows, time.monotonic() - started)
+        except Exception as error:
+            what = f"{self}: engine {self.engine.name} can't score"
+            incident(logger, what, error)
+            raise ModelError(f"{what}: {error}") from error

@@ -1,0 +1,114 @@
+"""Errors as `google.rpc.Status` messages, and back.
+
+A status carries the error's code and message, and what a client can act on as
+details: the field of an invalid request (`google.rpc.BadRequest`), and when to
+retry (`google.rpc.RetryInfo`). It travels in a gRPC call's trailers, and, laid out
+alike as `ranker.v1.Status`, in the answers of a stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+from ranker.errors import (
+    CancelledError,
+    Code,
+    DeadlineError,
+    InternalError,
+    InvalidRequestError,
+    ModelError,
+    NotFoundError,
+    OverloadedError,
+    RankerError,
+    UnavailableError,
+    UnimplementedError,
+)
+
+
+class StatusMessage(Protocol):
+    """What `google.rpc.Status` and `ranker.v1.Status` have in common."""
+
+    @property
+    def code(self) -> int:
+        """A number of `Code`."""
+
+    @property
+    def message(self) -> str:
+        """What was wrong, for a person to read."""
+
+    @property
+    def details(self) -> Iterable[any_pb2.Any]:
+        """`google.rpc.BadRequest`, `google.rpc.RetryInfo` and the like."""
+
+
+def to_status(error: RankerError) -> status_pb2.Status:
+    """The message that says what `error` says; `from_status` reads it back."""
+    status = status_pb2.Status(code=error.code, message=error.message)
+    if isinstance(error, InvalidRequestError):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.description
+        )
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    elif isinstance(error, OverloadedError):
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(error.retry_after * 1e9))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def from_status(status: StatusMessage) -> RankerError:
+    """The error that `to_status` was called on.
+
+    A status that no class stands for becomes a plain `RankerError` that carries
+    its code. Of several field violations the first is kept.
+    """
+    code = Code(status.code) if status.code in _KNOWN else Code.UNKNOWN
+    error: RankerError
+    if code is Code.INVALID_ARGUMENT:
+        bad = _unpack(status, error_details_pb2.BadRequest())
+        violations = bad.field_violations or [
+            error_details_pb2.BadRequest.FieldViolation(description=status.message)
+        ]
+        error = InvalidRequestError(violations[0].field, violations[0].description)
+        error.message = status.message
+        error.args = (status.message,)
+    elif code is Code.RESOURCE_EXHAUSTED:
+        retry = _unpack(status, error_details_pb2.RetryInfo())
+        error = OverloadedError(status.message, retry.retry_delay.ToNanoseconds() / 1e9)
+    else:
+        error = _CLASSES.get(code, RankerError)(status.message)
+        error.code = code
+    return error
+
+
+_KNOWN = {int(code) for code in Code}
+_CLASSES: dict[Code, type[RankerError]] = {
+    kind.code: kind
+    for kind in (
+        NotFoundError,
+        DeadlineError,
+        CancelledError,
+        UnavailableError,
+        UnimplementedError,
+        InternalError,
+        ModelError,
+    )
+}
+
+_Detail = TypeVar("_Detail", bound=Message)
+
+
+def _unpack(status: StatusMessage, detail: _Detail) -> _Detail:
+    """Fills `detail` from the first of the status's details of its type, if there is one."""
+    for packed in status.details:
+        try:
+            if packed.Unpack(detail):
+                break
+        except DecodeError:
+            continue
+    return detail

@@ -1,0 +1,69 @@
+"""A worker with bugs: `request_id` says where a request meets one, and its first feature too.
+
+If the file that BROKEN_START names exists, the worker can't load its model.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+
+from ranker.engine.api import Engine, EngineLostError
+from ranker.errors import ModelError
+from ranker.model import Model
+from ranker.process import worker
+from ranker.serving import dispatcher, intake
+from tests.end_to_end.broken_server import BROKEN, LARGE, LOST, STUCK
+
+logger = logging.getLogger(__name__)
+
+
+class BrokenEngine(Engine):
+    def __init__(self, engine: Engine) -> None:
+        self.name = engine.name
+        self.num_features = engine.num_features
+        self._score = engine.score
+
+    def score(self, blocks):
+        if any(len(block) >= LARGE for block in blocks):
+            time.sleep(0.05)
+        if any(block[0, 0] == STUCK for block in blocks):
+            logger.info("the engine is stuck")
+            threading.Event().wait()
+        if any(block[0, 0] == BROKEN for block in blocks):
+            raise RuntimeError("a bug")
+        if any(block[0, 0] == LOST for block in blocks):
+            raise EngineLostError("a GPU that fell off the bus")
+        return self._score(blocks)
+
+
+def break_it() -> None:
+    load, read, write = Model.of, intake.read_request, dispatcher.write_response
+
+    def load_broken(*arguments):
+        if os.path.exists(os.environ.get("BROKEN_START", "")):
+            raise ModelError("it is broken today")
+        model = load(*arguments)
+        model.engine = BrokenEngine(model.engine)
+        return model
+
+    def read_broken(data, task, *arguments):
+        read(data, task, *arguments)
+        if task.request_id == "reading":
+            raise RuntimeError("a bug")
+
+    def write_broken(task, scores):
+        if task.request_id == "answering":
+            raise RuntimeError("a bug")
+        return write(task, scores)
+
+    Model.of = load_broken
+    intake.read_request = read_broken
+    dispatcher.write_response = write_broken
+
+
+if __name__ == "__main__":
+    break_it()
+    worker.main()

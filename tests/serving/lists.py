@@ -1,0 +1,81 @@
+"""Queues and candidate lists to test them with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ranker.serving.cost import CostModel
+from ranker.serving.queue import Lane, Queue
+
+
+def costing(fixed: float = 1e-4, per_row: float = 1e-6) -> CostModel:
+    cost = CostModel()
+    cost.fixed, cost.per_row = fixed, per_row
+    return cost
+
+
+@dataclass(eq=False)
+class WaitingList:
+    """A candidate list, as the queue knows it."""
+
+    rows: int
+    model: int
+    deadline: float
+    arrived: float
+    size: int
+    cancelled: bool = False
+    taken: int = 0
+    waited: bool = False
+    lane: Any = None
+
+
+class ModelsQueue(Queue[WaitingList]):
+    """A queue for models that go by numbers."""
+
+    def __init__(self, costs: list[CostModel], max_batch_rows: int, **limits: float) -> None:
+        super().__init__(**limits)
+        self.lanes: list[Lane[WaitingList]] = []
+        for cost in costs:
+            lane: Lane[WaitingList] = Lane(max_batch_rows)
+            lane.cost = cost
+            lane.forecast()
+            self.lanes.append(lane)
+
+    def put(self, *lists: WaitingList, now: float = 0.0) -> None:
+        for each in lists:
+            each.lane = self.lanes[each.model]
+            self.admit(each, now)
+
+    def check(self, deadline: float, now: float = 0.0) -> None:
+        self.check_unread(deadline, now, len(self.lanes))
+
+
+def make(
+    models: int = 1,
+    *,
+    max_batch_rows: int = 1000,
+    max_queue_rows: int = 10_000,
+    max_queue_bytes: int = 10**9,
+    max_delay: float = 0.0,
+    costs: list[CostModel] | None = None,
+) -> ModelsQueue:
+    return ModelsQueue(
+        costs or [costing() for _ in range(models)],
+        max_batch_rows,
+        max_rows=max_queue_rows,
+        max_bytes=max_queue_bytes,
+        max_delay=max_delay,
+    )
+
+
+def a_list(
+    rows: int = 10, model: int = 0, deadline: float = math.inf, arrived: float = 0.0
+) -> WaitingList:
+    return WaitingList(rows, model, deadline, arrived, rows * 4)
+
+
+def model_of(batch) -> int:
+    [model] = {each.model for each, _, _ in batch.pieces}
+    return model
