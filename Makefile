@@ -46,8 +46,9 @@ format: $(READY) ## ruff's and buf's formatting, applied
 	$(BIN)/ruff format .
 	cd protos && ../$(BIN)/buf format -w
 
-protos: $(READY) ## ranker/v1/ from protos/
+protos: $(READY) ## ranker/v1/ from protos/: the code, and a copy for the wheel
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/ranker/v1/ranking.proto
+	cp protos/ranker/v1/ranking.proto ranker/v1/
 
 bench-engine: $(READY) ## the engines against onnxruntime and xgboost
 	$(BIN)/python -m benchmarks.engine

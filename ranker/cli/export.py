@@ -56,9 +56,7 @@ def export(model: str, path: str, **options: Any) -> None:
     \b
       ranker export model.ubj -o books.onnx --name books --version 7
     """
-    try:
-        from ranker.export import export_onnx
-    except ImportError as error:
-        raise click.ClickException(str(error)) from error
+    from ranker.export import export_onnx
+
     report = export_onnx(model, path, **options)
     click.echo(str(report))

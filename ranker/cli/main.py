@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from ranker.distribution import NAME, MissingExtraError
+
 _COMMANDS = ("export", "rank", "serve")
 
 
@@ -30,13 +32,13 @@ class _Commands(click.Group):
             # Not imported before: gRPC comes with it, which `serve` prepares for.
             from ranker.errors import RankerError
 
-            if isinstance(error, RankerError):
-                raise click.ClickException(error.message) from error
+            if isinstance(error, RankerError | MissingExtraError):
+                raise click.ClickException(str(error)) from error
             raise
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ranker")
+@click.version_option(package_name=NAME)
 def cli() -> None:
     """Rank candidate lists with XGBoost rankers, over gRPC.
 

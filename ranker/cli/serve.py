@@ -97,6 +97,10 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     the exit code is 0. A second SIGTERM doesn't wait for them. A server whose GPU
     is lost drains of itself, and its exit code is 3.
     """
+    from ranker.distribution import require
+
+    require("serve")
+
     from ranker.transport import environment
 
     environment.prepare()  # before anything imports gRPC

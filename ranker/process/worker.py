@@ -13,7 +13,7 @@ import threading
 from importlib import metadata
 from typing import NoReturn
 
-from ranker import logs
+from ranker import distribution, logs
 from ranker.engine.runtime import onnxruntime
 from ranker.engine.simd import engine as simd
 from ranker.errors import ModelError
@@ -55,7 +55,7 @@ def record_start(recorder: Recorder, loaded: list[tuple[Model, float]]) -> None:
     """Puts on record what runs: versions, models, instruction sets."""
     recorder.build(
         {
-            "version": metadata.version("ranker"),
+            "version": distribution.version(),
             "python": sys.version.split()[0],
             "grpcio": metadata.version("grpcio"),
             "onnxruntime": onnxruntime.__version__,  # or that of onnxruntime-gpu in its place
