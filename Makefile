@@ -8,7 +8,7 @@ BASE   ?= HEAD
 SLO    ?= p99=10ms,errors=0.1%
 TRANSPORT ?= core
 
-.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-threads bench-server bench-overload bench-load bench-metrics bench-gpu bench-workers soak loadtest readme clean help
+.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-threads bench-server bench-overload bench-load bench-metrics bench-gpu bench-workers soak loadtest docs clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -89,8 +89,8 @@ loadtest: $(READY) ## a minute of locust on the demo ranker, held to SLO=p99=10m
 	$(BIN)/python -m demo.books --out build/demo
 	$(BIN)/python -m loadtests locust --serve build/demo/books.onnx --slo "$(SLO)"
 
-readme: $(READY) ## README's tables from the code
-	$(BIN)/python -m tests.test_readme
+docs: $(READY) ## docs/reference/ from the code
+	$(BIN)/python docs/reference/generate.py
 
 clean: ## everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

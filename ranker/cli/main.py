@@ -13,7 +13,7 @@ _COMMANDS = ("export", "rank", "serve")
 
 
 class _Commands(click.Group):
-    """Imports a command when it is called for: `serve` has no use for what `export` needs."""
+    """Imports a command only when it is used: `serve` does not need what `export` needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
@@ -43,9 +43,9 @@ def cli() -> None:
     """Rank candidate lists with XGBoost rankers, over gRPC.
 
     \b
-      ranker export model.ubj -o books.onnx     XGBoost -> ONNX, verified
-      ranker serve books.onnx                   ONNX -> a gRPC server
-      ranker rank candidates.csv --top-k 10     ask the server
+      ranker export model.ubj -o books.onnx     convert a model to ONNX, and verify it
+      ranker serve books.onnx                   serve it over gRPC
+      ranker rank candidates.csv --top-k 10     rank a file's candidates on that server
     """
 
 
