@@ -24,7 +24,7 @@ serve: $(READY) ## the demo book ranker, trained, exported and served
 	@echo
 	@echo "Once it listens, rank the demo's books from a second terminal:"
 	@echo
-	@echo "    $(BIN)/ranker rank build/demo/candidates.csv --top-k 10"
+	@echo "    $(BIN)/ranker rank build/demo/candidates.csv --top-k 5"
 	@echo
 	@exec $(BIN)/ranker serve build/demo/books.onnx
 
