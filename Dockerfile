@@ -9,8 +9,8 @@ ARG BUILD_BASE=docker.io/library/python:3.11-bookworm
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BUILD_BASE} AS build
-# For example [gcp].
-ARG EXTRAS=
+# Of pyproject.toml: gcp is serve and the export of metrics to GCP Monitoring.
+ARG EXTRAS=serve
 WORKDIR /src
 COPY constraints.txt pyproject.toml setup.py README.md LICENSE ./
 COPY ranker ranker
@@ -19,7 +19,7 @@ COPY exporters exporters
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/ranker \
     && python3 -m pip --python /opt/ranker/bin/python install --no-cache-dir \
-        --constraint constraints.txt ".${EXTRAS}" \
+        --constraint constraints.txt ".[${EXTRAS}]" \
     && /opt/ranker/bin/python -I -c "import ranker.engine.simd._simd"
 
 FROM build AS build-gpu

@@ -8,7 +8,7 @@ BASE   ?= HEAD
 SLO    ?= p99=10ms,errors=0.1%
 TRANSPORT ?= core
 
-.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-threads bench-server bench-overload bench-load bench-metrics bench-gpu bench-workers soak loadtest readme clean help
+.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-threads bench-server bench-overload bench-load bench-metrics bench-gpu bench-workers soak loadtest docs clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,7 +24,7 @@ serve: $(READY) ## the demo book ranker, trained, exported and served
 	@echo
 	@echo "Once it listens, rank the demo's books from a second terminal:"
 	@echo
-	@echo "    $(BIN)/ranker rank build/demo/candidates.csv --top-k 10"
+	@echo "    $(BIN)/ranker rank build/demo/candidates.csv --top-k 5"
 	@echo
 	@exec $(BIN)/ranker serve build/demo/books.onnx
 
@@ -46,8 +46,9 @@ format: $(READY) ## ruff's and buf's formatting, applied
 	$(BIN)/ruff format .
 	cd protos && ../$(BIN)/buf format -w
 
-protos: $(READY) ## ranker/v1/ from protos/
+protos: $(READY) ## ranker/v1/ from protos/: the code, and a copy for the wheel
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/ranker/v1/ranking.proto
+	cp protos/ranker/v1/ranking.proto ranker/v1/
 
 bench-engine: $(READY) ## the engines against onnxruntime and xgboost
 	$(BIN)/python -m benchmarks.engine
@@ -88,8 +89,8 @@ loadtest: $(READY) ## a minute of locust on the demo ranker, held to SLO=p99=10m
 	$(BIN)/python -m demo.books --out build/demo
 	$(BIN)/python -m loadtests locust --serve build/demo/books.onnx --slo "$(SLO)"
 
-readme: $(READY) ## README's tables from the code
-	$(BIN)/python -m tests.test_readme
+docs: $(READY) ## docs/reference/ from the code
+	$(BIN)/python docs/reference/generate.py
 
 clean: ## everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

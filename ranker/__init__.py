@@ -17,13 +17,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "export_onnx"]
 
-_HOMES = {"Model": "ranker.model", "export_onnx": "ranker.export"}
+_HOMES = {"Model": ("ranker.model", "serve"), "export_onnx": ("ranker.export", "export")}
+"""Of each name: its module, and the extra that this needs."""
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a name when it is asked for: a server needs no exporter, a client no engine."""
+    """Imports a name when it is asked for: a server needs no exporter, a client no engine.
+
+    Raises:
+        MissingExtraError: it needs an extra that is not installed.
+    """
     if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
+        from ranker.distribution import require
+
+        module, extra = _HOMES[name]
+        require(extra)
+        return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

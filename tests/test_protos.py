@@ -11,6 +11,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+def test_the_package_has_a_copy_of_the_contract():
+    copy = (ROOT / "ranker/v1/ranking.proto").read_text()
+    assert copy == (ROOT / "protos/ranker/v1/ranking.proto").read_text(), "run: make protos"
+
+
 @pytest.mark.parametrize("suffix", ["_pb2.py", "_pb2.pyi"])
 def test_generated_code_is_that_of_the_contract(tmp_path, suffix):
     outputs = [f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]

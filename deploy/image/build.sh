@@ -18,7 +18,7 @@ for tag in run build; do
         { deploy/image/base.sh "$base" && break; }
 done
 
-set -- --constraint constraints.txt . setuptools wheel
+set -- --constraint constraints.txt ".[serve]" setuptools wheel
 [ "$target" != gpu ] ||
     set -- --constraint deploy/image/constraints-gpu.txt "$@" ".[gpu]" "onnxruntime-gpu[cuda,cudnn]"
 "$python" -m pip download --quiet --dest "$work/wheels" "$@"

@@ -21,9 +21,13 @@ class GcpExporter:
     """Writes metrics once per interval; see `ranker.metrics.exporters.Exporter`."""
 
     options = (
-        Option("gcp_project", "", "Project to export metrics to GCP Monitoring for; empty: none."),
-        Option("gcp_interval", 60.0, "Seconds between two exports to GCP.", int(MIN_INTERVAL)),
-        Option("gcp_emulator", "", "Address of a stand-in for GCP Monitoring's API, for tests."),
+        Option(
+            "gcp_project",
+            "",
+            "Google Cloud project to write metrics to, in Cloud Monitoring. Empty: none.",
+        ),
+        Option("gcp_interval", 60.0, "Seconds between two writes to it.", int(MIN_INTERVAL)),
+        Option("gcp_emulator", "", "Address to write to in place of Google's, for tests."),
     )
 
     def start(

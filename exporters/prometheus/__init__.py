@@ -16,7 +16,13 @@ class PrometheusExporter:
     """Answers scrapes at `/metrics`; see `ranker.metrics.exporters.Exporter`."""
 
     options = (
-        Option("metrics_port", 9090, "Port of Prometheus' /metrics; 0 any, -1 none.", -1, 65535),
+        Option(
+            "metrics_port",
+            9090,
+            "Port for Prometheus' /metrics. 0: any free port; -1: no /metrics.",
+            -1,
+            65535,
+        ),
     )
 
     def start(

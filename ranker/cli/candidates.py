@@ -79,7 +79,9 @@ def read_candidates(
     suffix = path.suffix.lower()
     if suffix == ".npy":
         if id_columns:
-            raise InvalidRequestError(path.name, "a matrix has no names, and so no id column")
+            raise InvalidRequestError(
+                path.name, "an .npy matrix has no column names, and so no id column"
+            )
         return Candidates(_read_npy(path))
     if suffix == ".csv":
         table = _read_csv(path)
@@ -135,7 +137,7 @@ def _read_csv(path: Path) -> _Table:
         if not name:
             raise InvalidRequestError(path.name, f"column {position + 1} has no name")
         if name in names[:position]:
-            raise InvalidRequestError(path.name, f"column {name!r} stands twice")
+            raise InvalidRequestError(path.name, f"column {name!r} occurs twice")
     columns = {name: [row[position] or None for row in rows] for position, name in enumerate(names)}
     return _Table(columns, places)
 
@@ -198,7 +200,7 @@ def _split(
         raise InvalidRequestError(
             source,
             f"the model has no feature {', '.join(unknown)}; "
-            "what is for people only must hold text or be named as an id column",
+            "a column that is not a feature must hold text, or be named by --id-column",
         )
     if not features:
         raise InvalidRequestError(

@@ -21,44 +21,49 @@ def _rounds(
 
 @click.command(short_help="Convert an XGBoost model to ONNX, and verify the result.")
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
-@click.option("-o", "path", metavar="FILE.onnx", required=True, help="Where to write.")
-@click.option("--name", default="", help="The model's name on the wire.  [default: the file's]")
-@click.option("--version", default="", help="The model's version on the wire.  [default: 1]")
+@click.option("-o", "path", metavar="FILE.onnx", required=True, help="The file to write.")
+@click.option(
+    "--name",
+    default="",
+    show_default="the file's name without .onnx",
+    help="The name that callers use.",
+)
+@click.option("--version", default="", show_default="1", help="The version that callers use.")
 @click.option(
     "--iteration-range",
     metavar="A:B",
     callback=_rounds,
-    help="Boosting rounds to export.  [default: up to the best iteration of early stopping]",
+    show_default="all, or up to the best round of early stopping",
+    help="Export boosting rounds A to B - 1.",
 )
 @click.option(
     "--output",
     type=click.Choice(["margin", "probability"]),
     default="margin",
     show_default=True,
-    help="What the scores are. probability adds the sigmoid, for binary:logistic.",
+    help="What the scores are. margin: the sum of the leaves. probability: its sigmoid, for "
+    "models with objective binary:logistic, binary:logitraw or reg:logistic.",
 )
 @click.option(
     "--required-feature",
     "required_features",
     multiple=True,
     metavar="NAME",
-    help="A feature that every request must send; repeat it for more. Others may be missing.",
+    help="A feature that every request must send. Repeat the option for more features. "
+    "All others may be absent, which counts as missing.",
 )
 def export(model: str, path: str, **options: Any) -> None:
     """Convert an XGBoost MODEL (.ubj or .json) to ONNX, and verify the result.
 
-    The verification scores random rows, rows with missing values and rows on,
-    just below and just above the model's own thresholds with onnxruntime, and
-    compares with XGBoost's own predictions. A file whose scores differ by more
-    than 1e-5 of their range, or probabilities by more than 1e-6, is not left
-    behind.
+    To verify it, both onnxruntime and XGBoost score the same rows: random
+    values, missing values, and values equal to, just below and just above the
+    model's thresholds. If scores differ by more than 1e-5 of their range, or
+    probabilities by more than 1e-6, no file is written.
 
     \b
       ranker export model.ubj -o books.onnx --name books --version 7
     """
-    try:
-        from ranker.export import export_onnx
-    except ImportError as error:
-        raise click.ClickException(str(error)) from error
+    from ranker.export import export_onnx
+
     report = export_onnx(model, path, **options)
     click.echo(str(report))

@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from ranker.distribution import NAME, MissingExtraError
+
 _COMMANDS = ("export", "rank", "serve")
 
 
 class _Commands(click.Group):
-    """Imports a command when it is called for: `serve` has no use for what `export` needs."""
+    """Imports a command only when it is used: `serve` does not need what `export` needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
@@ -30,20 +32,20 @@ class _Commands(click.Group):
             # Not imported before: gRPC comes with it, which `serve` prepares for.
             from ranker.errors import RankerError
 
-            if isinstance(error, RankerError):
-                raise click.ClickException(error.message) from error
+            if isinstance(error, RankerError | MissingExtraError):
+                raise click.ClickException(str(error)) from error
             raise
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ranker")
+@click.version_option(package_name=NAME)
 def cli() -> None:
     """Rank candidate lists with XGBoost rankers, over gRPC.
 
     \b
-      ranker export model.ubj -o books.onnx     XGBoost -> ONNX, verified
-      ranker serve books.onnx                   ONNX -> a gRPC server
-      ranker rank candidates.csv --top-k 10     ask the server
+      ranker export model.ubj -o books.onnx     convert a model to ONNX, and verify it
+      ranker serve books.onnx                   serve it over gRPC
+      ranker rank candidates.csv --top-k 10     rank a file's candidates on that server
     """
 
 

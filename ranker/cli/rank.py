@@ -31,36 +31,46 @@ def _context(
 
 @click.command(short_help="Rank the candidates in a file on a running server.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--server", metavar="HOST:PORT", default="localhost:50051", show_default=True)
+@click.option(
+    "--server",
+    metavar="HOST:PORT",
+    default="localhost:50051",
+    show_default=True,
+    help="The server to ask.",
+)
 @click.option(
     "--top-k",
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
-    help="How many of the best to print; 0 prints all.",
+    help="How many candidates to print, best first. 0: all.",
 )
 @click.option(
     "--id-column",
     "id_columns",
     multiple=True,
     metavar="NAME",
-    help="A column to print and not to send, even if it holds numbers; repeat it for more.",
+    help="A column to print and not to send, even if it holds numbers. Repeat the option for more.",
 )
 @click.option(
     "--context",
     callback=_context,
     multiple=True,
     metavar="NAME=NUMBER",
-    help="A feature that all candidates share; repeat it for more.",
+    help="A feature that has the same value for all candidates. Repeat the option for more.",
 )
-@click.option("--model", default="", help="The model's name.  [default: the server's default]")
-@click.option("--model-version", default="", help="Its version.  [default: the model's default]")
+@click.option(
+    "--model", default="", show_default="the server's default", help="The model to rank with."
+)
+@click.option(
+    "--model-version", default="", show_default="the model's default", help="Its version."
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Seconds that the server may take to answer.",
+    help="Seconds to wait for the server's answer.",
 )
 @click.option(
     "--format",
@@ -68,6 +78,7 @@ def _context(
     type=click.Choice(["table", "json", "csv"]),
     default="table",
     show_default=True,
+    help="How to print the ranking.",
 )
 def rank(
     file: Path,
@@ -82,9 +93,10 @@ def rank(
 ) -> None:
     """Rank the candidates in FILE (.csv, .json or .npy) on a running server.
 
-    A .csv has one line per candidate below a line of column names. Columns
-    named like features of the model are sent, in any order; an empty cell is a
-    missing value. Columns of text, such as a title, are printed beside the score.
+    A .csv file has a line of column names, then one line per candidate. Columns
+    that have the name of a feature of the model are sent, in any order; an empty
+    cell is a missing value. Columns of text, such as a title, are not sent but
+    printed beside the score.
 
     \b
       title,completion_rate,recency_days

@@ -59,64 +59,85 @@ _SECONDS = click.FloatRange(min=0)
 @click.command
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, envvar="RANKER_MODELS")
 @_setting("host", str, "Address to listen on.")
-@_setting("port", _PORT, "gRPC port; 0 takes any free one and logs it.")
-@_setting("workers", _COUNT, "Processes behind the port; one per core is the most that pays.")
+@_setting("port", _PORT, "Port for gRPC. 0: any free port; the log says which.")
+@_setting(
+    "workers", _COUNT, "Processes that share the port. More than one per core brings nothing."
+)
 @_setting(
     "engine",
     click.Choice(ENGINES),
-    "How to score. auto: the vectorised engine where it is exact, else onnxruntime.",
+    "What scores. simd: the CPU's vector instructions; onnx: onnxruntime; cuda: a GPU. "
+    "auto: simd if its scores are exactly the model's, else onnx.",
 )
 @_setting(
     "device",
     str,
-    "Where to score: auto, cpu, cuda or cuda:N. auto: large batches on a GPU, if it is faster.",
+    "Where to score: cpu, cuda (the first GPU), cuda:N, or auto, which gives large batches to a "
+    "GPU if that is faster.",
 )
-@_setting("threads", click.IntRange(1, 1024), "Threads that may share one large batch, per worker.")
+@_setting(
+    "threads",
+    click.IntRange(1, 1024),
+    "Threads per worker that may score one large batch together.",
+)
 @_setting(
     "transport",
     click.Choice(TRANSPORTS),
-    "How to speak gRPC. core: grpcio's core on one loop; aio: the public asyncio API, slower.",
+    "How to speak gRPC. core: grpcio's C core on one thread; aio: grpcio's public asyncio API, "
+    "slower. auto: core if the tests have run on this release of grpcio, else aio.",
 )
-@_setting("max_batch_rows", _COUNT, "Most candidates scored at once; for a GPU give 65536.")
+@_setting("max_batch_rows", _COUNT, "Most candidates in one batch. For a GPU: 65536.")
 @_setting(
     "max_batch_delay",
     _SECONDS,
-    "Seconds an idle engine waits for a batch to fill. 0: never; requests gather while it is busy.",
+    "Seconds that an idle engine waits for a batch to fill. 0: it does not wait, and what arrives "
+    "while it is busy becomes the next batch.",
 )
-@_setting("max_queue_rows", _COUNT, "Most candidates that may wait; more are refused.")
-@_setting("max_queue_bytes", _COUNT, "Most bytes that waiting requests may hold.")
+@_setting("max_queue_rows", _COUNT, "Most candidates that may wait to be scored; more are refused.")
+@_setting(
+    "max_queue_bytes",
+    _COUNT,
+    "Most bytes of requests that may wait to be scored; more are refused.",
+)
 @_setting("max_request_rows", _COUNT, "Most candidates in one request.")
 @_setting(
     "max_connection_age",
     _SECONDS,
-    "Seconds after which clients are asked to reconnect, so that they find new pods; 0: never.",
+    "Seconds after which clients are asked to reconnect, so that they find new servers. 0: never.",
 )
-@_setting("drain_timeout", _SECONDS, "Seconds that requests in flight have after SIGTERM.")
+@_setting("drain_timeout", _SECONDS, "Seconds that requests may take to finish after SIGTERM.")
 @_exporters_flags
 @_setting(
-    "log_format", click.Choice(["auto", "json", "text"]), "auto: text on a terminal, else JSON."
+    "log_format",
+    click.Choice(["auto", "json", "text"]),
+    "json: one object per line; text: for people. auto: text on a terminal, else json.",
 )
 @_setting(
     "log_level",
     click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
-    "Least severe messages to log.",
+    "The least severe messages to log.",
 )
 def serve(models: tuple[str, ...], **values: Any) -> None:
-    """Serve one or more MODELs (ONNX files) over gRPC until SIGTERM.
+    """Serve models (ONNX files) over gRPC until SIGTERM.
 
-    The first MODEL answers requests that name none. Of several files with the
-    same model name, the first is its default version.
+    A request that names no model is answered by the first MODEL. If several
+    files have the same model name, the first of them is the default version.
 
     \b
       ranker serve books.onnx
       ranker serve books.onnx --port 50051 --metrics-port 9090 --workers 4
       RANKER_PORT=50052 ranker serve books.onnx movies.onnx
 
-    Health (grpc.health.v1) says SERVING once the models are warm, NOT_SERVING
-    from SIGTERM on. Requests in flight then have --drain-timeout to finish, and
-    the exit code is 0. A second SIGTERM doesn't wait for them. A worker that dies,
-    or whose GPU is lost, is replaced by another one.
+    The health service (grpc.health.v1) says SERVING once all models have been
+    loaded and tried, and NOT_SERVING from SIGTERM on. After SIGTERM, requests
+    that have arrived may finish within --drain-timeout; then the server exits
+    with code 0. A second SIGTERM ends it at once. A worker that dies, or loses its
+    GPU, is replaced by another one.
     """
+    from ranker.distribution import require
+
+    require("serve")
+
     from ranker import logs
     from ranker.process.supervisor import StartError, Supervisor
 

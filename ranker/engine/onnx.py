@@ -5,16 +5,13 @@ The reference for the other engines, and what serves when they can't.
 *Threads.* With one thread the whole call runs on the caller's thread. With more,
 onnxruntime keeps a pool for each model, whose threads by default spin while they
 wait, at the cost of everything else on the machine. Spinning is switched off
-here. On two busy cores, 100 rows by 1000 trees of depth 8 and a call every 10 ms,
-two threads took 14 to 19 ms of CPU time a call with it and 9.4 to 9.9 ms without,
-at a latency that could not be told apart; one thread took 7.3 ms.
+here; `docs/design/engine.md` has the figures.
 
 *Sums.* On one thread onnxruntime 1.32 adds the leaves of a row in float32, tree
 by tree from zero, then the base value, whatever the batch. With more threads and
 more than 50 rows it gives each thread some of the trees and adds the partial
 sums. Then the last bits of a score depend on the number of threads and on whether
-the batch has more than 50 rows (two threads, 300 trees with leaves of very
-different size: 9 rows of 10 differ).
+the batch has more than 50 rows.
 
 *Hostile files.* onnxruntime checks what it loads, but a tree some ten thousand
 levels deep overflows its stack and ends the process. Engine `auto` has such trees

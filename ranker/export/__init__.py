@@ -35,19 +35,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ranker.distribution import require
+
+require("export")
+
+import xgboost as xgb
 from onnx import helper
 
 from ranker.errors import ModelError
-from ranker.model.metadata import ModelMetadata
-
-try:
-    import xgboost as xgb
-except ImportError as error:
-    raise ImportError("exporting needs XGBoost, which the extra export brings") from error
-
 from ranker.export.onnx_writer import to_onnx
 from ranker.export.verify import Comparison, compare
 from ranker.export.xgboost_model import LOGISTIC, Rounds, XGBoostModel, read
+from ranker.model.metadata import ModelMetadata
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -1,8 +1,6 @@
 """Every metric, declared once: name, kind, unit, labels, buckets, help.
 
-The recorder, the exporters, README's table and the tests all start from here.
-`python -m ranker.metrics.catalogue` prints the table; given a file, it rewrites the
-table between the file's markers.
+The recorder, the exporters, `docs/reference/metrics.md` and the tests all start from here.
 
 No label value comes from a client. They are fixed here (status codes, reasons),
 known when the server starts (models, methods, workers), or facts about the
@@ -10,9 +8,6 @@ server in one sample of an info metric.
 """
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 from ranker.errors import Code
 from ranker.metrics.metric import Across, Dimension, Kind, Metric
@@ -324,38 +319,3 @@ METRICS: tuple[Metric, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Metric)
 )
 """All of them, in the order of declaration."""
-
-BEGIN, END = "<!-- metrics:begin -->", "<!-- metrics:end -->"
-"""The markers around the table in a Markdown file."""
-
-
-def markdown() -> str:
-    """The catalogue as a Markdown table."""
-    lines = ["| Metric | Kind | Unit | Labels | What it says |", "|---|---|---|---|---|"]
-    for metric in METRICS:
-        labels = ", ".join(f"`{label}`" for label in metric.labels)
-        lines.append(
-            f"| `{metric.name}` | {metric.kind.value} | {metric.unit} | {labels} | {metric.help} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def embed(text: str) -> str:
-    """The Markdown `text`, with the table between its markers made anew.
-
-    Raises:
-        ValueError: `text` does not have each marker once, in order.
-    """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in tail:
-        raise ValueError(f"expected {BEGIN} once and {END} once after it")
-    return f"{head}{BEGIN}\n{markdown()}{END}{tail}"
-
-
-if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        sys.stdout.write(markdown())
-    else:
-        path = Path(sys.argv[1])
-        path.write_text(embed(path.read_text(encoding="utf-8")), encoding="utf-8")

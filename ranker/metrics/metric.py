@@ -1,4 +1,4 @@
-"""What a metric is, as `catalog.py` declares them."""
+"""What a metric is, as `catalogue.py` declares them."""
 
 from __future__ import annotations
 

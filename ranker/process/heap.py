@@ -16,9 +16,8 @@ def return_freed_arrays() -> bool:
     """Has the heap give arrays from 128 KiB on back to the kernel as they are freed.
 
     By default glibc raises that limit to the largest array that was ever freed,
-    and the holes that smaller ones leave add up: loading 1000 trees of depth 8
-    took up to 4.8 times the file's size, and takes 2.7 times so. It costs
-    some page faults, so it is for loading, not for serving.
+    and the holes that smaller ones leave add up (`docs/design/engine.md` has
+    the figures). It costs some page faults, so it is for loading, not for serving.
 
     Returns:
         Whether there was anything to set; only glibc has this setting.
@@ -31,8 +30,8 @@ def keep_freed_memory() -> bool:
     """Has the heap keep up to 64 MiB of free memory for the next requests.
 
     By default glibc gives memory back to the kernel whenever 128 KiB at the end
-    of the heap are free, and takes it again for the next request's 25 kB: five
-    page faults a request, and a fifth of what it costs on the core transport.
+    of the heap are free, and takes it again for the next request, at the price of
+    page faults.
 
     Returns:
         Whether there was anything to set; only glibc has these settings.

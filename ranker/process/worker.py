@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from ranker import logs
+from ranker import distribution, logs
 from ranker.engine.runtime import onnxruntime
 from ranker.engine.simd import engine as simd
 from ranker.errors import RankerError
@@ -125,7 +125,7 @@ def _record_machine(recorder: Recorder) -> None:
     """Puts on record what runs: versions, instruction sets."""
     recorder.build(
         {
-            "version": metadata.version("ranker"),
+            "version": distribution.version(),
             "python": sys.version.split()[0],
             "grpcio": metadata.version("grpcio"),
             "onnxruntime": onnxruntime.__version__,  # or that of onnxruntime-gpu in its place

@@ -13,8 +13,7 @@ def prepare() -> None:
     """Has gRPC read a server's sockets on the thread that polls for completions.
 
     By default gRPC reads them on threads of its own, which then wake the one
-    that polls: a hand-off that makes up a third of what a request costs on
-    the core transport (``make bench NAME=transport`` measures it). gRPC calls the
+    that polls; `docs/design/transport.md` says what that costs. gRPC calls the
     default the `event_engine_listener` experiment. A choice that the
     environment has made already stays.
 

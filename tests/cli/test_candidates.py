@@ -120,7 +120,7 @@ def test_npy(read, model):
         pytest.param("a.csv", "", "a.csv: expected a first line of column names", id="empty"),
         pytest.param("a.csv", "genre_affinity\n", "a.csv: holds no candidates", id="no rows"),
         pytest.param("a.csv", "genre_affinity,\n1,2\n", "column 2 has no name", id="no name"),
-        pytest.param("a.csv", "a,b,a\n1,2,3\n", "column 'a' stands twice", id="twice"),
+        pytest.param("a.csv", "a,b,a\n1,2,3\n", "column 'a' occurs twice", id="twice"),
         pytest.param(
             "a.csv",
             "title,genre_affinity\nx,1\ny\n",

@@ -184,7 +184,9 @@ def test_a_file_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        pytest.param("import ranker.export", "ImportError: ", id="python"),
+        pytest.param(
+            "import ranker.export", "ranker.distribution.MissingExtraError: ", id="python"
+        ),
         pytest.param(
             "from ranker.cli.main import cli; cli(['export', sys.executable, '-o', 'x.onnx'])",
             "Error: ",
@@ -198,7 +200,7 @@ def test_without_xgboost_the_error_says_what_to_install(code: str, said: str):
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     last = result.stderr.splitlines()[-1]
-    assert last == f"{said}exporting needs XGBoost, which the extra export brings"
+    assert last == f"{said}xgboost: not installed; run: pip install 'tree-ranker[export]'"
     assert result.returncode == 1
 
 

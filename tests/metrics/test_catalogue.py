@@ -1,17 +1,15 @@
 import re
 from bisect import bisect_left
 from itertools import pairwise
-from pathlib import Path
 
 import grpc
 import pytest
 
 from ranker.errors import Code
 from ranker.metrics import catalogue as catalog
-from ranker.metrics.catalogue import BEGIN, END, METRICS
+from ranker.metrics.catalogue import METRICS
 from ranker.metrics.metric import Kind, Metric
 
-README = Path(__file__).parents[2] / "README.md"
 BASE_UNITS = {"seconds": "_seconds", "bytes": "_bytes"}
 
 
@@ -49,30 +47,3 @@ def test_latency_buckets_tell_2_from_2_and_a_half_milliseconds():
     assert bisect_left(bounds, 0.0020) < bisect_left(bounds, 0.0021) <= bisect_left(bounds, 0.0025)
     steps = [high / low for low, high in pairwise(bounds)]
     assert max(steps) < 1.29
-
-
-def test_embed_replaces_the_table_and_nothing_else():
-    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    embedded = catalog.embed(text)
-    assert embedded == f"before\n{BEGIN}\n{catalog.markdown()}{END}\nafter\n"
-    assert catalog.embed(embedded) == embedded
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param("", id="none"),
-        pytest.param(BEGIN, id="no end"),
-        pytest.param(f"{END}{BEGIN}", id="wrong order"),
-        pytest.param(f"{BEGIN}{END}{BEGIN}{END}", id="twice"),
-    ],
-)
-def test_embed_refuses_text_without_its_markers(text: str):
-    with pytest.raises(ValueError, match="expected <!-- metrics:begin"):
-        catalog.embed(text)
-
-
-@pytest.mark.skipif(not README.exists(), reason="there is no README.md yet")
-def test_readme_has_the_table():
-    text = README.read_text(encoding="utf-8")
-    assert catalog.embed(text) == text, "run: python -m ranker.metrics.catalogue README.md"

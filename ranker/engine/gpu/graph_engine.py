@@ -1,6 +1,6 @@
 """Scores on a GPU: a tensor graph, run by one onnxruntime provider, in batches of fixed sizes.
 
-`GPU.md` beside this file says what the graph costs and what is yet to be measured.
+`docs/design/gpu.md` says what the graph costs and what is yet to be measured.
 """
 
 from __future__ import annotations

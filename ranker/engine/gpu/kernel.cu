@@ -14,7 +14,7 @@
 // nodes lie close together, the first four levels in one line of 128 bytes, and are read
 // through the caches.
 //
-// `gpu_forest.py` makes the tables, and `tensor_table.py` says what a column is. This file
+// `kernel_tables.py` makes the tables, and `graph_tables.py` says what a column is. This file
 // includes nothing: NVRTC compiles it, and a C++ compiler for the tests.
 
 const int ROWS = 32;

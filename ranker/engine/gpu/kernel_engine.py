@@ -1,6 +1,6 @@
 """Scores on a GPU with a kernel of our own: slots of pinned memory, each with a stream.
 
-`GPU.md` beside this file says how the kernel works, and what is yet to be measured.
+`docs/design/gpu.md` says how the kernel works, and what is yet to be measured.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class SimdEngine(Engine):
 
     A row goes left where x < threshold in float32; NaN goes to the split's
     missing side; the leaves are summed in float32 in the order of the trees,
-    from 0 on, and `forest.base` is added at the end. `ranker/engine/README.md`
+    from 0 on, and `forest.base` is added at the end. `docs/design/engine.md`
     says how and how fast.
 
     Args:

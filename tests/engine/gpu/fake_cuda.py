@@ -1,6 +1,6 @@
 """A stand-in for `cuda.core` whose GPU is the CPU: memory is memory, a launch runs the kernel.
 
-It has what `cuda_device.py` uses, with the arguments that the real package takes, and
+It has what `kernel_device.py` uses, with the arguments that the real package takes, and
 does nothing before a stream is waited for: what a stream was asked for runs then.
 """
 
