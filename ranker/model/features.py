@@ -16,13 +16,37 @@ _PLANS = 256
 """How many name lists a contract remembers; a service uses a handful."""
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Where the columns of a request go in the model's rows."""
+@dataclass(frozen=True, eq=False)
+class ColumnPlan:
+    """Where the columns of a request go in the model's rows.
+
+    Attributes:
+        candidate_columns: intp [c]; the model's column of each column of the candidates.
+        context_columns: intp [v]; the model's column of each value of the context.
+        num_features: F.
+        complete: no column of the model is absent.
+    """
 
     candidate_columns: NDArray[np.intp]
     context_columns: NDArray[np.intp]
-    complete: bool  # no column of the model is absent
+    num_features: int
+    complete: bool
+
+    def rows(self, candidates: Rows, context: NDArray[np.float32]) -> Rows:
+        """Puts candidates and context where the model expects them; what is absent is NaN.
+
+        Args:
+            candidates: float32 [n, c].
+            context: float32 [v].
+
+        Returns:
+            A new float32 [n, F].
+        """
+        shape = (len(candidates), self.num_features)
+        rows = np.empty(shape, np.float32) if self.complete else np.full(shape, np.nan, np.float32)
+        rows[:, self.candidate_columns] = candidates
+        rows[:, self.context_columns] = context
+        return rows
 
 
 class FeatureContract:
@@ -55,56 +79,51 @@ class FeatureContract:
                 raise ModelError(f"required_features: the model has no feature {name!r}")
         self._plan = lru_cache(maxsize=_PLANS)(self._make_plan)
 
-    def rows(
-        self,
-        candidates: Rows,
-        names: Sequence[str] = (),
-        context_names: Sequence[str] = (),
-        context_values: Sequence[float] = (),
-    ) -> Rows:
-        """Puts a request's columns and its context where the model expects them.
+    def plan(
+        self, columns: int, names: Sequence[str] = (), context_names: Sequence[str] = ()
+    ) -> ColumnPlan | None:
+        """Where the columns of a request and its context go.
 
         Args:
-            candidates: float32 [n, c], one row per candidate.
+            columns: how many columns the candidates have, c.
             names: the c columns' names; empty: the model's columns in its order
                 (without those that the context names, if there is one).
             context_names: names of the values that all candidates share.
-            context_values: those values.
 
         Returns:
-            float32 [n, F]; `candidates` itself, if its columns are the model's.
+            None if the columns are the model's own, in its order.
 
         Raises:
             InvalidRequestError: names the field that breaks the contract.
         """
-        columns = candidates.shape[1]
-        if not (names or context_names or context_values):
+        if not (names or context_names):
             if columns != self.num_features:
                 raise InvalidRequestError(
                     "candidates.columns",
                     f"expected {self.num_features} columns, the model's features, got {columns}",
                 )
-            return candidates
-        if len(context_values) != len(context_names):
+            return None
+        # Before anything is done with the names, of which there may be a million.
+        if names and columns != len(names):
             raise InvalidRequestError(
-                "context.values",
-                f"expected {len(context_names)} values, one per context feature name, "
-                f"got {len(context_values)}",
+                "candidates.columns",
+                f"expected {len(names)} columns, one per feature name, got {columns}",
             )
+        for field, some in (("feature_names", names), ("context.feature_names", context_names)):
+            if len(some) > self.num_features and self.names:
+                raise InvalidRequestError(
+                    field, f"{len(some)} names; the model has {self.num_features} features"
+                )
         plan = self._plan(tuple(names), tuple(context_names))
         if columns != len(plan.candidate_columns):
             raise InvalidRequestError(
                 "candidates.columns",
-                f"expected {len(plan.candidate_columns)} columns, one per feature name, "
-                f"got {columns}",
+                f"expected {len(plan.candidate_columns)} columns, one per feature that the "
+                f"context does not have, got {columns}",
             )
-        shape = (len(candidates), self.num_features)
-        rows = np.empty(shape, np.float32) if plan.complete else np.full(shape, np.nan, np.float32)
-        rows[:, plan.candidate_columns] = candidates
-        rows[:, plan.context_columns] = context_values
-        return rows
+        return plan
 
-    def _make_plan(self, names: tuple[str, ...], context_names: tuple[str, ...]) -> _Plan:
+    def _make_plan(self, names: tuple[str, ...], context_names: tuple[str, ...]) -> ColumnPlan:
         if not self.names:
             field = "feature_names" if names else "context.feature_names"
             raise InvalidRequestError(field, "the model's features have no names; send none")
@@ -119,7 +138,9 @@ class FeatureContract:
             raise InvalidRequestError(
                 "feature_names", f"the model requires features that were not sent: {lacking}"
             )
-        return _Plan(candidate, context, complete=len(sent) == self.num_features)
+        return ColumnPlan(
+            candidate, context, self.num_features, complete=len(sent) == self.num_features
+        )
 
     def _columns(self, field: str, names: Sequence[str], taken: dict[str, str]) -> NDArray[np.intp]:
         seen = dict(taken)

@@ -61,7 +61,7 @@ class _Scoring:
 
     def score(self) -> None:
         """Scores it, on whichever thread. Does not raise: `outcome` may be an exception."""
-        blocks = [task.features[start:stop] for task, start, stop in self.batch.pieces]
+        blocks = [task.rows_from(start, stop) for task, start, stop in self.batch.pieces]
         self.started = time.monotonic()
         try:
             outcome: Scores | Exception = self.served.engine.score(blocks)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ranker.engine.api import Rows, Scores
 from ranker.errors import Code, RankerError
+from ranker.model.features import ColumnPlan
 from ranker.rpc import Call
 from ranker.v1 import ranking_pb2 as pb
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from ranker.serving.served_model import ServedModel
 
 _OK = int(Code.OK)
+_NO_CONTEXT = np.empty(0, np.float32)
 
 
 class RankTask:
@@ -32,7 +37,10 @@ class RankTask:
         metrics: where its end is recorded: its model's, once that is known.
         served: the model that ranks it.
         lane: that model's part of the queue.
-        features: float32 [rows, num_features].
+        candidates: float32 [rows, columns], as they were sent.
+        plan: where these columns and the context go in the model's rows; None: they are
+            the model's own.
+        context: float32 values that all candidates share.
         rows: how many candidates it has; 0 until they have been read.
         size: the bytes that it holds while it waits.
         top_k: how many of the best to answer with; 0 is all.
@@ -52,12 +60,14 @@ class RankTask:
         "arrived",
         "cancelled",
         "candidate_ids",
+        "candidates",
+        "context",
         "deadline",
         "ended",
-        "features",
         "is_over",
         "lane",
         "metrics",
+        "plan",
         "queued",
         "request_id",
         "rows",
@@ -71,7 +81,7 @@ class RankTask:
         "waited",
     )
 
-    features: Rows
+    candidates: Rows
     served: ServedModel
     lane: Lane[Any]
 
@@ -91,10 +101,17 @@ class RankTask:
         self.metrics = unknown
         self.request_id = ""
         self.rows = self.size = self.top_k = self.taken = 0
+        self.plan: ColumnPlan | None = None
+        self.context: NDArray[np.float32] = _NO_CONTEXT
         self.candidate_ids: list[str] = []
         self.cancelled = self.waited = self.is_over = False
         self.queued = self.scoring = self.ended = 0.0
         self.scores: Scores | None = None
+
+    def rows_from(self, start: int, stop: int) -> Rows:
+        """Some of its rows as the model expects them: float32 [stop - start, num_features]."""
+        rows = self.candidates[start:stop]
+        return rows if self.plan is None else self.plan.rows(rows, self.context)
 
     def finish(self, outcome: bytes | RankerError) -> None:
         """Answers the caller, or refuses it; only the first time counts.

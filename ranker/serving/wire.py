@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from ranker.engine.api import Rows, Scores
+from ranker.engine.api import Scores
 from ranker.errors import InvalidRequestError, RankerError
 from ranker.model.features import FeatureContract
 from ranker.model.order import best_first
@@ -18,6 +18,9 @@ from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
 
 _FLOAT32 = np.dtype("<f4")
+
+REQUEST_BYTES = 4096
+"""What a request that waits takes beside its rows and ids: its task, and its call in gRPC."""
 
 M = TypeVar("M", bound=Message)
 
@@ -58,17 +61,17 @@ def read_request(data: bytes, task: RankTask, catalogue: Catalogue, max_rows: in
     task.served = served
     task.lane = served.lane
     task.metrics = served.metrics
-    features = task.features = _read_candidates(request, served.features, max_rows)
-    task.rows = features.shape[0]
-    task.size = features.nbytes
+    _read_candidates(request, task, served.features, max_rows)
     task.top_k = request.top_k
     if request.candidate_ids:
         task.candidate_ids = list(request.candidate_ids)
         task.size += sum(map(len, task.candidate_ids))
 
 
-def _read_candidates(request: pb.RankRequest, features: FeatureContract, max_rows: int) -> Rows:
-    """Checks a request against the model's contract and lays its rows out for the engine."""
+def _read_candidates(
+    request: pb.RankRequest, task: RankTask, features: FeatureContract, max_rows: int
+) -> None:
+    """Checks a request against the model's contract. Its rows are laid out when they are scored."""
     matrix = request.candidates
     rows, columns, data = matrix.rows, matrix.columns, matrix.data
     if rows == 0:
@@ -81,11 +84,12 @@ def _read_candidates(request: pb.RankRequest, features: FeatureContract, max_row
         raise InvalidRequestError(
             "candidates.data_type", f"expected DATA_TYPE_FLOAT32 (1), got {matrix.data_type}"
         )
-    if len(data) != rows * columns * 4:
+    size = len(data)
+    if size != rows * columns * 4:
         raise InvalidRequestError(
             "candidates.data",
             f"expected {rows} rows x {columns} columns x 4 bytes = {rows * columns * 4} bytes, "
-            f"got {len(data)}",
+            f"got {size}",
         )
     if request.candidate_ids and len(request.candidate_ids) != rows:
         raise InvalidRequestError(
@@ -94,9 +98,20 @@ def _read_candidates(request: pb.RankRequest, features: FeatureContract, max_row
         )
     if request.top_k < 0:
         raise InvalidRequestError("top_k", f"expected 0 (all) or more, got {request.top_k}")
-    candidates: Rows = np.frombuffer(data, _FLOAT32).reshape(rows, columns)
     context = request.context
-    return features.rows(candidates, request.feature_names, context.feature_names, context.values)
+    names, context_names, values = request.feature_names, context.feature_names, context.values
+    if len(values) != len(context_names):
+        raise InvalidRequestError(
+            "context.values",
+            f"expected {len(context_names)} values, one per context feature name, "
+            f"got {len(values)}",
+        )
+    task.plan = features.plan(columns, names, context_names)
+    if values:
+        task.context = np.array(values, np.float32)
+    task.candidates = np.frombuffer(data, _FLOAT32).reshape(rows, columns)
+    task.rows = rows
+    task.size = size + REQUEST_BYTES
 
 
 def write_response(task: RankTask, scores: Scores) -> bytes:

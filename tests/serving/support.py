@@ -56,8 +56,8 @@ class ListTask(RankTask):
         served = self.served = serving.models[0]
         self.lane, self.metrics = served.lane, served.metrics
         random = np.random.default_rng(rows)
-        self.features = random.normal(size=(rows, 3)).astype(np.float32)
-        self.rows, self.size = rows, self.features.nbytes
+        self.candidates = random.normal(size=(rows, 3)).astype(np.float32)
+        self.rows, self.size = rows, self.candidates.nbytes
         self.on_outcome: Callable[[ListTask, bytes | RankerError], None] = serving.remember
 
     def _answer(self, message: bytes) -> None:
@@ -163,7 +163,7 @@ class Serving:
         response = pb.RankResponse.FromString(outcome)
         scores = np.empty(task.rows, np.float32)
         scores[list(response.indices)] = response.scores
-        self.answered.append((task.features, scores))
+        self.answered.append((task.candidates, scores))
 
     def check(self, answers: int) -> None:
         """So many lists are answered, and rightly."""

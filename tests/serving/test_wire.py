@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ranker.errors import InvalidRequestError
 from ranker.model.features import FeatureContract
 from ranker.serving.task import UnaryTask
-from ranker.serving.wire import read_request, write_response
+from ranker.serving.wire import REQUEST_BYTES, read_request, write_response
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import FakeCall
 
@@ -34,7 +34,7 @@ def read(message: pb.RankRequest | bytes) -> UnaryTask:
 
 
 def test_rows_are_read_where_they_lie():
-    rows = read(request()).features
+    rows = read(request()).rows_from(0, 2)
     assert rows.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert rows.dtype == np.float32
     assert not rows.flags.owndata
@@ -43,7 +43,7 @@ def test_rows_are_read_where_they_lie():
 def test_a_task_knows_what_is_asked():
     task = read(request(request_id="r", top_k=1, candidate_ids=["x", "yy"]))
     assert (task.request_id, task.top_k, task.candidate_ids) == ("r", 1, ["x", "yy"])
-    assert (task.rows, task.size) == (2, 2 * 3 * 4 + 3)
+    assert (task.rows, task.size) == (2, 2 * 3 * 4 + 3 + REQUEST_BYTES)
 
 
 def spoilt(**changes) -> pb.RankRequest:
@@ -69,6 +69,18 @@ def spoilt(**changes) -> pb.RankRequest:
         ),
         pytest.param(request(top_k=-1), "top_k", "got -1", id="negative-top-k"),
         pytest.param(request(columns=2), "candidates.columns", "expected 3", id="feature-count"),
+        pytest.param(
+            request(columns=2, context=pb.Context(feature_names=["a"], values=[1, 2])),
+            "context.values",
+            "expected 1 values",
+            id="fewer-context-names",
+        ),
+        pytest.param(
+            request(context=pb.Context(values=[1, 2])),
+            "context.values",
+            "got 2",
+            id="no-context-names",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(bad, field, words):
@@ -84,7 +96,7 @@ def test_any_bytes_are_a_request_or_an_invalid_one(data):
         task = read(data)
     except InvalidRequestError:
         return
-    assert task.features.shape[1] == 3
+    assert task.rows_from(0, task.rows).shape[1] == 3
 
 
 @given(
