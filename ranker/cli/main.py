@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from importlib import import_module
 from typing import Any
 
@@ -51,4 +53,8 @@ def cli() -> None:
 
 def main() -> None:
     """The program."""
+    if os.getpid() == 1:
+        # The kernel gives it no signal that it has no handler for. An exception would
+        # be lost where Python ignores those, in the midst of an import.
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     cli(auto_envvar_prefix="RANKER")

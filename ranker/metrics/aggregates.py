@@ -6,7 +6,8 @@ nothing else. Whoever holds the file reads all slots without asking their
 writers, and adds them up. A worker that replaces another goes on in its slot, so
 that counters never go backwards and nothing piles up.
 
-A slot holds, in this order: the writer's process id; every cell that the
+A slot holds, in this order: the writer's process id, and when it last said that it
+moves (`ranker.process.heartbeat`); every cell that the
 catalogue asks for, one per counter or gauge and one per bucket, plus the sum,
 of a histogram; the exemplars; the texts of info metrics, in fields of fixed
 length. Cells are aligned 8-byte doubles, which the processor stores whole. A
@@ -28,7 +29,7 @@ from ranker.metrics import catalogue
 from ranker.metrics.layout import DOUBLE, TEXT_BYTES, Layout, Name
 from ranker.metrics.metric import Kind, Metric
 
-_PID = 0
+_PID, _BEAT = 0, 1
 _NAME_BYTES = 2 * TEXT_BYTES
 
 
@@ -51,6 +52,15 @@ class Slot:
     def pid(self) -> int:
         """The process that writes here; 0 if there is none."""
         return int(self.cells[_PID])
+
+    @property
+    def last_beat(self) -> float:
+        """When its writer last said that it moves, on the `time.monotonic` clock."""
+        return self.cells[_BEAT]
+
+    def beat(self, now: float) -> None:
+        """Its writer moves: says so at that time, on the `time.monotonic` clock."""
+        self.cells[_BEAT] = now
 
     def occupy(self) -> None:
         """Makes this process the writer; what its predecessor counted stays."""

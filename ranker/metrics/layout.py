@@ -20,8 +20,9 @@ EXEMPLAR_CELLS = 4
 DOUBLE = 8
 _CACHE_LINE = 64
 
-FIRST_CELL = 1
-"""The cell before all metrics holds the process id of the slot's writer."""
+FIRST_CELL = 2
+"""Before all metrics come the process id of the slot's writer, and when it last said that it
+moves."""
 
 OTHERS = ("supervisor", "office")
 """The processes of a server beside its workers; their slots come after the workers'."""

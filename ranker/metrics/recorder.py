@@ -59,6 +59,7 @@ class Recorder:
         worker: which worker this process is, from 0.
 
     Attributes:
+        beat: takes the time, as a sign that this process moves; see `ranker.process.heartbeat`.
         in_flight: one number, for a transport: see `ranker.rpc.RpcCounts`.
     """
 
@@ -66,6 +67,7 @@ class Recorder:
         slot = aggregates.slots[worker]
         slot.occupy()
         cells, places = slot.cells, aggregates.layout.plan.cells
+        self.beat = slot.beat
         self._aggregates = aggregates
         self._slot = slot
         self._cells = cells
@@ -279,11 +281,16 @@ class SupervisorRecorder:
 
 
 class OfficeRecorder:
-    """Records the office's work in its slot. Each exporter has cells of its own."""
+    """Records the office's work in its slot. Each exporter has cells of its own.
+
+    Attributes:
+        beat: likewise, of the office.
+    """
 
     def __init__(self, aggregates: Aggregates) -> None:
         slot = aggregates.slots[aggregates.layout.slot("office")]
         slot.occupy()
+        self.beat = slot.beat
         self._cells = slot.cells
         outcomes = len(catalogue.EXPORT_OUTCOME.values)
         places = aggregates.layout.plan.cells[catalogue.EXPORT_POINTS]

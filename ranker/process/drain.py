@@ -39,7 +39,7 @@ class Drain:
         refuse: has the server refuse whatever is new.
         last_asked: when somebody last wanted something, on the `time.monotonic` clock.
         idle: whether nothing waits and nothing is being scored.
-        answers_on_their_way: RPCs that have been answered, and whose answers are not sent yet.
+        undelivered: whether there are answers that have not reached their callers.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Drain:
         refuse: Callable[[], None],
         last_asked: Callable[[], float],
         idle: Callable[[], bool],
-        answers_on_their_way: Callable[[], int],
+        undelivered: Callable[[], bool],
     ) -> None:
         now = time.monotonic()
         self._phase = Phase.SERVING
@@ -60,7 +60,7 @@ class Drain:
         self._refuse = refuse
         self._last_asked = last_asked
         self._idle = idle
-        self._answers_on_their_way = answers_on_their_way
+        self._undelivered = undelivered
 
     def step(self) -> float:
         """Goes on to the next phase if it is time.
@@ -79,5 +79,7 @@ class Drain:
             self._refuse()
         elif self._phase is Phase.REFUSING and (nobody_left or now >= self._phase_end):
             self._phase = Phase.FINISHING
-        done = now >= self._end or (idle and not self._answers_on_their_way())
-        return math.inf if self._phase is Phase.FINISHING and done else LOOK_SECONDS
+        if self._phase is not Phase.FINISHING:
+            return LOOK_SECONDS
+        done = now >= self._end or (idle and not self._undelivered())
+        return math.inf if done else LOOK_SECONDS

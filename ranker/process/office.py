@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from contextlib import ExitStack
 
 from ranker import logs
@@ -21,6 +22,7 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import Value, exporters
 from ranker.metrics.reader import Reader
 from ranker.metrics.recorder import OfficeRecorder
+from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
 from ranker.process.link import Link
 from ranker.process.settings import Settings
 
@@ -38,16 +40,19 @@ def main() -> None:
     link.end_with_supervisor()
     logs.configure(settings.log_format, settings.log_level, "office", settings.gcp_project)
     aggregates = Aggregates.attach(metrics_fd)
+    recorder = OfficeRecorder(aggregates)
     reader = Reader(aggregates)
     with ExitStack() as running:
         running.callback(reader.close)
         try:
-            bound = start_exporters(settings, reader, OfficeRecorder(aggregates), running)
+            with beating_while_loading(recorder.beat):
+                bound = start_exporters(settings, reader, recorder, running)
         except (OSError, ValueError, ImportError) as error:
             link.failed(str(error))
             sys.exit(1)
         link.ready(bound)
-        signal.sigwait(_ENDING)
+        while signal.sigtimedwait(_ENDING, BEAT_SECONDS) is None:
+            recorder.beat(time.monotonic())
 
 
 def start_exporters(

@@ -6,13 +6,16 @@ import logging
 import math
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 
 from ranker.metrics.recorder import Recorder
 from ranker.process.address import host_and_port
 from ranker.process.drain import SERVING_SECONDS, Drain
+from ranker.process.heartbeat import BEAT_SECONDS
 from ranker.process.settings import Settings
+from ranker.process.undelivered import undelivered_bytes
 from ranker.rpc import Method
 from ranker.serving import reflection
 from ranker.serving.catalogue import Catalogue
@@ -37,6 +40,9 @@ _SWITCH_INTERVAL = 0.0005
 Python's own 5 ms are most of a ranking request's budget.
 """
 
+_LONGEST_MESSAGE = 2**31 - 1
+"""Bytes; protobuf's own limit, and gRPC's."""
+
 _ROOM_FOR_NAMES = 2**20
 """Bytes of a message beside its rows: names, ids, context."""
 
@@ -59,6 +65,7 @@ class Server:
         self, settings: Settings, models: Sequence[ServedModel], recorder: Recorder
     ) -> None:
         self._settings = settings
+        self._beat = recorder.beat
         self._drain: Drain | None = None
         self._exit_code = 0
         catalogue = Catalogue(models)
@@ -89,7 +96,9 @@ class Server:
             self._methods(),
             self._turn,
             recorder,
-            max_message_bytes=2 * settings.max_request_rows * widest * 4 + _ROOM_FOR_NAMES,
+            max_message_bytes=min(
+                2 * settings.max_request_rows * widest * 4 + _ROOM_FOR_NAMES, _LONGEST_MESSAGE
+            ),
             reuse_port=True,
             options=[("grpc.max_connection_age_ms", age_ms)] if age_ms else [],
         )
@@ -103,7 +112,8 @@ class Server:
         Raises:
             OSError: the address can't be had.
         """
-        self._transport.bind(host_and_port(self._settings.host, self._settings.port))
+        address = host_and_port(self._settings.host, self._settings.port)
+        self._port = self._transport.bind(address)
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT, then drains. Call it on the main thread.
@@ -123,6 +133,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         sys.setswitchinterval(_SWITCH_INTERVAL)
+        self._transport.call_soon(lambda: None)  # the first turn, from which the heart beats
         self._transport.run()
         if self._dispatcher.idle():
             logger.info("drained")
@@ -139,11 +150,18 @@ class Server:
         assert methods.keys() == set(METHODS), "ranker.serving.methods is not up to date"
         return methods
 
+    def _undelivered(self) -> bool:
+        """Whether answers are still in gRPC's hands, or in the kernel's."""
+        return self._transport.answers_on_their_way > 0 or undelivered_bytes(self._port) > 0
+
     def _turn(self) -> float | None:
         """What the loop does between reading and waiting."""
+        now = time.monotonic()
+        if not self._dispatcher.hangs(now):
+            self._beat(now)
         delay = self._dispatcher.turn()
         if self._drain is None:
-            return delay
+            return BEAT_SECONDS if delay is None or delay > BEAT_SECONDS else delay
         wait = self._drain.step()
         if math.isinf(wait):
             self._transport.leave()
@@ -177,6 +195,6 @@ class Server:
             refuse=self._service.drain,
             last_asked=lambda: self._intake.last_asked,
             idle=self._dispatcher.idle,
-            answers_on_their_way=lambda: self._transport.answers_on_their_way,
+            undelivered=self._undelivered,
         )
         self._health.drain()

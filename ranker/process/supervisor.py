@@ -27,8 +27,9 @@ from ranker.metrics.aggregates import Aggregates, Slot
 from ranker.metrics.exporters import exporters
 from ranker.metrics.layout import Layout
 from ranker.metrics.recorder import SupervisorRecorder
-from ranker.process.address import Reservation, host_and_port
+from ranker.process.address import Reservation, bare_host, host_and_port
 from ranker.process.child import Child, Exit
+from ranker.process.heartbeat import LOADING_SILENCE_SECONDS, SILENCE_SECONDS
 from ranker.process.settings import Settings
 from ranker.serving.methods import METHODS
 from ranker.transport import environment
@@ -39,18 +40,24 @@ MAX_MODEL_BYTES = 2**31 - 1
 """Protobuf's own limit on one message, which an ONNX file is."""
 
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
-STEADY_SECONDS = 60.0
+LONGEST_PAUSE = 4.0
+"""Seconds before the next start; doubled each time. A start takes a core about half a second: one
+that fails again and again takes an eighth of it, and is not out for long once it can succeed."""
+
+STEADY_SECONDS = 10.0
 """A process that lived this long was fine: the next one starts without a long pause."""
 
 _TICK = 0.1
 """Seconds between two looks at the processes."""
 
-_KILL_AFTER = 5.0
+KILL_AFTER = 5.0
 """Seconds beyond the drain timeout after which a worker is killed."""
 
-_OFFICE_SECONDS = 20.0
+OFFICE_SECONDS = 20.0
 """Seconds that the office has to publish the last counts."""
+
+_HELD_UP_SECONDS = 2.0
+"""If the supervisor itself has looked at nothing for so long, so have the others done nothing."""
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
@@ -70,12 +77,15 @@ class Place:
     Attributes:
         child: the process, if there is one.
         ready: what it said when it began to do its work; None before.
+        proven: whether a process has ever done its work in this place.
+        hung: whether the last one was killed since it did not move.
     """
 
     def __init__(self, name: str, slot: Slot, start: Callable[[], Child]) -> None:
         self.name = name
         self.child: Child | None = None
         self.ready: Mapping[str, Any] | None = None
+        self.proven = self.hung = False
         self._slot = slot
         self._start = start
         self._started = 0.0
@@ -90,25 +100,42 @@ class Place:
             reason = f"{self.name} can't be started: {error.strerror}"
             raise OSError(error.errno, reason) from error
         self.ready = None
+        self.hung = False
         self._started = time.monotonic()
         logger.info("%s started, pid %d", self.name, self.child.pid)
 
-    def listen(self) -> str | None:
-        """Hears what the process says. Returns why it can't do its work, if it says so."""
-        for message in self.child.messages() if self.child is not None else ():
-            if "failed" in message:
-                return str(message["failed"])
-            self.ready = message["ready"]
-            logger.info("%s serves", self.name)
-        return None
+    def kill_if_hung(self, held_up_until: float) -> None:
+        """Kills the process if it no longer moves.
 
-    def reap(self) -> Exit | None:
-        """How the process has ended, if it has; then the place is free."""
-        end = None if self.child is None else self.child.exit()
+        Args:
+            held_up_until: until when nothing on the machine moved, as far as one can see.
+        """
+        if self.child is None:
+            return
+        limit = LOADING_SILENCE_SECONDS if self.ready is None else SILENCE_SECONDS
+        silent = time.monotonic() - max(self._slot.last_beat, self._started, held_up_until)
+        if silent > limit and not self.hung:
+            logger.error("%s has not moved for %.1f s; killing it", self.name, silent)
+            self.hung = True
+            self.send_signal(signal.SIGKILL)
+
+    def look(self) -> tuple[str | None, Exit | None]:
+        """Why the process can't do its work, if it says so; and how it has ended, if it has."""
+        if self.child is None:
+            return None, None
+        end = self.child.exit()  # first, so that what it said last is heard
+        failure = None
+        for message in self.child.messages():
+            if "failed" in message:
+                failure = str(message["failed"])
+            else:
+                self.ready = message["ready"]
+                self.proven = True
+                logger.info("%s serves", self.name)
         if end is not None:
             self.child = None
             self._slot.vacate(end.cpu_seconds)
-        return end
+        return failure, end
 
     def restart_later(self, end: Exit) -> None:
         """Sets when the next process starts in place of one that has ended."""
@@ -166,7 +193,9 @@ class Supervisor:
         aggregates = Aggregates.create(Layout(len(models), METHODS, settings.workers, names))
         self._recorder = SupervisorRecorder(aggregates)
         self._reservation = Reservation(settings.host, settings.port)
-        self._settings = replace(settings, port=self._reservation.port)
+        self._settings = replace(
+            settings, host=bare_host(settings.host), port=self._reservation.port
+        )
         metrics = aggregates.fd
 
         def start_worker(index: int) -> Child:
@@ -185,6 +214,8 @@ class Supervisor:
         ]
         office_slot = slots[aggregates.layout.slot("office")]
         self._office = Place("office", office_slot, start_office)
+        self._announced = False
+        self._looked = self._held_up = time.monotonic()
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT. Call it on the main thread.
@@ -200,39 +231,42 @@ class Supervisor:
         try:
             for place in places:
                 place.start()
-            if self._wait_until_ready(places):
-                self._watch(places)
+            while not self._wait(_TICK):
+                held_up_until = self._held_up_until()
+                for place in places:
+                    place.kill_if_hung(held_up_until)
+                    self._look_at(place)
+                self._announce()
             return 0
         finally:
             self._end()
 
-    def _wait_until_ready(self, places: list[Place]) -> bool:
-        """Waits until all processes do their work; False if a signal to end came before."""
-        announced = False
-        while any(place.ready is None for place in places):
-            for place in places:
-                if reason := place.listen():
-                    raise StartError(reason)
-                if end := place.reap():
-                    raise StartError(f"{place.name} ended with {end}")
-            if not announced and all(worker.ready is not None for worker in self._workers):
-                announced = True
-                where = host_and_port(self._settings.host, self._settings.port)
-                logger.info("listening on %s with %d workers", where, len(self._workers))
-            if self._wait(_TICK):
-                return False
-        return True
+    def _look_at(self, place: Place) -> None:
+        """Replaces the process if it has died; raises StartError if it is one of the first."""
+        failure, end = place.look()
+        if not place.proven and (failure or (end and not place.hung)):
+            raise StartError(failure or f"{place.name} ended with {end}")
+        if failure:
+            logger.error("%s can't do its work: %s", place.name, failure)
+        if end:
+            place.restart_later(end)
+        elif place.restart_if_due() and place is not self._office:
+            self._recorder.worker_restarted()
 
-    def _watch(self, places: list[Place]) -> None:
-        """Replaces what dies, until a signal to end comes."""
-        while not self._wait(_TICK):
-            for place in places:
-                if reason := place.listen():
-                    logger.error("%s can't do its work: %s", place.name, reason)
-                if end := place.reap():
-                    place.restart_later(end)
-                elif place.restart_if_due() and place is not self._office:
-                    self._recorder.worker_restarted()
+    def _announce(self) -> None:
+        """Says, once, that all workers serve."""
+        if not self._announced and all(worker.proven for worker in self._workers):
+            self._announced = True
+            where = host_and_port(self._settings.host, self._settings.port)
+            logger.info("listening on %s with %d workers", where, len(self._workers))
+
+    def _held_up_until(self) -> float:
+        """Until when this process itself was held up: whatever held it up held the others up."""
+        now = time.monotonic()
+        if now - self._looked > _HELD_UP_SECONDS:
+            self._held_up = now
+        self._looked = now
+        return self._held_up
 
     def _wait(self, seconds: float) -> bool:
         """Waits until something happens, or so long. Returns whether it is a signal to end."""
@@ -244,10 +278,10 @@ class Supervisor:
 
     def _end(self) -> None:
         """Lets all workers drain, then the office publish what they counted last."""
-        self._end_places(self._workers, self._settings.drain_timeout + _KILL_AFTER)
+        self._end_places(self._workers, self._settings.drain_timeout + KILL_AFTER)
         logger.info("all workers have ended")
         self._reservation.close()
-        self._end_places([self._office], _OFFICE_SECONDS)
+        self._end_places([self._office], OFFICE_SECONDS)
 
     def _end_places(self, places: list[Place], seconds: float) -> None:
         """Has processes end, within so many seconds; a second signal is passed on."""
@@ -259,7 +293,7 @@ class Supervisor:
                 for place in running:
                     place.send_signal(signal.SIGTERM)
             for place in running:
-                place.reap()
+                place.look()
                 if place.child is not None and time.monotonic() >= limit:
                     logger.error("%s does not end; killing it", place.name)
                     place.send_signal(signal.SIGKILL)

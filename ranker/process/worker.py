@@ -29,6 +29,7 @@ from ranker.metrics.recorder import Recorder
 from ranker.model import Model, ModelFile
 from ranker.model.model import errors_named
 from ranker.process.heap import keep_freed_memory, return_freed_arrays
+from ranker.process.heartbeat import beating_while_loading
 from ranker.process.link import Link
 from ranker.process.server import Server
 from ranker.process.settings import Settings
@@ -51,12 +52,13 @@ def main() -> NoReturn:
     logs.configure(settings.log_format, settings.log_level, str(index), settings.gcp_project)
     recorder = Recorder(Aggregates.attach(metrics_fd), index)
     try:
-        _record_machine(recorder)
-        models = load_models(settings, recorder, model_fds)
-        server = Server(settings, models, recorder)
-        for served in models:
-            served.warm()
-        server.bind()
+        with beating_while_loading(recorder.beat):
+            _record_machine(recorder)
+            models = load_models(settings, recorder, model_fds)
+            server = Server(settings, models, recorder)
+            for served in models:
+                served.warm()
+            server.bind()
     except (RankerError, OSError, ValueError, RuntimeError) as error:
         recorder.unknown_model().load_failed()
         link.failed(str(error))

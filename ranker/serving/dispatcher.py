@@ -42,6 +42,9 @@ from ranker.serving.wire import write_response
 
 logger = logging.getLogger(__name__)
 
+LONGEST_BATCH_SECONDS = 30.0
+"""A batch that a thread has had for longer is taken for one that never comes back."""
+
 OVERLAP_SECONDS = 0.0001
 """Where engines overlap batches, a batch predicted to take longer is never scored on the loop:
 the time that a hand-over to a thread takes. The loop would not work in the meantime but wait,
@@ -51,10 +54,11 @@ and the next batch with it."""
 class _Scoring:
     """The scoring of one batch, and what came of it."""
 
-    __slots__ = ("batch", "ended", "outcome", "served", "started")
+    __slots__ = ("batch", "ended", "outcome", "served", "started", "taken")
 
-    def __init__(self, batch: Batch[RankTask]) -> None:
+    def __init__(self, batch: Batch[RankTask], now: float) -> None:
         self.batch = batch
+        self.taken = now
         self.served: ServedModel = batch.pieces[0][0].served
         self.started = self.ended = 0.0
         self.outcome: Scores | Exception | None = None
@@ -110,6 +114,11 @@ class Dispatcher:
         """Whether nothing waits, and nothing is being scored."""
         return not (self._queue.rows or self._on_threads)
 
+    def hangs(self, now: float) -> bool:
+        """Whether an engine's thread has had a batch for so long that it must be stuck."""
+        scoring = self._on_threads
+        return bool(scoring) and now - scoring[0].taken > LONGEST_BATCH_SECONDS
+
     def turn(self) -> float | None:
         """Scores what waits as one batch, or has a thread do it.
 
@@ -146,7 +155,7 @@ class Dispatcher:
             return None
         begins = max(now, self._queue.busy_until) if self._on_threads else now
         self._queue.busy_until = begins + batch.cost
-        return _Scoring(batch)
+        return _Scoring(batch, now)
 
     def _belongs_here(self, scoring: _Scoring) -> bool:
         """Whether a batch is scored on the loop's thread."""

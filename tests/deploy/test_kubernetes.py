@@ -22,6 +22,7 @@ from ranker.metrics import catalogue as catalog
 from ranker.metrics.exporters import exporters
 from ranker.metrics.metric import Kind
 from ranker.process.settings import Settings
+from ranker.process.supervisor import KILL_AFTER, OFFICE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
@@ -188,7 +189,7 @@ def test_the_drain_fits_into_the_grace(documents):
     pod = one(documents, "Deployment")["spec"]["template"]["spec"]
     pause = container(documents)["lifecycle"]["preStop"]["sleep"]["seconds"]
     drain = float(environment(documents)["RANKER_DRAIN_TIMEOUT"])
-    assert pod["terminationGracePeriodSeconds"] >= pause + drain + 5
+    assert pod["terminationGracePeriodSeconds"] >= pause + drain + KILL_AFTER + OFFICE_SECONDS
 
 
 def test_a_rollout_never_has_fewer_pods_than_before(documents):

@@ -11,6 +11,9 @@ LOST = 54321.5
 STUCK = 77777.5
 """A first feature at which the engine never comes back."""
 
+STUCK_ON_LOOP = 77778.5
+"""Likewise, of a batch that is short enough for the loop to score it itself."""
+
 LARGE = 200
 """A batch of a block with so many rows takes long enough for the engine's own thread."""
 

@@ -1,12 +1,16 @@
 """A worker with bugs: `request_id` says where a request meets one, and its first feature too.
 
-If the file that BROKEN_START names exists, the worker can't load its model.
+If the file that BROKEN_START names exists, the worker can't load its model. The first worker
+that finds the file that STOPPED_START names stops like one that waits for a lock for ever.
+LONGEST_BATCH is how many seconds a batch may take.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import threading
 import time
 
@@ -15,7 +19,7 @@ from ranker.errors import ModelError
 from ranker.model import Model
 from ranker.process import worker
 from ranker.serving import dispatcher, intake
-from tests.end_to_end.broken_server import BROKEN, LARGE, LOST, STUCK
+from tests.end_to_end.broken_server import BROKEN, LARGE, LOST, STUCK, STUCK_ON_LOOP
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ class BrokenEngine(Engine):
     def score(self, blocks):
         if any(len(block) >= LARGE for block in blocks):
             time.sleep(0.05)
-        if any(block[0, 0] == STUCK for block in blocks):
+        if any(block[0, 0] in (STUCK, STUCK_ON_LOOP) for block in blocks):
             logger.info("the engine is stuck")
             threading.Event().wait()
         if any(block[0, 0] == BROKEN for block in blocks):
@@ -45,6 +49,10 @@ def break_it() -> None:
     def load_broken(*arguments):
         if os.path.exists(os.environ.get("BROKEN_START", "")):
             raise ModelError("it is broken today")
+        if "STOPPED_START" in os.environ:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.environ["STOPPED_START"])
+                os.kill(os.getpid(), signal.SIGSTOP)
         model = load(*arguments)
         model.engine = BrokenEngine(model.engine)
         return model
@@ -59,6 +67,8 @@ def break_it() -> None:
             raise RuntimeError("a bug")
         return write(task, scores)
 
+    seconds = float(os.environ.get("LONGEST_BATCH", dispatcher.LONGEST_BATCH_SECONDS))
+    dispatcher.LONGEST_BATCH_SECONDS = seconds
     Model.of = load_broken
     intake.read_request = read_broken
     dispatcher.write_response = write_broken

@@ -57,6 +57,7 @@ class RunningServer:
     """A `ranker serve` process that listens."""
 
     program = ("-m", "ranker")
+    group: int | None = None
 
     def __init__(self, log: Path, *arguments: str) -> None:
         self.log = log
@@ -65,7 +66,9 @@ class RunningServer:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RANKER_")}
         environment["RANKER_DEVICE"] = "cpu"  # the same everywhere, also where there is a GPU
         with log.open("wb") as stream:
-            self.process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+            self.process = subprocess.Popen(
+                command, stdout=stream, stderr=stream, env=environment, process_group=self.group
+            )
         self.port = int(self.wait_for_log(r"listening on 127\.0\.0\.1:(\d+)")[1])
         self.metrics_port = int(self.wait_for_log(r"metrics on port (\d+)")[1])
         self.address = f"127.0.0.1:{self.port}"

@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ranker.errors import Code
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.metric import Metric
+from ranker.serving.wire import REQUEST_BYTES
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, RunningServer, Truth
 
@@ -29,10 +30,11 @@ UNKNOWN = ("unknown", "")
 GARBAGE = b"\xff\xff\xff"
 
 BATCH, QUEUE, ROW_BYTES = 64, 100, 4 * len(NAMES)
+QUEUE_BYTES = 129 * ROW_BYTES + 3 * REQUEST_BYTES
 LIMITS = (
     *("--max-batch-rows", str(BATCH), "--max-batch-delay", "600"),
     # The bound in bytes is the higher one, but for a list of which a part is in a batch already.
-    *("--max-queue-rows", str(QUEUE), "--max-queue-bytes", str(129 * ROW_BYTES)),
+    *("--max-queue-rows", str(QUEUE), "--max-queue-bytes", str(QUEUE_BYTES)),
 )
 # 500,000 empty pieces of a Matrix: they add nothing, but it takes milliseconds to see that.
 PADDING = b"\x22\x00" * 500_000

@@ -232,3 +232,10 @@ def test_both_exporters_are_exact_though_an_export_fails(
     assert after.of(catalog.EXPORT_POINTS) == before.of(catalog.EXPORT_POINTS)
     assert not api.refused
     api.stop()
+
+
+def test_no_series_is_of_a_code_that_no_answer_has(server, client, truth):
+    client.rank(truth.rows[:3])
+    codes = set(re.findall(r'code="(\w+)"', server.metrics()))
+    assert {"OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNAVAILABLE"} <= codes
+    assert not codes & {"ALREADY_EXISTS", "DATA_LOSS", "ABORTED", "OUT_OF_RANGE", "UNAUTHENTICATED"}

@@ -46,7 +46,7 @@ def test_layout_refuses(arguments: dict[str, object], message: str):
 
 def test_cells_do_not_overlap(aggregates: Aggregates):
     plan = aggregates.layout.plan
-    taken: set[int] = {0}  # the pid
+    taken: set[int] = {0, 1}  # the pid and the beat
     for metric in catalog.METRICS:
         if metric.derived:
             continue

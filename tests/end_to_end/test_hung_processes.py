@@ -1,0 +1,99 @@
+"""Processes that are there, and do not move."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from ranker.client import RankerClient
+from ranker.errors import RankerError
+from tests.end_to_end.broken_server import LARGE, STUCK, STUCK_ON_LOOP
+from tests.end_to_end.conftest import RunningServer
+from tests.end_to_end.test_lifecycle import office_pid, wait_until, worker_pids
+
+REPLACED_WITHIN = 10.0
+"""Seconds, and some more for a machine that is busy."""
+SPARE = 5.0
+
+
+class Broken(RunningServer):
+    program = ("-m", "tests.end_to_end.broken_server")
+
+
+def replaced(server: RunningServer, first: int) -> bool:
+    return worker_pids(server.log.read_text())[0] != first
+
+
+def served_by_everyone(server: RunningServer, truth) -> None:
+    expected = np.argsort(-truth.scores(truth.rows[:30]), kind="stable")
+    for _ in range(16):
+        with RankerClient(server.address, timeout=10.0) as client:
+            np.testing.assert_array_equal(client.rank(truth.rows[:30]).indices, expected)
+
+
+def test_a_worker_that_is_stopped_is_replaced(start, truth):
+    server = start("--workers", "2")
+    pid = worker_pids(server.log.read_text())[0]
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    server.wait_for_log("(?s)(worker 0 serves.*){2}")
+    assert time.monotonic() - began < REPLACED_WITHIN + SPARE
+    assert re.search(r"worker 0 has not moved for \d\.\d s; killing it", server.log.read_text())
+    served_by_everyone(server, truth)
+    assert server.metric("ranker_worker_restarts_total") == 1
+    assert server.stop() == 0
+
+
+def test_an_office_that_is_stopped_is_replaced(start):
+    server = start()
+    os.kill(office_pid(server.log.read_text()), signal.SIGSTOP)
+    server.wait_for_log("(?s)(office serves.*){2}")
+    assert server.metric("ranker_worker_restarts_total") == 0
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "feature"),
+    [
+        pytest.param(1, STUCK_ON_LOOP, id="on-the-loop"),
+        pytest.param(LARGE, STUCK, id="on-a-thread"),
+    ],
+)
+def test_a_batch_that_never_returns_costs_a_worker_and_no_more(
+    start, truth, monkeypatch, rows, feature
+):
+    monkeypatch.setenv("LONGEST_BATCH", "2")  # seconds; by default they are 30
+    server = start(kind=Broken)
+    pid = worker_pids(server.log.read_text())[0]
+    stuck = truth.rows[:rows].copy()
+    stuck[0, 0] = feature
+
+    def ask() -> None:
+        with RankerClient(server.address) as client:
+            try:
+                client.rank(stuck, timeout=1.0)
+            except RankerError:
+                return
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_until(lambda: replaced(server, pid))
+    thread.join()
+    server.wait_for_log("(?s)(worker 0 serves.*){2}")
+    served_by_everyone(server, truth)
+    assert server.stop() == 0
+
+
+def test_a_worker_that_hangs_while_it_loads_is_replaced(start, truth, tmp_path, monkeypatch):
+    monkeypatch.setenv("STOPPED_START", str(tmp_path / "stopped"))
+    (tmp_path / "stopped").touch()  # the first worker that sees it removes it, and stops
+    server = start("--workers", "2", kind=Broken)
+    assert re.search(r"worker [01] has not moved for .* killing it", server.log.read_text())
+    served_by_everyone(server, truth)
+    assert server.stop() == 0
