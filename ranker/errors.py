@@ -125,3 +125,22 @@ class ModelError(RankerError):
 
 class UnsupportedModelError(ModelError):
     """A sound model that one engine can't represent exactly; another one may."""
+
+
+ANSWERS = frozenset(
+    {Code.OK}
+    | {
+        kind.code
+        for kind in (
+            InvalidRequestError,
+            NotFoundError,
+            OverloadedError,
+            DeadlineError,
+            CancelledError,
+            UnavailableError,
+            UnimplementedError,
+            InternalError,
+        )
+    }
+)
+"""The codes of a server's answers."""

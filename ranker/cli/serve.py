@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -12,6 +16,13 @@ from ranker.engine.registry import CHOICES as ENGINES
 from ranker.metrics.exporters import Option, exporters
 from ranker.process.settings import Settings
 from ranker.transport.registry import CHOICES as TRANSPORTS
+
+logger = logging.getLogger(__name__)
+
+_OTHERS = re.compile(
+    r"RANKER_(EXPORT|RANK|SERVE)_.*"  # flags of one command, as click finds them
+    r"|RANKER_SERVICE_(HOST|PORT).*|RANKER_PORT_\d+_.*"  # of a Kubernetes service named `ranker`
+)
 
 _DEFAULTS = {name: field.default for name, field in Settings.__dataclass_fields__.items()}
 
@@ -54,6 +65,23 @@ def _exporters_flags(command: Any) -> Any:
 _COUNT = click.IntRange(min=1)
 _PORT = click.IntRange(0, 65535)
 _SECONDS = click.FloatRange(min=0)
+
+
+def warn_of_unknown_variables(command: click.Command, environment: Mapping[str, str]) -> None:
+    """Says which `RANKER_*` variables set nothing, and which was meant perhaps.
+
+    Args:
+        command: knows the variables that there are.
+        environment: those that are set.
+    """
+    known = {
+        variable for parameter in command.params if isinstance(variable := parameter.envvar, str)
+    }
+    for name in sorted(environment):
+        if name.startswith("RANKER_") and name not in known and not _OTHERS.fullmatch(name):
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            logger.warning("the environment's %s sets nothing%s", name, hint)
 
 
 @click.command
@@ -147,6 +175,7 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     logs.configure(
         settings.log_format, settings.log_level, "supervisor", project=settings.gcp_project
     )
+    warn_of_unknown_variables(click.get_current_context().command, os.environ)
     try:
         sys.exit(Supervisor(settings).run())
     except (StartError, OSError, ValueError) as error:

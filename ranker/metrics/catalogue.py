@@ -9,7 +9,7 @@ server in one sample of an info metric.
 
 from __future__ import annotations
 
-from ranker.errors import Code
+from ranker.errors import ANSWERS, Code
 from ranker.metrics.metric import Across, Dimension, Kind, Metric
 
 
@@ -21,7 +21,12 @@ METHOD = Dimension(("method",))
 MODEL = Dimension(("model", "version"))
 WORKER = Dimension(("worker",))
 
-CODE = _fixed("code", *(code.name for code in Code))
+CODE = Dimension(
+    ("code",),
+    values=tuple((code.name,) for code in Code),
+    # gRPC itself ends calls with others at times; nobody alerts on a rate of those.
+    rare=frozenset((code.name,) for code in Code if code not in ANSWERS),
+)
 OUTCOME = _fixed("outcome", "ok", "error")
 SHED_REASON = _fixed("reason", "deadline", "queue_rows", "queue_bytes", "draining")
 EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")

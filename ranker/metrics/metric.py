@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -34,10 +35,12 @@ class Dimension:
         labels: the labels' names.
         values: one tuple per combination of values; empty if they are known
             only when the server starts.
+        rare: those that are not expected to occur: published only once they have.
     """
 
     labels: tuple[str, ...]
     values: tuple[tuple[str, ...], ...] = ()
+    rare: frozenset[tuple[str, ...]] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,3 +76,13 @@ class Metric:
     def labels(self) -> tuple[str, ...]:
         """The names of all labels, in the order in which samples carry their values."""
         return tuple(label for dimension in self.by for label in dimension.labels) + self.texts
+
+    def is_rare(self, labels: Sequence[str]) -> bool:
+        """Whether the sample with these label values is published only once it is not 0."""
+        begin = 0
+        for dimension in self.by:
+            end = begin + len(dimension.labels)
+            if tuple(labels[begin:end]) in dimension.rare:
+                return True
+            begin = end
+        return False

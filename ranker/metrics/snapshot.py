@@ -46,6 +46,8 @@ class _Snapshot:
 
     def _server_samples(self, metric: Metric) -> Iterator[Sample]:
         for child, place, labels in self._children(metric):
+            if not self._total[place] and metric.is_rare(labels):
+                continue
             if metric.across is Across.MAX:
                 yield Sample(labels, max(row[place] for row in self._rows))
             else:
