@@ -63,7 +63,8 @@ test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UB
 	cd build/sanitize/lib && ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		$(CURDIR)/$(BIN)/python -m pytest $(CURDIR)/tests/engine/simd/test_simd.py \
-		$(CURDIR)/tests/engine/simd/test_simd_layout.py --timeout 600
+		$(CURDIR)/tests/engine/simd/test_simd_layout.py \
+		$(CURDIR)/tests/engine/simd/test_simd_explainer.py --timeout 600
 
 bench-server: $(READY) ## the server against the floor of grpc.aio; more with h2load
 	$(BIN)/python -m benchmarks.server
