@@ -8,7 +8,7 @@ BASE   ?= HEAD
 SLO    ?= p99=10ms,errors=0.1%
 TRANSPORT ?= core
 
-.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-threads bench-server bench-overload bench-load bench-metrics bench-gpu bench-workers soak loadtest docs clean help
+.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-explain bench-threads bench-server bench-overload bench-load bench-metrics bench-gpu bench-workers soak loadtest docs clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ protos: $(READY) ## ranker/v1/ from protos/: the code, and a copy for the wheel
 
 bench-engine: $(READY) ## the engines against onnxruntime and xgboost
 	$(BIN)/python -m benchmarks.engine
+
+bench-explain: $(READY) ## explanations against XGBoost's own
+	$(BIN)/python -m benchmarks.explain
 
 bench-threads: $(READY) ## two threads on one large batch against one, and against two cores
 	$(BIN)/python -m benchmarks.threads
