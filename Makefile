@@ -8,7 +8,7 @@ BASE   ?= HEAD
 SLO    ?= p99=10ms,errors=0.1%
 TRANSPORT ?= core
 
-.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-threads bench-server bench-overload bench-load bench-metrics bench-gpu bench-workers soak loadtest docs clean help
+.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-explain bench-threads bench-server bench-overload bench-load bench-metrics bench-gpu bench-workers soak loadtest docs clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ protos: $(READY) ## ranker/v1/ from protos/: the code, and a copy for the wheel
 bench-engine: $(READY) ## the engines against onnxruntime and xgboost
 	$(BIN)/python -m benchmarks.engine
 
+bench-explain: $(READY) ## explanations against XGBoost's own
+	$(BIN)/python -m benchmarks.explain
+
 bench-threads: $(READY) ## two threads on one large batch against one, and against two cores
 	$(BIN)/python -m benchmarks.threads
 
@@ -63,7 +66,8 @@ test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UB
 	cd build/sanitize/lib && ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		$(CURDIR)/$(BIN)/python -m pytest $(CURDIR)/tests/engine/simd/test_simd.py \
-		$(CURDIR)/tests/engine/simd/test_simd_layout.py --timeout 600
+		$(CURDIR)/tests/engine/simd/test_simd_layout.py \
+		$(CURDIR)/tests/engine/simd/test_simd_explainer.py --timeout 600
 
 bench-server: $(READY) ## the server against the floor of grpc.aio; more with h2load
 	$(BIN)/python -m benchmarks.server

@@ -13,19 +13,27 @@ setup(
             sources=[
                 "ranker/engine/simd/_simd.c",
                 "ranker/engine/simd/_simd_crew.c",
+                "ranker/engine/simd/_simd_explainer.c",
                 "ranker/engine/simd/_simd_forest.c",
                 "ranker/engine/simd/_simd_paths.c",
+                "ranker/engine/simd/_simd_python.c",
+                "ranker/engine/simd/_simd_shap.c",
+                "ranker/engine/simd/_simd_shap_paths.c",
             ],
             depends=[
                 "ranker/engine/simd/_simd_crew.h",
                 "ranker/engine/simd/_simd_forest.h",
+                "ranker/engine/simd/_simd_python.h",
+                "ranker/engine/simd/_simd_shap.h",
+                "ranker/engine/simd/_simd_shap_walk.h",
+                "ranker/engine/simd/_simd_target.h",
                 "ranker/engine/simd/_simd_walk.h",
             ],
             # No contraction: a fused multiply-add would round differently.
             extra_compile_args=[
                 *("-std=c11", "-O3", "-ffp-contract=off", "-pthread", "-Wall", "-Wextra"),
             ],
-            extra_link_args=["-pthread"],
+            extra_link_args=["-pthread", "-lm"],
             py_limited_api=True,
             optional=True,
         )

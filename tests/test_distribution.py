@@ -60,7 +60,7 @@ def test_an_extra_brings_its_modules_and_the_base_does_not(extra):
         assert not names & base, module
 
 
-@pytest.mark.parametrize("extra", ["export", "gcp", "gpu"])
+@pytest.mark.parametrize("extra", ["export", "gcp", "gpu", "quality"])
 def test_what_adds_to_the_server_brings_the_server(extra):
     assert required("serve") <= required(extra)
 

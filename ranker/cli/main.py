@@ -11,7 +11,7 @@ import click
 
 from ranker.distribution import NAME, MissingExtraError
 
-_COMMANDS = ("export", "rank", "serve")
+_COMMANDS = ("evaluate", "export", "rank", "serve")
 
 
 class _Commands(click.Group):
@@ -46,6 +46,7 @@ def cli() -> None:
 
     \b
       ranker export model.ubj -o books.onnx     convert a model to ONNX, and verify it
+      ranker evaluate books.onnx test.parquet   measure it on labelled queries
       ranker serve books.onnx                   serve it over gRPC
       ranker rank candidates.csv --top-k 10     rank a file's candidates on that server
     """

@@ -15,6 +15,10 @@ Scores = NDArray[np.float32]
 """One score per row, float32 [n]."""
 
 
+Contributions = NDArray[np.float32]
+"""What each feature adds to each score, and the bias last: float32 [n, num_features + 1]."""
+
+
 class EngineLostError(Exception):
     """The engine can't score any more in this process, whatever it is given."""
 
@@ -52,6 +56,28 @@ class Engine(Protocol):
 
         Raises:
             EngineLostError: only another process can score.
+        """
+
+
+class Explainer(Protocol):
+    """Says what each feature adds to a row's score, as XGBoost's `pred_contribs` does.
+
+    Implementations are thread-safe and release the GIL while they work.
+    """
+
+    num_features: int
+    """The number of columns of every block."""
+
+    def explain(self, blocks: Sequence[Rows]) -> Contributions:
+        """Explains the scores of the rows of all blocks, as one batch.
+
+        Args:
+            blocks: as for `Engine.score`.
+
+        Returns:
+            A new array float32 [sum(n_i), num_features + 1], in the order of the
+            blocks' rows: a contribution per feature, and the bias last. A row of
+            it adds up to the margin: the score, or what a sigmoid makes it of.
         """
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from ranker.errors import ModelError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from ranker.engine.api import Engine, LoadedEngine
+    from ranker.engine.api import Engine, Explainer, LoadedEngine
     from ranker.forest.onnx import OnnxFile
 
 MODULES = {
@@ -105,6 +105,19 @@ def _load_best(file: OnnxFile, threads: int, device: str) -> LoadedEngine:
         chosen, where = prefer_gpu(chosen, forest)
         reason = f"{reason}; {where}"
     return LoadedEngine(chosen, reason)
+
+
+def load_explainer(file: OnnxFile) -> Explainer:
+    """Loads a model to explain its scores, whichever engine computes them.
+
+    Raises:
+        UnsupportedModelError: it can't be explained; says why, and what helps.
+        ModelError: the model is broken, or explanations can't be had here.
+    """
+    from ranker.engine.simd.explainer import SimdExplainer
+    from ranker.forest.onnx import read_forest
+
+    return SimdExplainer(read_forest(file))
 
 
 def _module(engine: str) -> EngineModule:

@@ -21,6 +21,12 @@ of depth 8. onnxruntime 1.32 runs both alike (1000 rows in 52 ms on one thread)
 and loads them in 0.15 and 0.12 s. Older ones do not do: 1.20 does not know
 `TreeEnsemble`, 1.22 loads sets in exponential time, and 1.23 misreads a root
 whose two children, one a leaf and the other not, have the same number.
+
+The nodes' covers, which explanations need and scores don't, are in
+`nodes_hitrates`, the operator's slot for how popular each node is. Its nodes are
+its splits alone, and it has no such slot for leaves. So the leaves' covers are the
+tensor `leaf_hitrates` in the model's `training_info`, which ONNX has for what
+comes of training, and which a runtime that only scores passes over.
 """
 
 from __future__ import annotations
@@ -33,6 +39,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ranker.export.xgboost_model import Tree
+from ranker.forest.onnx.covers import LEAF_COVERS
 
 INPUT = "features"
 OUTPUT = "scores"
@@ -59,6 +66,7 @@ def to_onnx(
         num_features: the number of columns.
         probability: whether a sigmoid follows.
     """
+    trees = [_as_split(tree) if tree.depth == 0 else tree for tree in trees]
     sums = "margins" if probability else OUTPUT
     categorical = np.zeros((1, num_features), np.bool_)
     for tree in trees:
@@ -87,8 +95,16 @@ def to_onnx(
     model = helper.make_model(
         graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="ranker"
     )
+    covers = model.training_info.add().initialization
+    covers.name = "covers"
+    covers.initializer.append(numpy_helper.from_array(_leaf_covers(trees), LEAF_COVERS))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _leaf_covers(trees: Sequence[Tree]) -> NDArray[np.float32]:
+    """In the order of the operator's leaves."""
+    return np.concatenate([tree.cover[tree.left < 0] for tree in trees])
 
 
 def _ensemble(trees: Sequence[Tree], base_margin: np.float32) -> dict[str, object]:
@@ -99,11 +115,10 @@ def _ensemble(trees: Sequence[Tree], base_margin: np.float32) -> dict[str, objec
     roots, features, splits, modes, tracks_true = [], [], [], [], []
     true_ids, true_leaves, false_ids, false_leaves = [], [], [], []
     weights: list[NDArray[np.float32]] = []
+    covers: list[NDArray[np.float32]] = []
     members: list[NDArray[np.float32]] = []
     num_splits = num_leaves = 0
     for index, tree in enumerate(trees):
-        if tree.depth == 0:
-            tree = _as_split(tree)
         leaf = tree.left < 0
         split = ~leaf
         slot = np.where(leaf, num_leaves + leaf.cumsum() - 1, num_splits + split.cumsum() - 1)
@@ -123,6 +138,7 @@ def _ensemble(trees: Sequence[Tree], base_margin: np.float32) -> dict[str, objec
         false_leaves.append(leaf[on_false])
         value = tree.value[leaf]
         weights.append(base_margin + value if index == 0 else value)
+        covers.append(tree.cover[split])
         for node in sorted(tree.members):
             members += [tree.members[node], np.array([np.nan], np.float32)]
         num_splits += int(split.sum())
@@ -139,6 +155,7 @@ def _ensemble(trees: Sequence[Tree], base_margin: np.float32) -> dict[str, objec
         "nodes_featureids": integers(features),
         "nodes_splits": numpy_helper.from_array(np.concatenate(splits)),
         "nodes_modes": numpy_helper.from_array(np.concatenate(modes).astype(np.uint8)),
+        "nodes_hitrates": numpy_helper.from_array(np.concatenate(covers)),
         "nodes_missing_value_tracks_true": integers(tracks_true),
         "nodes_truenodeids": integers(true_ids),
         "nodes_trueleafs": integers(true_leaves),
@@ -165,5 +182,6 @@ def _as_split(tree: Tree) -> Tree:
         right=np.array([2, -1, -1], np.int32),
         missing_left=np.zeros(3, np.bool_),
         members={},
+        cover=tree.cover[0] * np.array([1, 0.5, 0.5], np.float32),
         depth=1,
     )

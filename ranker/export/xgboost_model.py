@@ -48,6 +48,8 @@ class Tree:
         missing_left: bool [N]; where NaN goes; False on a leaf.
         members: for each categorical split, by its node, the codes that go
             right: float32, sorted. All other codes go left.
+        cover: float32 [N]; how much of the training data came to the node, as
+            XGBoost measures it: the sum of the rows' second derivatives.
         depth: the number of splits on the longest path.
     """
 
@@ -57,6 +59,7 @@ class Tree:
     right: NDArray[np.int32]
     missing_left: NDArray[np.bool_]
     members: dict[int, NDArray[np.float32]]
+    cover: NDArray[np.float32]
     depth: int
 
 
@@ -299,6 +302,7 @@ def _read_tree(raw: dict[str, Any], weight: np.float32, num_features: int, index
         right=np.where(leaf, -1, position[right]),
         missing_left=np.asarray(raw["default_left"], np.bool_)[order] & ~leaf,
         members=members,
+        cover=np.asarray(raw["sum_hessian"], np.float32)[order],
         depth=len(levels) - 1,
     )
 

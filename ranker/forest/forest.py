@@ -51,6 +51,9 @@ class Forest:
             them, which is how a category code is read.
         base: float32; added to the sum of the leaves, after it; finite.
         logistic: whether the score is `1 / (1 + exp(-sum))` instead of the sum.
+        cover: float32 [N]; how many training rows, or how much weight of them,
+            came to each node; finite, not negative; None if that isn't known.
+            Explanations need it, scores don't.
 
     Raises:
         ModelError: the arrays are not such trees; names the first wrong node.
@@ -68,6 +71,7 @@ class Forest:
     floored: NDArray[np.bool_]
     base: np.float32
     logistic: bool
+    cover: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Checks every rule above."""
@@ -90,8 +94,11 @@ class Forest:
             ("members_end", np.int32, nodes),
             ("members", np.float32, None),
             ("floored", np.bool_, self.num_features),
+            ("cover", np.float32, nodes),
         ):
             array = getattr(self, name)
+            if array is None and name == "cover":
+                continue
             # One value for all nodes need not be written out.
             strided = not array.flags.c_contiguous and array.strides != (0,)
             if array.dtype != dtype or array.ndim != 1 or strided:
@@ -140,6 +147,9 @@ class Forest:
         _refuse(np.isnan(self.threshold), "the threshold is NaN")
         _refuse(~split & ~np.isfinite(self.threshold), "the leaf's value isn't finite")
         _refuse(~split & self.missing_left, "a leaf has a missing direction")
+        if self.cover is not None:
+            sound = np.isfinite(self.cover) & (self.cover >= 0)
+            _refuse(~sound, "the cover is negative or isn't finite")
 
         begin, end, members = self.members_begin, self.members_end, self.members
         is_set = begin != end

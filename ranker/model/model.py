@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ranker.engine.api import Engine, Scores
-from ranker.engine.registry import load_engine
-from ranker.errors import InvalidRequestError, ModelError
+from ranker.engine.api import Contributions, Engine, Explainer, Rows, Scores
+from ranker.engine.registry import load_engine, load_explainer
+from ranker.errors import InvalidRequestError, ModelError, UnsupportedModelError
+from ranker.forest.onnx import OnnxFile
+from ranker.model.comparison import Comparison
 from ranker.model.features import FeatureContract
 from ranker.model.file import ModelFile
 from ranker.model.metadata import ModelMetadata
@@ -29,6 +32,7 @@ class Model:
         name: the model's name on the wire.
         version: the model's version on the wire.
         digest: the SHA-256 of the model's file, in hexadecimal; empty if it has none.
+        file: the model's file, to explain scores from; None if it has none.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Model:
         name: str,
         version: str,
         digest: str = "",
+        file: OnnxFile | None = None,
     ) -> None:
         self.engine = engine
         self.engine_reason = engine_reason
@@ -46,6 +51,7 @@ class Model:
         self.name = name
         self.version = version
         self.digest = digest
+        self._file = file
         self.features = FeatureContract(
             engine.num_features, metadata.feature_names, metadata.required_features
         )
@@ -79,7 +85,7 @@ class Model:
     ) -> Model:
         """Loads a file that has been read; as `load`."""
         chosen, reason = load_engine(file.onnx, engine, threads, device)
-        return cls(chosen, reason, file.metadata, file.name, file.version, file.digest)
+        return cls(chosen, reason, file.metadata, file.name, file.version, file.digest, file.onnx)
 
     @property
     def engine_name(self) -> str:
@@ -103,12 +109,7 @@ class Model:
         Raises:
             InvalidRequestError: not a matrix of F columns.
         """
-        rows = np.ascontiguousarray(features, dtype=np.float32)
-        if rows.ndim != 2 or rows.shape[1] != self.features.num_features:
-            raise InvalidRequestError(
-                "features",
-                f"expected shape [n, {self.features.num_features}], got {list(rows.shape)}",
-            )
+        rows = self._rows(features)
         if not len(rows):
             return np.empty(0, np.float32)
         return self.engine.score([rows])
@@ -131,6 +132,63 @@ class Model:
         scores = self.score(features)
         order = best_first(scores, top_k)
         return order.astype(np.int32), scores[order]
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """What explains this model's scores; made of the model's file when first asked for.
+
+        Raises:
+            UnsupportedModelError: its scores can't be explained; says why, and what helps.
+            ModelError: explanations can't be had in this installation.
+        """
+        if self._file is None:
+            raise UnsupportedModelError(f"can't explain scores of {self.name!r}: it has no file")
+        with errors_named(self.name):
+            return load_explainer(self._file)
+
+    def explain(self, features: ArrayLike) -> Contributions:
+        """Says what each feature adds to each candidate's score.
+
+        These are XGBoost's `pred_contribs`: Shapley values of the features, given
+        the training data's own way through the trees. For models whose score is a
+        probability they are about the margin, its log-odds.
+
+        Args:
+            features: [n, F], converted to float32; NaN is missing.
+
+        Returns:
+            float32 [n, F + 1]: a contribution per feature, and the bias last, which
+            is the same for all candidates. Each row adds up to the margin.
+
+        Raises:
+            InvalidRequestError: not a matrix of F columns.
+            UnsupportedModelError: its scores can't be explained; says why, and what helps.
+        """
+        return self.explainer.explain([self._rows(features)])
+
+    def compare(self, above: ArrayLike, below: ArrayLike) -> Comparison:
+        """Says why one candidate scores above another: the difference of their explanations.
+
+        Args:
+            above: [F], one candidate's features.
+            below: [F], the other's.
+
+        Raises:
+            InvalidRequestError: not F values each.
+            UnsupportedModelError: its scores can't be explained; says why, and what helps.
+        """
+        pair = np.concatenate([self._rows(np.asarray(row)[None]) for row in (above, below)])
+        contributions = self.explain(pair)
+        return Comparison(self.feature_names, pair[0], pair[1], contributions[0] - contributions[1])
+
+    def _rows(self, features: ArrayLike) -> Rows:
+        rows = np.ascontiguousarray(features, dtype=np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.features.num_features:
+            raise InvalidRequestError(
+                "features",
+                f"expected shape [n, {self.features.num_features}], got {list(rows.shape)}",
+            )
+        return rows
 
 
 @contextmanager

@@ -16,6 +16,7 @@ def leaf(value: float) -> Tree:
         right=np.array([-1], np.int32),
         missing_left=np.zeros(1, np.bool_),
         members={},
+        cover=np.array([8], np.float32),
         depth=0,
     )
 
@@ -28,6 +29,7 @@ def stump(feature: int, threshold: float, left: float, right: float, members=Non
         right=np.array([2, -1, -1], np.int32),
         missing_left=np.array([True, False, False]),
         members={} if members is None else {0: np.array(members, np.float32)},
+        cover=np.array([8, 5, 3], np.float32),
         depth=1,
     )
 

@@ -30,6 +30,9 @@ def check(forest: Forest) -> None:
     nodes = len(forest.feature)
     assert forest.num_features == len(forest.floored) > 0
     assert math.isfinite(forest.base)
+    if forest.cover is not None:
+        assert len(forest.cover) == nodes
+        assert all(math.isfinite(cover) and cover >= 0 for cover in forest.cover.tolist())
     ends = [*forest.roots.tolist()[1:], nodes]
     expected = 0  # the index of the next node in breadth-first order
     for root, end in zip(forest.roots.tolist(), ends, strict=True):

@@ -1,14 +1,11 @@
 /* The walks of _simd_walk.h, compiled once for each instruction set. */
 
 #include "_simd_forest.h"
+#include "_simd_target.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 enum { MAX_WIDTH = 64 };
 
@@ -101,20 +98,6 @@ static inline unsigned count_at_most_portable(const float *groups, float x)
 #undef COUNT_AT_MOST
 
 #if defined(__x86_64__)
-
-#if defined(__clang__)
-#define BEGIN_TARGET_AVX2                                                                     \
-    _Pragma("clang attribute push(__attribute__((target(\"avx2,bmi,bmi2,popcnt\"))), apply_to = function)")
-#define BEGIN_TARGET_AVX512                                                                   \
-    _Pragma("clang attribute push(__attribute__((target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi,bmi2,popcnt\"))), apply_to = function)")
-#define END_TARGET _Pragma("clang attribute pop")
-#else
-#define BEGIN_TARGET_AVX2 _Pragma("GCC push_options") _Pragma("GCC target(\"avx2,bmi,bmi2,popcnt\")")
-#define BEGIN_TARGET_AVX512                                                                   \
-    _Pragma("GCC push_options")                                                               \
-    _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi,bmi2,popcnt\")")
-#define END_TARGET _Pragma("GCC pop_options")
-#endif
 
 /* ---- AVX2: 32 rows per vector --------------------------------------------------------- */
 

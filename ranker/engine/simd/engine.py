@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ranker.engine.api import Engine, LoadedEngine, Rows, Scores
+from ranker.engine.api import Contributions, Engine, LoadedEngine, Rows, Scores
 from ranker.engine.simd.layout import Layout, lay_out
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.forest import Forest
@@ -24,9 +24,16 @@ class _Kernel(Protocol):
     def score(self, blocks: Sequence[Rows], scores: Scores, /) -> None: ...
 
 
+class _Explainer(Protocol):
+    @property
+    def path(self) -> str: ...
+    def explain(self, blocks: Sequence[Rows], contributions: Contributions, /) -> None: ...
+
+
 class _Extension(Protocol):
     def paths(self) -> list[str]: ...
     def Kernel(self, layout: Layout, path: str, threads: int) -> _Kernel: ...  # noqa: N802
+    def Explainer(self, forest: object, path: str) -> _Explainer: ...  # noqa: N802
 
 
 _extension: _Extension | None
@@ -88,15 +95,13 @@ class SimdEngine(Engine):
     name = "simd"
 
     def __init__(self, forest: Forest, threads: int = 1) -> None:
-        if _extension is None:
-            raise ModelError(f"engine simd: {_why}")
+        kernels = extension()
         obstacle = unsupported(forest)
         if obstacle is not None:
             raise UnsupportedModelError(f"engine simd: {obstacle}")
         self.num_features = forest.num_features
-        path = _choose_path(_extension.paths())
         try:
-            self._kernel = _extension.Kernel(lay_out(forest), path, threads)
+            self._kernel = kernels.Kernel(lay_out(forest), chosen_path(), threads)
         except OSError as error:
             raise ModelError(f"engine simd: {error}") from error
 
@@ -116,7 +121,24 @@ class SimdEngine(Engine):
         return scores
 
 
-def _choose_path(supported: list[str]) -> str:
+def extension() -> _Extension:
+    """The C extension.
+
+    Raises:
+        ModelError: it was not built; says why.
+    """
+    if _extension is None:
+        raise ModelError(f"engine simd: {_why}")
+    return _extension
+
+
+def chosen_path() -> str:
+    """The instruction path to use: the fastest, or the one that `RANKER_SIMD` names.
+
+    Raises:
+        ModelError: this machine lacks that path.
+    """
+    supported = paths()
     wanted = os.environ.get(PATH_VARIABLE)
     if not wanted:
         return supported[0]

@@ -2,7 +2,7 @@
 
 From the file inwards: `file` and `lists` (bytes to model), `graph` (model to its
 one tree ensemble), `operators` and `attributes` (operator to a table of nodes,
-`node_table`), `growth` (table to `Forest`).
+`node_table`), `growth` (table to `Forest`). `covers` reads what only explanations need.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from os import PathLike
 
 from ranker.forest.forest import Forest
+from ranker.forest.onnx.covers import read_leaf_covers
 from ranker.forest.onnx.file import OnnxFile
 from ranker.forest.onnx.graph import Surroundings, read_graph
 from ranker.forest.onnx.growth import grow
@@ -45,4 +46,5 @@ def _read_table(file: OnnxFile) -> tuple[NodeTable, Surroundings]:
     proto, lists = file.parsed()
     place, around = read_graph(proto)
     ensemble = proto.graph.node[place]
-    return read_trees(ensemble, lists.get(place, {}), around.num_features), around
+    covers = read_leaf_covers(proto)
+    return read_trees(ensemble, lists.get(place, {}), around.num_features, covers), around

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto, TensorProto
 
 from ranker.errors import ModelError, UnsupportedModelError
+from ranker.forest.onnx.covers import read_floats
 from ranker.forest.onnx.graph import read_tensor
 from ranker.forest.onnx.lists import Integers, Lists
 from ranker.forest.onnx.node_table import Bools, Float32s, Int32s, Int64s, Mode, Number, refuse
@@ -106,6 +107,18 @@ class Attributes:
         values = self._floats(name)
         self.ignore(name)
         return _checked(name, values, length, required)
+
+    def hitrates(self, length: int) -> Float32s | None:
+        """`nodes_hitrates`, which no score depends on: None where it is absent or odd."""
+        name = "nodes_hitrates"
+        for tensor in (name, f"{name}_as_tensor"):
+            if tensor in self._left and self._left[tensor].type == AttributeProto.TENSOR:
+                values = read_floats(self._left[tensor].t)
+                break
+        else:
+            values = self._floats(name)
+        self.ignore(name, f"{name}_as_tensor")
+        return values if values.shape == (length,) else None
 
     def tensor(
         self,

@@ -6,6 +6,7 @@ import numpy as np
 
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.forest.forest import TREES_AT_ONCE, Forest
+from ranker.forest.onnx.covers import sound
 from ranker.forest.onnx.graph import Surroundings
 from ranker.forest.onnx.node_table import Bools, Float32s, Int32s, Mode, NodeTable
 
@@ -51,6 +52,8 @@ def grow(table: NodeTable, around: Surroundings) -> Forest:
     feature = table.feature[order]
     feature[leaf] = -1
     del table.feature
+    cover = None if table.cover is None else table.cover[order]
+    table.cover = None
     missing_left = ~leaf & (table.missing_true[order] ^ _true_is_right(table, order))
     threshold = _thresholds(table, order)
     # As every split has two children and every tree one root, counting finds them.
@@ -58,6 +61,8 @@ def grow(table: NodeTable, around: Surroundings) -> Forest:
     left *= 2
     left += np.repeat(np.arange(-1, len(sizes) - 1, dtype=np.int32), sizes)
     left[leaf] = -1
+    if cover is not None and not sound(cover, left):
+        cover = None
     return Forest(
         num_features=around.num_features,
         roots=(np.cumsum(sizes) - sizes).astype(np.int32),
@@ -71,6 +76,7 @@ def grow(table: NodeTable, around: Surroundings) -> Forest:
         floored=around.floored,
         base=table.base,
         logistic=around.logistic,
+        cover=cover,
     )
 
 

@@ -52,6 +52,8 @@ class NodeTable:
         unused: bool [M]; nodes that are in no tree, and rightly so.
         label: what to call node i in an error.
         base: added to the sum of the leaves.
+        cover: float32 [M]; how many training rows, or how much weight of them,
+            came to each node, as the file says; None if it doesn't.
     """
 
     mode: NDArray[np.uint8]
@@ -66,6 +68,7 @@ class NodeTable:
     unused: Bools
     label: Callable[[int], str]
     base: np.float32
+    cover: Float32s | None
 
     def refuse(self, bad: Bools, problem: str) -> None:
         """Raises a ModelError that names the first bad node, if there is one."""

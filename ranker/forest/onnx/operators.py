@@ -35,13 +35,19 @@ _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 _POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 
-def read_trees(ensemble: NodeProto, lists: dict[int, Lists], num_features: int) -> NodeTable:
+def read_trees(
+    ensemble: NodeProto,
+    lists: dict[int, Lists],
+    num_features: int,
+    leaf_covers: Float32s | None,
+) -> NodeTable:
     """Reads a `TreeEnsemble` or `TreeEnsembleRegressor` operator.
 
     Args:
         ensemble: the operator.
         lists: its attributes' long lists, by their places among the attributes; is emptied.
         num_features: the number of columns.
+        leaf_covers: of a `TreeEnsemble`'s leaves, if the file holds them.
 
     Raises:
         ModelError: the operator is broken; names the node or the attribute.
@@ -49,7 +55,7 @@ def read_trees(ensemble: NodeProto, lists: dict[int, Lists], num_features: int) 
     """
     attributes = Attributes(ensemble, lists)
     if ensemble.op_type == "TreeEnsemble":
-        table = _read_tree_ensemble(attributes)
+        table = _read_tree_ensemble(attributes, leaf_covers)
     else:
         table = _read_regressor(attributes)
     attributes.finish()
@@ -66,7 +72,7 @@ def read_trees(ensemble: NodeProto, lists: dict[int, Lists], num_features: int) 
     return table
 
 
-def _read_tree_ensemble(attributes: Attributes) -> NodeTable:
+def _read_tree_ensemble(attributes: Attributes, leaf_covers: Float32s | None) -> NodeTable:
     """`TreeEnsemble`: the table's first nodes are its splits, the rest its leaves."""
     _expect_plain_sum(
         _name(_AGGREGATES, attributes.integer("aggregate_function", 1)),
@@ -78,7 +84,11 @@ def _read_tree_ensemble(attributes: Attributes) -> NodeTable:
     threshold = attributes.tensor("nodes_splits", np.float32, splits)
     leaf_value = attributes.tensor("leaf_weights", np.float32)
     leaves = len(leaf_value)
-    attributes.ignore("nodes_hitrates")
+    cover = attributes.hitrates(splits)
+    if cover is not None and leaf_covers is not None and len(leaf_covers) == leaves:
+        cover = np.concatenate([cover, leaf_covers])
+    else:
+        cover = None
 
     def label(node: int) -> str:
         return f"node {node}" if node < splits else f"leaf {node - splits}"
@@ -134,6 +144,7 @@ def _read_tree_ensemble(attributes: Attributes) -> NodeTable:
         unused=unused,
         label=label,
         base=np.float32(0),
+        cover=cover,
     )
 
 
@@ -165,7 +176,7 @@ def _read_regressor(attributes: Attributes) -> NodeTable:
     nodes = len(mode)
     tree_id = attributes.integers("nodes_treeids", nodes)
     node_id = attributes.integers("nodes_nodeids", nodes)
-    attributes.ignore("nodes_hitrates", "nodes_hitrates_as_tensor")
+    cover = attributes.hitrates(nodes)
 
     def label(node: int) -> str:
         return f"tree {tree_id[node]} node {node_id[node]}"
@@ -200,6 +211,7 @@ def _read_regressor(attributes: Attributes) -> NodeTable:
         unused=np.zeros(nodes, np.bool_),
         label=label,
         base=base[0] if len(base) else np.float32(0),
+        cover=cover,
     )
 
 

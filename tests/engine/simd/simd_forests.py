@@ -7,6 +7,7 @@ training would choose, chains, lone leaves.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -136,6 +137,16 @@ def random_forest(
     return forest_from(trees, num_features)
 
 
+def with_covers(rng: np.random.Generator, forest: Forest, empty: float = 0) -> Forest:
+    """The forest with covers that add up; the share `empty` of the leaves has none."""
+    leaf = forest.feature < 0
+    cover = np.where(leaf, rng.exponential(100, len(leaf)) + 0.1, 0)
+    cover[leaf & (rng.random(len(leaf)) < empty)] = 0
+    for split in np.flatnonzero(~leaf)[::-1]:
+        cover[split] = cover[forest.left[split]] + cover[forest.left[split] + 1]
+    return dataclasses.replace(forest, cover=cover.astype(np.float32))
+
+
 def random_rows(rng: np.random.Generator, rows: int, forest: Forest) -> NDArray[np.float32]:
     """Rows made to be delicate: thresholds, their neighbours, `DELICATE` and NaN."""
     thresholds = forest.threshold[forest.feature >= 0]
@@ -233,7 +244,9 @@ def booster_of(forest: Forest) -> xgboost.Booster:
                 "split_conditions": _json_floats(forest.threshold[begin:end]),
                 "split_indices": np.where(leaf, 0, forest.feature[begin:end]).tolist(),
                 "split_type": [0] * int(end - begin),
-                "sum_hessian": zeros,
+                "sum_hessian": zeros
+                if forest.cover is None
+                else _json_floats(forest.cover[begin:end]),
                 "tree_param": {
                     "num_deleted": "0",
                     "num_feature": str(forest.num_features),
@@ -295,6 +308,17 @@ def load_svmlight(path: Path, num_features: int = 0) -> tuple[NDArray, NDArray]:
     for i, row in enumerate(rows):
         dense[i, list(row)] = list(row.values())
     return dense, np.array(labels)
+
+
+def contributions(booster: xgboost.Booster, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """XGBoost's own `pred_contribs`."""
+    matrix = xgboost.DMatrix(
+        rows,
+        feature_names=booster.feature_names,
+        feature_types=booster.feature_types,
+        enable_categorical=True,
+    )
+    return booster.predict(matrix, pred_contribs=True)
 
 
 def predict(booster: xgboost.Booster, rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,199 @@
+"""Ranking data as text: libsvm's format with query ids, as XGBoost and LightGBM read it.
+
+    2 qid:1 1:0.74 6:0.87
+    0 qid:1 6:0.12
+
+A line holds a candidate: its label, its query, and features by number. A feature that
+a line does not name is missing, as it is for XGBoost. The queries may also be in a file
+beside it, `.query` (LightGBM's name) or `.group` (XGBoost's), which has the number of
+candidates of each query, one a line; such queries are called by their lines' numbers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranker.errors import InvalidRequestError
+from ranker.forest.forest import MAX_FEATURES
+from ranker.quality.data import RankingData
+
+SIDECARS = (".query", ".group")
+
+_PIECE = 1 << 24
+"""Bytes that are read at once."""
+
+
+def read_libsvm(path: Path, first_index: int = 0, num_features: int = MAX_FEATURES) -> RankingData:
+    """Reads a file.
+
+    Args:
+        path: the file; `.query` or `.group` is appended for the one beside it.
+        first_index: the number of the first feature: 0 as XGBoost has it, or 1.
+        num_features: how many features there are at most.
+
+    Raises:
+        InvalidRequestError: it is not such a file; names the line.
+        OSError: it can't be read.
+    """
+    pieces = []
+    lines = 0
+    for text in _pieces(path):
+        piece = _Piece(path.name, text, lines, first_index, num_features)
+        pieces.append(piece)
+        lines += text.count(b"\n")
+    if not lines:
+        raise InvalidRequestError(path.name, "holds no candidates")
+    labels = np.concatenate([piece.labels for piece in pieces])
+    width = max(piece.width for piece in pieces)
+    features = np.full((len(labels), width), np.nan, np.float32)
+    begin = 0
+    for piece in pieces:
+        features[begin + piece.row, piece.column] = piece.value
+        begin += len(piece.labels)
+    if all(piece.queries is not None for piece in pieces):
+        ids = np.concatenate([piece.queries for piece in pieces if piece.queries is not None])
+        return RankingData.from_arrays(features, labels, ids, source=str(path))
+    sizes = _sizes_beside(path)
+    if sizes.sum() != len(labels):
+        raise InvalidRequestError(
+            path.name, f"{len(labels)} candidates, {sizes.sum()} by the file of query sizes"
+        )
+    queries = np.flatnonzero(sizes > 0)
+    return RankingData(features, labels, sizes[queries], queries + 1, source=str(path))
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The file in pieces of whole lines, each with its end; without comments and blank lines."""
+    rest = b""
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            end = piece.rfind(b"\n") + 1
+            if end:
+                yield rest + piece[:end]
+                rest = piece[end:]
+            else:
+                rest += piece
+    if rest:
+        yield rest + b"\n"
+
+
+class _Piece:
+    """Some lines of a file, as numbers.
+
+    Attributes:
+        labels: float32 [n].
+        queries: int64 [n]; None if the lines have no query ids.
+        row: int64; of each value that is given.
+        column: int64, likewise.
+        value: float32, likewise.
+        width: one more than the largest column.
+    """
+
+    def __init__(
+        self, name: str, text: bytes, lines_before: int, first_index: int, num_features: int
+    ) -> None:
+        if b"#" in text or b"\n\n" in text or b"\r" in text or text.startswith(b"\n"):
+            text = _plain(text)
+        self._name, self._lines_before = name, lines_before
+        bytes_ = np.frombuffer(text, np.uint8)
+        ends = np.flatnonzero(bytes_ == ord("\n"))
+        line_of = np.searchsorted(ends, np.flatnonzero(bytes_ == ord(":")))
+        pairs = np.bincount(line_of, minlength=len(ends))
+        with_qid = text.count(b"qid:")
+        if with_qid not in (0, len(ends)):
+            raise InvalidRequestError(name, "some lines have a query id (qid:), some have none")
+        numbers = self._numbers(text, len(ends) + 2 * int(pairs.sum()) - with_qid, ends)
+        begins = np.cumsum(1 + 2 * pairs - bool(with_qid)) - (1 + 2 * pairs - bool(with_qid))
+        self.labels = numbers[begins].astype(np.float32)
+        self.queries = None
+        is_pair = np.ones(len(numbers), np.bool_)
+        is_pair[begins] = False
+        if with_qid:
+            queries = numbers[begins + 1]
+            is_pair[begins + 1] = False
+            self.queries = queries.astype(np.int64)
+            self._refuse(self.queries != queries, "the query id is no whole number")
+        given = numbers[is_pair].reshape(-1, 2)
+        self.row = np.repeat(np.arange(len(ends)), pairs - bool(with_qid))
+        self.column = given[:, 0].astype(np.int64) - first_index
+        self.value = given[:, 1].astype(np.float32)
+        odd = np.bincount(
+            self.row,
+            (self.column != given[:, 0] - first_index)
+            | (self.column < 0)
+            | (self.column >= num_features),
+            minlength=len(ends),
+        )
+        numbers_from, numbers_to = first_index, first_index + num_features - 1
+        self._refuse(
+            odd > 0,
+            f"a feature's number is not a whole one from {numbers_from} to {numbers_to}"
+            + ("; is 1 the first (--first-index 1)?" if first_index == 0 else ""),
+        )
+        self.width = int(self.column.max(initial=-1)) + 1
+
+    def _numbers(self, text: bytes, expected: int, ends: NDArray[np.intp]) -> NDArray[np.float64]:
+        """All numbers of the text, without colons and `qid`."""
+        spaced = text.replace(b"qid:", b" ").replace(b":", b" ")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.4
+                numbers = np.fromstring(spaced, np.float64, sep=" ")
+        except (ValueError, DeprecationWarning):
+            numbers = np.empty(0)
+        if len(numbers) != expected:
+            self._name_line(text, ends)
+        return numbers
+
+    def _name_line(self, text: bytes, ends: NDArray[np.intp]) -> None:
+        """Finds the line that is not as it should be."""
+        for number, line in enumerate(text.split(b"\n")[: len(ends)]):
+            try:
+                label, *pairs = line.split()
+                float(label)
+                for pair in pairs:
+                    key, value = pair.split(b":")
+                    float(0 if key == b"qid" else key)
+                    float(value)
+            except ValueError as error:
+                place = f"{self._name}, line {self._lines_before + number + 1}"
+                raise InvalidRequestError(
+                    place, "expected a label and then features as in `2 qid:1 1:0.74 6:0.87`"
+                ) from error
+        raise InvalidRequestError(self._name, "not in libsvm's format")
+
+    def _refuse(self, bad: NDArray[np.bool_], problem: str) -> None:
+        if bad.any():
+            line = self._lines_before + int(bad.argmax()) + 1
+            raise InvalidRequestError(f"{self._name}, line {line}", problem)
+
+
+def _plain(text: bytes) -> bytes:
+    """Without comments and blank lines."""
+    lines = (line.partition(b"#")[0].strip() for line in text.split(b"\n"))
+    return b"".join(line + b"\n" for line in lines if line)
+
+
+def _sizes_beside(path: Path) -> NDArray[np.int64]:
+    for suffix in SIDECARS:
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            try:
+                sizes = np.array(beside.read_text().split(), np.int64)
+            except ValueError as error:
+                raise InvalidRequestError(
+                    beside.name, "expected the number of each query's candidates, one a line"
+                ) from error
+            if (sizes < 0).any():
+                raise InvalidRequestError(beside.name, "a query of less than 0 candidates")
+            return sizes
+    raise InvalidRequestError(
+        path.name,
+        f"no query ids (qid:) in it, and no file {path.name}{SIDECARS[0]} or {SIDECARS[1]} "
+        "of query sizes beside it",
+    )

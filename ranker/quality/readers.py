@@ -1,0 +1,196 @@
+"""Ranking data in files: libsvm with query ids, CSV and Parquet."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranker.distribution import require
+from ranker.errors import InvalidRequestError
+from ranker.forest.forest import MAX_FEATURES
+from ranker.quality.data import RankingData
+from ranker.quality.libsvm import read_libsvm
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TABLES = (".csv", ".parquet")
+
+_ROWS_AT_ONCE = 1 << 13
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a table's columns are called.
+
+    Attributes:
+        group: says which query a candidate belongs to.
+        label: its graded relevance, from 0 on.
+        weight: how much its query counts; empty: each counts 1.
+        propensity: how likely a user looked at it; empty: no correction for that.
+        slices: columns by whose values queries are told apart.
+    """
+
+    group: str = "qid"
+    label: str = "label"
+    weight: str = ""
+    propensity: str = ""
+    slices: tuple[str, ...] = ()
+
+
+def read_data(
+    path: str | PathLike[str],
+    features: Collection[str] = (),
+    columns: Columns | None = None,
+    first_index: int = 0,
+    num_features: int = MAX_FEATURES,
+) -> RankingData:
+    """Reads queries with candidates and labels.
+
+    - `.csv`, `.parquet`: a table with a line per candidate. Columns named like
+      features are read as such; an empty cell or a null is missing. Needs pyarrow,
+      which the extra `quality` brings.
+    - any other name: libsvm's format; see `ranker.quality.libsvm`.
+
+    Args:
+        path: the file.
+        features: the names to read of a table; empty: all columns of numbers that
+            `columns` doesn't name, as features without names.
+        columns: what the table's other columns are called.
+        first_index: the number of the first feature in libsvm's format.
+        num_features: how many features libsvm data may have.
+
+    Raises:
+        InvalidRequestError: the file can't be read so; says where and why.
+        MissingExtraError: the extra `quality` isn't installed; for tables.
+        OSError: the file can't be read at all.
+    """
+    path, columns = Path(path), columns or Columns()
+    if not any(suffix in _TABLES for suffix in path.suffixes):
+        for name in (columns.weight, columns.propensity, *columns.slices):
+            if name:
+                raise InvalidRequestError(path.name, f"no column {name!r}: libsvm has no names")
+        return read_libsvm(path, first_index, num_features)
+    return _Table(path, _read_table(path)).data(features, columns)
+
+
+def _read_table(path: Path) -> pa.Table:
+    require("quality")
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    try:
+        if ".parquet" in path.suffixes:
+            return parquet.read_table(path)
+        return csv.read_csv(path)
+    except pa.ArrowInvalid as error:
+        raise InvalidRequestError(path.name, str(error).splitlines()[0]) from error
+
+
+class _Table:
+    """A table, and what it is called in errors."""
+
+    def __init__(self, path: Path, table: pa.Table) -> None:
+        self._path = path
+        self._table = table
+
+    def data(self, features: Collection[str], columns: Columns) -> RankingData:
+        own = {columns.group, columns.label, columns.weight, columns.propensity}
+        names: list[str] = list(self._table.column_names)
+        if features:
+            read = [name for name in names if name in features]
+        else:
+            read = [name for name in names if name not in own | set(columns.slices)]
+            read = [name for name in read if self._is_number(name)]
+        if not read:
+            raise InvalidRequestError(self._path.name, "no column is a feature of the model")
+        matrix = self._matrix(read)
+        return RankingData.from_arrays(
+            matrix,
+            self._complete(columns.label),
+            self._values(columns.group),
+            feature_names=read if features else (),
+            weights=self._complete(columns.weight) if columns.weight else None,
+            propensities=self._complete(columns.propensity) if columns.propensity else None,
+            slices={name: self._values(name) for name in columns.slices},
+            source=str(self._path),
+        )
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        names: list[str] = list(self._table.column_names)
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise InvalidRequestError(
+                self._path.name, f"no column {name!r}{hint}; it has {', '.join(names[:20])}"
+            )
+        return self._table.column(name)
+
+    def _is_number(self, name: str) -> bool:
+        import pyarrow as pa
+
+        kind = self._table.column(name).type
+        return bool(
+            pa.types.is_integer(kind)
+            or pa.types.is_floating(kind)
+            or pa.types.is_decimal(kind)
+            or pa.types.is_boolean(kind)
+            or pa.types.is_null(kind)
+        )
+
+    def _matrix(self, names: list[str]) -> NDArray[np.float32]:
+        """Columns side by side; a null is NaN."""
+        for name in names:
+            if not self._is_number(name):
+                raise InvalidRequestError(
+                    f"{self._path.name}, column {name!r}",
+                    f"expected numbers, got {self._table.column(name).type}",
+                )
+        matrix = np.empty((len(self._table), len(names)), np.float32)
+        begin = 0
+        # Some rows of all columns at a time, so that a row is written while it is in the cache.
+        for batch in self._table.select(names).to_batches(max_chunksize=_ROWS_AT_ONCE):
+            for place, column in enumerate(batch.columns):
+                matrix[begin : begin + len(batch), place] = _as_float64(column)
+            begin += len(batch)
+        return matrix
+
+    def _complete(self, name: str) -> NDArray[np.float64]:
+        column = self._column(name)
+        if column.null_count or not self._is_number(name):
+            what = f"{column.null_count} empty cells" if column.null_count else str(column.type)
+            raise InvalidRequestError(
+                f"{self._path.name}, column {name!r}", f"expected numbers, got {what}"
+            )
+        return _as_float64(column.combine_chunks())
+
+    def _values(self, name: str) -> NDArray[Any]:
+        """A column as NumPy sees it best: numbers, or texts; an empty cell is a text, too."""
+        import pyarrow as pa
+
+        column = self._column(name)
+        if self._is_number(name) and not column.null_count:
+            return np.asarray(column.to_numpy())
+        if isinstance(column.type, pa.DictionaryType):
+            column = column.cast(column.type.value_type)
+        codes = column.dictionary_encode().combine_chunks()
+        texts = np.array([*map(str, codes.dictionary.to_pylist()), "(none)"])
+        indices = codes.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)
+        return np.asarray(texts[indices])
+
+
+def _as_float64(column: pa.Array) -> NDArray[np.float64]:
+    """A column of numbers; a null is NaN."""
+    import pyarrow as pa
+
+    if pa.types.is_boolean(column.type):
+        column = column.cast("uint8")
+    numbers = column.cast("float64", safe=False).to_numpy(zero_copy_only=False)
+    return np.asarray(numbers, np.float64)

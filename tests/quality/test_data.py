@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ranker.errors import InvalidRequestError
+from ranker.model import Model
+from ranker.quality import RankingData
+
+
+def data(**changes) -> RankingData:
+    arrays = {
+        "features": [[1.0], [2.0], [3.0]],
+        "labels": [0, 1, 2],
+        "query_ids": ["b", "b", "a"],
+        **changes,
+    }
+    return RankingData.from_arrays(**arrays)
+
+
+def test_queries_keep_the_order_of_their_first_candidates():
+    made = data(query_ids=["b", "a", "b"], weights=[2, 1, 2], slices={"country": ["x", "y", "x"]})
+    assert made.queries.tolist() == ["b", "a"]
+    assert made.sizes.tolist() == [2, 1]
+    assert made.features.ravel().tolist() == [1, 3, 2]
+    assert made.labels.tolist() == [0, 2, 1]
+    assert made.weights.tolist() == [2, 1]
+    assert made.slices["country"].tolist() == ["x", "y"]
+
+
+def test_queries_count_alike_unless_weighted():
+    assert data().weights.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({"labels": [0, 1]}, "labels: 2 values for 3", id="too-few-labels"),
+        pytest.param({"labels": [0, 1, -1]}, "labels: expected numbers", id="negative-label"),
+        pytest.param({"labels": [0, 1, np.nan]}, "labels: expected numbers", id="nan-label"),
+        pytest.param({"weights": [1, 2, 1]}, "weights: differs within query b", id="weights"),
+        pytest.param({"weights": [0, 0, 0]}, "weights: expected numbers", id="no-weight-at-all"),
+        pytest.param({"slices": {"x": [1, 2, 3]}}, "x: differs within query b", id="slice"),
+        pytest.param({"propensities": [0, 1, 1]}, "propensities: expected", id="no-propensity"),
+        pytest.param({"propensities": [1, 1, 2]}, "propensities: expected", id="above-1"),
+        pytest.param({"feature_names": ["a", "b"]}, "feature_names: 2 for 1", id="names"),
+        pytest.param(
+            {"features": np.zeros((0, 1)), "labels": [], "query_ids": []}, "got none", id="empty"
+        ),
+        pytest.param({"features": [1.0, 2.0, 3.0]}, "expected a row per label", id="vector"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(changes, problem):
+    with pytest.raises(InvalidRequestError, match=problem):
+        data(**changes)
+
+
+def test_missing_values_are_the_same_value_of_a_slice():
+    made = data(slices={"age": [np.nan, np.nan, 1.0]})
+    np.testing.assert_array_equal(made.slices["age"], [np.nan, 1.0])
+
+
+def test_a_model_gets_its_columns_by_name(books):
+    model = Model.load(books.new)
+    made = data(
+        features=[[1, 2, 3], [4, 5, 6], [7, 8, 9]],
+        feature_names=["recency", "unknown", "completion"],
+    )
+    nan = np.nan
+    np.testing.assert_array_equal(made.rows(model), [[3, 1, nan], [6, 4, nan], [9, 7, nan]])
+    assert made.absent(model) == ["popularity"]
+    with pytest.raises(InvalidRequestError, match="no column is a feature of model 'books'"):
+        data(feature_names=["unknown"]).rows(model)
+
+
+def test_a_matrix_may_be_narrower_than_the_model_and_not_wider(books):
+    model = Model.load(books.new)
+    rows = data(features=np.ones((3, 2))).rows(model)
+    np.testing.assert_array_equal(rows, [[1, 1, np.nan]] * 3)
+    with pytest.raises(InvalidRequestError, match="features: expected 3 columns"):
+        data(features=np.ones((3, 4))).rows(model)
+
+
+def test_propensities_are_clipped():
+    made = data(propensities=[0.01, 0.5, 1])
+    assert made.clipped(0.1).propensities.tolist() == [0.1, 0.5, 1]
+    assert data().clipped(0.1).propensities is None

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import decimal
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import csv, parquet
+
+from ranker.distribution import MissingExtraError
+from ranker.errors import InvalidRequestError
+from ranker.quality import Columns, read_data
+
+
+def written(folder, columns, suffix=".parquet"):
+    path = folder / f"test{suffix}"
+    table = pa.table(columns)
+    (parquet.write_table if suffix == ".parquet" else csv.write_csv)(table, path)
+    return path
+
+
+BOTH = pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+
+
+@BOTH
+def test_a_table_with_all_kinds_of_columns(tmp_path, suffix):
+    path = written(
+        tmp_path,
+        {
+            "session": ["s1", "s1", "s2"],
+            "clicked": [1, 0, 1],
+            "b": [1, None, 3],
+            "title": ["x", "y", "z"],
+            "a": [0.5, 1.5, None],
+            "flag": [True, False, True],
+            "country": ["SE", "SE", None],
+            "w": [2.0, 2.0, 1.0],
+            "p": [1.0, 0.5, 0.25],
+        },
+        suffix,
+    )
+    columns = Columns("session", "clicked", weight="w", propensity="p", slices=("country",))
+    data = read_data(path, ["a", "b", "flag", "absent"], columns)
+    assert data.feature_names == ("b", "a", "flag")
+    nan = np.nan
+    np.testing.assert_array_equal(data.features, [[1, 0.5, 1], [nan, 1.5, 0], [3, nan, 1]])
+    assert data.labels.tolist() == [1, 0, 1]
+    assert data.queries.tolist() == ["s1", "s2"]
+    assert data.weights.tolist() == [2, 1]
+    assert data.propensities.tolist() == [1, 0.5, 0.25]
+    assert data.slices["country"][0] == "SE"
+    assert data.source == str(path)
+
+
+def test_columns_of_a_warehouse(tmp_path):
+    path = written(
+        tmp_path,
+        {
+            "qid": pa.array(["s1", "s1", "s2"]).dictionary_encode(),
+            "label": pa.array([decimal.Decimal("1.0"), decimal.Decimal("0"), decimal.Decimal("2")]),
+            "price": pa.array([decimal.Decimal("1.25"), None, decimal.Decimal("3")]),
+            "country": pa.array(["SE", "SE", None]).dictionary_encode(),
+        },
+    )
+    data = read_data(path, ["price"], Columns(slices=("country",)))
+    np.testing.assert_array_equal(data.features, [[1.25], [np.nan], [3]])
+    assert data.labels.tolist() == [1, 0, 2]
+    assert data.slices["country"].tolist() == ["SE", "(none)"]
+
+
+@BOTH
+def test_a_model_without_names_gets_all_other_numbers(tmp_path, suffix):
+    path = written(
+        tmp_path,
+        {"x": [1, 2], "qid": [1, 1], "title": ["a", "b"], "label": [0, 1], "y": [3, 4]},
+        suffix,
+    )
+    data = read_data(path)
+    assert data.feature_names == ()
+    assert data.features.tolist() == [[1, 3], [2, 4]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "features", "problem"),
+    [
+        pytest.param({"query": [1], "label": [1], "x": [1]}, ["x"], "no column 'qid'", id="qid"),
+        pytest.param(
+            {"qid": [1], "lable": [1], "x": [1]}, ["x"], "did you mean 'lable'", id="label"
+        ),
+        pytest.param({"qid": [1], "label": [1]}, ["x"], "no column is a feature", id="features"),
+        pytest.param(
+            {"qid": [1], "label": ["good"], "x": [1]}, ["x"], "'label': expected numbers", id="text"
+        ),
+        pytest.param(
+            {"qid": [1, 1], "label": [1, None], "x": [1, 1]},
+            ["x"],
+            "1 empty cells",
+            id="unlabelled",
+        ),
+        pytest.param(
+            {"qid": [1], "label": [1], "x": ["red"]}, ["x"], "'x': expected numbers", id="category"
+        ),
+    ],
+)
+def test_tables_that_lack_something_are_refused(tmp_path, columns, features, problem):
+    with pytest.raises(InvalidRequestError, match=problem):
+        read_data(written(tmp_path, columns), features)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_what_is_no_table_is_refused(tmp_path, suffix):
+    path = tmp_path / f"test{suffix}"
+    path.write_bytes(b"a,b\n1,2\n3\n")
+    with pytest.raises(InvalidRequestError, match=f"test{suffix}: "):
+        read_data(path, ["a"])
+
+
+def test_libsvm_has_no_columns_by_name(tmp_path):
+    (tmp_path / "rank.test").write_text("1 qid:1 0:1\n")
+    with pytest.raises(InvalidRequestError, match="no column 'country': libsvm has no names"):
+        read_data(tmp_path / "rank.test", columns=Columns(slices=("country",)))
+
+
+def test_without_pyarrow_it_is_said_what_to_install(tmp_path, monkeypatch):
+    path = written(tmp_path, {"qid": [1], "label": [1], "x": [1]})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pyarrow: not installed; .*\[quality\]"):
+        read_data(path, ["x"])
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(OSError, match="no"):
+        read_data(tmp_path / "no.parquet", ["x"])
+    with pytest.raises(OSError, match="no"):
+        read_data(tmp_path / "no.libsvm")
