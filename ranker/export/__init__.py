@@ -43,6 +43,7 @@ import xgboost as xgb
 from onnx import helper
 
 from ranker.errors import ModelError
+from ranker.export import schema
 from ranker.export.onnx_writer import to_onnx
 from ranker.export.verify import Comparison, compare
 from ranker.export.xgboost_model import LOGISTIC, Rounds, XGBoostModel, read
@@ -192,8 +193,9 @@ def _refuse_differences(seen: Comparison, probability: bool) -> None:
 
 def _notes(model: XGBoostModel) -> tuple[str, ...]:
     if not model.categories_in_file:
-        return ()
+        return schema.notes()
     return (
+        *schema.notes(),
         "categorical features take codes, the positions of the categories in the training data "
         "frame; keep those, the ONNX file does not hold them",
     )

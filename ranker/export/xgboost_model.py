@@ -21,15 +21,13 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from ranker.errors import ModelError
+from ranker.export.schema import installed, refuse_newer_file, refuse_unknown
 
 LOGISTIC = frozenset({"binary:logistic", "binary:logitraw", "reg:logistic"})
 """The objectives whose margin is a log-odds."""
 
 MAX_CATEGORY = 2**24
 """XGBoost calls a code from here on, or a negative one, no category; each below is a float32."""
-
-# The last key of a file in UBJ: an array of three int8.
-_UBJ_VERSION = re.compile(rb"version\[#L\x00{7}\x03((?:i.){3})\}\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +120,12 @@ def read(
     Raises:
         ModelError: it is no XGBoost model, or one that can't be exported; says why.
     """
+    installed()
     booster, document = _load(source)
     try:
         learner = document["learner"]
         _refuse_unsupported(learner)
+        refuse_unknown(document)
         rounds = _choose_rounds(booster, iteration_range)
         forest = learner["gradient_booster"]
         # dart's trees are a gbtree within it.
@@ -170,7 +170,9 @@ def _load(source: xgb.Booster | xgb.XGBModel | str | Path) -> tuple[xgb.Booster,
             raw = bytes(source.save_raw("ubj"))
         elif isinstance(source, (str, Path)):
             raw = Path(source).read_bytes()
-            _refuse_newer(raw, source)
+            if not raw:  # XGBoost 3.2 would end the process
+                raise ModelError(f"{source}: the file is empty")
+            refuse_newer_file(raw, source)
         else:
             raise ModelError(
                 f"expected a Booster, a scikit-learn estimator of XGBoost's or a path, "
@@ -184,24 +186,6 @@ def _load(source: xgb.Booster | xgb.XGBModel | str | Path) -> tuple[xgb.Booster,
     except (xgb.core.XGBoostError, ValueError) as error:
         what = source if isinstance(source, (str, Path)) else type(source).__name__
         raise ModelError(f"{what}: no model that XGBoost can load: {_reason(error)}") from error
-
-
-def _refuse_newer(raw: bytes, path: str | Path) -> None:
-    """XGBoost 2.1 and 3.0 read a base score of 3.1 as zero, and say nothing."""
-    if not raw:  # XGBoost 3.2 would end the process
-        raise ModelError(f"{path}: the file is empty")
-    if ubj := _UBJ_VERSION.search(raw[-64:]):
-        version = list(ubj[1][1::2])
-    else:
-        try:
-            version = json.loads(raw)["version"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path}: no model of XGBoost's in JSON or UBJ") from error
-    if version[:2] > [int(part) for part in xgb.__version__.split(".")[:2]]:
-        raise ModelError(
-            f"{path}: written by XGBoost {'.'.join(map(str, version))}, which the installed "
-            f"{xgb.__version__} may misread; install that version or a later one"
-        )
 
 
 def _reason(error: Exception) -> str:
@@ -229,11 +213,6 @@ def _refuse_unsupported(learner: dict[str, Any]) -> None:
     targets = int(learner["learner_model_param"]["num_target"])
     if targets > 1:
         raise ModelError(f"{targets} targets: expected one score a row")
-    if not objective.startswith(("rank:", "reg:")) and objective not in LOGISTIC:
-        raise ModelError(
-            f"objective {objective}: only rank:*, reg:*, binary:logistic and binary:logitraw "
-            "can be exported"
-        )
 
 
 def _choose_rounds(booster: xgb.Booster, iteration_range: tuple[int, int] | None) -> Rounds:

@@ -119,9 +119,10 @@ def test_probabilities_of_raw_margins_are_their_sigmoid(tmp_path, score):
     np.testing.assert_allclose(score(path, ROWS), 1 / (1 + np.exp(-margin)), rtol=0, atol=1e-6)
 
 
-def test_probabilities_of_a_regression_are_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"reg:squarederror: its margin is no log-odds"):
-        export_onnx(train(), tmp_path / "model.onnx", output="probability")
+@pytest.mark.parametrize("objective", ["reg:squarederror", "binary:hinge", "count:poisson"])
+def test_probabilities_of_what_is_no_log_odds_are_refused(objective, tmp_path):
+    with pytest.raises(ModelError, match=rf"{objective}: its margin is no log-odds"):
+        export_onnx(train(objective, LABEL > 0), tmp_path / "model.onnx", output="probability")
 
 
 def test_a_required_feature_that_is_none_is_refused(tmp_path):
