@@ -33,7 +33,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ranker.distribution import require
 
@@ -47,10 +47,8 @@ from ranker.export import schema
 from ranker.export.onnx_writer import to_onnx
 from ranker.export.verify import Comparison, compare
 from ranker.export.xgboost_model import LOGISTIC, Rounds, XGBoostModel, read
-from ranker.model.metadata import ModelMetadata
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
+from ranker.model.file import ModelFile
+from ranker.model.metadata import ModelMetadata, check_name, name_of
 
 MAX_RELATIVE_DIFFERENCE = 1e-5
 """Margins that differ by more, relative to their range, are not exported."""
@@ -118,8 +116,11 @@ def export_onnx(
         iteration_range: the boosting rounds to export, begin and end, as
             `predict` takes it. None: up to the best round where early stopping
             noted one, else all.
-        name: the model's name on the wire; empty: the file's stem.
-        version: the model's version on the wire; empty: `1`.
+        name: the model's name on the wire: up to 128 ASCII letters, digits, `.`,
+            `_` and `-`, the first a letter or a digit; empty: the file's stem.
+        version: the model's version on the wire, of the same characters; empty: `1`.
+            A version that is given names one model for good: over a file that
+            holds that version of that name, only the same model is written.
         output: what the scores are. `probability` puts a sigmoid behind the
             margin, for `binary:logistic`, `binary:logitraw` and `reg:logistic`.
         required_features: names of features that every request must send; the
@@ -127,9 +128,14 @@ def export_onnx(
 
     Raises:
         ModelError: the model can't be read or can't be exported exactly, or
-            onnxruntime scores the file otherwise than XGBoost does.
+            onnxruntime scores the file otherwise than XGBoost does; the name or
+            the version is none, or names another model already.
         OSError: the file can't be written.
     """
+    path = Path(path)
+    for field, text in (("name", name), ("version", version)):
+        if text:
+            check_name(field, text)
     probability = output == "probability"
     original = read(model, iteration_range)
     if probability and original.objective not in LOGISTIC:
@@ -163,10 +169,13 @@ def export_onnx(
         verified_rows=comparison.rows,
     )
     helper.set_model_props(proto, metadata.to_props())
-    path = Path(path)
+    content = proto.SerializeToString()
+    if version:
+        _refuse_another(content, path, name or name_of(path.name), version)
+    _write(content, path)
     return ExportReport(
         path=path,
-        size=_write(proto, path),
+        size=len(content),
         trees=metadata.trees,
         depth=depth,
         num_features=original.num_features,
@@ -201,9 +210,21 @@ def _notes(model: XGBoostModel) -> tuple[str, ...]:
     )
 
 
-def _write(proto: ModelProto, path: Path) -> int:
+def _refuse_another(content: bytes, path: Path, name: str, version: str) -> None:
+    """Refuses to give a version that the file at `path` holds to another model."""
+    try:
+        old = ModelFile.read(path)
+    except ModelError:
+        return  # there is none, or it is no model
+    if (old.name, old.version) == (name, version) and bytes(old.onnx.content) != content:
+        raise ModelError(
+            f"{path} holds {name}@{version} already, and it is another model: callers could not "
+            "tell the two apart. Give this one another version, or delete the file first"
+        )
+
+
+def _write(content: bytes, path: Path) -> None:
     """Writes beside the file and then puts it in its place, so that no reader sees half of it."""
-    content = proto.SerializeToString()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("xb") as file:
@@ -212,4 +233,3 @@ def _write(proto: ModelProto, path: Path) -> int:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    return len(content)

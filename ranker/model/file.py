@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ranker.forest.onnx import OnnxFile
 from ranker.memory_file import mapped
-from ranker.model.metadata import ModelMetadata
+from ranker.model.metadata import ModelMetadata, check_name, name_of
 
 
 class ModelFile:
@@ -26,15 +26,19 @@ class ModelFile:
         version: the model's version on the wire.
 
     Raises:
-        ModelError: the metadata can't be read.
+        ModelError: the metadata can't be read, or the name or the version in it
+            is none (`check_name`): requests ask for the very name that was
+            exported, so it is not mended here.
     """
 
     def __init__(self, onnx: OnnxFile, filename: str) -> None:
         self.onnx = onnx
         self.digest = hashlib.sha256(onnx.content).hexdigest()
         self.metadata = ModelMetadata.from_props(onnx.props)
-        self.name = self.metadata.name or Path(filename).stem
+        self.name = self.metadata.name or name_of(filename)
         self.version = self.metadata.version or "1"
+        check_name("name", self.name)
+        check_name("version", self.version)
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> ModelFile:

@@ -8,12 +8,48 @@ another converter has none of it and loads with the defaults.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import PurePath
 
 from ranker.errors import ModelError
 
 PREFIX = "ranker."
+
+MAX_NAME = 128
+"""The most characters of a model's name, and of its version."""
+
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
+
+
+def check_name(field: str, text: str) -> None:
+    """Refuses a name that a URL, a path, a metric's label or `NAME@VERSION` can't hold as it is.
+
+    Args:
+        field: `name` or `version`; both follow one rule.
+        text: ASCII letters, digits, `.`, `_` and `-`, of which the first is a
+            letter or a digit; at most `MAX_NAME`.
+
+    Raises:
+        ModelError: it is something else.
+    """
+    if not _NAME.fullmatch(text):
+        shown = repr(text) if len(text) <= MAX_NAME else f"{text[:32]!r}... of {len(text)}"
+        raise ModelError(
+            f"{field} {shown}: expected 1 to {MAX_NAME} characters, of A-Z a-z 0-9 . _ -, "
+            "the first a letter or a digit"
+        )
+
+
+def name_of(filename: str) -> str:
+    """The name of a model that has none: its file's, without the suffix and what no name may hold.
+
+    A file that another converter wrote must not have to be renamed to be
+    served, so each run of other characters becomes one `_`.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", PurePath(filename).stem)
+    return name.lstrip("._-")[:MAX_NAME].rstrip("_") or "model"
 
 
 @dataclass(frozen=True)
@@ -21,8 +57,9 @@ class ModelMetadata:
     """The facts about a model that its graph does not hold.
 
     Attributes:
-        name: the model's name on the wire; empty: the file's stem.
-        version: the model's version on the wire; empty: `1`.
+        name: the model's name on the wire, as `check_name` has it; empty: that
+            of its file, by `name_of`.
+        version: the model's version on the wire, likewise; empty: `1`.
         feature_names: one per feature, in the model's order; empty if unknown.
         feature_types: XGBoost's (`q`, `float`, `int`, `i`, `c`), likewise.
         required_features: names that every request must send; the others may
