@@ -65,5 +65,8 @@ def export(model: str, path: str, **options: Any) -> None:
     """
     from ranker.export import export_onnx
 
-    report = export_onnx(model, path, **options)
+    try:
+        report = export_onnx(model, path, **options)
+    except OSError as error:
+        raise click.ClickException(f"{path}: can't be written: {error.strerror}") from error
     click.echo(str(report))

@@ -29,6 +29,7 @@ frame's categories. A caller has to keep that order; the ONNX file doesn't.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,6 +137,7 @@ def export_onnx(
     for field, text in (("name", name), ("version", version)):
         if text:
             check_name(field, text)
+    _refuse_no_place(path)
     probability = output == "probability"
     original = read(model, iteration_range)
     if probability and original.objective not in LOGISTIC:
@@ -208,6 +210,14 @@ def _notes(model: XGBoostModel) -> tuple[str, ...]:
         "categorical features take codes, the positions of the categories in the training data "
         "frame; keep those, the ONNX file does not hold them",
     )
+
+
+def _refuse_no_place(path: Path) -> None:
+    """Before any work is done for a file that can't be written."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory; name a file in it", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}", str(path))
 
 
 def _refuse_another(content: bytes, path: Path, name: str, version: str) -> None:

@@ -22,9 +22,13 @@ from numpy.typing import NDArray
 
 from ranker.errors import ModelError
 from ranker.export.schema import installed, refuse_newer_file, refuse_unknown
+from ranker.model.formats import CATBOOST, LIGHTGBM, XGBOOST, recognise
 
 LOGISTIC = frozenset({"binary:logistic", "binary:logitraw", "reg:logistic"})
 """The objectives whose margin is a log-odds."""
+
+OTHER_LIBRARIES = {"lightgbm": LIGHTGBM, "catboost": CATBOOST}
+"""By the package that a model object comes from."""
 
 MAX_CATEGORY = 2**24
 """XGBoost calls a code from here on, or a negative one, no category; each below is a float32."""
@@ -172,12 +176,11 @@ def _load(source: xgb.Booster | xgb.XGBModel | str | Path) -> tuple[xgb.Booster,
             raw = Path(source).read_bytes()
             if not raw:  # XGBoost 3.2 would end the process
                 raise ModelError(f"{source}: the file is empty")
+            if (found := recognise(raw)) not in (None, XGBOOST):
+                raise ModelError(f"{source}: {found.refusal(source)}")
             refuse_newer_file(raw, source)
         else:
-            raise ModelError(
-                f"expected a Booster, a scikit-learn estimator of XGBoost's or a path, "
-                f"got {type(source).__name__}"
-            )
+            raise ModelError(_no_model(source))
         booster = xgb.Booster()
         booster.load_model(bytearray(raw))
         return booster, json.loads(booster.save_raw("json"))
@@ -186,6 +189,15 @@ def _load(source: xgb.Booster | xgb.XGBModel | str | Path) -> tuple[xgb.Booster,
     except (xgb.core.XGBoostError, ValueError) as error:
         what = source if isinstance(source, (str, Path)) else type(source).__name__
         raise ModelError(f"{what}: no model that XGBoost can load: {_reason(error)}") from error
+
+
+def _no_model(source: object) -> str:
+    kind = type(source)
+    text = (
+        f"expected a Booster, a scikit-learn estimator of XGBoost's or a path, got {kind.__name__}"
+    )
+    library = OTHER_LIBRARIES.get(kind.__module__.partition(".")[0])
+    return f"{text}, {library.what}: {library.advice}" if library else text
 
 
 def _reason(error: Exception) -> str:
