@@ -23,8 +23,9 @@ Where other scores are to be expected:
   nor file says so. Send NaN for what was missing.
 
 Categorical features take codes, as XGBoost does for arrays: the position of a
-category among those of the training data, which is the order of the data
-frame's categories. A caller has to keep that order; the ONNX file doesn't.
+category among those of the training data. What the codes stand for goes into
+the file's metadata (`export.categories`): XGBoost knows it since 3.1, of models
+that were trained on a data frame; else the caller has to say.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ from onnx import helper
 
 from ranker.errors import ModelError
 from ranker.export import schema
+from ranker.export.categories import Given, notes, with_given
 from ranker.export.onnx_writer import to_onnx
 from ranker.export.verify import Comparison, compare
-from ranker.export.xgboost_model import LOGISTIC, Rounds, XGBoostModel, read
+from ranker.export.xgboost_model import LOGISTIC, Rounds, read
 from ranker.model.file import ModelFile
 from ranker.model.metadata import ModelMetadata, check_name, name_of
 
@@ -106,6 +108,7 @@ def export_onnx(
     version: str = "",
     output: Literal["margin", "probability"] = "margin",
     required_features: Sequence[str] = (),
+    categories: Given | None = None,
 ) -> ExportReport:
     """Writes an XGBoost model as an ONNX file and verifies it.
 
@@ -126,6 +129,9 @@ def export_onnx(
             margin, for `binary:logistic`, `binary:logitraw` and `reg:logistic`.
         required_features: names of features that every request must send; the
             others may be absent, which is missing.
+        categories: of categorical features whose categories the model does not
+            hold itself, by name: texts or integers in the order of their codes,
+            which is the order of the training data frame's categories.
 
     Raises:
         ModelError: the model can't be read or can't be exported exactly, or
@@ -147,6 +153,7 @@ def export_onnx(
         )
     if unknown := set(required_features) - set(original.feature_names):
         raise ModelError(f"required_features: the model has no feature named {sorted(unknown)}")
+    known_categories = with_given(original, categories or {})
 
     proto = to_onnx(
         original.trees, original.base_margin, original.num_features, probability=probability
@@ -160,6 +167,7 @@ def export_onnx(
         version=version,
         feature_names=original.feature_names,
         feature_types=original.feature_types,
+        categories=known_categories,
         required_features=tuple(required_features),
         output=output,
         objective=original.objective,
@@ -184,7 +192,7 @@ def export_onnx(
         rounds=original.rounds,
         xgboost_version=xgb.__version__,
         comparison=comparison,
-        notes=_notes(original),
+        notes=(*schema.notes(), *notes(original, known_categories)),
     )
 
 
@@ -200,16 +208,6 @@ def _refuse_differences(seen: Comparison, probability: bool) -> None:
             f"more than {limit:g}; nothing was written. This is a bug in the export, in "
             "onnxruntime or in XGBoost"
         )
-
-
-def _notes(model: XGBoostModel) -> tuple[str, ...]:
-    if not model.categories_in_file:
-        return schema.notes()
-    return (
-        *schema.notes(),
-        "categorical features take codes, the positions of the categories in the training data "
-        "frame; keep those, the ONNX file does not hold them",
-    )
 
 
 def _refuse_no_place(path: Path) -> None:

@@ -20,7 +20,9 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
+from ranker.categories import Categories
 from ranker.errors import ModelError
+from ranker.export.categories import Texts, read_categories
 from ranker.export.schema import installed, refuse_newer_file, refuse_unknown
 from ranker.model.formats import CATBOOST, LIGHTGBM, XGBOOST, recognise
 
@@ -93,8 +95,9 @@ class XGBoostModel:
         num_features: the number of columns.
         feature_names: one per column, or none.
         feature_types: XGBoost's, one per column, or none.
-        categories_in_file: whether XGBoost keeps the training data's
-            categories in the model (3.1 and later, from data frames).
+        categories: by feature, those of the training data; XGBoost keeps them
+            since 3.1, of data frames.
+        doubtful_categories: by feature, what it keeps of those that aren't all ASCII.
     """
 
     booster: xgb.Booster
@@ -106,7 +109,13 @@ class XGBoostModel:
     num_features: int
     feature_names: tuple[str, ...]
     feature_types: tuple[str, ...]
-    categories_in_file: bool
+    categories: dict[int, Categories]
+    doubtful_categories: dict[int, Texts]
+
+    def categorical(self) -> list[int]:
+        """The features that are read as codes, by type or by a split."""
+        by_type = {i for i, kind in enumerate(self.feature_types) if kind == "c"}
+        return sorted(by_type.union(*(t.feature[list(t.members)].tolist() for t in self.trees)))
 
 
 def read(
@@ -142,6 +151,7 @@ def read(
             for i in range(begin, end)
         )
         _refuse_mixed_features(trees)
+        categories, doubtful = read_categories(model.get("cats", {}).get("enc", ()))
         return XGBoostModel(
             booster=booster,
             rounds=rounds,
@@ -152,7 +162,8 @@ def read(
             num_features=num_features,
             feature_names=tuple(booster.feature_names or ()),
             feature_types=tuple(booster.feature_types or ()),
-            categories_in_file=bool(model.get("cats", {}).get("enc")),
+            categories=categories,
+            doubtful_categories=doubtful,
         )
     except (KeyError, IndexError) as error:
         raise ModelError(
@@ -280,7 +291,7 @@ def _read_tree(raw: dict[str, Any], weight: np.float32, num_features: int, index
     # Sets of pruned nodes may still be there.
     members = {
         int(position[node]): codes
-        for node, codes in _categories(raw).items()
+        for node, codes in _category_sets(raw).items()
         if position[node] >= 0 and by_set[position[node]]
     }
     return Tree(
@@ -309,7 +320,7 @@ def _levels(
     return levels
 
 
-def _categories(raw: dict[str, Any]) -> dict[int, NDArray[np.float32]]:
+def _category_sets(raw: dict[str, Any]) -> dict[int, NDArray[np.float32]]:
     """Each categorical split's set; XGBoost makes these lists anew whenever it saves."""
     codes = np.asarray(raw["categories"], np.float32)
     return {

@@ -1,0 +1,49 @@
+"""Frames that are like pandas' (Modin's are), read by pandas' attributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ranker.errors import InvalidRequestError
+from ranker.frames.column import Column, encoded, labels
+
+
+def read_pandas(frame: Any) -> tuple[list[str], list[Column]]:
+    """The names and the columns of a frame.
+
+    Columns that are numbered from 0 on, as in a frame that was made of a
+    matrix, have no names. Other numbers become texts, as in XGBoost.
+
+    Raises:
+        InvalidRequestError: a name or a column is of a kind that has no place here.
+    """
+    names = list(frame.columns)
+    for name in names:
+        if not isinstance(name, (str, int, np.integer)):
+            raise InvalidRequestError("features", f"expected column names of text, got {name!r}")
+    columns = [
+        _column(f"features, column {name!r}", frame.iloc[:, position])
+        for position, name in enumerate(names)
+    ]
+    if names == list(range(len(names))):
+        names = []
+    return [str(name) for name in names], columns
+
+
+def _column(place: str, column: Any) -> Column:
+    dtype = column.dtype
+    if hasattr(dtype, "categories"):
+        return labels(place, dtype.categories, np.asarray(column.cat.codes))
+    kind = getattr(dtype, "kind", "")
+    if kind in ("f", "i", "u", "b"):
+        if isinstance(dtype, np.dtype):
+            return np.asarray(column)
+        # pandas' own dtypes have NA for missing.
+        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    if kind in ("O", "U", "T"):
+        missing = np.asarray(column.isna(), np.bool_)
+        values = zip(missing, column, strict=True)
+        return encoded(place, (None if gone else value for gone, value in values))
+    raise InvalidRequestError(place, f"expected numbers, text or categories, got {dtype}")
