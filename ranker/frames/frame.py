@@ -82,6 +82,14 @@ class Frame:
             rows[:, position] = _feature(f"features, column {name!r}", column, known)
         return rows
 
+    def labels(self) -> list[str]:
+        """The names of the columns that hold labels."""
+        return [
+            name
+            for name, column in zip(self.names, self.columns, strict=False)
+            if isinstance(column, Labels) and not all_missing(column)
+        ]
+
     def _refuse_unknown(self, feature_names: Sequence[str]) -> None:
         if not feature_names:
             raise InvalidRequestError(
