@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +30,6 @@ class Categories:
 
     Attributes:
         values: likewise.
-        texts: likewise, if they are texts; else empty.
-        integers: likewise, if they are integers; else empty.
 
     Raises:
         ModelError: they are something else; without the feature's name.
@@ -43,17 +43,29 @@ class Categories:
                 f"expected categories that are all texts or all integers, got "
                 f"{', '.join(sorted(kind.__name__ for kind in kinds)) or 'none'}"
             )
-        self.texts = tuple(value for value in self.values if isinstance(value, str))
-        self.integers = tuple(value for value in self.values if isinstance(value, int))
-        self._codes = {str(value): code for code, value in enumerate(self.values)}
-        if len(self._codes) != len(self.values):
+        if len(set(self.values)) != len(self.values):
             raise ModelError("a category stands twice")
-        try:
-            "".join(map(str, self.values)).encode()
-        except UnicodeEncodeError as error:
-            raise ModelError(f"a category can't be written in UTF-8: {error}") from error
         if any(not -(2**63) <= value < 2**63 for value in self.integers):
             raise ModelError("a category is beyond 64 bits")
+        try:
+            "".join(self.texts).encode()
+        except UnicodeEncodeError as error:
+            raise ModelError(f"a category can't be written in UTF-8: {error}") from error
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The values, if they are texts; else empty."""
+        return cast("tuple[str, ...]", self.values) if isinstance(self.values[0], str) else ()
+
+    @property
+    def integers(self) -> tuple[int, ...]:
+        """The values, if they are integers; else empty."""
+        return cast("tuple[int, ...]", self.values) if isinstance(self.values[0], int) else ()
+
+    @cached_property
+    def _codes(self) -> dict[str, int]:
+        # Made where values are coded: a server has no use for it.
+        return {str(value): code for code, value in enumerate(self.values)}
 
     def __len__(self) -> int:
         return len(self.values)

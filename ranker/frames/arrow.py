@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranker.errors import InvalidRequestError
-from ranker.frames.column import Column, Labels, encoded, joined, labels
+from ranker.frames.column import Column, Labels, encoded, in_use, joined, labels
 
 _NUMBERS = {
     b"c": "<i1",
@@ -34,6 +34,9 @@ _NUMBERS = {
 }
 _OFFSETS = {b"u": "<i4", b"U": "<i8"}
 _VIEW = np.dtype([("length", "<i4"), ("prefix", "V4"), ("buffer", "<i4"), ("offset", "<i4")])
+_SPARSE = 16
+"""A dictionary so many times as long as what is used of it is not read as a whole."""
+
 _INLINE = 12
 """The bytes of a text that lie in the view itself."""
 
@@ -159,11 +162,12 @@ def _column(place: str, field: _Schema, array: _Array, begin: int, count: int) -
     valid = _valid(array, begin, count)
     if field.dictionary:
         indices = _numbers(array, _NUMBERS[kind], begin, count).astype(np.int64)
-        values = _dictionary(place, field.dictionary.contents, array.dictionary.contents)
+        indices[~valid] = -1
+        used, positions = in_use(indices)
+        values = _dictionary(place, field.dictionary.contents, array.dictionary.contents, used)
         gone = np.array([value is None for value in values] + [True])
-        indices[~valid] = len(values)
-        indices[gone[indices]] = -1
-        return labels(place, ("" if value is None else value for value in values), indices)
+        positions = np.where(gone[positions], -1, positions)
+        return labels(place, ("" if value is None else value for value in values), positions)
     if kind == b"n":
         return np.full(count, np.nan, np.float32)
     if kind == b"b":
@@ -177,12 +181,23 @@ def _column(place: str, field: _Schema, array: _Array, begin: int, count: int) -
     )
 
 
-def _dictionary(place: str, field: _Schema, array: _Array) -> list[str | int | None]:
+def _dictionary(
+    place: str, field: _Schema, array: _Array, used: list[int]
+) -> list[str | int | None]:
     """The values that a column's indices point to."""
-    column = _column(place, field, array, array.offset, array.length)
-    if isinstance(column, Labels):
-        return [None if i < 0 else column.dictionary[i] for i in column.indices.tolist()]
-    return list(column.tolist())
+    if array.length > _SPARSE * len(used):
+        spans = [(index, 1) for index in used]
+        used = list(range(len(used)))
+    else:
+        spans = [(0, array.length)]
+    values: list[str | int | None] = []
+    for begin, count in spans:
+        column = _column(place, field, array, array.offset + begin, count)
+        if isinstance(column, Labels):
+            values += [None if i < 0 else column.dictionary[i] for i in column.indices.tolist()]
+        else:
+            values += column.tolist()
+    return [values[index] for index in used]
 
 
 def _with_missing(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:

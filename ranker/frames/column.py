@@ -40,6 +40,20 @@ def all_missing(column: Column) -> bool:
     return column.dtype.kind == "f" and bool(np.isnan(column).all())
 
 
+def in_use(indices: NDArray[np.integer]) -> tuple[list[int], NDArray[np.integer]]:
+    """Which entries of a dictionary rows use, of perhaps a million that there are.
+
+    Args:
+        indices: [n]; as in `Labels`.
+
+    Returns:
+        The entries, ascending, and the rows' positions among these; -1: missing.
+    """
+    used, positions = np.unique(np.maximum(indices, -1), return_inverse=True)
+    missing = int(used[:1].tolist() == [-1])
+    return used[missing:].tolist(), positions - missing
+
+
 def labels(place: str, dictionary: Iterable[Any], indices: NDArray[np.integer]) -> Labels:
     """Labels of a categorical column, whose values are checked.
 

@@ -156,9 +156,9 @@ def _unreadable(features: object) -> InvalidRequestError:
 
 
 def _feature(place: str, column: Column, known: Categories | None) -> NDArray[np.float32]:
-    if all_missing(column):  # whatever a library makes of it
-        return np.full(length(column), np.nan, np.float32)
     if isinstance(column, Labels):
+        if all_missing(column):  # of whatever type a library makes it
+            return np.full(length(column), np.nan, np.float32)
         if known is None:
             raise InvalidRequestError(
                 place,
@@ -167,7 +167,7 @@ def _feature(place: str, column: Column, known: Categories | None) -> NDArray[np
                 "what they stand for)",
             )
         return known.codes(place, column.dictionary, column.indices)
-    if known is not None and known.integers:
+    if known is not None and known.integers and not all_missing(column):
         raise InvalidRequestError(
             place,
             "this feature's categories are integers, so that numbers may be categories or their "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ranker.errors import InvalidRequestError
-from ranker.frames.column import Column, encoded, labels
+from ranker.frames.column import Column, encoded, in_use, labels
 
 
 def read_pandas(frame: Any) -> tuple[list[str], list[Column]]:
@@ -23,19 +23,23 @@ def read_pandas(frame: Any) -> tuple[list[str], list[Column]]:
     for name in names:
         if not isinstance(name, (str, int, np.integer)):
             raise InvalidRequestError("features", f"expected column names of text, got {name!r}")
-    columns = [
-        _column(f"features, column {name!r}", frame.iloc[:, position])
-        for position, name in enumerate(names)
-    ]
+    dtypes = list(frame.dtypes)
+    plain = [i for i, d in enumerate(dtypes) if isinstance(d, np.dtype) and d.kind in "fiu"]
+    # These at once, which is much faster.
+    columns: dict[int, Column] = dict(zip(plain, frame.iloc[:, plain].to_numpy().T, strict=True))
+    for position in set(range(len(names))) - columns.keys():
+        place = f"features, column {names[position]!r}"
+        columns[position] = _column(place, frame.iloc[:, position])
     if names == list(range(len(names))):
         names = []
-    return [str(name) for name in names], columns
+    return [str(name) for name in names], [column for _, column in sorted(columns.items())]
 
 
 def _column(place: str, column: Any) -> Column:
     dtype = column.dtype
     if hasattr(dtype, "categories"):
-        return labels(place, dtype.categories, np.asarray(column.cat.codes))
+        used, positions = in_use(np.asarray(column.cat.codes))
+        return labels(place, dtype.categories[used], positions)
     kind = getattr(dtype, "kind", "")
     if kind in ("f", "i", "u", "b"):
         if isinstance(dtype, np.dtype):

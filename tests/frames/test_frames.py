@@ -134,7 +134,7 @@ CATEGORICAL = {
 
 def dictionary(values, order) -> pa.DictionaryArray:
     indices = pa.array([None if value is None else order.index(value) for value in values])
-    return pa.DictionaryArray.from_arrays(indices.cast(pa.int8()), order)
+    return pa.DictionaryArray.from_arrays(indices.cast(pa.int16()), order)
 
 
 @pytest.mark.parametrize("make", CATEGORICAL.values(), ids=CATEGORICAL)
@@ -143,6 +143,20 @@ def test_categories_in_any_order_are_coded_by_value(make, order):
     frame = make(["essay", "crime", None, "poetry"], [GENRES.values[i] for i in order])
     coded = rows(frame, categories={"genre": GENRES})
     np.testing.assert_array_equal(coded, [[2], [0], [NAN], [1]])
+
+
+@pytest.mark.parametrize("make", CATEGORICAL.values(), ids=CATEGORICAL)
+def test_a_few_of_many_categories(make):
+    many = [f"a category with a long name, {i}" for i in range(1000)]
+    values = [many[999], None, many[0], many[3], many[999]]
+    coded = rows(make(values, many[::-1]), categories={"genre": Categories(many)})
+    np.testing.assert_array_equal(coded, [[999], [NAN], [0], [3], [999]])
+
+
+def test_a_dictionary_may_hold_a_missing_value():
+    column = pa.DictionaryArray.from_arrays([0, 1, None, 2], ["essay", None, "crime"])
+    coded = rows(pa.table({"genre": column}), categories={"genre": GENRES})
+    np.testing.assert_array_equal(coded, [[2], [NAN], [NAN], [0]])
 
 
 @pytest.mark.parametrize(
