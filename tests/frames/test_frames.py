@@ -101,7 +101,8 @@ numbers = {
 def test_arrow_numbers_of_any_type_and_slice(data, dtype, begin, chunks):
     low, high = (0, 100) if dtype.startswith("u") else (-100, 100)
     values = data.draw(st.lists(st.none() | st.integers(low, high), min_size=0, max_size=40))
-    array = pa.array([7] * begin + values, numbers[dtype]).slice(begin)
+    column = [None if v is None else np.dtype(dtype).type(v) for v in [7] * begin + values]
+    array = pa.array(column, numbers[dtype]).slice(begin)
     table = pa.concat_tables([pa.table({"price": array})] * chunks)
     want = np.array([[NAN if v is None else v] for v in values * chunks], np.float32)
     np.testing.assert_array_equal(rows(table), want.reshape(-1, 1))
