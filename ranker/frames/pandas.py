@@ -1,4 +1,4 @@
-"""Frames that are like pandas' (Modin's are), read by pandas' attributes."""
+"""Frames of pandas, and what is like them, read by their attributes."""
 
 from __future__ import annotations
 
