@@ -210,7 +210,7 @@ class RankStream:
         ranking = Ranking.from_response(response)
         try:
             other = self._writer.other(entry.question, entry.known, ranking, entry.deadline)
-        except RankerError as error:
+        except Exception as error:  # whatever it is: this thread serves other requests, too
             entry.future.set_exception(error)
             return
         if other is None:
