@@ -99,6 +99,8 @@ def with_given(model: XGBoostModel, given: Given) -> dict[int, Categories]:
             raise ModelError(f"{place}: the model reads that feature as a number")
         if isinstance(values, str):
             raise ModelError(f"{place}: expected a list of categories, got a text")
+        if hasattr(values, "tolist"):  # NumPy's array, or pandas' index
+            values = values.tolist()
         try:
             found = Categories(values)
         except ModelError as error:

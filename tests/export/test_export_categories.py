@@ -92,6 +92,13 @@ def test_categories_that_the_caller_gives(path):
     np.testing.assert_array_equal(model.score(frame), expected["frame"])
 
 
+@pytest.mark.parametrize("categories", [["d", "c", "b", "a"], [40, 30, 20, 10]], ids=str)
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Index])
+def test_categories_may_come_as_a_list_an_array_or_an_index(path, categories, kind):
+    export_onnx(train(CODES), path, categories={"genre": kind(categories)})
+    assert Model.load(path).categories["genre"].values == tuple(categories)
+
+
 def test_codes_need_no_categories(path):
     booster = train(CODES)
     report = export_onnx(booster, path)
