@@ -135,6 +135,8 @@ def main(out: Path) -> None:
         f"held-out lists; most listened first: {ndcg(listens, held_out):.3f}"
     )
     out.mkdir(parents=True, exist_ok=True)
+    # Another model from the code of another day, under the same version.
+    (out / "books.onnx").unlink(missing_ok=True)
     report = export_onnx(model, out / "books.onnx", name="books", version="1")
     print("exported ", str(report).replace("\n", "\n" + " " * 10))
     write_candidates(rng, out / "candidates.csv")

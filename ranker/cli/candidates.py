@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranker.categories import Categories
 from ranker.errors import InvalidRequestError
 
 Cell = str | float | None
@@ -43,16 +44,19 @@ class _Table:
     Attributes:
         columns: the cells of each column, by its name.
         places: where each row stands in the file, for error messages.
-        context: see `Candidates`.
+        context: cells of features that all candidates share, by name.
     """
 
     columns: Mapping[str, Sequence[Cell]]
     places: Sequence[str]
-    context: Mapping[str, float] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_candidates(
-    path: Path, model_features: Collection[str], id_columns: Collection[str] = ()
+    path: Path,
+    model_features: Collection[str],
+    id_columns: Collection[str] = (),
+    categories: Mapping[str, Categories] | None = None,
 ) -> Candidates:
     """Reads a candidate list.
 
@@ -61,16 +65,19 @@ def read_candidates(
     - `.json`: a list of objects, one per candidate; or an object that holds such
       a list as `candidates`, and the features that they share as `context`. null
       and what is absent are missing values.
-    - `.npy`: a real matrix with the model's features in its own order.
+    - `.npy`: a real matrix with the model's features in its own order; of a
+      categorical one it holds codes.
 
     A column is a feature if the model has one of its name, and a label if it
     is an id column or holds text. A column of numbers that is neither is an
-    error, since it is most likely a misspelt feature.
+    error, since it is most likely a misspelt feature. A categorical feature
+    whose categories are known holds these and not their codes.
 
     Args:
         path: the file; its suffix says what it holds.
         model_features: the names of the model's features.
         id_columns: columns that are labels whatever they hold.
+        categories: of its categorical features whose categories are known, by name.
 
     Raises:
         InvalidRequestError: the file can't be read so; says where and why.
@@ -95,7 +102,7 @@ def read_candidates(
         raise InvalidRequestError(
             path.name, "the model has no feature names; expected an .npy matrix in its order"
         )
-    return _split(path.name, table, model_features, id_columns)
+    return _split(path.name, table, model_features, id_columns, categories or {})
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
@@ -170,12 +177,16 @@ def _read_json(path: Path) -> _Table:
     return _Table(
         {name: [row.get(name) for row in content] for name in names},
         places,
-        {name: _number(f"{path.name}, context, {name}", cell) for name, cell in context.items()},
+        context,
     )
 
 
 def _split(
-    source: str, table: _Table, model_features: Collection[str], id_columns: Collection[str]
+    source: str,
+    table: _Table,
+    model_features: Collection[str],
+    id_columns: Collection[str],
+    categories: Mapping[str, Categories],
 ) -> Candidates:
     """Tells features from labels."""
     for name in id_columns:
@@ -191,7 +202,7 @@ def _split(
             labels[name] = tuple("" if cell is None else str(cell) for cell in cells)
         elif name in model_features:
             features[name] = [
-                _number(f"{source}, {place}, {name}", cell)
+                feature_value(f"{source}, {place}, {name}", cell, categories.get(name))
                 for place, cell in zip(table.places, cells, strict=True)
             ]
         else:
@@ -210,7 +221,10 @@ def _split(
         features=np.array(list(features.values()), dtype=np.float64).T,
         feature_names=tuple(features),
         labels=labels,
-        context=table.context,
+        context={
+            name: feature_value(f"{source}, context, {name}", cell, categories.get(name))
+            for name, cell in table.context.items()
+        },
     )
 
 
@@ -223,9 +237,18 @@ def _has_text(cells: Iterable[Cell]) -> bool:
     return False
 
 
-def _number(place: str, cell: Any) -> float:
+def feature_value(place: str, cell: Any, categories: Categories | None = None) -> float:
+    """What a cell is as a feature: a number, or the code of a category; NaN for nothing.
+
+    Raises:
+        InvalidRequestError: it is neither.
+    """
     if cell is None:
         return float("nan")
+    if categories is not None:
+        if not isinstance(cell, (str, int)) or isinstance(cell, bool):
+            raise InvalidRequestError(place, f"expected a category, got {cell!r}")
+        return categories.code(place, cell)
     try:
         return float(cell)
     except (TypeError, ValueError, OverflowError) as error:

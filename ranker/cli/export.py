@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +21,21 @@ def _rounds(
     return int(begin), int(end)
 
 
+def _categories(ctx: click.Context, param: click.Parameter, path: str | None) -> Any:
+    """Reads the file; what is in it is for the export to judge."""
+    if path is None:
+        return None
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", ctx, param) from error
+    except ValueError as error:
+        raise click.BadParameter(f"{path}: not JSON: {error}", ctx, param) from error
+    if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
+        raise click.BadParameter(f"{path}: expected lists by the feature's name", ctx, param)
+    return content
+
+
 @click.command(short_help="Convert an XGBoost model to ONNX, and verify the result.")
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.option("-o", "path", metavar="FILE.onnx", required=True, help="The file to write.")
@@ -29,6 +46,13 @@ def _rounds(
     help="The name that callers use.",
 )
 @click.option("--version", default="", show_default="1", help="The version that callers use.")
+@click.option(
+    "--categories",
+    metavar="FILE.json",
+    callback=_categories,
+    help="What the codes of categorical features stand for, if MODEL does not say: an object "
+    "with a list of texts or integers, in the order of their codes, by the feature's name.",
+)
 @click.option(
     "--iteration-range",
     metavar="A:B",
@@ -65,5 +89,8 @@ def export(model: str, path: str, **options: Any) -> None:
     """
     from ranker.export import export_onnx
 
-    report = export_onnx(model, path, **options)
+    try:
+        report = export_onnx(model, path, **options)
+    except OSError as error:
+        raise click.ClickException(f"{path}: can't be written: {error.strerror}") from error
     click.echo(str(report))

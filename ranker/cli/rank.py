@@ -11,22 +11,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from ranker.categories import Categories
     from ranker.cli.candidates import Candidates
     from ranker.client import Ranking
 
 
-def _context(
-    ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]
-) -> dict[str, float]:
-    """Reads `NAME=NUMBER`s."""
+def _context(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
+    """Reads `NAME=VALUE`s; what a value may be is for the model to say."""
     context = {}
     for pair in pairs:
-        name, _, value = pair.partition("=")
-        try:
-            context[name] = float(value)
-        except ValueError as error:
-            raise click.BadParameter(f"expected NAME=NUMBER, got {pair!r}", ctx, param) from error
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f"expected NAME=NUMBER, got {pair!r}", ctx, param)
+        context[name] = value
     return context
+
+
+def _context_value(name: str, text: str, categories: Categories | None) -> float:
+    from ranker.cli.candidates import feature_value
+    from ranker.errors import InvalidRequestError
+
+    try:
+        return feature_value(name, text, categories)
+    except InvalidRequestError as error:
+        reason = error.message if categories else f"expected NAME=NUMBER, got {name + '=' + text!r}"
+        raise click.BadParameter(reason, param_hint="--context") from error
 
 
 @click.command(short_help="Rank the candidates in a file on a running server.")
@@ -56,8 +65,9 @@ def _context(
     "--context",
     callback=_context,
     multiple=True,
-    metavar="NAME=NUMBER",
-    help="A feature that has the same value for all candidates. Repeat the option for more.",
+    metavar="NAME=VALUE",
+    help="A feature that has the same value for all candidates, a number or a category. "
+    "Repeat the option for more.",
 )
 @click.option(
     "--model", default="", show_default="the server's default", help="The model to rank with."
@@ -85,7 +95,7 @@ def rank(
     server: str,
     top_k: int,
     id_columns: tuple[str, ...],
-    context: dict[str, float],
+    context: dict[str, str],
     model: str,
     model_version: str,
     timeout: float,
@@ -95,7 +105,8 @@ def rank(
 
     A .csv file has a line of column names, then one line per candidate. Columns
     that have the name of a feature of the model are sent, in any order; an empty
-    cell is a missing value. Columns of text, such as a title, are not sent but
+    cell is a missing value. A categorical feature holds its categories, if the
+    model knows them. Other columns of text, such as a title, are not sent but
     printed beside the score.
 
     \b
@@ -107,10 +118,12 @@ def rank(
       ranker rank books.csv --top-k 10 --context reader_age_days=420
 
     A .json file holds a list of objects, or {"context": {...}, "candidates": [...]}.
-    An .npy file holds a matrix of the model's features in the model's own order.
+    An .npy file holds a matrix of the model's features in the model's own order,
+    of categorical ones the codes.
     """
     from ranker.cli.candidates import read_candidates
     from ranker.client import RankerClient
+    from ranker.client.known_models import KnownModel
     from ranker.errors import UnavailableError
 
     with RankerClient(server, timeout=timeout) as client:
@@ -118,16 +131,19 @@ def rank(
             about = client.get_model(model, model_version)
         except UnavailableError as error:
             raise UnavailableError(f"can't reach a server at {server}: {error.message}") from error
-        candidates = read_candidates(file, about.feature_names, id_columns)
-        context = {**candidates.context, **context}
-        given = {*(candidates.feature_names or about.feature_names), *context}
+        categories = KnownModel.of(about).categories
+        candidates = read_candidates(file, about.feature_names, id_columns, categories)
+        shared = {**candidates.context}
+        for name, text in context.items():
+            shared[name] = _context_value(name, text, categories.get(name))
+        given = {*(candidates.feature_names or about.feature_names), *shared}
         if absent := [name for name in about.feature_names if name not in given]:
             click.echo(f"missing for every candidate: {', '.join(absent)}", err=True)
         # By name, so that the model that was described is the one that ranks.
         ranking = client.rank(
             candidates.features,
             feature_names=candidates.feature_names,
-            context=context,
+            context=shared,
             top_k=top_k,
             model=about.name,
             model_version=about.version,

@@ -9,15 +9,16 @@ from typing import Any, Self, Unpack
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from numpy.typing import ArrayLike
 
 from ranker.client import channel as wire
 from ranker.client.aio_stream import AsyncRankStream
 from ranker.client.failure import from_rpc_error
+from ranker.client.question import AsyncWriter, Question
 from ranker.client.ranking import Ranking
-from ranker.client.request import RankOptions, checked_timeout, rank_request
+from ranker.client.request import RankOptions, checked_timeout
 from ranker.client.sync import HEALTH_INTERVAL
 from ranker.errors import DeadlineError, UnavailableError
+from ranker.frames import Features
 from ranker.v1 import ranking_pb2
 
 
@@ -44,18 +45,26 @@ class AsyncRankerClient:
         self._stream = itertools.cycle([c.stream_stream(*wire.RANK_STREAM) for c in self._channels])
         self._get_model = self._channels[0].unary_unary(*wire.GET_MODEL)
         self._list_models = self._channels[0].unary_unary(*wire.LIST_MODELS)
+        self._writer = AsyncWriter(
+            lambda model, version, left: self.get_model(model, version, timeout=left)
+        )
 
     async def rank(
-        self, features: ArrayLike, *, timeout: float | None = None, **options: Unpack[RankOptions]
+        self, features: Features, *, timeout: float | None = None, **options: Unpack[RankOptions]
     ) -> Ranking:
         """Ranks one candidate list; takes and raises what `RankerClient.rank` does."""
-        request = rank_request(features, **options)
-        response: ranking_pb2.RankResponse = await self._call(next(self._rank), request, timeout)
-        return Ranking.from_response(response)
+        deadline = time.monotonic() + checked_timeout(self._timeout if timeout is None else timeout)
+        question = Question(features, options)
+        request, known = await self._writer.write(question, deadline)
+        ranking = await self._ranked(request, deadline)
+        if (other := await self._writer.other(question, known, ranking, deadline)) is not None:
+            ranking = await self._ranked(question.written_to(other), deadline)
+        return ranking
 
     def stream(self, *, max_in_flight: int = 64) -> AsyncRankStream:
         """Opens a stream, which costs less per request than `rank`. See `AsyncRankStream`."""
-        return AsyncRankStream(next(self._stream)(None), self._timeout, max_in_flight)
+        call = next(self._stream)(None)
+        return AsyncRankStream(call, self._writer, self._timeout, max_in_flight)
 
     async def get_model(
         self, model: str = "", model_version: str = "", *, timeout: float | None = None
@@ -105,6 +114,11 @@ class AsyncRankerClient:
 
     async def __aexit__(self, *raised: object) -> None:
         await self.close()
+
+    async def _ranked(self, request: bytes, deadline: float) -> Ranking:
+        left = deadline - time.monotonic()
+        response: ranking_pb2.RankResponse = await self._call(next(self._rank), request, left)
+        return Ranking.from_response(response)
 
     async def _call(
         self,

@@ -10,11 +10,11 @@ from typing import Any, Self, Unpack
 
 import grpc
 from google.rpc import status_pb2
-from numpy.typing import ArrayLike
 
 from ranker.client.failure import from_rpc_error
+from ranker.client.question import AsyncWriter, Question, changed
 from ranker.client.ranking import Ranking
-from ranker.client.request import RankOptions, checked_timeout, rank_request, with_deadline
+from ranker.client.request import RankOptions, checked_timeout, with_deadline
 from ranker.client.stream import CLOSE_GRACE
 from ranker.errors import (
     DeadlineError,
@@ -22,6 +22,7 @@ from ranker.errors import (
     RankerError,
     UnavailableError,
 )
+from ranker.frames import Features
 from ranker.status import from_status, to_status
 from ranker.v1 import ranking_pb2
 
@@ -44,6 +45,7 @@ class AsyncRankStream:
     def __init__(
         self,
         call: grpc.aio.StreamStreamCall[bytes, ranking_pb2.RankResponse],
+        writer: AsyncWriter,
         timeout: float,
         max_in_flight: int,
     ) -> None:
@@ -51,11 +53,13 @@ class AsyncRankStream:
 
         Args:
             call: a call of `RankStream`.
+            writer: writes the requests.
             timeout: the seconds that a request may take, unless it says otherwise.
             max_in_flight: how many requests may wait for their answers; one
                 more waits in `submit`.
         """
         self._call = call
+        self._writer = writer
         self._timeout = timeout
         self._slots = asyncio.Semaphore(max_in_flight)
         self._made_up_ids = map(str, itertools.count(1))
@@ -65,11 +69,11 @@ class AsyncRankStream:
         self._work = asyncio.Event()
         self._closing = False
         self._end: status_pb2.Status | None = None
-        self._reader = asyncio.create_task(self._read())
-        self._writer = asyncio.create_task(self._write())
+        self._reading = asyncio.create_task(self._read())
+        self._writing = asyncio.create_task(self._write())
 
     async def submit(
-        self, features: ArrayLike, *, timeout: float | None = None, **options: Unpack[RankOptions]
+        self, features: Features, *, timeout: float | None = None, **options: Unpack[RankOptions]
     ) -> Ranking:
         """Sends a request and waits for its answer; cancel it to stop waiting.
 
@@ -81,16 +85,17 @@ class AsyncRankStream:
 
         Raises:
             DeadlineError: the answer did not come in time.
-            InvalidRequestError: the request can't be sent.
+            InvalidRequestError: the request can't be sent, or does not suit the model.
             RankerError: of the class that says what else went wrong with it, or
                 with the stream.
         """
         seconds = checked_timeout(self._timeout if timeout is None else timeout)
         deadline = time.monotonic() + seconds
         options["request_id"] = request_id = options.get("request_id") or next(self._made_up_ids)
-        message = rank_request(features, **options)
+        question = Question(features, options)
+        message, known = await self._writer.write(question, deadline)
         try:
-            async with asyncio.timeout(seconds), self._slots:
+            async with asyncio.timeout(deadline - time.monotonic()), self._slots:
                 if self._closing:
                     raise UnavailableError("the stream is closed")
                 if self._end is not None:
@@ -103,12 +108,15 @@ class AsyncRankStream:
                 self._unsent[request_id] = message, deadline
                 self._work.set()
                 try:
-                    return await self._in_flight[request_id]
+                    ranking = await self._in_flight[request_id]
                 finally:
                     del self._in_flight[request_id]
                     self._unsent.pop(request_id, None)
         except TimeoutError:
             raise DeadlineError("the deadline passed before the answer came") from None
+        if await self._writer.other(question, known, ranking, deadline) is not None:
+            raise changed(known, ranking)
+        return ranking
 
     async def close(self) -> None:
         """Waits for the requests in flight, each within its own deadline, and ends the stream."""
@@ -116,9 +124,9 @@ class AsyncRankStream:
         self._work.set()
         if self._in_flight:
             await asyncio.wait(self._in_flight.values())
-        await asyncio.wait([self._reader], timeout=CLOSE_GRACE)
+        await asyncio.wait([self._reading], timeout=CLOSE_GRACE)
         self._call.cancel()
-        await asyncio.wait([self._reader, self._writer])
+        await asyncio.wait([self._reading, self._writing])
 
     async def __aenter__(self) -> Self:
         return self

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
-import numpy as np
 from numpy.typing import ArrayLike
 
+from ranker.categories import Categories
 from ranker.errors import DeadlineError, InvalidRequestError
+from ranker.frames import Features, Frame, as_float32, read_frame
 from ranker.v1 import ranking_pb2 as pb
+
+if TYPE_CHECKING:
+    from ranker.client.known_models import KnownModel
 
 MAX_TIMEOUT = 86_400.0
 """Seconds; what waits for longer than a day is a mistake."""
@@ -22,10 +26,11 @@ class RankOptions(TypedDict, total=False):
     Attributes:
         top_k: how many of the best candidates to return; 0, the default, returns all.
         feature_names: the names of the features' columns, in any order; the model's
-            features that are not among them are missing. By default the columns
-            are the model's own features in its own order.
+            features that are not among them are missing. By default a data frame's
+            own names, and else the model's own features in its own order.
         context: values of features that all candidates share, by name: the
             reader's or the query's. They travel once and not once per candidate.
+            A number is the feature, or a category's code; text is a category.
         candidate_ids: one text per candidate, returned in rank order.
         model: the name of the model; by default the server's default.
         model_version: its version; by default the model's default.
@@ -36,7 +41,7 @@ class RankOptions(TypedDict, total=False):
 
     top_k: int
     feature_names: Sequence[str]
-    context: Mapping[str, float] | None
+    context: Mapping[str, float | str] | None
     candidate_ids: Sequence[str]
     model: str
     model_version: str
@@ -44,11 +49,12 @@ class RankOptions(TypedDict, total=False):
 
 
 def rank_request(
-    features: ArrayLike,
+    features: Features | Frame,
     *,
+    known: KnownModel | None = None,
     top_k: int = 0,
     feature_names: Sequence[str] = (),
-    context: Mapping[str, float] | None = None,
+    context: Mapping[str, float | str] | None = None,
     candidate_ids: Sequence[str] = (),
     model: str = "",
     model_version: str = "",
@@ -64,8 +70,10 @@ def rank_request(
     RPC; so their field is written here.
 
     Args:
-        features: numbers [candidates, features] of any real dtype and layout;
-            NaN is a missing value.
+        features: numbers [candidates, features] of any real dtype and layout,
+            with NaN for missing; or a data frame, whose columns' names travel.
+        known: the model that it is for, whose categories become their codes
+            where the frame or the context holds any.
         top_k: as in `RankOptions`, and so are all that follow.
         feature_names: see there.
         context: see there.
@@ -80,12 +88,17 @@ def rank_request(
     Raises:
         InvalidRequestError: a value that the wire format can't carry.
     """
-    rows = _float32("candidates.data", features)
+    frame = features if isinstance(features, Frame) else read_frame(features)
+    if frame is None:
+        rows = as_float32("candidates.data", cast(ArrayLike, features))
+    else:
+        feature_names = _agreed(feature_names, frame.names)
+        rows = frame.rows(known.feature_names if known else frame.names, _categories(known))
     if rows.ndim != 2:
         raise InvalidRequestError(
             "candidates", f"expected a matrix [candidates, features], got shape {rows.shape}"
         )
-    context = context or {}
+    values = [_coded(name, value, known) for name, value in (context or {}).items()]
     try:
         request = pb.RankRequest(
             request_id=request_id,
@@ -94,7 +107,7 @@ def rank_request(
             feature_names=_texts("feature_names", feature_names),
             context=pb.Context(
                 feature_names=_texts("context.feature_names", context),
-                values=_float32("context.values", list(context.values())),
+                values=as_float32("context.values", values),
             )
             if context
             else None,
@@ -143,6 +156,32 @@ def checked_timeout(timeout: float) -> float:
     return timeout
 
 
+def _agreed(given: Sequence[str], names: tuple[str, ...]) -> Sequence[str]:
+    """The names of a frame's columns, with which those that are given must agree."""
+    if given and names and tuple(given) != names:
+        raise InvalidRequestError(
+            "feature_names", f"the data frame has other names, {list(names)}; give none"
+        )
+    return names or given
+
+
+def _categories(known: KnownModel | None) -> Mapping[str, Categories]:
+    return known.categories if known else {}
+
+
+def _coded(name: str, value: float | str, known: KnownModel | None) -> float:
+    """A value of the context as it travels: text is a category, and becomes its code."""
+    if not isinstance(value, str):
+        return value
+    categories = _categories(known).get(name)
+    if categories is None:
+        raise InvalidRequestError(
+            "context.values",
+            f"{name}: expected a real number, got {value!r}; the model knows no categories of it",
+        )
+    return categories.code(f"context.values, {name}", value)
+
+
 def _field_head(number: int, length: int) -> bytes:
     """What precedes the bytes of a field of known length: its tag and the length, a varint.
 
@@ -154,25 +193,6 @@ def _field_head(number: int, length: int) -> bytes:
         length >>= 7
     head.append(length)
     return bytes(head)
-
-
-def _float32(field: str, values: ArrayLike) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """The values as C-contiguous little-endian float32; not copied if they are that already."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InvalidRequestError(field, f"expected rows of one length: {error}") from error
-    if array.dtype.kind not in "fiub":
-        raise InvalidRequestError(
-            field, f"expected real numbers with NaN for missing, got dtype {array.dtype}"
-        )
-    try:
-        with np.errstate(over="raise"):
-            return np.ascontiguousarray(array, "<f4")
-    except FloatingPointError as error:
-        raise InvalidRequestError(
-            field, f"a finite value is beyond float32's ±{np.finfo(np.float32).max:.4g}"
-        ) from error
 
 
 def _texts(field: str, values: Iterable[str]) -> list[str]:

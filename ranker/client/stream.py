@@ -14,17 +14,19 @@ from typing import Self, Unpack
 
 import grpc
 from google.rpc import status_pb2
-from numpy.typing import ArrayLike
 
 from ranker.client.failure import from_rpc_error
+from ranker.client.known_models import KnownModel
+from ranker.client.question import Question, Writer, changed
 from ranker.client.ranking import Ranking
-from ranker.client.request import RankOptions, checked_timeout, rank_request, with_deadline
+from ranker.client.request import RankOptions, checked_timeout, with_deadline
 from ranker.errors import (
     DeadlineError,
     InvalidRequestError,
     RankerError,
     UnavailableError,
 )
+from ranker.frames import Features
 from ranker.status import from_status, to_status
 from ranker.v1 import ranking_pb2
 
@@ -36,7 +38,9 @@ CLOSE_GRACE = 1.0
 class _InFlight:
     """A request that has no answer yet, and when its caller stops waiting for one."""
 
+    question: Question
     message: bytes
+    known: KnownModel | None
     deadline: float
     future: Future[Ranking] = field(default_factory=Future)
 
@@ -53,7 +57,8 @@ class RankStream:
     request in flight fails with what broke it, and so does every later
     `submit`: a stream doesn't reopen. `RankerClient.stream` opens another one;
     the failed requests may be submitted to it again, since ranking changes
-    nothing on the server.
+    nothing on the server. Likewise a request whose answer came from a version of
+    the model with other categories than it was written for: `UnavailableError`.
 
     Thread-safe. A future's callbacks run on the stream's own threads; they must
     not block, and so must not submit.
@@ -62,6 +67,7 @@ class RankStream:
     def __init__(
         self,
         method: grpc.StreamStreamMultiCallable[bytes, ranking_pb2.RankResponse],
+        writer: Writer,
         timeout: float,
         max_in_flight: int,
     ) -> None:
@@ -69,10 +75,12 @@ class RankStream:
 
         Args:
             method: `RankStream` of a channel.
+            writer: writes the requests.
             timeout: the seconds that a request may take, unless it says otherwise.
             max_in_flight: how many requests may wait for their answers; one
                 more waits in `submit`.
         """
+        self._writer = writer
         self._timeout = timeout
         self._max_in_flight = max_in_flight
         self._made_up_ids = map(str, itertools.count(1))
@@ -99,7 +107,7 @@ class RankStream:
         self._timekeeper.start()
 
     def submit(
-        self, features: ArrayLike, *, timeout: float | None = None, **options: Unpack[RankOptions]
+        self, features: Features, *, timeout: float | None = None, **options: Unpack[RankOptions]
     ) -> Future[Ranking]:
         """Sends a request; waits while `max_in_flight` others are unanswered.
 
@@ -114,16 +122,18 @@ class RankStream:
 
         Raises:
             DeadlineError: `max_in_flight` others stayed unanswered all the time.
-            InvalidRequestError: the request can't be sent.
-            RankerError: the stream is broken; says what broke it.
+            InvalidRequestError: the request can't be sent, or does not suit the model.
+            RankerError: the stream is broken; says what broke it. Or the server
+                does not say what the model is, for which a data frame is written.
         """
         seconds = checked_timeout(self._timeout if timeout is None else timeout)
         deadline = time.monotonic() + seconds
         options["request_id"] = request_id = options.get("request_id") or next(self._made_up_ids)
-        entry = _InFlight(rank_request(features, **options), deadline)
+        question = Question(features, options)
+        entry = _InFlight(question, *self._writer.write(question, deadline), deadline)
         entry.future.set_running_or_notify_cancel()
         with self._lock:
-            if not self._space.wait_for(self._may_submit, seconds):
+            if not self._space.wait_for(self._may_submit, deadline - time.monotonic()):
                 raise DeadlineError(
                     f"{self._max_in_flight} requests were in flight for {seconds:g} s"
                 )
@@ -181,10 +191,7 @@ class RankStream:
                 entry = self._take(response.request_id)
                 if entry is None:
                     continue  # its deadline passed first
-                if response.status.code:
-                    entry.future.set_exception(from_status(response.status))
-                else:
-                    entry.future.set_result(Ranking.from_response(response))
+                self._answer(entry, response)
             end: RankerError = UnavailableError("the server ended the stream")
         except grpc.RpcError as error:
             end = from_rpc_error(error)
@@ -195,6 +202,21 @@ class RankStream:
             self._sooner.notify()
             self._space.notify_all()
         self._fail(unanswered, end)
+
+    def _answer(self, entry: _InFlight, response: ranking_pb2.RankResponse) -> None:
+        if response.status.code:
+            entry.future.set_exception(from_status(response.status))
+            return
+        ranking = Ranking.from_response(response)
+        try:
+            other = self._writer.other(entry.question, entry.known, ranking, entry.deadline)
+        except Exception as error:  # whatever it is: this thread serves other requests, too
+            entry.future.set_exception(error)
+            return
+        if other is None:
+            entry.future.set_result(ranking)
+        else:
+            entry.future.set_exception(changed(entry.known, ranking))
 
     def _keep_time(self) -> None:
         """Fails the requests whose deadlines pass, however silent the server is."""

@@ -8,14 +8,15 @@ from typing import Any, Self, Unpack
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from numpy.typing import ArrayLike
 
 from ranker.client import channel as wire
 from ranker.client.failure import from_rpc_error
+from ranker.client.question import Question, Writer
 from ranker.client.ranking import Ranking
-from ranker.client.request import RankOptions, checked_timeout, rank_request
+from ranker.client.request import RankOptions, checked_timeout
 from ranker.client.stream import RankStream
 from ranker.errors import DeadlineError, UnavailableError
+from ranker.frames import Features
 from ranker.v1 import ranking_pb2
 
 HEALTH_INTERVAL = 0.05
@@ -56,29 +57,40 @@ class RankerClient:
         self._stream = itertools.cycle([c.stream_stream(*wire.RANK_STREAM) for c in self._channels])
         self._get_model = self._channels[0].unary_unary(*wire.GET_MODEL)
         self._list_models = self._channels[0].unary_unary(*wire.LIST_MODELS)
+        self._writer = Writer(
+            lambda model, version, left: self.get_model(model, version, timeout=left)
+        )
 
     def rank(
-        self, features: ArrayLike, *, timeout: float | None = None, **options: Unpack[RankOptions]
+        self, features: Features, *, timeout: float | None = None, **options: Unpack[RankOptions]
     ) -> Ranking:
         """Ranks one candidate list.
 
         Args:
             features: numbers [candidates, features] of any real dtype and layout;
                 NaN is a missing value. C-contiguous float32 is sent as it is.
-            timeout: the seconds that the call may take, retries included; None
-                for the client's own.
+                Or a data frame of pandas, polars, pyarrow or whatever else speaks
+                Arrow: its columns are told by their names, and may hold categories
+                by their values; the client then asks for the model, once per
+                version (`ranker.client.question`).
+            timeout: the seconds that the call may take, all that it takes
+                included; None for the client's own.
             **options: see `RankOptions`.
 
         Raises:
             RankerError: of the class that says what went wrong.
         """
-        request = rank_request(features, **options)
-        response: ranking_pb2.RankResponse = self._call(next(self._rank), request, timeout)
-        return Ranking.from_response(response)
+        deadline = time.monotonic() + checked_timeout(self._timeout if timeout is None else timeout)
+        question = Question(features, options)
+        request, known = self._writer.write(question, deadline)
+        ranking = self._ranked(request, deadline)
+        if (other := self._writer.other(question, known, ranking, deadline)) is not None:
+            ranking = self._ranked(question.written_to(other), deadline)
+        return ranking
 
     def stream(self, *, max_in_flight: int = 64) -> RankStream:
         """Opens a stream, which costs less per request than `rank`. See `RankStream`."""
-        return RankStream(next(self._stream), self._timeout, max_in_flight)
+        return RankStream(next(self._stream), self._writer, self._timeout, max_in_flight)
 
     def get_model(
         self, model: str = "", model_version: str = "", *, timeout: float | None = None
@@ -144,6 +156,11 @@ class RankerClient:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+    def _ranked(self, request: bytes, deadline: float) -> Ranking:
+        left = deadline - time.monotonic()
+        response: ranking_pb2.RankResponse = self._call(next(self._rank), request, left)
+        return Ranking.from_response(response)
 
     def _call(
         self,

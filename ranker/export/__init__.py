@@ -23,17 +23,19 @@ Where other scores are to be expected:
   nor file says so. Send NaN for what was missing.
 
 Categorical features take codes, as XGBoost does for arrays: the position of a
-category among those of the training data, which is the order of the data
-frame's categories. A caller has to keep that order; the ONNX file doesn't.
+category among those of the training data. What the codes stand for goes into
+the file's metadata (`export.categories`): XGBoost knows it since 3.1, of models
+that were trained on a data frame; else the caller has to say.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ranker.distribution import require
 
@@ -43,13 +45,13 @@ import xgboost as xgb
 from onnx import helper
 
 from ranker.errors import ModelError
+from ranker.export import schema
+from ranker.export.categories import Given, notes, with_given
 from ranker.export.onnx_writer import to_onnx
 from ranker.export.verify import Comparison, compare
-from ranker.export.xgboost_model import LOGISTIC, Rounds, XGBoostModel, read
-from ranker.model.metadata import ModelMetadata
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
+from ranker.export.xgboost_model import LOGISTIC, Rounds, read
+from ranker.model.file import ModelFile
+from ranker.model.metadata import ModelMetadata, check_name, name_of
 
 MAX_RELATIVE_DIFFERENCE = 1e-5
 """Margins that differ by more, relative to their range, are not exported."""
@@ -106,6 +108,7 @@ def export_onnx(
     version: str = "",
     output: Literal["margin", "probability"] = "margin",
     required_features: Sequence[str] = (),
+    categories: Given | None = None,
 ) -> ExportReport:
     """Writes an XGBoost model as an ONNX file and verifies it.
 
@@ -117,18 +120,30 @@ def export_onnx(
         iteration_range: the boosting rounds to export, begin and end, as
             `predict` takes it. None: up to the best round where early stopping
             noted one, else all.
-        name: the model's name on the wire; empty: the file's stem.
-        version: the model's version on the wire; empty: `1`.
+        name: the model's name on the wire: up to 128 ASCII letters, digits, `.`,
+            `_` and `-`, the first a letter or a digit; empty: the file's stem.
+        version: the model's version on the wire, of the same characters; empty: `1`.
+            A version that is given names one model for good: over a file that
+            holds that version of that name, only the same model is written.
         output: what the scores are. `probability` puts a sigmoid behind the
             margin, for `binary:logistic`, `binary:logitraw` and `reg:logistic`.
         required_features: names of features that every request must send; the
             others may be absent, which is missing.
+        categories: of categorical features whose categories the model does not
+            hold itself, by name: texts or integers in the order of their codes,
+            which is the order of the training data frame's categories.
 
     Raises:
         ModelError: the model can't be read or can't be exported exactly, or
-            onnxruntime scores the file otherwise than XGBoost does.
+            onnxruntime scores the file otherwise than XGBoost does; the name or
+            the version is none, or names another model already.
         OSError: the file can't be written.
     """
+    path = Path(path)
+    for field, text in (("name", name), ("version", version)):
+        if text:
+            check_name(field, text)
+    _refuse_no_place(path)
     probability = output == "probability"
     original = read(model, iteration_range)
     if probability and original.objective not in LOGISTIC:
@@ -138,6 +153,7 @@ def export_onnx(
         )
     if unknown := set(required_features) - set(original.feature_names):
         raise ModelError(f"required_features: the model has no feature named {sorted(unknown)}")
+    known_categories = with_given(original, categories or {})
 
     proto = to_onnx(
         original.trees, original.base_margin, original.num_features, probability=probability
@@ -151,6 +167,7 @@ def export_onnx(
         version=version,
         feature_names=original.feature_names,
         feature_types=original.feature_types,
+        categories=known_categories,
         required_features=tuple(required_features),
         output=output,
         objective=original.objective,
@@ -162,17 +179,20 @@ def export_onnx(
         verified_rows=comparison.rows,
     )
     helper.set_model_props(proto, metadata.to_props())
-    path = Path(path)
+    content = proto.SerializeToString()
+    if version:
+        _refuse_another(content, path, name or name_of(path.name), version)
+    _write(content, path)
     return ExportReport(
         path=path,
-        size=_write(proto, path),
+        size=len(content),
         trees=metadata.trees,
         depth=depth,
         num_features=original.num_features,
         rounds=original.rounds,
         xgboost_version=xgb.__version__,
         comparison=comparison,
-        notes=_notes(original),
+        notes=(*schema.notes(), *notes(original, known_categories)),
     )
 
 
@@ -190,18 +210,29 @@ def _refuse_differences(seen: Comparison, probability: bool) -> None:
         )
 
 
-def _notes(model: XGBoostModel) -> tuple[str, ...]:
-    if not model.categories_in_file:
-        return ()
-    return (
-        "categorical features take codes, the positions of the categories in the training data "
-        "frame; keep those, the ONNX file does not hold them",
-    )
+def _refuse_no_place(path: Path) -> None:
+    """Before any work is done for a file that can't be written."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory; name a file in it", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}", str(path))
 
 
-def _write(proto: ModelProto, path: Path) -> int:
+def _refuse_another(content: bytes, path: Path, name: str, version: str) -> None:
+    """Refuses to give a version that the file at `path` holds to another model."""
+    try:
+        old = ModelFile.read(path)
+    except ModelError:
+        return  # there is none, or it is no model
+    if (old.name, old.version) == (name, version) and bytes(old.onnx.content) != content:
+        raise ModelError(
+            f"{path} holds {name}@{version} already, and it is another model: callers could not "
+            "tell the two apart. Give this one another version, or delete the file first"
+        )
+
+
+def _write(content: bytes, path: Path) -> None:
     """Writes beside the file and then puts it in its place, so that no reader sees half of it."""
-    content = proto.SerializeToString()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("xb") as file:
@@ -210,4 +241,3 @@ def _write(proto: ModelProto, path: Path) -> int:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    return len(content)

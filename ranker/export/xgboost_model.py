@@ -20,16 +20,20 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
+from ranker.categories import Categories
 from ranker.errors import ModelError
+from ranker.export.categories import Texts, read_categories
+from ranker.export.schema import installed, refuse_newer_file, refuse_unknown
+from ranker.model.formats import CATBOOST, LIGHTGBM, XGBOOST, recognise
 
 LOGISTIC = frozenset({"binary:logistic", "binary:logitraw", "reg:logistic"})
 """The objectives whose margin is a log-odds."""
 
+OTHER_LIBRARIES = {"lightgbm": LIGHTGBM, "catboost": CATBOOST}
+"""By the package that a model object comes from."""
+
 MAX_CATEGORY = 2**24
 """XGBoost calls a code from here on, or a negative one, no category; each below is a float32."""
-
-# The last key of a file in UBJ: an array of three int8.
-_UBJ_VERSION = re.compile(rb"version\[#L\x00{7}\x03((?:i.){3})\}\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +98,9 @@ class XGBoostModel:
         num_features: the number of columns.
         feature_names: one per column, or none.
         feature_types: XGBoost's, one per column, or none.
-        categories_in_file: whether XGBoost keeps the training data's
-            categories in the model (3.1 and later, from data frames).
+        categories: by feature, those of the training data; XGBoost keeps them
+            since 3.1, of data frames.
+        doubtful_categories: by feature, what it keeps of those that aren't all ASCII.
     """
 
     booster: xgb.Booster
@@ -107,7 +112,13 @@ class XGBoostModel:
     num_features: int
     feature_names: tuple[str, ...]
     feature_types: tuple[str, ...]
-    categories_in_file: bool
+    categories: dict[int, Categories]
+    doubtful_categories: dict[int, Texts]
+
+    def categorical(self) -> list[int]:
+        """The features that are read as codes, by type or by a split."""
+        by_type = {i for i, kind in enumerate(self.feature_types) if kind == "c"}
+        return sorted(by_type.union(*(t.feature[list(t.members)].tolist() for t in self.trees)))
 
 
 def read(
@@ -125,10 +136,12 @@ def read(
     Raises:
         ModelError: it is no XGBoost model, or one that can't be exported; says why.
     """
+    installed()
     booster, document = _load(source)
     try:
         learner = document["learner"]
         _refuse_unsupported(learner)
+        refuse_unknown(document)
         rounds = _choose_rounds(booster, iteration_range)
         forest = learner["gradient_booster"]
         # dart's trees are a gbtree within it.
@@ -141,6 +154,7 @@ def read(
             for i in range(begin, end)
         )
         _refuse_mixed_features(trees)
+        categories, doubtful = read_categories(model.get("cats", {}).get("enc", ()))
         return XGBoostModel(
             booster=booster,
             rounds=rounds,
@@ -151,7 +165,8 @@ def read(
             num_features=num_features,
             feature_names=tuple(booster.feature_names or ()),
             feature_types=tuple(booster.feature_types or ()),
-            categories_in_file=bool(model.get("cats", {}).get("enc")),
+            categories=categories,
+            doubtful_categories=doubtful,
         )
     except (KeyError, IndexError) as error:
         raise ModelError(
@@ -173,12 +188,13 @@ def _load(source: xgb.Booster | xgb.XGBModel | str | Path) -> tuple[xgb.Booster,
             raw = bytes(source.save_raw("ubj"))
         elif isinstance(source, (str, Path)):
             raw = Path(source).read_bytes()
-            _refuse_newer(raw, source)
+            if not raw:  # XGBoost 3.2 would end the process
+                raise ModelError(f"{source}: the file is empty")
+            if (found := recognise(raw)) not in (None, XGBOOST):
+                raise ModelError(f"{source}: {found.refusal(source)}")
+            refuse_newer_file(raw, source)
         else:
-            raise ModelError(
-                f"expected a Booster, a scikit-learn estimator of XGBoost's or a path, "
-                f"got {type(source).__name__}"
-            )
+            raise ModelError(_no_model(source))
         booster = xgb.Booster()
         booster.load_model(bytearray(raw))
         return booster, json.loads(booster.save_raw("json"))
@@ -189,22 +205,13 @@ def _load(source: xgb.Booster | xgb.XGBModel | str | Path) -> tuple[xgb.Booster,
         raise ModelError(f"{what}: no model that XGBoost can load: {_reason(error)}") from error
 
 
-def _refuse_newer(raw: bytes, path: str | Path) -> None:
-    """XGBoost 2.1 and 3.0 read a base score of 3.1 as zero, and say nothing."""
-    if not raw:  # XGBoost 3.2 would end the process
-        raise ModelError(f"{path}: the file is empty")
-    if ubj := _UBJ_VERSION.search(raw[-64:]):
-        version = list(ubj[1][1::2])
-    else:
-        try:
-            version = json.loads(raw)["version"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path}: no model of XGBoost's in JSON or UBJ") from error
-    if version[:2] > [int(part) for part in xgb.__version__.split(".")[:2]]:
-        raise ModelError(
-            f"{path}: written by XGBoost {'.'.join(map(str, version))}, which the installed "
-            f"{xgb.__version__} may misread; install that version or a later one"
-        )
+def _no_model(source: object) -> str:
+    kind = type(source)
+    text = (
+        f"expected a Booster, a scikit-learn estimator of XGBoost's or a path, got {kind.__name__}"
+    )
+    library = OTHER_LIBRARIES.get(kind.__module__.partition(".")[0])
+    return f"{text}, {library.what}: {library.advice}" if library else text
 
 
 def _reason(error: Exception) -> str:
@@ -232,11 +239,6 @@ def _refuse_unsupported(learner: dict[str, Any]) -> None:
     targets = int(learner["learner_model_param"]["num_target"])
     if targets > 1:
         raise ModelError(f"{targets} targets: expected one score a row")
-    if not objective.startswith(("rank:", "reg:")) and objective not in LOGISTIC:
-        raise ModelError(
-            f"objective {objective}: only rank:*, reg:*, binary:logistic and binary:logitraw "
-            "can be exported"
-        )
 
 
 def _choose_rounds(booster: xgb.Booster, iteration_range: tuple[int, int] | None) -> Rounds:
@@ -292,7 +294,7 @@ def _read_tree(raw: dict[str, Any], weight: np.float32, num_features: int, index
     # Sets of pruned nodes may still be there.
     members = {
         int(position[node]): codes
-        for node, codes in _categories(raw).items()
+        for node, codes in _category_sets(raw).items()
         if position[node] >= 0 and by_set[position[node]]
     }
     return Tree(
@@ -322,7 +324,7 @@ def _levels(
     return levels
 
 
-def _categories(raw: dict[str, Any]) -> dict[int, NDArray[np.float32]]:
+def _category_sets(raw: dict[str, Any]) -> dict[int, NDArray[np.float32]]:
     """Each categorical split's set; XGBoost makes these lists anew whenever it saves."""
     codes = np.asarray(raw["categories"], np.float32)
     return {

@@ -8,12 +8,50 @@ another converter has none of it and loads with the defaults.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import PurePath
+from typing import Any
 
+from ranker.categories import Categories
 from ranker.errors import ModelError
 
 PREFIX = "ranker."
+
+MAX_NAME = 128
+"""The most characters of a model's name, and of its version."""
+
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
+
+
+def check_name(field: str, text: str) -> None:
+    """Refuses a name that a URL, a path, a metric's label or `NAME@VERSION` can't hold as it is.
+
+    Args:
+        field: `name` or `version`; both follow one rule.
+        text: ASCII letters, digits, `.`, `_` and `-`, of which the first is a
+            letter or a digit; at most `MAX_NAME`.
+
+    Raises:
+        ModelError: it is something else.
+    """
+    if not _NAME.fullmatch(text):
+        shown = repr(text) if len(text) <= MAX_NAME else f"{text[:32]!r}... of {len(text)}"
+        raise ModelError(
+            f"{field} {shown}: expected 1 to {MAX_NAME} characters, of A-Z a-z 0-9 . _ -, "
+            "the first a letter or a digit"
+        )
+
+
+def name_of(filename: str) -> str:
+    """The name of a model that has none: its file's, without the suffix and what no name may hold.
+
+    A file that another converter wrote must not have to be renamed to be
+    served, so each run of other characters becomes one `_`.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", PurePath(filename).stem)
+    return name.lstrip("._-")[:MAX_NAME].rstrip("_") or "model"
 
 
 @dataclass(frozen=True)
@@ -21,10 +59,13 @@ class ModelMetadata:
     """The facts about a model that its graph does not hold.
 
     Attributes:
-        name: the model's name on the wire; empty: the file's stem.
-        version: the model's version on the wire; empty: `1`.
+        name: the model's name on the wire, as `check_name` has it; empty: that
+            of its file, by `name_of`.
+        version: the model's version on the wire, likewise; empty: `1`.
         feature_names: one per feature, in the model's order; empty if unknown.
         feature_types: XGBoost's (`q`, `float`, `int`, `i`, `c`), likewise.
+        categories: of each categorical feature whose categories are known, by
+            its position in the model's order, what its codes 0, 1, 2 ... stand for.
         required_features: names that every request must send; the others may
             be absent, which is missing (NaN).
         output: `margin` or `probability`.
@@ -43,6 +84,7 @@ class ModelMetadata:
     version: str = ""
     feature_names: tuple[str, ...] = ()
     feature_types: tuple[str, ...] = ()
+    categories: Mapping[int, Categories] = field(default_factory=dict, hash=False)
     required_features: tuple[str, ...] = ()
     output: str = "margin"
     objective: str = ""
@@ -55,7 +97,13 @@ class ModelMetadata:
 
     def to_props(self) -> dict[str, str]:
         """The metadata as ONNX `metadata_props`; `from_props` reads it back."""
-        return {PREFIX + f.name: json.dumps(getattr(self, f.name)) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        categories = {index: found.values for index, found in values.pop("categories").items()}
+        props = {PREFIX + name: json.dumps(value) for name, value in values.items()}
+        if categories:  # which may be many: without spaces, and not in ASCII alone
+            text = json.dumps(categories, ensure_ascii=False, separators=(",", ":"))
+            props[PREFIX + "categories"] = text
+        return props
 
     @classmethod
     def from_props(cls, props: Mapping[str, str]) -> ModelMetadata:
@@ -65,26 +113,52 @@ class ModelMetadata:
             ModelError: a `ranker.` value is not of its field's type.
         """
         metadata = cls()
-        for field in fields(cls):
-            text = props.get(PREFIX + field.name)
-            if text is None:
+        values: dict[str, Any] = {}
+        for known in fields(cls):
+            key = PREFIX + known.name
+            if key not in props:
                 continue
-            default = getattr(metadata, field.name)
             try:
-                value = json.loads(text)
+                value = json.loads(props[key])
             except ValueError as error:
-                raise ModelError(f"metadata {PREFIX + field.name}: not JSON: {text!r}") from error
-            if isinstance(default, tuple):
-                valid = isinstance(value, list) and all(isinstance(item, str) for item in value)
-                value = tuple(value) if valid else value
-            elif isinstance(default, float):
-                valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+                raise ModelError(f"metadata {key}: not JSON: {_short(props[key])}") from error
+            if known.name == "categories":
+                values[known.name] = _categories(key, value)
             else:
-                valid = type(value) is type(default)
-            if not valid:
-                raise ModelError(
-                    f"metadata {PREFIX + field.name}: expected {type(default).__name__}, "
-                    f"got {text!r}"
-                )
-            metadata = replace(metadata, **{field.name: value})
-        return metadata
+                values[known.name] = _plain(key, value, getattr(metadata, known.name))
+        return replace(metadata, **values)
+
+
+def _plain(key: str, value: Any, default: Any) -> Any:
+    """A value of the type of its field's default."""
+    if isinstance(default, tuple):
+        valid = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        value = tuple(value) if valid else value
+    elif isinstance(default, float):
+        valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+    else:
+        valid = type(value) is type(default)
+    if not valid:
+        raise ModelError(
+            f"metadata {key}: expected {type(default).__name__}, got {_short(json.dumps(value))}"
+        )
+    return value
+
+
+def _categories(key: str, value: Any) -> dict[int, Categories]:
+    """Lists by the position of their feature, which JSON spells as text."""
+    if not isinstance(value, dict):
+        raise ModelError(f"metadata {key}: expected an object, got {_short(json.dumps(value))}")
+    found = {}
+    for index, categories in value.items():
+        if not (index.isdecimal() and isinstance(categories, list)):
+            raise ModelError(f"metadata {key}: expected lists by the feature's position: {index!r}")
+        try:
+            found[int(index)] = Categories(categories)
+        except ModelError as error:
+            raise ModelError(f"metadata {key}: feature {index}: {error.message}") from error
+    return found
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= MAX_NAME else text[:MAX_NAME] + "...")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ranker.categories import Categories
 from ranker.engine.api import Contributions, Engine, Explainer, Rows, Scores
 from ranker.engine.registry import load_engine, load_explainer
 from ranker.errors import InvalidRequestError, ModelError, UnsupportedModelError
 from ranker.forest.onnx import OnnxFile
+from ranker.frames import Features, as_float32, read_frame
 from ranker.model.comparison import Comparison
 from ranker.model.features import FeatureContract
 from ranker.model.file import ModelFile
@@ -87,6 +90,13 @@ class Model:
         chosen, reason = load_engine(file.onnx, engine, threads, device)
         return cls(chosen, reason, file.metadata, file.name, file.version, file.digest, file.onnx)
 
+    @cached_property
+    def categories(self) -> Mapping[str, Categories]:
+        """What the codes of categorical features stand for, by name, where the file says so."""
+        names = self.feature_names
+        known = self.metadata.categories
+        return {names[i]: found for i, found in known.items() if i < len(names)}
+
     @property
     def engine_name(self) -> str:
         """`simd`, `onnx`, `cuda`, or `simd+cuda` where batches go to the faster."""
@@ -97,35 +107,39 @@ class Model:
         """One name per column, in order; empty if the model has no names."""
         return self.features.names
 
-    def score(self, features: ArrayLike) -> Scores:
+    def score(self, features: Features) -> Scores:
         """Scores candidates.
 
         Args:
-            features: [n, F], converted to float32; NaN is missing.
+            features: a matrix [n, F] of real numbers, its columns in the model's
+                order; or a data frame of pandas, polars, pyarrow or whatever else
+                speaks Arrow, whose columns are told by their names and may hold
+                categories by their values. NaN is missing; so is a feature
+                that a frame lacks, unless the model requires it.
 
         Returns:
             float32 [n].
 
         Raises:
-            InvalidRequestError: not a matrix of F columns.
+            InvalidRequestError: it is neither, or has other columns than the model.
         """
         rows = self._rows(features)
         if not len(rows):
             return np.empty(0, np.float32)
         return self.engine.score([rows])
 
-    def rank(self, features: ArrayLike, top_k: int = 0) -> tuple[NDArray[np.int32], Scores]:
+    def rank(self, features: Features, top_k: int = 0) -> tuple[NDArray[np.int32], Scores]:
         """Ranks candidates: score descending, ties in the order given.
 
         Args:
-            features: [n, F], converted to float32; NaN is missing.
+            features: as for `score`.
             top_k: how many to return; 0 for all.
 
         Returns:
             Positions, int32 [k], best first, and their scores, float32 [k].
 
         Raises:
-            InvalidRequestError: not a matrix of F columns, or a negative top_k.
+            InvalidRequestError: as `score` does, or for a negative top_k.
         """
         if top_k < 0:
             raise InvalidRequestError("top_k", f"expected 0 (all) or more, got {top_k}")
@@ -146,7 +160,7 @@ class Model:
         with errors_named(self.name):
             return load_explainer(self._file)
 
-    def explain(self, features: ArrayLike) -> Contributions:
+    def explain(self, features: Features) -> Contributions:
         """Says what each feature adds to each candidate's score.
 
         These are XGBoost's `pred_contribs`: Shapley values of the features, given
@@ -154,14 +168,14 @@ class Model:
         probability they are about the margin, its log-odds.
 
         Args:
-            features: [n, F], converted to float32; NaN is missing.
+            features: as for `score`.
 
         Returns:
             float32 [n, F + 1]: a contribution per feature, and the bias last, which
             is the same for all candidates. Each row adds up to the margin.
 
         Raises:
-            InvalidRequestError: not a matrix of F columns.
+            InvalidRequestError: as `score` does.
             UnsupportedModelError: its scores can't be explained; says why, and what helps.
         """
         return self.explainer.explain([self._rows(features)])
@@ -181,14 +195,21 @@ class Model:
         contributions = self.explain(pair)
         return Comparison(self.feature_names, pair[0], pair[1], contributions[0] - contributions[1])
 
-    def _rows(self, features: ArrayLike) -> Rows:
-        rows = np.ascontiguousarray(features, dtype=np.float32)
-        if rows.ndim != 2 or rows.shape[1] != self.features.num_features:
+    def _rows(self, features: Features) -> Rows:
+        """Candidates as the model expects them: float32 [n, F]."""
+        frame = read_frame(features)
+        if frame is None:
+            rows = as_float32("features", cast(ArrayLike, features))
+            names: tuple[str, ...] = ()
+        else:
+            rows, names = frame.rows(self.feature_names, self.categories), frame.names
+        if rows.ndim != 2 or (not names and rows.shape[1] != self.features.num_features):
             raise InvalidRequestError(
                 "features",
                 f"expected shape [n, {self.features.num_features}], got {list(rows.shape)}",
             )
-        return rows
+        plan = self.features.plan(rows.shape[1], names)
+        return rows if plan is None else plan.rows(rows, np.empty(0, np.float32))
 
 
 @contextmanager

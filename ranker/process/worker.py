@@ -89,7 +89,7 @@ def load_models(settings: Settings, recorder: Recorder, fds: list[int]) -> list[
     for number, (path, fd) in enumerate(zip(settings.models, fds, strict=True)):
         started = time.monotonic()
         with errors_named(Path(path).name):
-            file = ModelFile.inherited(fd, Path(path).name)
+            file = ModelFile.inherited(fd, path)
             model = Model.of(file, settings.engine, settings.threads, settings.device)
         seconds = time.monotonic() - started
         logger.info(

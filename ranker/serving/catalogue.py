@@ -31,7 +31,9 @@ class Catalogue:
         self._by_name: dict[tuple[str, str], ServedModel] = {("", ""): models[0]}
         for model in models:
             if (model.name, model.version) in self._by_name:
-                raise ModelError(f"two models are named {model.name!r}, version {model.version!r}")
+                raise ModelError(
+                    f"two models are {model}: export one of them with another --name or --version"
+                )
             self._by_name[model.name, model.version] = model
             self._by_name.setdefault((model.name, ""), model)
         self._by_name.setdefault(("", models[0].version), models[0])

@@ -9,27 +9,34 @@ from ranker.v1 import ranking_pb2 as pb
 
 
 class Directory:
-    """Describes the models of a catalogue."""
+    """Describes the models of a catalogue.
+
+    The answers are written beforehand, since a model may have a million categories.
+    """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
+        models = [
+            describe(served.model, is_default=index == 0)
+            for index, served in enumerate(catalogue.models)
+        ]
+        self._described = {
+            served: pb.GetModelResponse(model=model).SerializeToString()
+            for served, model in zip(catalogue.models, models, strict=True)
+        }
+        for model in models:
+            model.ClearField("categories")
+        self._listed = pb.ListModelsResponse(models=models).SerializeToString()
 
     def get_model(self, data: bytes) -> bytes:
         """One model's description."""
         request = read_message(pb.GetModelRequest, data)
-        served = self._catalogue.find(request.model, request.model_version)
-        is_default = served is self._catalogue.models[0]
-        response = pb.GetModelResponse(model=describe(served.model, is_default=is_default))
-        return response.SerializeToString()
+        return self._described[self._catalogue.find(request.model, request.model_version)]
 
     def list_models(self, data: bytes) -> bytes:
-        """Every model's description, the default first."""
+        """Every model's description, but for its categories; the default first."""
         read_message(pb.ListModelsRequest, data)
-        models = [
-            describe(served.model, is_default=index == 0)
-            for index, served in enumerate(self._catalogue.models)
-        ]
-        return pb.ListModelsResponse(models=models).SerializeToString()
+        return self._listed
 
 
 def describe(model: Model, *, is_default: bool) -> pb.Model:
@@ -48,4 +55,8 @@ def describe(model: Model, *, is_default: bool) -> pb.Model:
         engine=model.engine_name,
         engine_reason=model.engine_reason,
         is_default=is_default,
+        categories=[
+            pb.FeatureCategories(feature=feature, texts=known.texts, integers=known.integers)
+            for feature, known in sorted(metadata.categories.items())
+        ],
     )

@@ -122,7 +122,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "num_features", "feature_names", "required_feature_names", "output", "objective", "num_trees", "max_depth", "engine", "engine_reason", "is_default")
+    __slots__ = ("name", "version", "num_features", "feature_names", "required_feature_names", "output", "objective", "num_trees", "max_depth", "engine", "engine_reason", "is_default", "categories")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NUM_FEATURES_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +135,7 @@ class Model(_message.Message):
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     ENGINE_REASON_FIELD_NUMBER: _ClassVar[int]
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    CATEGORIES_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     num_features: int
@@ -147,4 +148,15 @@ class Model(_message.Message):
     engine: str
     engine_reason: str
     is_default: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., num_features: _Optional[int] = ..., feature_names: _Optional[_Iterable[str]] = ..., required_feature_names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., objective: _Optional[str] = ..., num_trees: _Optional[int] = ..., max_depth: _Optional[int] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., is_default: _Optional[bool] = ...) -> None: ...
+    categories: _containers.RepeatedCompositeFieldContainer[FeatureCategories]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., num_features: _Optional[int] = ..., feature_names: _Optional[_Iterable[str]] = ..., required_feature_names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., objective: _Optional[str] = ..., num_trees: _Optional[int] = ..., max_depth: _Optional[int] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., categories: _Optional[_Iterable[_Union[FeatureCategories, _Mapping]]] = ...) -> None: ...
+
+class FeatureCategories(_message.Message):
+    __slots__ = ("feature", "texts", "integers")
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    INTEGERS_FIELD_NUMBER: _ClassVar[int]
+    feature: int
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    integers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, feature: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ..., integers: _Optional[_Iterable[int]] = ...) -> None: ...

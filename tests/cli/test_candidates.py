@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ranker.categories import Categories
 from ranker.cli.candidates import read_candidates
 from ranker.errors import InvalidRequestError
 
@@ -20,7 +21,7 @@ NAN = float("nan")
 
 @pytest.fixture
 def read(tmp_path):
-    def read(name, content, *, id_columns=(), model=MODEL):
+    def read(name, content, *, id_columns=(), model=MODEL, categories=None):
         path = tmp_path / name
         if isinstance(content, bytes):
             path.write_bytes(content)
@@ -30,7 +31,7 @@ def read(tmp_path):
             path.write_text(json.dumps(content), encoding="utf-8")
         else:
             np.save(path, content)
-        return read_candidates(path, model, id_columns)
+        return read_candidates(path, model, id_columns, categories)
 
     return read
 
@@ -241,3 +242,56 @@ def test_csv_round_trip(tmp_path_factory, rows):
     expected = [NAN if number is None else number for _, number in rows]
     np.testing.assert_array_equal(candidates.features[:, 0], expected)
     assert candidates.labels["title"] == tuple(title.strip() for title, _ in rows)
+
+
+CATEGORIES = {"genre_affinity": Categories(["crime", "7"]), "recency_days": Categories([30, 7])}
+
+
+def test_categories_in_csv(read):
+    content = "genre_affinity,recency_days\n7,7\ncrime,\n,30\n"
+    candidates = read("a.csv", content, categories=CATEGORIES)
+    np.testing.assert_array_equal(candidates.features, [[1, 1], [0, NAN], [NAN, 0]])
+
+
+def test_categories_in_json(read):
+    content = {
+        "context": {"reader_age_days": 3, "recency_days": 7},
+        "candidates": [{"genre_affinity": "crime"}, {"genre_affinity": None}],
+    }
+    candidates = read("a.json", content, categories=CATEGORIES)
+    np.testing.assert_array_equal(candidates.features, [[0], [NAN]])
+    assert candidates.context == {"reader_age_days": 3, "recency_days": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        pytest.param(
+            "a.csv",
+            "genre_affinity\ncrime\ncrimes\n",
+            r"a.csv, line 3, genre_affinity: the model has no category 'crimes' \(did you mean",
+            id="misspelt",
+        ),
+        pytest.param(
+            "a.csv", "recency_days\n1\n", "line 2, recency_days: .* no category '1'", id="a-code"
+        ),
+        pytest.param(
+            "a.json", [{"genre_affinity": 7}], "genre_affinity: expected texts", id="number"
+        ),
+        pytest.param(
+            "a.json", [{"recency_days": 7.5}], "recency_days: expected a category", id="fraction"
+        ),
+        pytest.param(
+            "a.json", [{"recency_days": True}], "recency_days: expected a category", id="true"
+        ),
+        pytest.param(
+            "a.json",
+            {"context": {"genre_affinity": "x"}, "candidates": [{"recency_days": 7}]},
+            "a.json, context, genre_affinity: the model has no category 'x'",
+            id="context",
+        ),
+    ],
+)
+def test_what_is_no_category_is_refused_by_place(read, name, content, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        read(name, content, categories=CATEGORIES)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from ranker.cli.rank import rank
 from ranker.errors import InvalidRequestError, NotFoundError, UnavailableError
+from ranker.v1 import ranking_pb2 as pb
 
 BOOKS = """\
 title,relevance,freshness,author
@@ -128,6 +129,41 @@ def test_a_context_that_is_none(command, books, pair):
     result = command(books, "--context", pair)
     assert result.exit_code == 2
     assert f"expected NAME=NUMBER, got '{pair}'" in result.stderr
+
+
+@pytest.fixture
+def categorical(fake):
+    categories = [pb.FeatureCategories(feature=1, texts=["new", "old"])]
+    fake.models[0].categories.extend(
+        [*categories, pb.FeatureCategories(feature=2, integers=[20, 30])]
+    )
+
+
+@pytest.mark.usefixtures("categorical")
+def test_categories_are_sent_as_codes(fake, command, tmp_path):
+    path = tmp_path / "books.csv"
+    path.write_text("relevance,freshness\n1,old\n2,\n3,new\n")
+    command(str(path), "--context", "reader_age=30")
+    request = fake.attempts[0].request
+    rows = np.frombuffer(request.candidates.data, "<f4").reshape(3, 2)
+    np.testing.assert_array_equal(rows, [[1, 1], [2, np.nan], [3, 0]])
+    assert list(request.context.values) == [1]
+
+
+@pytest.mark.usefixtures("categorical")
+def test_a_matrix_holds_codes(fake, command, tmp_path):
+    path = tmp_path / "matrix.npy"
+    np.save(path, np.array([[1, 99, -1], [2, 0, 1.5]], dtype=np.float32))
+    command(str(path))
+    rows = np.frombuffer(fake.attempts[0].request.candidates.data, "<f4").reshape(2, 3)
+    np.testing.assert_array_equal(rows, np.load(path))
+
+
+@pytest.mark.usefixtures("categorical")
+def test_a_context_that_is_no_category(command, books):
+    result = command(books, "--id-column", "freshness", "--context", "reader_age=40")
+    assert result.exit_code == 2
+    assert "reader_age: the model has no category '40'; it has 20, 30" in result.stderr
 
 
 def test_no_such_model(command, books):

@@ -44,6 +44,8 @@ class FakeServer:
         steps: what to do before answering the next Rank calls; an empty queue answers.
         stream: how to answer a RankStream.
         health: a real health service, SERVING from the start.
+        models: what it serves; the first one answers requests that name no version.
+        asked: the GetModel calls that arrived, name and version.
     """
 
     def __init__(self) -> None:
@@ -51,6 +53,10 @@ class FakeServer:
         self.steps: deque[Step] = deque()
         self.stream: Stream = lambda requests, _context: map(self.answer, requests)
         self.health = health.HealthServicer()
+        self.models = [
+            pb.Model(name="fake", version="7", num_features=len(FEATURES), feature_names=FEATURES)
+        ]
+        self.asked: list[tuple[str, str]] = []
         self.port = 0
         self.start()
 
@@ -89,15 +95,14 @@ class FakeServer:
     def overloaded(self, pushback: str | None, times: int = 1) -> None:
         self.fail(OverloadedError("queue is full", 0.25), times, pushback)
 
-    @staticmethod
-    def answer(request: pb.RankRequest) -> pb.RankResponse:
+    def answer(self, request: pb.RankRequest) -> pb.RankResponse:
         matrix = request.candidates
         rows = np.frombuffer(matrix.data, "<f4").reshape(matrix.rows, matrix.columns)
         order = np.argsort(-rows[:, 0], kind="stable")[: request.top_k or None]
         return pb.RankResponse(
             request_id=request.request_id,
-            model=request.model or "fake",
-            model_version=request.model_version or "7",
+            model=request.model or self.models[0].name,
+            model_version=request.model_version or self.models[0].version,
             indices=order,
             scores=rows[order, 0],
             candidate_ids=[request.candidate_ids[i] for i in order]
@@ -120,20 +125,17 @@ class FakeServer:
     def _get_model(
         self, request: pb.GetModelRequest, context: grpc.ServicerContext
     ) -> pb.GetModelResponse:
-        if request.model not in ("", "fake"):
-            context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model!r}")
-        return pb.GetModelResponse(model=self._model())
+        self.asked.append((request.model, request.model_version))
+        for model in self.models:
+            if request.model in ("", model.name) and request.model_version in ("", model.version):
+                return pb.GetModelResponse(model=model)
+        context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model!r}")
+        raise AssertionError  # abort does not return
 
     def _list_models(
         self, _request: pb.ListModelsRequest, _context: grpc.ServicerContext
     ) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=[self._model()])
-
-    @staticmethod
-    def _model() -> pb.Model:
-        return pb.Model(
-            name="fake", version="7", num_features=len(FEATURES), feature_names=FEATURES
-        )
+        return pb.ListModelsResponse(models=self.models)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         def unary(

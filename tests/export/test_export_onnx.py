@@ -119,9 +119,10 @@ def test_probabilities_of_raw_margins_are_their_sigmoid(tmp_path, score):
     np.testing.assert_allclose(score(path, ROWS), 1 / (1 + np.exp(-margin)), rtol=0, atol=1e-6)
 
 
-def test_probabilities_of_a_regression_are_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"reg:squarederror: its margin is no log-odds"):
-        export_onnx(train(), tmp_path / "model.onnx", output="probability")
+@pytest.mark.parametrize("objective", ["reg:squarederror", "binary:hinge", "count:poisson"])
+def test_probabilities_of_what_is_no_log_odds_are_refused(objective, tmp_path):
+    with pytest.raises(ModelError, match=rf"{objective}: its margin is no log-odds"):
+        export_onnx(train(objective, LABEL > 0), tmp_path / "model.onnx", output="probability")
 
 
 def test_a_required_feature_that_is_none_is_refused(tmp_path):
@@ -134,6 +135,55 @@ def test_categories_of_a_data_frame_are_pointed_out(tmp_path):
     report = export_onnx(model, tmp_path / "model.onnx")
     assert len(report.notes) == 1
     assert "note: categorical features take codes" in str(report)
+
+
+@pytest.mark.parametrize("field", ["name", "version"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a b", id="space"),
+        pytest.param("a/c", id="slash"),
+        pytest.param("books@1", id="at"),
+        pytest.param(" ", id="empty-after-strip"),
+        pytest.param("books\n", id="newline"),
+        pytest.param(".books", id="dot-first"),
+        pytest.param("bücher", id="beyond-ascii"),
+        pytest.param("b" * 129, id="long"),
+    ],
+)
+def test_a_name_that_is_none_is_refused(field, text, tmp_path):
+    with pytest.raises(ModelError, match=rf"^{field} .*: expected 1 to 128 characters"):
+        export_onnx(train(), tmp_path / "model.onnx", **{field: text})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["b", "B-0.1_x", "2026-11-28", "b" * 128], ids=lambda text: text[:9]
+)
+def test_a_name_that_is_one_is_served(text, tmp_path):
+    path = tmp_path / "model.onnx"
+    export_onnx(train(), path, name=text, version=text)
+    model = ranker.Model.load(path)
+    assert (model.name, model.version) == (text, text)
+
+
+@pytest.mark.parametrize("name", ["books", ""], ids=["named", "named-by-its-file"])
+def test_a_version_names_one_model_for_good(name, tmp_path):
+    path = tmp_path / "books.onnx"
+    export_onnx(train(), path, name=name, version="1")
+    first = path.read_bytes()
+    export_onnx(train(), path, name=name, version="1")
+    with pytest.raises(ModelError, match=r"holds books@1 already.*another version, or delete"):
+        export_onnx(train(eta=0.1), path, name=name, version="1")
+    assert path.read_bytes() == first
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_version_or_another_name_replaces_a_model(tmp_path):
+    path = tmp_path / "books.onnx"
+    for name, version in (("books", "1"), ("books", "2"), ("films", "2"), ("films", "")):
+        export_onnx(train(eta=0.1 * len(name + version)), path, name=name, version=version)
+    assert metadata_of(path).name == "films"
 
 
 @pytest.fixture

@@ -26,8 +26,18 @@ OBJECTIVES = (
     "reg:tweedie",
     "binary:logistic",
     "binary:logitraw",
+    "binary:hinge",
+    "count:poisson",
+    "survival:aft",
+    "survival:cox",
 )
-LABELS_BELOW_ONE = ("reg:logistic", "binary:logistic", "binary:logitraw", "rank:map")
+LABELS_BELOW_ONE = (
+    "reg:logistic",
+    "binary:logistic",
+    "binary:logitraw",
+    "binary:hinge",
+    "rank:map",
+)
 
 
 @st.composite
@@ -89,9 +99,12 @@ def train(params: dict) -> tuple[xgb.Booster, np.ndarray]:
     objective = params["objective"]
     grades = np.digitize(signal, np.quantile(signal, (0.5, 0.8)))
     label = np.minimum(grades, 1) if objective in LABELS_BELOW_ONE else grades
-    if objective.startswith("reg:") and objective not in LABELS_BELOW_ONE:
+    if objective.startswith(("reg:", "survival:")) and objective not in LABELS_BELOW_ONE:
         label = signal - signal.min() + 0.5
     matrix = xgb.DMatrix(rows, label, feature_types=types, enable_categorical=True)
+    if objective == "survival:aft":
+        matrix.set_float_info("label_lower_bound", label)
+        matrix.set_float_info("label_upper_bound", label + rng.random(120))
     if objective.startswith("rank:"):
         matrix.set_group([30] * 4)
     stop = {"early_stopping_rounds": 1} if params["data_stop"] else {}

@@ -58,21 +58,6 @@ def edited(edit, **params) -> xgb.Booster:
             id="two-quantiles",
         ),
         pytest.param(
-            lambda: train(np.abs(LABEL), objective="count:poisson"),
-            "objective count:poisson",
-            id="poisson",
-        ),
-        pytest.param(
-            lambda: train(CLASSES > 1, objective="binary:hinge"),
-            "objective binary:hinge",
-            id="hinge",
-        ),
-        pytest.param(
-            lambda: train(np.abs(LABEL) + 1, objective="survival:cox"),
-            "objective survival:cox",
-            id="survival",
-        ),
-        pytest.param(
             lambda: xgb.XGBRegressor(n_estimators=2, missing=0.0).fit(ROWS, LABEL),
             "missing=0.0",
             id="missing-is-zero",
@@ -109,12 +94,12 @@ UBJ, JSON = (bytes(train().save_raw(kind)) for kind in ("ubj", "json"))
         ),
         pytest.param(
             UBJ.replace(b"i\3i\2i\0}", b"i\x63i\2i\0}"),
-            r"written by XGBoost 99\.2\.0",
+            r"written by XGBoost 99\.2\.0, which this exporter does not know",
             id="ubj-of-a-later-version",
         ),
         pytest.param(
             JSON[: JSON.rindex(b"[")] + b"[3,99,0]}",
-            r"written by XGBoost 3\.99\.0",
+            r"written by XGBoost 3\.99\.0, which the installed .* may misread",
             id="json-of-a-later-version",
         ),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import onnx
 import pytest
 
 from ranker.engine.simd import engine as simd
@@ -21,6 +22,32 @@ needs_simd = pytest.mark.skipif(simd.unavailable() is not None, reason=str(simd.
 def test_a_file_without_names_is_called_after_itself():
     file = ModelFile.read(TREES)
     assert (file.name, file.version) == ("xgboost_regressor", "1")
+
+
+@pytest.mark.parametrize(
+    ("filename", "name"),
+    [
+        pytest.param("books.v2.onnx", "books.v2", id="dots"),
+        pytest.param("my books (1).onnx", "my_books_1", id="spaces"),
+        pytest.param("Bücher.onnx", "B_cher", id="beyond-ascii"),
+        pytest.param("._hidden.onnx", "hidden", id="hidden"),
+        pytest.param("本.onnx", "model", id="nothing-left"),
+        pytest.param("b" * 200 + ".onnx", "b" * 128, id="long"),
+    ],
+)
+def test_a_file_that_is_named_oddly_is_served_under_what_a_name_may_hold(filename, name, tmp_path):
+    path = tmp_path / filename
+    path.write_bytes(TREES.read_bytes())
+    assert Model.load(path).name == name
+
+
+@pytest.mark.parametrize("field", ["name", "version"])
+def test_a_name_in_the_file_that_is_none_is_refused(field, tmp_path):
+    proto = onnx.load(TREES)
+    onnx.helper.set_model_props(proto, {f"ranker.{field}": '"a b/c"'})
+    onnx.save(proto, tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=rf"^model\.onnx: {field} 'a b/c': expected 1 to 128"):
+        Model.load(tmp_path / "model.onnx")
 
 
 def test_the_digest_is_that_of_the_bytes():

@@ -7,12 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ranker.categories import Categories
 from ranker.errors import ModelError
 from ranker.model.metadata import ModelMetadata
 
 texts = st.text()
 lists = st.lists(texts).map(tuple)
 numbers = st.integers(0)
+categories = st.one_of(
+    st.lists(values, min_size=1, unique=True).map(Categories)
+    for values in (texts, st.integers(-(2**63), 2**63 - 1))
+)
 
 
 @given(
@@ -22,6 +27,7 @@ numbers = st.integers(0)
         version=texts,
         feature_names=lists,
         feature_types=lists,
+        categories=st.dictionaries(numbers, categories),
         required_features=lists,
         output=texts,
         objective=texts,
@@ -57,6 +63,11 @@ def test_unverified_reads_back_as_unverified():
         pytest.param("trees", 7.5, "expected int", id="fraction-for-count"),
         pytest.param("trees", True, "expected int", id="truth-for-count"),
         pytest.param("max_difference", "0", "expected float", id="text-for-number"),
+        pytest.param("categories", [], "expected an object", id="list-for-object"),
+        pytest.param("categories", {"a": []}, "expected lists by", id="categories-by-name"),
+        pytest.param("categories", {"1": "a"}, "expected lists by", id="categories-that-are-text"),
+        pytest.param("categories", {"1": [1, "a"]}, "feature 1: expected", id="mixed-categories"),
+        pytest.param("categories", {"1": ["a", "a"]}, "feature 1: a category", id="twice"),
         pytest.param("max_difference", True, "expected float", id="truth-for-number"),
     ],
 )

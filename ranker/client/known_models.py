@@ -1,0 +1,67 @@
+"""What the client knows of the server's models: each version's features and categories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ranker.categories import Categories
+from ranker.v1 import ranking_pb2
+
+_MOST = 64
+"""Versions that are remembered; the one that was asked for first is forgotten first."""
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A version of a model, as the server describes it.
+
+    Attributes:
+        name: the model's name.
+        version: its version.
+        feature_names: in the model's order; empty if it has none.
+        categories: of its categorical features whose categories are known.
+    """
+
+    name: str
+    version: str
+    feature_names: tuple[str, ...]
+    categories: Mapping[str, Categories]
+
+    @classmethod
+    def of(cls, model: ranking_pb2.Model) -> KnownModel:
+        """Reads the server's description."""
+        names = tuple(model.feature_names)
+        categories = {
+            names[each.feature]: Categories(list(each.texts) or list(each.integers))
+            for each in model.categories
+            if each.feature < len(names)
+        }
+        return cls(model.name, model.version, names, categories)
+
+
+class KnownModels:
+    """The versions that the server has described. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], KnownModel] = {}
+        self._last: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def find(self, model: str, version: str) -> KnownModel | None:
+        """What is known of a version, or of the one that answers where either is left open."""
+        asked = model, version
+        return self._known.get(self._last.get(asked, asked))
+
+    def add(self, model: str, version: str, described: ranking_pb2.Model) -> KnownModel:
+        """Notes what the server said when it was asked for a model, in a version or in none."""
+        known = KnownModel.of(described)
+        self._known[known.name, known.version] = known
+        self.answers(model, version, known)
+        if len(self._known) > _MOST:
+            self._known.pop(next(iter(self._known)), None)
+        return known
+
+    def answers(self, model: str, version: str, known: KnownModel) -> None:
+        """Notes which version answers where name or version are left open."""
+        if not (model and version):
+            self._last[model, version] = known.name, known.version

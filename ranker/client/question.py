@@ -1,0 +1,221 @@
+"""A ranking request before it is written, and the writers that know the server's models.
+
+A request that holds a data frame's names, or categories by their values, is
+written for one version of a model: its columns are checked by that version's
+features, its values coded by that version's categories. So the client asks the
+server for the model (`GetModel`), once per version, since a version never changes.
+
+A request that leaves the version open is written for the one that answered last;
+if it does not suit that one, the server is asked anew before it is refused.
+Another version may answer it than it was written for. Then the client asks for
+that one too, and if any value in the request has another code there, the answer
+does not count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+from ranker.client.known_models import KnownModel, KnownModels
+from ranker.client.ranking import Ranking
+from ranker.client.request import RankOptions, checked_timeout, rank_request
+from ranker.errors import DeadlineError, InvalidRequestError, UnavailableError
+from ranker.frames import Features, Frame, read_frame
+from ranker.v1 import ranking_pb2
+
+
+class Question:
+    """A ranking request before it is written.
+
+    Args:
+        features: as for `RankerClient.rank`.
+        options: the request's.
+
+    Attributes:
+        model: the model's name, as the request has it.
+        version: its version, likewise.
+        needs_model: whether it can be written for a known model only.
+
+    Raises:
+        InvalidRequestError: a data frame can't be read.
+    """
+
+    def __init__(self, features: Features, options: RankOptions) -> None:
+        frame = read_frame(features)
+        context = options.get("context") or {}
+        self._features: Features | Frame = features if frame is None else frame
+        self._options = options
+        self._valued = {name for name, value in context.items() if isinstance(value, str)}
+        if frame is not None:
+            self._valued.update(frame.labels())
+        self.model = options.get("model", "")
+        self.version = options.get("model_version", "")
+        self.needs_model = bool(self._valued or (frame is not None and frame.names))
+
+    def written(self, known: KnownModel | None) -> bytes:
+        """The request as it travels.
+
+        Args:
+            known: the model that it is for; None if it needs none.
+
+        Raises:
+            InvalidRequestError: it can't be sent, or does not suit the model.
+        """
+        return rank_request(self._features, known=known, **self._options)
+
+    def written_to(self, known: KnownModel) -> bytes:
+        """The same, but so that this version answers and no other."""
+        options = self._options.copy()
+        options["model"], options["model_version"] = known.name, known.version
+        return rank_request(self._features, known=known, **options)
+
+    def same_for(self, one: KnownModel, other: KnownModel) -> bool:
+        """Whether its values have the same codes in both models."""
+        return all(one.categories.get(x) == other.categories.get(x) for x in self._valued)
+
+
+class Writer:
+    """Writes questions, and asks the server for what it needs to know. Thread-safe.
+
+    Args:
+        get_model: describes a model by name, version and timeout, as
+            `RankerClient.get_model` does.
+    """
+
+    def __init__(self, get_model: Callable[[str, str, float], ranking_pb2.Model]) -> None:
+        self._get_model = get_model
+        self._models = KnownModels()
+        self._asking = threading.Lock()
+
+    def write(self, question: Question, deadline: float) -> tuple[bytes, KnownModel | None]:
+        """A request as it travels, and the model that it is written for, if for one.
+
+        Args:
+            question: the request.
+            deadline: when there must be an answer, in `time.monotonic`'s seconds.
+
+        Raises:
+            RankerError: it can't be sent, does not suit the model, or the server
+                does not say what the model is.
+        """
+        if not question.needs_model:
+            return question.written(None), None
+        known = self._models.find(question.model, question.version)
+        message = _written_for(question, known)
+        if message is None:
+            known = self._ask(question.model, question.version, deadline, known)
+            message = question.written(known)
+        return message, known
+
+    def other(
+        self, question: Question, known: KnownModel | None, ranking: Ranking, deadline: float
+    ) -> KnownModel | None:
+        """The model that ranked, if it codes a value otherwise than the one it was written for.
+
+        Args:
+            question: the request.
+            known: the model that it was written for, if for one.
+            ranking: the answer; it counts if this returns None.
+            deadline: as for `write`.
+
+        Raises:
+            RankerError: the server does not say what the model is.
+        """
+        if known is None or (known.name, known.version) == (ranking.model, ranking.version):
+            return None
+        other = self._models.find(ranking.model, ranking.version)
+        if other is None:
+            other = self._ask(ranking.model, ranking.version, deadline, None)
+        self._models.answers(question.model, question.version, other)
+        return None if question.same_for(known, other) else other
+
+    def _ask(self, model: str, version: str, deadline: float, had: KnownModel | None) -> KnownModel:
+        """Has the server describe a model, unless another thread has while this one waited."""
+        if not self._asking.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise DeadlineError("the deadline passed while another call asked for the model")
+        try:
+            found = self._models.find(model, version)
+            if found is not None and found is not had:
+                return found
+            left = checked_timeout(deadline - time.monotonic())
+            return self._models.add(model, version, self._get_model(model, version, left))
+        finally:
+            self._asking.release()
+
+
+class AsyncWriter:
+    """`Writer` for asyncio.
+
+    Args:
+        get_model: as for `Writer`, but to be awaited.
+    """
+
+    def __init__(
+        self, get_model: Callable[[str, str, float], Awaitable[ranking_pb2.Model]]
+    ) -> None:
+        self._get_model = get_model
+        self._models = KnownModels()
+        self._asking = asyncio.Lock()
+
+    async def write(self, question: Question, deadline: float) -> tuple[bytes, KnownModel | None]:
+        """As `Writer.write`."""
+        if not question.needs_model:
+            return question.written(None), None
+        known = self._models.find(question.model, question.version)
+        message = _written_for(question, known)
+        if message is None:
+            known = await self._ask(question.model, question.version, deadline, known)
+            message = question.written(known)
+        return message, known
+
+    async def other(
+        self, question: Question, known: KnownModel | None, ranking: Ranking, deadline: float
+    ) -> KnownModel | None:
+        """As `Writer.other`."""
+        if known is None or (known.name, known.version) == (ranking.model, ranking.version):
+            return None
+        other = self._models.find(ranking.model, ranking.version)
+        if other is None:
+            other = await self._ask(ranking.model, ranking.version, deadline, None)
+        self._models.answers(question.model, question.version, other)
+        return None if question.same_for(known, other) else other
+
+    async def _ask(
+        self, model: str, version: str, deadline: float, had: KnownModel | None
+    ) -> KnownModel:
+        """Has the server describe a model, unless another task has while this one waited."""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()), self._asking:
+                found = self._models.find(model, version)
+                if found is not None and found is not had:
+                    return found
+                left = checked_timeout(deadline - time.monotonic())
+                return self._models.add(model, version, await self._get_model(model, version, left))
+        except TimeoutError:
+            raise DeadlineError(
+                "the deadline passed before the server described the model"
+            ) from None
+
+
+def changed(known: KnownModel | None, ranking: Ranking) -> UnavailableError:
+    """What a stream says of an answer that does not count."""
+    expected = f"{known.name}@{known.version}" if known else "another"
+    return UnavailableError(
+        f"{ranking.model}@{ranking.version} answered, whose categories have other codes than those "
+        f"of {expected}, for which the values were coded; submit it again"
+    )
+
+
+def _written_for(question: Question, known: KnownModel | None) -> bytes | None:
+    """The question written for a model that is known already; None if it is to be asked for."""
+    if known is None:
+        return None
+    try:
+        return question.written(known)
+    except InvalidRequestError:
+        if question.model and question.version:
+            raise
+        return None  # by now another version may answer

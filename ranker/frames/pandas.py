@@ -1,0 +1,53 @@
+"""Frames of pandas, and what is like them, read by their attributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ranker.errors import InvalidRequestError
+from ranker.frames.column import Column, encoded, in_use, labels
+
+
+def read_pandas(frame: Any) -> tuple[list[str], list[Column]]:
+    """The names and the columns of a frame.
+
+    Columns that are numbered from 0 on, as in a frame that was made of a
+    matrix, have no names. Other numbers become texts, as in XGBoost.
+
+    Raises:
+        InvalidRequestError: a name or a column is of a kind that has no place here.
+    """
+    names = list(frame.columns)
+    for name in names:
+        if not isinstance(name, (str, int, np.integer)):
+            raise InvalidRequestError("features", f"expected column names of text, got {name!r}")
+    dtypes = list(frame.dtypes)
+    plain = [i for i, d in enumerate(dtypes) if isinstance(d, np.dtype) and d.kind in "fiu"]
+    # These at once, which is much faster.
+    columns: dict[int, Column] = dict(zip(plain, frame.iloc[:, plain].to_numpy().T, strict=True))
+    for position in set(range(len(names))) - columns.keys():
+        place = f"features, column {names[position]!r}"
+        columns[position] = _column(place, frame.iloc[:, position])
+    if names == list(range(len(names))):
+        names = []
+    return [str(name) for name in names], [column for _, column in sorted(columns.items())]
+
+
+def _column(place: str, column: Any) -> Column:
+    dtype = column.dtype
+    if hasattr(dtype, "categories"):
+        used, positions = in_use(np.asarray(column.cat.codes))
+        return labels(place, dtype.categories[used], positions)
+    kind = getattr(dtype, "kind", "")
+    if kind in ("f", "i", "u", "b"):
+        if isinstance(dtype, np.dtype):
+            return np.asarray(column)
+        # pandas' own dtypes have NA for missing.
+        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    if kind in ("O", "U", "T"):
+        missing = np.asarray(column.isna(), np.bool_)
+        values = zip(missing, column, strict=True)
+        return encoded(place, (None if gone else value for gone, value in values))
+    raise InvalidRequestError(place, f"expected numbers, text or categories, got {dtype}")

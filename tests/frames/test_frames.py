@@ -1,0 +1,401 @@
+"""Every kind of data frame gives the columns that went into it, and imports nothing."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ranker.categories import Categories
+from ranker.errors import InvalidRequestError
+from ranker.frames import read_frame
+from tests.frames.makers import MAKERS, Batch, Stream
+
+NAN = float("nan")
+NAMES = ("price", "genre", "clicks")
+GENRES = Categories(["crime", "poetry", "essay"])
+
+every_frame = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+def rows(frame, names=NAMES, categories=None):
+    return read_frame(frame).rows(names, categories or {})
+
+
+@every_frame
+def test_numbers(make):
+    frame = make({"clicks": [1, 2, None, 4], "price": [0.5, None, -1.5, 2.0]})
+    assert read_frame(frame).names == ("clicks", "price")
+    np.testing.assert_array_equal(rows(frame), [[1, 0.5], [2, NAN], [NAN, -1.5], [4, 2]])
+
+
+@every_frame
+def test_text_is_coded_by_value(make):
+    frame = make({"genre": ["poetry", "crime", None, "poetry"], "price": [1.0, 2.0, 3.0, 4.0]})
+    coded = rows(frame, categories={"genre": GENRES})
+    np.testing.assert_array_equal(coded, [[1, 1], [0, 2], [NAN, 3], [1, 4]])
+
+
+@every_frame
+def test_text_in_a_long_frame(make):
+    """Texts of more than twelve bytes lie elsewhere in Arrow's newest layout."""
+    texts = [f"{'a long name of a genre ' * (i % 3)}ü{i % 5}" for i in range(100)]
+    known = Categories(sorted(set(texts)))
+    coded = rows(make({"genre": texts}), categories={"genre": known})
+    assert [known.values[int(code)] for code in coded[:, 0]] == texts
+
+
+@every_frame
+def test_truth_is_a_number(make):
+    np.testing.assert_array_equal(rows(make({"clicks": [True, False, True]})), [[1], [0], [1]])
+
+
+@every_frame
+@pytest.mark.parametrize(
+    "known",
+    [{}, {"genre": GENRES}, {"genre": Categories([1])}],
+    ids=["unknown", "texts", "integers"],
+)
+def test_a_column_without_values_is_missing_whatever_a_library_makes_of_it(make, known):
+    frame = make({"price": [1.0, 2.0], "genre": [None, None]})
+    np.testing.assert_array_equal(rows(frame, categories=known), [[1, NAN], [2, NAN]])
+
+
+@every_frame
+def test_no_rows(make):
+    assert rows(make({"price": [], "clicks": []})).shape == (0, 2)
+
+
+numbers = {
+    "i1": pa.int8(),
+    "u1": pa.uint8(),
+    "i2": pa.int16(),
+    "u2": pa.uint16(),
+    "i4": pa.int32(),
+    "u4": pa.uint32(),
+    "i8": pa.int64(),
+    "u8": pa.uint64(),
+    "f2": pa.float16(),
+    "f4": pa.float32(),
+    "f8": pa.float64(),
+}
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    data=st.data(),
+    dtype=st.sampled_from(sorted(numbers)),
+    begin=st.integers(0, 70),
+    chunks=st.integers(1, 3),
+)
+def test_arrow_numbers_of_any_type_and_slice(data, dtype, begin, chunks):
+    low, high = (0, 100) if dtype.startswith("u") else (-100, 100)
+    values = data.draw(st.lists(st.none() | st.integers(low, high), min_size=0, max_size=40))
+    column = [None if v is None else np.dtype(dtype).type(v) for v in [7] * begin + values]
+    array = pa.array(column, numbers[dtype]).slice(begin)
+    table = pa.concat_tables([pa.table({"price": array})] * chunks)
+    want = np.array([[NAN if v is None else v] for v in values * chunks], np.float32)
+    np.testing.assert_array_equal(rows(table), want.reshape(-1, 1))
+    np.testing.assert_array_equal(rows(pl.DataFrame(table)), want.reshape(-1, 1))
+
+
+CATEGORICAL = {
+    "pandas": lambda values, order: pd.DataFrame({"genre": pd.Categorical(values, order)}),
+    "polars-enum": lambda values, order: pl.DataFrame(
+        {"genre": pl.Series(values, dtype=pl.Enum(order))}
+    ),
+    "polars": lambda values, order: pl.DataFrame(
+        {"genre": pl.Series([*order, *values], dtype=pl.Categorical)}
+    ).slice(len(order)),
+    "pyarrow": lambda values, order: pa.table({"genre": dictionary(values, order)}),
+    "pyarrow-chunked": lambda values, order: pa.concat_tables(
+        [
+            pa.table({"genre": dictionary(values[:2], order)}),
+            pa.table({"genre": dictionary(values[2:], order[::-1])}),
+        ]
+    ),
+    "pandas-arrow": lambda values, order: pa.table({"genre": dictionary(values, order)}).to_pandas(
+        types_mapper=pd.ArrowDtype
+    ),
+    "arrow-array": lambda values, order: Batch(
+        pa.record_batch({"genre": dictionary(values, order)})
+    ),
+}
+
+
+def dictionary(values, order) -> pa.DictionaryArray:
+    indices = pa.array([None if value is None else order.index(value) for value in values])
+    return pa.DictionaryArray.from_arrays(indices.cast(pa.int16()), order)
+
+
+@pytest.mark.parametrize("make", CATEGORICAL.values(), ids=CATEGORICAL)
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [1, 2, 0]], ids=str)
+def test_categories_in_any_order_are_coded_by_value(make, order):
+    frame = make(["essay", "crime", None, "poetry"], [GENRES.values[i] for i in order])
+    coded = rows(frame, categories={"genre": GENRES})
+    np.testing.assert_array_equal(coded, [[2], [0], [NAN], [1]])
+
+
+@pytest.mark.parametrize("make", CATEGORICAL.values(), ids=CATEGORICAL)
+def test_a_few_of_many_categories(make):
+    many = [f"a category with a long name, {i}" for i in range(1000)]
+    values = [many[999], None, many[0], many[3], many[999]]
+    coded = rows(make(values, many[::-1]), categories={"genre": Categories(many)})
+    np.testing.assert_array_equal(coded, [[999], [NAN], [0], [3], [999]])
+
+
+def test_a_dictionary_may_hold_a_missing_value():
+    column = pa.DictionaryArray.from_arrays([0, 1, None, 2], ["essay", None, "crime"])
+    coded = rows(pa.table({"genre": column}), categories={"genre": GENRES})
+    np.testing.assert_array_equal(coded, [[2], [NAN], [NAN], [0]])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(pd.DataFrame({"genre": pd.Categorical([30, None, 10])}), id="pandas"),
+        pytest.param(
+            pd.DataFrame({"genre": pd.Categorical([30, None, 10], [40, 30, 10])}), id="reordered"
+        ),
+        pytest.param(
+            pd.DataFrame({"genre": pd.Series([30, None, 10], dtype="Int64").astype("category")}),
+            id="pandas-nullable",
+        ),
+        pytest.param(pa.table({"genre": pa.array([30, None, 10]).dictionary_encode()}), id="arrow"),
+        pytest.param(pl.DataFrame({"genre": ["30", None, "10"]}), id="polars-text"),
+        pytest.param(pd.DataFrame({"genre": ["30", None, "10"]}), id="pandas-text"),
+    ],
+)
+def test_integer_categories(frame):
+    coded = rows(frame, categories={"genre": Categories([10, 20, 30])})
+    np.testing.assert_array_equal(coded, [[2], [NAN], [0]])
+
+
+def test_a_value_that_no_row_has_does_no_harm():
+    frame = pd.DataFrame({"genre": pd.Categorical(["essay"], ["drama", "essay"])})
+    assert rows(frame, categories={"genre": GENRES}).tolist() == [[2]]
+
+
+def test_numbers_are_codes_of_texts():
+    frame = pd.DataFrame({"genre": [2, 0, -1, 99, 1.5, NAN]})
+    coded = rows(frame, categories={"genre": GENRES})
+    np.testing.assert_array_equal(coded[:, 0], [2, 0, -1, 99, 1.5, NAN])
+
+
+def test_numbered_columns_are_a_matrix():
+    """As pandas numbers the columns of a matrix; there is nothing to tell them by."""
+    frame = read_frame(pd.DataFrame(np.eye(3)))
+    assert frame.names == ()
+    np.testing.assert_array_equal(frame.rows(NAMES, {"genre": Categories([1])}), np.eye(3))
+
+
+def test_other_numbers_are_names_as_in_xgboost():
+    frame = pd.DataFrame(np.eye(2), columns=[1, 0])
+    assert read_frame(frame).names == ("1", "0")
+    with pytest.raises(InvalidRequestError, match="no feature '1', '0'"):
+        rows(frame)
+
+
+@pytest.mark.parametrize(
+    ("frame", "categories", "words"),
+    [
+        pytest.param(
+            pd.DataFrame({"prise": [1.0], "title": [2.0], "clicks": [3.0]}),
+            {},
+            r"no feature 'prise' \(did you mean 'price'\?\), 'title'; pass the columns",
+            id="unknown",
+        ),
+        pytest.param(
+            pd.DataFrame(np.eye(2), columns=["price", "price"]),
+            {},
+            "stand twice: price",
+            id="twice",
+        ),
+        pytest.param(
+            pa.Table.from_arrays([pa.array([1.0])] * 2, ["price", "price"]),
+            {},
+            "stand twice: price",
+            id="twice-in-arrow",
+        ),
+        pytest.param(
+            pd.DataFrame(np.eye(1), columns=pd.MultiIndex.from_tuples([("price", "eur")])),
+            {},
+            r"names of text, got \('price', 'eur'\)",
+            id="multi-index",
+        ),
+        pytest.param(
+            pd.DataFrame({"genre": ["drama", "essay", "essai", "x", "x"]}),
+            {"genre": GENRES},
+            r"'genre': the model has no category 'drama', 'essai', 'x'.*it has 'crime', 'poetry'",
+            id="unknown-category",
+        ),
+        pytest.param(
+            pd.DataFrame({"genre": ["essai"]}),
+            {"genre": GENRES},
+            r"no category 'essai' \(did you mean 'essay'\?\)",
+            id="misspelt-category",
+        ),
+        pytest.param(
+            pd.DataFrame({"genre": pd.Categorical([1, 2])}),
+            {"genre": GENRES},
+            "'genre': expected texts, .*got integers",
+            id="integers-for-texts",
+        ),
+        pytest.param(
+            pd.DataFrame({"genre": [10, 20]}),
+            {"genre": Categories([10, 20])},
+            "'genre': .* may be categories or their codes",
+            id="integers-or-codes",
+        ),
+        pytest.param(
+            pl.DataFrame({"genre": [10.0, None]}),
+            {"genre": Categories([10, 20])},
+            "'genre': .* may be categories or their codes",
+            id="floats-or-codes",
+        ),
+        pytest.param(
+            pd.DataFrame({"genre": ["010"]}),
+            {"genre": Categories([10])},
+            "no category '010'",
+            id="integer-spelt-otherwise",
+        ),
+        pytest.param(
+            pd.DataFrame({"price": ["1.5"]}), {}, "'price': expected numbers, got text", id="text"
+        ),
+        pytest.param(
+            pd.DataFrame({"price": pd.Categorical([1, 2])}),
+            {},
+            "'price': expected numbers, got text or categories",
+            id="categories-for-a-number",
+        ),
+        pytest.param(
+            pd.DataFrame({"genre": pd.Categorical([0.5])}),
+            {"genre": GENRES},
+            "'genre': expected categories that are texts or integers, got the float 0.5",
+            id="float-categories",
+        ),
+        pytest.param(
+            pd.DataFrame({"genre": pd.Categorical([True])}),
+            {"genre": GENRES},
+            "'genre': expected categories that are texts or integers, got the bool",
+            id="true-or-false-categories",
+        ),
+        pytest.param(
+            pa.table({"genre": pa.array([0.5]).dictionary_encode()}),
+            {"genre": GENRES},
+            "'genre': expected categories that are texts or integers, got the float 0.5",
+            id="float-dictionary",
+        ),
+        pytest.param(
+            pd.DataFrame({"price": [Decimal(1)]}), {}, "'price': .*got the Decimal", id="decimal"
+        ),
+        pytest.param(
+            pd.DataFrame({"genre": pd.Series(["crime", 7], dtype=object)}),
+            {"genre": GENRES},
+            "'genre': .*got the int 7",
+            id="mixed",
+        ),
+        pytest.param(
+            pd.DataFrame({"price": pd.to_datetime(["2026-11-28"])}),
+            {},
+            "'price': expected numbers, text or categories, got datetime64",
+            id="dates",
+        ),
+        pytest.param(
+            pa.table({"price": pa.array([date(2026, 11, 28)])}),
+            {},
+            "'price': expected numbers, text or categories, got Arrow's type 'tdD'",
+            id="arrow-dates",
+        ),
+        pytest.param(
+            pa.table({"price": pa.array([[1.0]])}), {}, "'price': .*Arrow's type '\\+l'", id="lists"
+        ),
+        pytest.param(
+            pd.DataFrame({"price": [1e39]}), {}, "'price': .*beyond float32", id="too-large"
+        ),
+    ],
+)
+def test_what_cannot_be_taken_safely_is_refused(frame, categories, words):
+    with pytest.raises(InvalidRequestError, match=words):
+        rows(frame, categories=categories)
+
+
+def test_a_model_without_names_takes_no_names():
+    with pytest.raises(InvalidRequestError, match=r"features have no names.*pass a matrix"):
+        rows(pd.DataFrame({"price": [1.0]}), names=())
+
+
+class Interchange:
+    """A frame of the older interchange protocol."""
+
+    def __dataframe__(self, nan_as_null=False, allow_copy=True):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        pytest.param({"price": [1.0]}, "a builtins dict has names", id="dict"),
+        pytest.param(pl.LazyFrame({"price": [1.0]}), "a polars LazyFrame has names", id="lazy"),
+        pytest.param(np.zeros(2, [("price", "f4")]), "a numpy ndarray has names", id="structured"),
+        pytest.param(Interchange(), "Interchange has names", id="interchange"),
+    ],
+)
+def test_names_that_cannot_be_read_are_refused_with_what_to_do(features, words):
+    with pytest.raises(InvalidRequestError, match=f"{words}.*pandas, polars or pyarrow, or"):
+        read_frame(features)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        pytest.param(np.eye(2), id="matrix"),
+        pytest.param([[1.0]], id="lists"),
+        pytest.param(pd.Series([1.0]), id="pandas-column"),
+        pytest.param(pl.Series([1.0]), id="polars-column"),
+        pytest.param(pa.array([1.0]), id="arrow-array"),
+        pytest.param(pa.chunked_array([[1.0]]), id="arrow-column"),
+        pytest.param(7, id="number"),
+    ],
+)
+def test_what_has_no_columns_is_no_frame(features):
+    assert read_frame(features) is None
+
+
+def test_a_table_that_fails_to_come_says_why():
+    def batches():
+        yield pa.record_batch({"price": [1.0]})
+        raise RuntimeError("the disk is gone")
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"price": pa.float64()}), batches())
+    with pytest.raises(InvalidRequestError, match=r"can't give it as Arrow: .*the disk is gone"):
+        read_frame(Stream(reader))
+
+
+@pytest.mark.parametrize("kind", [Stream, Batch])
+def test_the_memory_that_a_table_lends_is_given_back(kind):
+    pool = pa.default_memory_pool()
+    before = pool.bytes_allocated()
+    columns = {"price": [0.5] * 100_000, "genre": ["crime"] * 100_000}
+    read_frame(kind(pa.table(columns) if kind is Stream else pa.record_batch(columns)))
+    gc.collect()
+    assert pool.bytes_allocated() <= before
+
+
+def test_no_library_is_imported():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['pandas', 'polars', 'pyarrow', 'onnx', "
+        "'onnxruntime', 'xgboost']));"
+        "import ranker.client, ranker.frames; ranker.frames.read_frame([[1.0]])"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
