@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Iterator
 from typing import Any, Self, Unpack
 
 import grpc
@@ -16,6 +17,7 @@ from ranker.client.failure import from_rpc_error
 from ranker.client.question import AsyncWriter, Question
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
+from ranker.client.retry import pause_before_retry
 from ranker.client.sync import HEALTH_INTERVAL
 from ranker.errors import DeadlineError, UnavailableError
 from ranker.frames import Features
@@ -43,8 +45,8 @@ class AsyncRankerClient:
             raise ValueError(f"channels: expected at least 1, got {channels}")
         self._rank = itertools.cycle([c.unary_unary(*wire.RANK) for c in self._channels])
         self._stream = itertools.cycle([c.stream_stream(*wire.RANK_STREAM) for c in self._channels])
-        self._get_model = self._channels[0].unary_unary(*wire.GET_MODEL)
-        self._list_models = self._channels[0].unary_unary(*wire.LIST_MODELS)
+        self._get_model = itertools.repeat(self._channels[0].unary_unary(*wire.GET_MODEL))
+        self._list_models = itertools.repeat(self._channels[0].unary_unary(*wire.LIST_MODELS))
         self._writer = AsyncWriter(
             lambda model, version, left: self.get_model(model, version, timeout=left)
         )
@@ -117,17 +119,26 @@ class AsyncRankerClient:
 
     async def _ranked(self, request: bytes, deadline: float) -> Ranking:
         left = deadline - time.monotonic()
-        response: ranking_pb2.RankResponse = await self._call(next(self._rank), request, left)
+        response: ranking_pb2.RankResponse = await self._call(self._rank, request, left)
         return Ranking.from_response(response)
 
     async def _call(
         self,
-        method: grpc.aio.UnaryUnaryMultiCallable[Any, Any],
+        methods: Iterator[grpc.aio.UnaryUnaryMultiCallable[Any, Any]],
         request: object,
         timeout: float | None,
     ) -> Any:
-        seconds = checked_timeout(self._timeout if timeout is None else timeout)
-        try:
-            return await method(request, timeout=seconds)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+        left = checked_timeout(self._timeout if timeout is None else timeout)
+        deadline = time.monotonic() + left
+        attempt = 0
+        while True:
+            try:
+                return await next(methods)(request, timeout=left)
+            except grpc.RpcError as error:
+                reason = from_rpc_error(error)
+                pause = pause_before_retry(reason, attempt, deadline - time.monotonic())
+                if pause is None:
+                    raise reason from error
+            await asyncio.sleep(pause)
+            left = deadline - time.monotonic()
+            attempt += 1

@@ -18,6 +18,7 @@ from ranker.client.request import RankOptions, checked_timeout, with_deadline
 from ranker.client.stream import CLOSE_GRACE
 from ranker.errors import (
     DeadlineError,
+    InternalError,
     InvalidRequestError,
     RankerError,
     UnavailableError,
@@ -169,6 +170,8 @@ class AsyncRankStream:
                 )
         except asyncio.CancelledError:  # so grpc.aio calls the end of a call that close() cancelled
             end = UnavailableError("the stream is closed")
+        except Exception as error:  # whatever it is: others wait for this task
+            end = InternalError(f"an answer can't be read: {error!r}")
         self._end = to_status(end)
         self._work.set()
         for future in self._in_flight.values():

@@ -5,13 +5,13 @@ resolves to. One connection still ends at one server process; behind a port
 that several processes share, a client spreads its requests over `channels`
 connections of its own.
 
-Retries are gRPC's own too, for unary calls only. They are safe because ranking
-changes nothing on the server: asked twice, it answers twice. They end at the
-call's deadline, wherever they are. A server that is overloaded says when to
-come back (`grpc-retry-pushback-ms`), or not to (`-1`); gRPC follows that
-instead of its own back-off, and where a retry would come too late the call
+Unary calls are retried, which is safe because ranking changes nothing on the
+server: asked twice, it answers twice. UNAVAILABLE is retried by
+`ranker.client.retry`, RESOURCE_EXHAUSTED by gRPC itself: a server that is
+overloaded says when to come back (`grpc-retry-pushback-ms`), or not to (`-1`),
+which only gRPC gets to see. Where such a retry would come too late the call
 ends at its deadline. gRPC can't tell RESOURCE_EXHAUSTED with that hint from
-one without, which it retries as it does UNAVAILABLE.
+one without, which it retries, too.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SERVICE_CONFIG = {
                 "initialBackoff": "0.02s",
                 "maxBackoff": "0.2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+                "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
             },
         }
     ],

@@ -22,6 +22,7 @@ from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout, with_deadline
 from ranker.errors import (
     DeadlineError,
+    InternalError,
     InvalidRequestError,
     RankerError,
     UnavailableError,
@@ -195,6 +196,8 @@ class RankStream:
             end: RankerError = UnavailableError("the server ended the stream")
         except grpc.RpcError as error:
             end = from_rpc_error(error)
+        except Exception as error:  # whatever it is: others wait for this thread
+            end = InternalError(f"an answer can't be read: {error!r}")
         with self._lock:
             self._end = to_status(end)
             unanswered = list(self._in_flight)
@@ -204,19 +207,23 @@ class RankStream:
         self._fail(unanswered, end)
 
     def _answer(self, entry: _InFlight, response: ranking_pb2.RankResponse) -> None:
-        if response.status.code:
-            entry.future.set_exception(from_status(response.status))
-            return
-        ranking = Ranking.from_response(response)
         try:
-            other = self._writer.other(entry.question, entry.known, ranking, entry.deadline)
-        except Exception as error:  # whatever it is: this thread serves other requests, too
+            ranking = self._ranking(entry, response)
+        except RankerError as error:
             entry.future.set_exception(error)
-            return
-        if other is None:
-            entry.future.set_result(ranking)
+        except Exception as error:  # a bug; this thread serves other requests, too
+            entry.future.set_exception(InternalError(f"the answer can't be read: {error!r}"))
         else:
-            entry.future.set_exception(changed(entry.known, ranking))
+            entry.future.set_result(ranking)
+
+    def _ranking(self, entry: _InFlight, response: ranking_pb2.RankResponse) -> Ranking:
+        if response.status.code:
+            raise from_status(response.status)
+        ranking = Ranking.from_response(response)
+        other = self._writer.other(entry.question, entry.known, ranking, entry.deadline)
+        if other is not None:
+            raise changed(entry.known, ranking)
+        return ranking
 
     def _keep_time(self) -> None:
         """Fails the requests whose deadlines pass, however silent the server is."""

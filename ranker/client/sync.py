@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
 from typing import Any, Self, Unpack
 
 import grpc
@@ -14,6 +15,7 @@ from ranker.client.failure import from_rpc_error
 from ranker.client.question import Question, Writer
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
+from ranker.client.retry import pause_before_retry
 from ranker.client.stream import RankStream
 from ranker.errors import DeadlineError, UnavailableError
 from ranker.frames import Features
@@ -26,7 +28,7 @@ HEALTH_INTERVAL = 0.05
 class RankerClient:
     """Ranks candidate lists on a server. Thread-safe; keep it for as long as the server.
 
-    Retries what failed on the way, up to twice and within the deadline: see
+    Retries within the deadline what met no server, or an overloaded one: see
     `ranker.client.channel` for when, and why that is safe.
     """
 
@@ -55,8 +57,8 @@ class RankerClient:
         # next() on a cycle is atomic, so threads share them without a lock.
         self._rank = itertools.cycle([c.unary_unary(*wire.RANK) for c in self._channels])
         self._stream = itertools.cycle([c.stream_stream(*wire.RANK_STREAM) for c in self._channels])
-        self._get_model = self._channels[0].unary_unary(*wire.GET_MODEL)
-        self._list_models = self._channels[0].unary_unary(*wire.LIST_MODELS)
+        self._get_model = itertools.repeat(self._channels[0].unary_unary(*wire.GET_MODEL))
+        self._list_models = itertools.repeat(self._channels[0].unary_unary(*wire.LIST_MODELS))
         self._writer = Writer(
             lambda model, version, left: self.get_model(model, version, timeout=left)
         )
@@ -159,17 +161,26 @@ class RankerClient:
 
     def _ranked(self, request: bytes, deadline: float) -> Ranking:
         left = deadline - time.monotonic()
-        response: ranking_pb2.RankResponse = self._call(next(self._rank), request, left)
+        response: ranking_pb2.RankResponse = self._call(self._rank, request, left)
         return Ranking.from_response(response)
 
     def _call(
         self,
-        method: grpc.UnaryUnaryMultiCallable[Any, Any],
+        methods: Iterator[grpc.UnaryUnaryMultiCallable[Any, Any]],
         request: object,
         timeout: float | None,
     ) -> Any:
-        seconds = checked_timeout(self._timeout if timeout is None else timeout)
-        try:
-            return method(request, timeout=seconds)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+        left = checked_timeout(self._timeout if timeout is None else timeout)
+        deadline = time.monotonic() + left
+        attempt = 0
+        while True:
+            try:
+                return next(methods)(request, timeout=left)
+            except grpc.RpcError as error:
+                reason = from_rpc_error(error)
+                pause = pause_before_retry(reason, attempt, deadline - time.monotonic())
+                if pause is None:
+                    raise reason from error
+            time.sleep(pause)
+            left = deadline - time.monotonic()
+            attempt += 1

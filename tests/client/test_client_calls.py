@@ -126,7 +126,7 @@ def test_slow_server(fake, run):
         release.set()
 
 
-@pytest.mark.parametrize("failures", [1, 2])
+@pytest.mark.parametrize("failures", [1, 2, 5])
 def test_unavailable_is_retried(fake, run, failures):
     fake.fail(UnavailableError("draining"), times=failures)
     ranking = run(fake.target, rank)
@@ -134,11 +134,31 @@ def test_unavailable_is_retried(fake, run, failures):
     assert len(fake.attempts) == 1 + failures
 
 
-def test_retries_end(fake, run):
-    fake.fail(UnavailableError("draining"), times=10)
+def test_retries_end_with_the_deadline(fake, run):
+    fake.fail(UnavailableError("draining"), times=1000)
+    started = time.monotonic()
     with pytest.raises(UnavailableError, match=r"^draining$"):
-        run(fake.target, rank)
-    assert len(fake.attempts) == 3
+        run(fake.target, lambda client: rank(client, timeout=1.0))
+    assert time.monotonic() - started < 10
+    assert 3 < len(fake.attempts) < 20
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for(fake, run):
+    fake.stop()
+    back = threading.Timer(0.7, fake.start)
+    back.start()
+    try:
+        ranking = run(fake.target, lambda client: rank(client, timeout=20.0))
+    finally:
+        back.join()
+    assert ranking.indices.tolist() == BEST_FIRST
+
+
+def test_a_retry_goes_to_another_connection(fake, run_all):
+    fake.fail(UnavailableError("draining"))
+    run_all(fake.target, [rank], channels=2)
+    first, second = fake.attempts
+    assert first.peer != second.peer
 
 
 def test_a_large_request_is_retried_too(fake, run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 
@@ -9,9 +10,17 @@ import grpc
 import pytest
 from grpc_status import rpc_status
 
-from ranker.client import RankerClient
-from ranker.errors import DeadlineError, OverloadedError, RankerError, UnavailableError
+from ranker.client import AsyncRankerClient, RankerClient, aio_stream
+from ranker.client import stream as stream_module
+from ranker.errors import (
+    DeadlineError,
+    InternalError,
+    OverloadedError,
+    RankerError,
+    UnavailableError,
+)
 from ranker.status import to_status
+from ranker.v1 import ranking_pb2 as pb
 from tests.client.fake_server import a_list, silent
 
 
@@ -149,3 +158,34 @@ def test_no_room_in_time(fake, submit_all):
         max_in_flight=1,
     )
     assert [type(outcome) for outcome in outcomes] == [DeadlineError, DeadlineError]
+
+
+@pytest.mark.parametrize("kind", ["threads", "asyncio"])
+def test_a_stream_whose_reader_fails_can_be_closed(fake, monkeypatch, kind):
+    """A bug in the reader must not leave its requests, or `close`, waiting for ever."""
+
+    def bug(_status):
+        raise RuntimeError("a bug")
+
+    def refuse(requests, _context):
+        for request in requests:
+            yield pb.RankResponse(request_id=request.request_id, status=pb.Status(code=5))
+
+    async def with_asyncio() -> BaseException | None:
+        async with AsyncRankerClient(fake.target, timeout=20.0) as client:
+            async with client.stream() as stream:
+                [outcome] = await asyncio.gather(stream.submit(a_list(0)), return_exceptions=True)
+            return outcome
+
+    def with_threads() -> BaseException | None:
+        with RankerClient(fake.target, timeout=20.0) as client, client.stream() as stream:
+            return stream.submit(a_list(0)).exception(10)
+
+    fake.stream = refuse
+    module = stream_module if kind == "threads" else aio_stream
+    real = module.from_status
+    calls = iter([bug])
+    monkeypatch.setattr(module, "from_status", lambda status: next(calls, real)(status))
+    outcome = with_threads() if kind == "threads" else asyncio.run(with_asyncio())
+    assert type(outcome) is InternalError
+    assert "a bug" in str(outcome)
