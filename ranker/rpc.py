@@ -46,6 +46,9 @@ class Call(Protocol):
     tag: Any
     """The handler's own note about the call; None at first."""
 
+    def peer(self) -> str:
+        """The connection that it came on: the caller's address and port; empty once it is over."""
+
     def send(self, message: bytes) -> None:
         """Sends one response message and leaves the RPC open."""
 

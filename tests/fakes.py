@@ -15,8 +15,11 @@ from ranker.errors import Code, RankerError
 class FakeCall:
     """A call that remembers what its handler did."""
 
-    def __init__(self, method: str = "/test", deadline: float = math.inf) -> None:
+    def __init__(
+        self, method: str = "/test", deadline: float = math.inf, caller: str = "ipv4:127.0.0.1:1"
+    ) -> None:
         self.method = method
+        self.caller = caller
         self.metadata: list[tuple[str, str | bytes]] = []
         self.traceparent: str | None = None
         self.arrived = time.monotonic()
@@ -30,6 +33,9 @@ class FakeCall:
         self.over = False
         self.error: RankerError | None = None
         self.resumed = 0
+
+    def peer(self) -> str:
+        return self.caller
 
     def send(self, message: bytes) -> None:
         assert not self.over

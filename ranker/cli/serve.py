@@ -129,6 +129,12 @@ def warn_of_unknown_variables(command: click.Command, environment: Mapping[str, 
 )
 @_setting("max_request_rows", _COUNT, "Most candidates in one request.")
 @_setting(
+    "max_deadline",
+    click.FloatRange(min=0, min_open=True),
+    "Most seconds that a request may take, whatever its caller says. Without it, callers who give "
+    "no deadline would keep those out who do.",
+)
+@_setting(
     "max_connection_age",
     _SECONDS,
     "Seconds after which clients are asked to reconnect, so that they find new servers. 0: never.",

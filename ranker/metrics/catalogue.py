@@ -28,7 +28,9 @@ CODE = Dimension(
     rare=frozenset((code.name,) for code in Code if code not in ANSWERS),
 )
 OUTCOME = _fixed("outcome", "ok", "error")
-SHED_REASON = _fixed("reason", "deadline", "queue_rows", "queue_bytes", "draining")
+SHED_REASON = _fixed(
+    "reason", "deadline", "queue_rows", "queue_bytes", "connection_share", "draining"
+)
 EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")
 GENERATION = _fixed("generation", "0", "1", "2")
 EXPORTER = Dimension(("exporter",))
@@ -111,7 +113,7 @@ SHED = Metric(
     Kind.COUNTER,
     "requests",
     "Ranking requests refused on arrival: the deadline could not be met, the queue was full "
-    "in rows or bytes, or the server was draining.",
+    "in rows or bytes or for this connection, or the server was draining.",
     by=(MODEL, SHED_REASON),
 )
 EXPIRED = Metric(

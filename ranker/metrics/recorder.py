@@ -11,7 +11,6 @@ import gc
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from math import inf
 from typing import Protocol
 
 from ranker.errors import Code
@@ -44,7 +43,9 @@ class EndedRequest(Protocol):
     """How many candidates it held; 0 if that was never known."""
     arrived: float
     deadline: float
-    """When its caller stops waiting; `inf` if never."""
+    """When nobody waits any more."""
+    has_deadline: bool
+    """Whether its caller has said when it stops waiting."""
     ended: float
     """When its answer left."""
     traceparent: str | None
@@ -193,7 +194,7 @@ class ModelRecorder:
         if rows:
             cells[self._candidates + bisect_left(ROWS, rows)] += 1.0
             cells[self._candidates + _ROWS_SUM] += rows
-        if request.deadline == inf:
+        if not request.has_deadline:
             cells[self._no_deadline] += 1.0
         else:
             left = request.deadline - request.arrived

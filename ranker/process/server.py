@@ -86,7 +86,13 @@ class Server:
             on_engine_lost=self._on_engine_lost,
         )
         unknown = recorder.unknown_model()
-        self._intake = Intake(catalogue, queue, unknown, settings.max_request_rows)
+        self._intake = Intake(
+            catalogue,
+            queue,
+            unknown,
+            max_rows=settings.max_request_rows,
+            max_deadline=settings.max_deadline,
+        )
         self._service = RankingService(self._intake)
         self._health = Health(SERVICES)
         self._health.set_serving(True)

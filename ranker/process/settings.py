@@ -28,6 +28,7 @@ class Settings:
         max_queue_rows: the most candidates that may wait.
         max_queue_bytes: the most bytes that waiting requests may hold.
         max_request_rows: the most candidates in one request.
+        max_deadline: the most seconds that a request may take.
         max_connection_age: seconds after which a connection is asked to
             reconnect; 0 is never.
         drain_timeout: seconds that requests in flight have to finish.
@@ -49,6 +50,7 @@ class Settings:
     max_queue_rows: int = 100_000
     max_queue_bytes: int = 256 * 2**20
     max_request_rows: int = 10_000
+    max_deadline: float = 30.0
     max_connection_age: float = 0.0
     drain_timeout: float = 25.0
     log_format: str = "auto"

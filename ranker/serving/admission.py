@@ -62,6 +62,12 @@ class FullOfBytesError(RefusedError):
     reason = "queue_bytes"
 
 
+class FullShareError(RefusedError):
+    """The connection that it came on may have no more of the queue."""
+
+    reason = "connection_share"
+
+
 class TooLateError(RefusedError):
     """The list's deadline would pass before its answer is ready."""
 

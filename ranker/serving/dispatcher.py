@@ -35,7 +35,8 @@ from ranker.incident import guard, incident
 from ranker.logs import trace_of
 from ranker.metrics.recorder import Recorder
 from ranker.serving.engine_threads import EngineThreads
-from ranker.serving.queue import Batch, Queue
+from ranker.serving.lane import Batch
+from ranker.serving.queue import Queue
 from ranker.serving.served_model import ServedModel
 from ranker.serving.task import RankTask
 from ranker.serving.wire import write_response
@@ -256,7 +257,8 @@ def _drop(task: RankTask) -> None:
         _refuse(task, CancelledError("cancelled before it was scored"))
     else:
         task.metrics.request_expired("deadline")
-        _refuse(task, DeadlineError("the deadline passed before it was scored"))
+        whose = "the caller's deadline, or the server's own (--max-deadline),"
+        _refuse(task, DeadlineError(f"{whose} passed before it was scored"))
 
 
 def _refuse(task: RankTask, error: RankerError) -> None:

@@ -35,6 +35,7 @@ class Intake:
         queue: where lists wait.
         unknown: where to record what names no model that is served, or was not read.
         max_rows: the most candidates that one request may have.
+        max_deadline: the most seconds that a request may take, whatever its caller says.
 
     Attributes:
         catalogue: likewise.
@@ -45,7 +46,13 @@ class Intake:
     """
 
     def __init__(
-        self, catalogue: Catalogue, queue: Queue[RankTask], unknown: ModelRecorder, max_rows: int
+        self,
+        catalogue: Catalogue,
+        queue: Queue[RankTask],
+        unknown: ModelRecorder,
+        *,
+        max_rows: int,
+        max_deadline: float,
     ) -> None:
         self.catalogue = catalogue
         self.unknown = unknown
@@ -54,14 +61,16 @@ class Intake:
         self._queue = queue
         self.draining = False
         self._max_rows = max_rows
+        self._max_deadline = max_deadline
 
     def check_unread(self, task: RankTask) -> bool:
         """Whether to read a list; if not, it has been refused."""
+        self._limit(task)
         try:
             if self.draining:
                 self.check_draining()
-            if self._queue.rows and task.deadline < math.inf:  # else it is never too late
-                self._queue.check_unread(task.deadline, time.monotonic(), self.catalogue.count)
+            if self._queue.rows:
+                self._queue.check_unread(task, time.monotonic(), self.catalogue.count)
         except RankerError as error:
             self._refuse(task, error)
             return False
@@ -80,6 +89,7 @@ class Intake:
             task: is filled with what is asked.
             data: an encoded RankRequest.
         """
+        self._limit(task)
         try:
             read_request(data, task, self.catalogue, self._max_rows)
             now = self.last_asked = time.monotonic()
@@ -89,6 +99,12 @@ class Intake:
         except Exception as error:
             what = incident(logger, "reading a request failed", error, task.traceparent)
             self._refuse(task, InternalError(what))
+
+    def _limit(self, task: RankTask) -> None:
+        """Has a list wait no longer than the server lets it."""
+        latest = task.arrived + self._max_deadline
+        if latest < task.deadline:
+            task.deadline = latest
 
     def _refuse(self, task: RankTask, error: RankerError) -> None:
         if isinstance(error, RefusedError | DrainingError):

@@ -12,7 +12,7 @@ from ranker.errors import ModelError
 from ranker.incident import incident
 from ranker.metrics.recorder import ModelRecorder
 from ranker.model import Model
-from ranker.serving.queue import Lane
+from ranker.serving.lane import Lane
 
 if TYPE_CHECKING:
     from ranker.serving.task import RankTask

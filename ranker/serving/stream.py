@@ -64,6 +64,10 @@ class Stream:
         self._held = False  # the transport waits for `resume`
         self._ending = False  # once everything is answered
 
+    def peer(self) -> str:
+        """The connection that it came on."""
+        return self._call.peer()
+
     def receive(self, data: bytes) -> bool:
         """Takes one list. Returns whether to read the next one."""
         task = StreamTask(self, time.monotonic(), self._call, self._intake.unknown)
@@ -80,6 +84,7 @@ class Stream:
         """
         task.request_id = request.request_id
         if request.deadline_ms:
+            task.has_deadline = True
             task.deadline = min(task.deadline, task.arrived + request.deadline_ms / 1e3)
         self._intake.check_draining()
         if not task.request_id:

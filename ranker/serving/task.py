@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from ranker.v1 import ranking_pb2 as pb
 
 if TYPE_CHECKING:
     from ranker.metrics.recorder import ModelRecorder
-    from ranker.serving.queue import Lane
+    from ranker.serving.lane import Lane
     from ranker.serving.served_model import ServedModel
 
 _OK = int(Code.OK)
@@ -31,7 +32,8 @@ class RankTask:
 
     Attributes:
         arrived: when it came.
-        deadline: when its caller stops waiting; `inf`: never.
+        deadline: when nobody waits any more, its caller or the server.
+        has_deadline: whether its caller has said when it stops waiting.
         traceparent: the caller's W3C trace context, if it sent one.
         request_id: the caller's own mark.
         metrics: where its end is recorded: its model's, once that is known.
@@ -47,6 +49,7 @@ class RankTask:
         candidate_ids: one per candidate, or none.
         cancelled: set once nobody wants the answer.
         taken: how many of its rows are in batches already.
+        holder: the connection that it is counted for in the queue; empty: none.
         waited: whether there was a wait to be predicted when it was let in.
         queued: how long it waited for its first batch.
         scoring: how long its batches were scored.
@@ -64,6 +67,8 @@ class RankTask:
         "context",
         "deadline",
         "ended",
+        "has_deadline",
+        "holder",
         "is_over",
         "lane",
         "metrics",
@@ -97,9 +102,10 @@ class RankTask:
         self._caller = caller
         self.arrived = arrived
         self.deadline = call.deadline
+        self.has_deadline = call.deadline < math.inf
         self.traceparent = call.traceparent
         self.metrics = unknown
-        self.request_id = ""
+        self.request_id = self.holder = ""
         self.rows = self.size = self.top_k = self.taken = 0
         self.plan: ColumnPlan | None = None
         self.context: NDArray[np.float32] = _NO_CONTEXT
@@ -112,6 +118,10 @@ class RankTask:
         """Some of its rows as the model expects them: float32 [stop - start, num_features]."""
         rows = self.candidates[start:stop]
         return rows if self.plan is None else self.plan.rows(rows, self.context)
+
+    def connection(self) -> str:
+        """The connection that it came on."""
+        return str(self._caller.peer())
 
     def finish(self, outcome: bytes | RankerError) -> None:
         """Answers the caller, or refuses it; only the first time counts.

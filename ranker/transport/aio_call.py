@@ -51,6 +51,10 @@ class AioCall:
         self._for_writer = asyncio.Event()
         self._for_reader = asyncio.Event()
 
+    def peer(self) -> str:
+        """The connection that it came on."""
+        return "" if self.over else str(self._context.peer())
+
     def send(self, message: bytes) -> None:
         """Sends a message, after those that wait."""
         if self._ended or self.over:

@@ -121,6 +121,10 @@ class StreamCall:
         self._route = route
         self._core = core  # None once the RPC is over
 
+    def peer(self) -> str:
+        """The connection that it came on."""
+        return "" if self._core is None else str(self._core.peer().decode())
+
     def send(self, message: bytes) -> None:
         """Sends a message, after those that wait."""
         if self._final is not None or self._core is None:

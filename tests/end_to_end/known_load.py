@@ -29,8 +29,9 @@ BOOKS = ("books", "7")
 UNKNOWN = ("unknown", "")
 GARBAGE = b"\xff\xff\xff"
 
-BATCH, QUEUE, ROW_BYTES = 64, 100, 4 * len(NAMES)
-QUEUE_BYTES = 129 * ROW_BYTES + 3 * REQUEST_BYTES
+BATCH, QUEUE, ROW_BYTES = 64, 500, 4 * len(NAMES)
+# Twice what waits at most: one connection may have half.
+QUEUE_BYTES = 2 * (128 * ROW_BYTES + 3 * REQUEST_BYTES)
 LIMITS = (
     *("--max-batch-rows", str(BATCH), "--max-batch-delay", "600"),
     # The bound in bytes is the higher one, but for a list of which a part is in a batch already.
@@ -154,8 +155,8 @@ class KnownLoad:
 
     def _queue_full_of_rows(self) -> None:
         waiting = self._wait_in_queue(40)
-        assert self._rank.future(self._request(61)).code().name == "RESOURCE_EXHAUSTED"
-        self._tally.unary("RESOURCE_EXHAUSTED", 61)
+        assert self._rank.future(self._request(QUEUE - 39)).code().name == "RESOURCE_EXHAUSTED"
+        self._tally.unary("RESOURCE_EXHAUSTED", QUEUE - 39)
         self._tally.add(catalog.SHED, *BOOKS, "queue_rows")
         self._fill(24, waiting)
         self._tally.unary("OK", 40)
@@ -166,8 +167,10 @@ class KnownLoad:
         self._await_queue(70 - BATCH)
         waiting = self._wait_in_queue(40, already=6)
         # All 70 rows are held until the last is in a batch.
-        assert self._rank.future(self._request(20)).code().name == "RESOURCE_EXHAUSTED"
-        self._tally.unary("RESOURCE_EXHAUSTED", 20)
+        held = 110 * ROW_BYTES + 2 * REQUEST_BYTES
+        rows = (QUEUE_BYTES - held - REQUEST_BYTES) // ROW_BYTES + 1
+        assert self._rank.future(self._request(rows)).code().name == "RESOURCE_EXHAUSTED"
+        self._tally.unary("RESOURCE_EXHAUSTED", rows)
         self._tally.add(catalog.SHED, *BOOKS, "queue_bytes")
         self._fill(18, long, waiting)
         self._tally.unary("OK", 70)
@@ -224,7 +227,11 @@ class KnownLoad:
                 {},
             ),
             (self._request(3, request_id="c", model="films"), "NOT_FOUND", {"model": UNKNOWN}),
-            (self._request(85, request_id="d"), "RESOURCE_EXHAUSTED", {"rows": 85}),
+            (
+                self._request(QUEUE - 15, request_id="d"),
+                "RESOURCE_EXHAUSTED",
+                {"rows": QUEUE - 15},
+            ),
             (
                 PADDING + self._request(3, request_id="e", deadline_ms=1),
                 "RESOURCE_EXHAUSTED",

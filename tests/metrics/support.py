@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,10 @@ class Ended:
     deadline: float
     ended: float
     traceparent: str | None = None
+
+    @property
+    def has_deadline(self) -> bool:
+        return self.deadline < math.inf
 
 
 class Worker:

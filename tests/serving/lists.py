@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranker.serving.cost import CostModel
-from ranker.serving.queue import Lane, Queue
+from ranker.serving.lane import Lane
+from ranker.serving.queue import Queue
 
 
 def costing(fixed: float = 1e-4, per_row: float = 1e-6) -> CostModel:
@@ -29,6 +30,11 @@ class WaitingList:
     taken: int = 0
     waited: bool = False
     lane: Any = None
+    holder: str = ""
+    caller: str = "a"
+
+    def connection(self) -> str:
+        return self.caller
 
 
 class ModelsQueue(Queue[WaitingList]):
@@ -49,14 +55,14 @@ class ModelsQueue(Queue[WaitingList]):
             self.admit(each, now)
 
     def check(self, deadline: float, now: float = 0.0) -> None:
-        self.check_unread(deadline, now, len(self.lanes))
+        self.check_unread(a_list(deadline=deadline), now, len(self.lanes))
 
 
 def make(
     models: int = 1,
     *,
     max_batch_rows: int = 1000,
-    max_queue_rows: int = 10_000,
+    max_queue_rows: int = 10**6,
     max_queue_bytes: int = 10**9,
     max_delay: float = 0.0,
     costs: list[CostModel] | None = None,
@@ -71,9 +77,13 @@ def make(
 
 
 def a_list(
-    rows: int = 10, model: int = 0, deadline: float = math.inf, arrived: float = 0.0
+    rows: int = 10,
+    model: int = 0,
+    deadline: float = math.inf,
+    arrived: float = 0.0,
+    caller: str = "a",
 ) -> WaitingList:
-    return WaitingList(rows, model, deadline, arrived, rows * 4)
+    return WaitingList(rows, model, deadline, arrived, rows * 4, caller=caller)
 
 
 def model_of(batch) -> int:

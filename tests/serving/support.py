@@ -60,6 +60,9 @@ class ListTask(RankTask):
         self.rows, self.size = rows, self.candidates.nbytes
         self.on_outcome: Callable[[ListTask, bytes | RankerError], None] = serving.remember
 
+    def connection(self) -> str:
+        return "test"
+
     def _answer(self, message: bytes) -> None:
         self.on_outcome(self, message)
 
@@ -85,6 +88,7 @@ class Serving:
         max_queue_rows: int = 10_000,
         max_queue_bytes: int = 10**9,
         max_delay: float = 0.0,
+        max_deadline: float = 30.0,
     ) -> None:
         self.engines = engines or (SumEngine(),)
         names = NAMES[: len(self.engines)]
@@ -115,7 +119,13 @@ class Serving:
             call_soon=self._soon.put,
             on_engine_lost=self._count_loss,
         )
-        self.intake = Intake(Catalogue(self.models), self.queue, self.unknown, 500)
+        self.intake = Intake(
+            Catalogue(self.models),
+            self.queue,
+            self.unknown,
+            max_rows=500,
+            max_deadline=max_deadline,
+        )
         self.service = RankingService(self.intake)
         self.methods = self.service.methods()
         self.answered: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []

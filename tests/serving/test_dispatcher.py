@@ -15,6 +15,7 @@ from ranker.errors import (
     UnavailableError,
 )
 from tests.fakes import BrokenEngine, SumEngine
+from tests.serving.lists import a_list
 
 LOOP = threading.get_ident()
 
@@ -177,12 +178,12 @@ def test_what_is_read_after_a_batch_on_the_loop_may_have_waited_for_its_end(serv
     with pytest.raises(OverloadedError):
         s.submit(3, deadline=now + 0.9)
     with pytest.raises(OverloadedError):
-        s.queue.check_unread(now + 0.9, now)
+        s.queue.check_unread(a_list(deadline=now + 0.9), now)
     clock[0] = now + 0.5  # the loop still reads
     with pytest.raises(OverloadedError):
         s.submit(3, deadline=now + 1.9)
     clock[0] = now + 1.01  # by now it has read what came in that second
-    s.queue.check_unread(now + 1.1, clock[0])
+    s.queue.check_unread(a_list(deadline=now + 1.1), clock[0])
     s.submit(3, deadline=now + 1.1)
 
 

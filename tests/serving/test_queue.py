@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranker.serving.cost import CostModel
-from ranker.serving.queue import MIN_BATCH_ROWS, QUANTUM
+from ranker.serving.lane import MIN_BATCH_ROWS, QUANTUM
 from tests.serving.lists import WaitingList, a_list, costing, make, model_of
 
 
@@ -53,7 +53,7 @@ def test_a_batch_is_no_larger_than_pays():
     ],
 )
 def test_a_batch_is_longer_the_more_lists_wait(lists, rows):
-    queue = make(costs=[costing(0.0, 1e-5)])
+    queue = make(costs=[costing(0.0, 1e-5)], max_queue_rows=10**5)
     queue.put(*[a_list(900) for _ in range(lists)])
     assert queue.take(0.0).rows == rows
 
@@ -111,7 +111,7 @@ def test_long_lists_are_served_in_order_of_arrival():
 
 
 def test_what_is_left_of_a_long_list_is_a_short_one():
-    queue = make(max_batch_rows=1000)
+    queue = make(max_batch_rows=1000, max_queue_rows=10**5)
     first, second, short = a_list(1010), a_list(5000), a_list(10)
     queue.put(first, second)
     queue.take(0.0)
@@ -261,7 +261,7 @@ def test_every_row_is_scored_once_or_its_job_dropped(data):
     while turn():
         pass
     assert queue.rows == 0
-    assert all(queue.ahead(lane) == 0.0 for lane in queue.lanes)
+    assert all(queue.ahead(lane, 1) == 0.0 for lane in queue.lanes)
     for each in lists:
         parts = scored.get(id(each), [])
         assert parts == sorted(parts)

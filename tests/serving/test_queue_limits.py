@@ -5,14 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranker.serving.admission import HEADROOM, FullOfBytesError, FullOfRowsError, TooLateError
+from ranker.serving.admission import (
+    HEADROOM,
+    FullOfBytesError,
+    FullOfRowsError,
+    FullShareError,
+    RefusedError,
+    TooLateError,
+)
 from tests.serving.lists import a_list, costing, make
 
 
 def test_the_queue_of_a_slow_model_keeps_no_list_of_a_fast_one_out():
     slow, fast = costing(0.0, 1e-3), costing(0.0, 1e-6)
     queue = make(costs=[slow, fast], max_batch_rows=100)
-    queue.put(a_list(5000))
+    queue.put(*[a_list(100) for _ in range(50)])
     queue.check(0.2)
     queue.put(a_list(100, model=1, deadline=0.2))
     with pytest.raises(TooLateError):
@@ -31,7 +38,7 @@ def test_no_list_waits_longer_than_was_predicted(seed):
         queue.take(0.0)
     last = a_list(int(random.integers(1, 600)), model=int(random.integers(3)))
     own = costs[last.model].predict(last.rows)
-    predicted = queue.ahead(queue.lanes[last.model], own) + own
+    predicted = queue.ahead(queue.lanes[last.model], last.rows) + own
     queue.put(last)
     took = 0.0
     while last.taken < last.rows:
@@ -42,7 +49,7 @@ def test_no_list_waits_longer_than_was_predicted(seed):
 
 def test_the_queue_is_bounded_in_rows():
     queue = make(max_queue_rows=100)
-    queue.put(a_list(60), a_list(40))
+    queue.put(a_list(50), a_list(50, caller="b"))
     with pytest.raises(FullOfRowsError) as caught:
         queue.put(a_list(1))
     assert caught.value.reason == "queue_rows"
@@ -51,7 +58,7 @@ def test_the_queue_is_bounded_in_rows():
 
 def test_the_queue_is_bounded_in_bytes():
     queue = make(max_queue_bytes=100)
-    queue.put(a_list(20))
+    queue.put(a_list(10), a_list(10, caller="b"))
     with pytest.raises(FullOfBytesError) as caught:
         queue.put(a_list(10))
     assert caught.value.reason == "queue_bytes"
@@ -65,11 +72,25 @@ def test_a_list_beyond_the_bound_is_served_when_nothing_else_waits():
 
 def test_a_deadline_that_the_queue_would_miss_is_refused():
     queue = make(costs=[costing(0.0, 0.001)])  # a second per 1000 rows
-    queue.put(a_list(1000))
+    queue.put(*[a_list(100) for _ in range(10)])
     queue.put(a_list(100, deadline=HEADROOM[0] * 1.0 + 0.11))
     with pytest.raises(TooLateError) as caught:
         queue.put(a_list(100, deadline=HEADROOM[0] * 1.1 + 0.09))
     assert caught.value.retry_after == pytest.approx(1.1)
+
+
+def test_a_short_list_does_not_wait_for_long_ones():
+    """It waits for a batch of theirs, and not for all of what waits before it."""
+    queue = make(costs=[costing(0.0, 1e-5)], max_batch_rows=1000, max_queue_rows=10**6)
+    queue.put(*[a_list(10_000) for _ in range(10)])  # a second's work
+    with pytest.raises(TooLateError):
+        queue.put(a_list(1000, deadline=0.5))
+    short = a_list(10, deadline=0.05)
+    queue.put(short)
+    took = 0.0
+    while short.taken < short.rows:
+        took += queue.take(0.0).cost
+    assert took < 0.05
 
 
 def test_the_batch_in_flight_counts_too():
@@ -89,7 +110,7 @@ def test_the_batch_in_flight_counts_too():
 )
 def test_what_is_scored_now_and_time_unread_count_towards_a_deadline(ask):
     queue = make(costs=[costing(0.0, 0.001)])
-    queue.put(a_list(500))
+    queue.put(*[a_list(100) for _ in range(5)])
     queue.busy_until, queue.unread_since, queue.read_until = 0.3, -0.2, 0.1
     busy = HEADROOM[0] * 0.3
     ask(queue, HEADROOM[0] * 0.5 + busy + 0.22)
@@ -130,3 +151,44 @@ def test_an_idle_engine_takes_what_it_is_predicted_to_miss():
     queue = make(costs=[cost])
     queue.put(a_list(1, deadline=0.01))
     assert queue.take(0.0).rows == 1
+
+
+def test_one_connection_can_not_fill_the_queue():
+    queue = make(max_queue_rows=100)
+    queue.put(*[a_list(5) for _ in range(15)])
+    with pytest.raises(FullShareError) as caught:
+        queue.put(a_list(5))
+    assert caught.value.reason == "connection_share"
+    queue.put(a_list(20, caller="b"))
+
+
+def test_connections_have_equal_shares_of_a_queue_that_fills():
+    queue = make(max_queue_rows=1000)
+    lists = []
+    for _ in range(500):
+        for caller in "abcd":
+            try:
+                queue.put(a_list(1, caller=caller))
+            except RefusedError:
+                continue
+            lists.append(caller)
+    counts = {caller: lists.count(caller) for caller in "abcd"}
+    assert sum(counts.values()) == 1000
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_what_leaves_gives_its_share_back():
+    queue = make(max_queue_rows=100, max_batch_rows=10)
+    for _ in range(20):
+        queue.put(*[a_list(5) for _ in range(15)])
+        while queue.take(0.0):
+            pass
+    queue.put(*[a_list(5) for _ in range(15)])
+
+
+def test_what_was_dropped_gives_its_share_back():
+    queue = make(max_queue_rows=100)
+    for now in range(20):
+        queue.put(*[a_list(5, deadline=now + 0.5) for _ in range(15)], now=now)
+        batch = queue.take(now + 0.9)
+        assert len(batch.dropped) == 15

@@ -1,0 +1,242 @@
+"""A lane: one model's part of the queue, and the batches that it makes of it.
+
+Lists are served in order of arrival, but those of at most `QUANTUM` rows before the longer ones:
+a list of thousands delays a list of ten by one batch and not by its whole length. Of each batch
+the longer ones have `QUANTUM` rows, or half if that is less, so that short lists can't starve
+them; once no more than `QUANTUM` rows are left of one, it queues up with the short ones.
+
+A batch is no larger than pays: once its rows take ten times as long as the
+fixed cost of a batch, more of them save nothing, and only make the first list
+of the batch wait for the last. It is larger where many lists wait: scoring
+takes the caches from all else that a server does, and what comes between two
+batches is done faster for many lists at once than for a few.
+
+Pure logic: it reads no clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Generic, Protocol, TypeVar
+
+from ranker.serving.cost import CostModel
+
+QUANTUM = 256
+"""Rows that make a list a short one, and that the others have of every batch."""
+
+BATCH_SECONDS = 0.002
+"""A batch predicted to take this long is large enough, whatever its fixed cost."""
+
+FIXED_COST_SHARE = 0.1
+"""And so is one of whose time the fixed cost is no more than this share."""
+
+LONG_BATCH_SECONDS = 0.008
+"""If many lists wait, a batch may take `BATCH_SECONDS` for each of them, and this at most.
+
+With its fixed cost that is less than the core transport's `longest_batch`: such batches are
+scored on the loop.
+"""
+
+MANY_LISTS = round(LONG_BATCH_SECONDS / BATCH_SECONDS)
+"""From so many lists on more of them make no longer batch."""
+
+MIN_BATCH_ROWS = 64
+"""Rows that a batch may have however long they take: engines are slow below."""
+
+
+class Queued(Protocol):
+    """What can be queued: a candidate list.
+
+    Attributes:
+        lane: the queue of its model.
+        rows: how many candidates it has, at least 1.
+        size: the bytes that it holds while it waits.
+        arrived: when it came, in seconds of the caller's clock.
+        deadline: when its caller stops waiting, on the same clock; `inf`: never.
+        cancelled: set once nobody wants the answer; it is then dropped before it
+            is scored.
+        taken: how many of its rows are in batches already.
+        waited: whether there was a wait to be predicted when it was let in.
+        holder: the connection that it is counted for; empty: none (`ranker.serving.shares`).
+    """
+
+    lane: Lane[Any]
+    rows: int
+    size: int
+    arrived: float
+    deadline: float
+    cancelled: bool
+    taken: int
+    waited: bool
+    holder: str
+
+    def connection(self) -> str:
+        """The connection that it came on."""
+
+
+T = TypeVar("T", bound=Queued)
+
+
+class Batch(Generic[T]):
+    """What to score next with one model, and what was dropped on the way.
+
+    Attributes:
+        pieces: the lists' shares of the batch, in the order of scoring: each a list,
+            and its rows from where to where; none if all that waited was dropped.
+        rows: the rows of all pieces.
+        cost: the seconds that scoring them is predicted to take.
+        dropped: lists whose caller has gone or whose deadline has passed.
+        left: lists that no longer wait: all of their rows are in batches, or they
+            were dropped.
+    """
+
+    __slots__ = ("cost", "dropped", "left", "pieces", "rows")
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[T, int, int]] = []
+        self.rows = 0
+        self.cost = 0.0
+        self.dropped: list[T] = []
+        self.left: list[T] = []
+
+
+class Lane(Generic[T]):
+    """One model's part of the queue.
+
+    Args:
+        max_batch_rows: the most rows of a batch.
+
+    Attributes:
+        cost: predicts what a batch costs; feed it by `learn`.
+        rows: the rows that wait.
+        engine_seconds: predicted engine time given so far, on the queue's virtual clock.
+    """
+
+    __slots__ = (
+        "_long",
+        "_max_batch_rows",
+        "_room",
+        "_rooms",
+        "_short",
+        "_short_rows",
+        "cost",
+        "engine_seconds",
+        "rows",
+    )
+
+    def __init__(self, max_batch_rows: int) -> None:
+        self.cost = CostModel()
+        self.rows = 0
+        self.engine_seconds = 0.0
+        self._short: deque[T] = deque()
+        self._long: deque[T] = deque()
+        self._short_rows = 0
+        self._max_batch_rows = max_batch_rows
+        self._rooms: list[int] = []
+        self.forecast()
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """A batch of so many rows took so long."""
+        self.cost.observe(rows, seconds)
+        self.forecast()
+
+    def forecast(self) -> None:
+        """Works out the sizes of batches from the cost model, after this has changed."""
+        self._rooms = [self._room_for(lists) for lists in range(MANY_LISTS + 1)]
+        self._count()
+
+    def add(self, task: T) -> None:
+        """Queues a list."""
+        rows = task.rows
+        self.rows += rows
+        if rows <= QUANTUM:
+            self._short.append(task)
+            self._short_rows += rows
+        else:
+            self._long.append(task)
+        if self._room < self._rooms[MANY_LISTS]:
+            self._count()
+
+    def is_full(self) -> bool:
+        """Whether what waits fills a batch that need not wait for company."""
+        return self.rows >= self._rooms[1]
+
+    def oldest(self) -> float:
+        """When the list came that has waited longest; call it while one waits."""
+        return min(lists[0].arrived for lists in (self._short, self._long) if lists)
+
+    def backlog(self) -> float:
+        """Predicted seconds to score all that waits here."""
+        batches = -(-self.rows // self._room)
+        return self.cost.per_row * self.rows + self.cost.fixed * batches
+
+    def ahead_of(self, rows: int) -> float:
+        """Predicted seconds to score what is served before a list of so many rows that comes now.
+
+        A short one is in one of the next batches, as many as the short ones fill with
+        the room that they have; longer ones may have the rest of each.
+        """
+        if rows > QUANTUM or not self._long:
+            return self.backlog()
+        room = self._room
+        batches = -(-(self._short_rows + rows) // (room - min(QUANTUM, room // 2)))
+        ahead = min(self.rows, batches * room)
+        return self.cost.per_row * ahead + self.cost.fixed * batches
+
+    def rows_for(self, seconds: float) -> int:
+        """How many rows a list has that is predicted to take so long; at least 1."""
+        cost = self.cost
+        return max(1, round((seconds - cost.fixed) / cost.per_row)) if cost.per_row else 1
+
+    def next_batch(self) -> float:
+        """Predicted seconds to score the next batch."""
+        return self.cost.predict(min(self.rows, self._room))
+
+    def fill(self, batch: Batch[T], now: float) -> None:
+        """Moves rows into a batch until it is full: short lists first."""
+        room = self._room
+        kept = min(QUANTUM, room // 2) if self._long else 0
+        room = kept + self._move(self._short, batch, room - kept, now)
+        room = self._move(self._long, batch, room, now)
+        if room and self._short:  # what was kept for longer lists whose callers have gone
+            self._move(self._short, batch, room, now)
+        if self._long and self._long[0].rows - self._long[0].taken <= QUANTUM:
+            first = self._long.popleft()
+            self._short.append(first)
+            self._short_rows += first.rows - first.taken
+        self._count()
+
+    def _move(self, lists: deque[T], batch: Batch[T], room: int, now: float) -> int:
+        """Moves rows of lists into a batch. Returns the room that is left."""
+        moved = 0
+        while room and lists:
+            task = lists[0]
+            taken = task.taken
+            rows = task.rows - taken
+            if task.cancelled or task.deadline <= now:
+                batch.dropped.append(task)
+            else:
+                rows = min(rows, room)
+                room -= rows
+                batch.pieces.append((task, taken, taken + rows))
+                batch.rows += rows
+            moved += rows
+            task.taken = taken + rows
+            if task.taken == task.rows:
+                batch.left.append(lists.popleft())
+        self.rows -= moved
+        if lists is self._short:
+            self._short_rows -= moved
+        return room
+
+    def _count(self) -> None:
+        """Sees how large the next batch may be, after lists have come or gone."""
+        self._room = self._rooms[min(len(self._short) + len(self._long), MANY_LISTS)]
+
+    def _room_for(self, lists: int) -> int:
+        cost = self.cost
+        if not cost.per_row:
+            return self._max_batch_rows
+        seconds = min(BATCH_SECONDS * max(lists, 1), LONG_BATCH_SECONDS)
+        enough = max(seconds, cost.fixed / FIXED_COST_SHARE)
+        return min(self._max_batch_rows, max(MIN_BATCH_ROWS, round(enough / cost.per_row)))

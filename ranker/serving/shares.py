@@ -1,0 +1,74 @@
+"""How much of the queue one connection may have, so that one caller can't keep all others out.
+
+Until the queue is a quarter full nobody is asked who they are. From half on its room is divided:
+each connection of which lists wait has the same share, and one that waits alone may have half,
+beside what it has of the first quarter. What was let in while there was more room stays.
+
+A connection is who a caller is, as far as a server without identities knows. Behind a proxy all
+callers may share a few.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ranker.serving.lane import Queued
+
+WATCHED_FROM = 0.25
+"""The part of the queue from which on it is noted who holds what."""
+
+DIVIDED_FROM = 0.5
+"""The part of the queue from which on its room is divided."""
+
+ALONE = 0.5
+"""The part of the queue that a connection may have if no other one waits."""
+
+
+class Shares:
+    """Who holds how much of the queue.
+
+    Args:
+        max_rows: the most rows that may wait.
+        max_bytes: the most bytes that waiting lists may hold.
+    """
+
+    def __init__(self, max_rows: int, max_bytes: int) -> None:
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._lists: Counter[str] = Counter()
+        self._rows: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+
+    def watched(self, rows: int, size: int) -> bool:
+        """Whether it matters who holds what, when so much waits."""
+        return rows > WATCHED_FROM * self._max_rows or size > WATCHED_FROM * self._max_bytes
+
+    def divided(self, rows: int, size: int) -> bool:
+        """Whether a connection may have its share and no more, when so much waits."""
+        return rows > DIVIDED_FROM * self._max_rows or size > DIVIDED_FROM * self._max_bytes
+
+    def has_room(self, connection: str, rows: int, size: int) -> bool:
+        """Whether so much more of a connection is no more than its share."""
+        others = len(self._lists) - (connection in self._lists)
+        share = 1.0 / (others + 1) if others else ALONE
+        return (
+            self._rows[connection] + rows <= share * self._max_rows
+            and self._bytes[connection] + size <= share * self._max_bytes
+        )
+
+    def take(self, task: Queued) -> None:
+        """Notes whose a list is that now waits."""
+        task.holder = task.connection()
+        self._hold(1, task)
+
+    def give_back(self, task: Queued) -> None:
+        """A list that was noted waits no more."""
+        self._hold(-1, task)
+        if not self._lists[task.holder]:
+            for held in (self._lists, self._rows, self._bytes):
+                del held[task.holder]
+
+    def _hold(self, sign: int, task: Queued) -> None:
+        self._lists[task.holder] += sign
+        self._rows[task.holder] += sign * task.rows
+        self._bytes[task.holder] += sign * task.size
