@@ -6,9 +6,8 @@ READY  := $(VENV)/.ready
 # What `make check` holds the wire contract against.
 BASE   ?= HEAD
 SLO    ?= p99=10ms,errors=0.1%
-TRANSPORT ?= core
 
-.PHONY: serve test test-slow test-sanitize check format protos bench-engine bench-explain bench-threads bench-server bench-overload bench-load bench-metrics bench-gpu bench-workers soak loadtest docs clean help
+.PHONY: serve test test-slow test-sanitize check format protos bench loadtest docs clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,15 +50,6 @@ protos: $(READY) ## ranker/v1/ from protos/: the code, and a copy for the wheel
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/ranker/v1/ranking.proto
 	cp protos/ranker/v1/ranking.proto ranker/v1/
 
-bench-engine: $(READY) ## the engines against onnxruntime and xgboost
-	$(BIN)/python -m benchmarks.engine
-
-bench-explain: $(READY) ## explanations against XGBoost's own
-	$(BIN)/python -m benchmarks.explain
-
-bench-threads: $(READY) ## two threads on one large batch against one, and against two cores
-	$(BIN)/python -m benchmarks.threads
-
 test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UBSan
 	CFLAGS="-O1 -fsanitize=address,undefined -fno-sanitize-recover=all" \
 		$(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
@@ -69,26 +59,8 @@ test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UB
 		$(CURDIR)/tests/engine/simd/test_simd_layout.py \
 		$(CURDIR)/tests/engine/simd/test_simd_explainer.py --timeout 600
 
-bench-server: $(READY) ## the server against the floor of grpc.aio; more with h2load
-	$(BIN)/python -m benchmarks.server
-
-bench-overload: $(READY) ## goodput at up to three times the capacity; needs h2load
-	$(BIN)/python -m benchmarks.overload
-
-bench-metrics: $(READY) ## what metrics cost, of a server's CPU time and by themselves
-	$(BIN)/python -m benchmarks.metrics
-
-bench-load: $(READY) ## what loading a model takes, in time and memory
-	$(BIN)/python -m benchmarks.load
-
-bench-gpu: $(READY) ## the GPU engine, where there is a GPU
-	$(BIN)/python -m benchmarks.gpu --serve --out build/gpu
-
-bench-workers: $(READY) ## two workers against one; needs h2load (Debian: nghttp2-client)
-	$(BIN)/python -m benchmarks.workers
-
-soak: $(READY) ## ten minutes of mixed and hostile traffic, on TRANSPORT=core or aio
-	$(BIN)/python -m benchmarks.soak --transport $(TRANSPORT)
+bench: $(READY) ## lists what can be measured; NAME=server measures, ARGS="--rounds 1" has options
+	@$(BIN)/python -m benchmarks $(NAME) $(ARGS)
 
 loadtest: $(READY) ## a minute of locust on the demo ranker, held to SLO=p99=10ms,errors=0.1%
 	$(BIN)/python -m demo.books --out build/demo

@@ -1,1 +1,1 @@
-"""Speed: engines, transports and the server, as ratios in one run."""
+"""What can be measured: every file here is one benchmark; folders hold what they share."""

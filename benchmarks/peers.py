@@ -1,91 +1,156 @@
-"""The engines that ours are measured against: those that are installed, on one thread each.
+"""What a ranked list costs ours and its peers, in one run, and a chart of it.
 
-onnxruntime and xgboost are always there. `pip install tl2cgen treelite` brings a
-compiler of trees, `pip install nvforest-cu12` the library behind Triton's FIL
-backend (with 3 GB of CUDA libraries; it runs here on the CPU and needs no GPU).
+The peers are a server made with mosec, which batches, and one written by hand with grpc.aio; both
+score with xgboost on one thread. One core serves, h2load keeps 32 requests in flight from the
+others, with eight lists. Answers are first held against XGBoost's own. Figures are medians of the
+CPU time of all of a server's processes, per request.
+
+Needs two cores, h2load (Debian: nghttp2-client), and a package index, from which mosec is
+installed into an environment of its own under build/; where that fails it is left out.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import click
 import numpy as np
-import xgboost as xgb
 
-from ranker.engine.api import Rows, Scores
-from ranker.engine.runtime import onnxruntime
+from benchmarks.harness import chart, cost, h2load, machine
+from benchmarks.harness.data import FEATURES, SERVED, Trained
+from benchmarks.harness.launch import STARTUP_SECONDS, RankerServer, ServerProcess
+from benchmarks.harness.report import Report, Rounds, command
+from benchmarks.harness.requests import Request
+from ranker.v1 import ranking_pb2 as pb
 
-Score = Callable[[Rows], Scores]
+CASES = {
+    "100 candidates, 500 trees": (100, 500),
+    "10 candidates, 500 trees": (10, 500),
+    "100 candidates, 100 trees": (100, 100),
+}
+OURS, BY_HAND, MOSEC = "ranker", "grpc.aio by hand, xgboost", "mosec, xgboost"
+ENVIRONMENT = Path("build/peers")
+PROGRAM = Path(__file__).with_name("servers") / "mosec_ranker.py"
+CHECKED = 20
 
 
-def load_peers(booster: xgb.Booster, directory: Path, name: str) -> dict[str, Score]:
-    """Every installed peer with the model of that name, by its title.
+class MosecServer(ServerProcess):
+    """A mosec server, once it answers: it listens before its worker is there."""
 
-    Args:
-        booster: the model.
-        directory: holds it as `NAME.onnx` and `NAME.ubj`; compiled models are kept there.
-        name: the model's.
+    def wait_ready(self) -> None:
+        """Asks until it answers."""
+        limit = time.monotonic() + STARTUP_SECONDS
+        while time.monotonic() < limit:
+            with suppress(OSError):
+                self.rank(Request(np.zeros((1, FEATURES), np.float32)))
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"mosec does not answer:\n{self.log.read_text()}")
+
+    def rank(self, request: Request) -> pb.RankResponse:
+        """One answer."""
+        url = f"http://{self.address}/inference"
+        with urllib.request.urlopen(url, data=request.rows.tobytes(), timeout=10.0) as page:
+            order, scores = np.split(np.frombuffer(page.read(), "<f4"), 2)
+        return pb.RankResponse(indices=order.view("<i4").tolist(), scores=scores.tolist())
+
+
+def mosec_python() -> str:
+    """The interpreter of mosec's environment, which is made if it isn't there.
+
+    Raises:
+        OSError: it can't be made here; says why.
     """
-    peers = {"onnxruntime": _onnxruntime(directory / f"{name}.onnx"), "xgboost": _xgboost(booster)}
-    if find_spec("nvforest"):
-        peers["nvforest"] = _nvforest(directory / f"{name}.ubj")
-    if find_spec("tl2cgen") and find_spec("treelite"):
-        peers["tl2cgen"] = _tl2cgen(directory / f"{name}.ubj")
-    return peers
+    python, ready = ENVIRONMENT / "bin/python", ENVIRONMENT / ".ready"
+    versions = machine.versions("xgboost-cpu", "numpy")
+    wanted = ["mosec", *(f"{name}=={version}" for name, version in versions.items())]
+    make = [sys.executable, "-m", "venv", str(ENVIRONMENT)]
+    install = [str(python), "-m", "pip", "install", "--quiet", *wanted]
+    for line in () if ready.exists() else (make, install):
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(f"no mosec: {done.stderr.strip().splitlines()[-1]}")
+    ready.touch()
+    return str(python)
 
 
-def versions() -> str:
-    """Names and versions of what is installed."""
-    found = []
-    for package in ("onnxruntime", "xgboost", "xgboost-cpu", "nvforest-cu12", "tl2cgen"):
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(found)
+def mosec_cost(server: MosecServer, requests: Sequence[Request], seconds: float) -> cost.Cost:
+    """As `cost.by_h2load`, over HTTP/1.1."""
+    for request in requests[:CHECKED]:
+        request.check(server.rank(request))
+    url, bodies = f"http://{server.address}/inference", [r.rows.tobytes() for r in requests]
+    shape = {"clients": cost.IN_FLIGHT // cost.LISTS, "streams": 1}
+    for length in (cost.WARM_UP_SECONDS, seconds):
+        cpu = server.cpu_seconds()
+        done = h2load.keep_busy(
+            url, bodies[: cost.LISTS], seconds=length, headers=h2load.HTTP1, **shape
+        )
+        cpu = server.cpu_seconds() - cpu
+    return cost.cost(cpu, done.calls, done.seconds)
 
 
-def _onnxruntime(path: Path) -> Score:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda rows: session.run(None, {name: rows})[0][:, 0]
+def start(name: str, trees: int, trained: Trained, core: set[int], python: str) -> ServerProcess:
+    """One of the servers."""
+    if name == OURS:
+        return RankerServer(str(trained.onnx(trees)), cores=core)
+    model = (str(trained.file), str(trees))
+    if name == BY_HAND:
+        return ServerProcess(sys.executable, "-m", "benchmarks.servers.aio", *model, cores=core)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    own = ("--address", "127.0.0.1", "--port", port, "--log-level", "warning")
+    said = {"PORT": port, "MODEL": model[0], "TREES": model[1], "FEATURES": str(FEATURES)}
+    variables = {**os.environ, **said}
+    return MosecServer(python, str(PROGRAM), *own, cores=core, environment=variables)
 
 
-def _xgboost(booster: xgb.Booster) -> Score:
-    booster.set_param({"nthread": 1})
-    return lambda rows: booster.inplace_predict(
-        rows, predict_type="margin", validate_features=False
-    )
-
-
-def _nvforest(path: Path) -> Score:
-    os.environ["OMP_NUM_THREADS"] = "1"  # read when the library is first loaded
-    import nvforest
-
-    model = nvforest.load_model(path, model_type="xgboost_ubj", device="cpu", precision="single")
-    return lambda rows: model.predict(rows).reshape(len(rows))
-
-
-def _tl2cgen(path: Path) -> Score:
-    import tl2cgen
-    import treelite
-
-    library = path.with_suffix(".so")
-    if not library.exists():
-        model = treelite.frontend.load_xgboost_model(path)
-        # In one piece, the compiler takes hours over a large model.
-        tl2cgen.export_lib(model, "gcc", library, params={"parallel_comp": 32}, nthread=1)
-    predictor = tl2cgen.Predictor(library, nthread=1)
-
-    def score(rows: Rows) -> Scores:
-        matrix = tl2cgen.DMatrix(rows, dtype="float32", missing=np.nan)
-        scores: Scores = predictor.predict(matrix, pred_margin=True)
-        return scores.reshape(len(rows))
-
-    return score
+@command
+@click.option("--seconds", default=3.0, help="For each figure.")
+@click.option("--rounds", default=3)
+@click.option(
+    "--svg", type=click.Path(path_type=Path), help="The chart: docs/images/peers.svg, say."
+)
+def main(report: Report, seconds: float, rounds: int, svg: Path | None) -> None:
+    """Measures, prints the table and draws the chart."""
+    h2load.required()
+    python, names = "", [OURS, MOSEC, BY_HAND]
+    try:
+        python = mosec_python()
+    except OSError as error:
+        report.say(str(error))
+        names.remove(MOSEC)
+    core = machine.share_cores()
+    trained, found = Trained(SERVED), {name: Rounds() for name in names}
+    for _ in report.rounds(rounds):
+        for title, (candidates, trees) in CASES.items():
+            requests = trained.requests(candidates, trees)
+            for name in names:
+                with start(name, trees, trained, core, python) as server:
+                    if isinstance(server, MosecServer):
+                        took = mosec_cost(server, requests, seconds)
+                    else:
+                        cost.warm(server, requests)
+                        took = cost.by_h2load(server, requests, seconds)
+                found[name].note(title, took)
+    head = [f"{name}, {what}" for name in names for what in ("µs", "lists/s")]
+    table, costs = report.table("list, model", *head), dict[str, dict[str, float]]()
+    for title in CASES:
+        medians = {name: found[name].medians(title) for name in names}
+        table.row(title, *(m[head] for m in medians.values() for head in (cost.CPU, cost.RATE)))
+        costs[title] = {name: median[cost.CPU] for name, median in medians.items()}
+    if svg is not None:
+        lines = (
+            "CPU time of the server per ranked list, in microseconds: shorter is better",
+            "XGBoost rankers of depth 6, 64 features; 32 requests in flight; one core serves",
+            f"{machine.processor()}, {machine.facts()['date']}",
+        )
+        svg.parent.mkdir(parents=True, exist_ok=True)
+        svg.write_text(chart.bars(lines, costs, highlight=OURS, unit="µs"))

@@ -1,1 +1,1 @@
-"""Load for a running server: locust users, a light generator, and what they find."""
+"""Load for a running server: locust users, and a search for what it bears."""

@@ -2,38 +2,38 @@
 
     locust -f loadtests/locustfile.py --host localhost:50051
     locust -f loadtests/locustfile.py --host localhost:50051 --headless \\
-        --users 20 --spawn-rate 20 --run-time 1m --shape spike --slo p99=10ms,errors=0.1%
+        --users 20 --spawn-rate 20 --run-time 1m --slo p99=10ms,errors=0.1%
 
-Each user asks at random moments, `--rate` times a second on average, whether
-or not earlier answers have come: what callers do does not depend on how the
-server fares. Latency counts from the moment that was meant, so a stalled server
-makes every request late that it kept from being sent.
-
-Locust spends several times the server's own CPU time on a request. To saturate
-a server from few cores use the light generator: `python -m loadtests`.
+Each user asks at random moments, `--rate` times a second on average, whether or not earlier
+answers have come. Latency counts from the moment that was meant, so a stalled server makes every
+request late that it kept from being sent. Locust spends several times the server's own CPU time
+on a request: to find a server's limit use `python -m loadtests search`.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import random
 import time
 from argparse import ArgumentParser, Namespace
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import grpc.experimental.gevent as grpc_gevent  # type: ignore[import-not-found]
+import numpy as np
 from gevent import get_hub
 from gevent.pool import Group
-from locust import LoadTestShape, User, events, stats, task
+from locust import User, events, stats, task
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
-from loadtests.measurement import Latencies
-from loadtests.shapes import SHAPES
+from benchmarks.harness.requests import Request
 from loadtests.slo import Slo
-from loadtests.traffic import Request, Traffic, load_rows
+from loadtests.traffic import traffic
 from ranker.client import RankerClient
 from ranker.errors import RankerError, UnavailableError
 
@@ -65,16 +65,11 @@ stats.bucket_response_time = three_digits  # type: ignore[assignment]  # a float
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _declare(parser: ArgumentParser) -> None:
-    parser.add_argument("--rate", type=float, default=10.0, help="requests per second and user")
-    parser.add_argument(
-        "--shape", choices=list(SHAPES), default="steady", help="load over --run-time"
-    )
-    parser.add_argument("--replay", default="", help="a .npy file of feature rows to send")
-    parser.add_argument(
-        "--deadline", type=float, default=0.0, help="seconds; 0 draws them as callers set them"
-    )
-    parser.add_argument("--slo", default="", help="for example p99=10ms,errors=0.1%%")
-    parser.add_argument("--summary", default="", help="a JSON file to write")
+    add = parser.add_argument
+    add("--rate", type=float, default=10.0, help="requests per second and user")
+    add("--deadline", type=float, default=0.0, help="seconds; 0: drawn as callers set them")
+    add("--slo", default="", help="for example p99=10ms,errors=0.1%%")
+    add("--summary", default="", help="a JSON file to write")
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
@@ -83,11 +78,8 @@ def _prepare(environment: Environment, **_: Any) -> None:
     options = _options(environment)
     try:
         with RankerClient(environment.host or Caller.host, timeout=10.0) as client:
-            Caller.traffic = Traffic(
-                client.get_model(),
-                rows=load_rows(Path(options.replay)) if options.replay else None,
-                timeout=options.deadline or None,
-            )
+            model = client.get_model()
+        Caller.traffic = itertools.cycle(traffic(model, timeout=options.deadline or None))
     except (RankerError, ValueError, OSError) as error:
         logger.error("no traffic for %s: %s", environment.host, error)
         environment.process_exit_code = 2
@@ -100,60 +92,33 @@ def _judge(environment: Environment, **_: Any) -> None:
     """Writes the summary and holds the run against its objective."""
     if isinstance(environment.runner, WorkerRunner):
         return  # the master has everyone's numbers
-    options = _options(environment)
-    total = environment.stats.total
+    options, total, late = _options(environment), environment.stats.total, Caller.late or [0.0]
+
+    def milliseconds(percentile: float) -> float:
+        return float(total.get_response_time_percentile(percentile / 100))
+
     missed: list[str] = []
     if options.slo:
-        missed = Slo.parse(options.slo).misses(
-            total.num_requests,
-            total.num_failures,
-            lambda percentile: total.get_response_time_percentile(percentile / 100) / 1e3,
-        )
+        ended = (total.num_requests, total.num_failures)
+        missed = Slo.parse(options.slo).misses(*ended, lambda each: milliseconds(each) / 1e3)
     for line in missed:
         logger.error("missed %s", line)
-    if missed:
         environment.process_exit_code = 1
     if options.summary:
+        stats = environment.stats
         summary = {
             "target": environment.host,
-            "shape": options.shape,
             "seconds": (total.last_request_timestamp or total.start_time) - total.start_time,
             "requests": total.num_requests,
             "failures": total.num_failures,
-            "by_method": {
-                entry.name: entry.num_requests for entry in environment.stats.entries.values()
-            },
-            "requests_per_second": total.total_rps,
-            "latency_ms": {
-                f"p{percentile:g}": total.get_response_time_percentile(percentile / 100)
-                for percentile in PERCENTILES
-            },
-            "late_ms": {
-                f"p{percentile:g}": 1e3 * Caller.late.percentile(percentile)
-                for percentile in PERCENTILES
-            },
-            "errors": [error.serialize() for error in environment.stats.errors.values()],
+            "by_method": {each.name: each.num_requests for each in stats.entries.values()},
+            "latency_ms": {f"p{each:g}": milliseconds(each) for each in PERCENTILES},
+            "late_ms": {f"p{each:g}": 1e3 * np.percentile(late, each) for each in PERCENTILES},
+            "errors": [error.serialize() for error in stats.errors.values()],
             "slo": options.slo,
             "missed": missed,
         }
         Path(options.summary).write_text(json.dumps(summary, indent=2) + "\n")
-
-
-class OverTime(LoadTestShape):
-    """Applies `--shape` to the run's users and time."""
-
-    use_common_options = True
-
-    def tick(self) -> tuple[int, float] | None:
-        """Users and spawn rate now, or None when the run is over."""
-        assert self.runner is not None  # it calls this
-        options = _options(self.runner.environment)
-        seconds = time.perf_counter() - self.start_time
-        if options.run_time and seconds >= options.run_time:
-            return None
-        progress = seconds / options.run_time if options.run_time else 0.0
-        users = round((options.num_users or 1) * SHAPES[options.shape](progress))
-        return max(1, users), options.spawn_rate or 1.0
 
 
 class Caller(User):
@@ -162,9 +127,9 @@ class Caller(User):
     abstract = True
     host: str = "localhost:50051"
     method: ClassVar[str]
-    traffic: ClassVar[Traffic]
-    late: ClassVar[Latencies] = Latencies()
-    """How long after the moment that was meant this process's requests began."""
+    traffic: ClassVar[Iterator[Request]]
+    late: ClassVar[array[float]] = array("d")
+    """How long after the moment that was meant this process's requests began, in seconds."""
 
     def on_start(self) -> None:
         """Connects; every user has a connection of its own."""
@@ -189,39 +154,27 @@ class Caller(User):
         self.asking.spawn(self._ask, next(self.traffic), self.intended)
 
     def send(self, request: Request) -> None:
-        """Sends a request and waits for its answer.
-
-        Raises:
-            RankerError: the request failed.
-        """
-        raise NotImplementedError
+        """Calls `Rank`, and waits for the answer. Raises RankerError if it failed."""
+        self.client.rank(request.rows, top_k=request.top_k, timeout=request.timeout)
 
     def _ask(self, request: Request, intended: float) -> None:
         """Counts the outcome, and the time since the moment that was meant."""
         error = None
-        self.late.record(time.perf_counter() - intended)
+        self.late.append(time.perf_counter() - intended)
         try:
             self.send(request)
         except RankerError as raised:
             error = raised
-        self.environment.events.request.fire(
-            request_type="grpc",
-            name=self.method,
-            response_time=1e3 * (time.perf_counter() - intended),
-            response_length=0,
-            exception=error,
-            context={},
-        )
+        took = 1e3 * (time.perf_counter() - intended)
+        found: dict[str, Any] = {"request_type": "grpc", "name": self.method, "exception": error}
+        found |= {"response_time": took, "response_length": 0, "context": {}}
+        self.environment.events.request.fire(**found)
 
 
 class RankUser(Caller):
-    """Calls `Rank`."""
+    """Makes a call for each request."""
 
     method = "Rank"
-
-    def send(self, request: Request) -> None:
-        """Makes one call."""
-        self.client.rank(request.features, top_k=request.top_k, timeout=request.timeout)
 
 
 class StreamUser(Caller):
@@ -244,7 +197,7 @@ class StreamUser(Caller):
         """Sends one message."""
         stream = self.stream
         try:
-            stream.submit(request.features, top_k=request.top_k, timeout=request.timeout).result()
+            stream.submit(request.rows, top_k=request.top_k, timeout=request.timeout).result()
         except UnavailableError:
             if stream is self.stream:  # no other request has found it broken yet
                 self.stream = self.client.stream()

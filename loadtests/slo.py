@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-_LATENCY = re.compile(r"p(?P<percentile>\d+(?:\.\d+)?)=(?P<value>\d+(?:\.\d+)?)(?P<unit>us|ms|s)")
-_ERRORS = re.compile(r"errors=(?P<percent>\d+(?:\.\d+)?)%")
+_NUMBER = r"\d+(?:\.\d+)?"
+_TERM = re.compile(rf"p({_NUMBER})=({_NUMBER})(us|ms|s)|errors=({_NUMBER})%")
 _PER_SECOND = {"us": 1e6, "ms": 1e3, "s": 1.0}
 
 
-@dataclass(frozen=True)
-class Slo:
-    """How slow answers may be, and how many may fail.
+class Slo(NamedTuple):
+    """How slow answers may be, and which part of them may fail, as `text` says.
 
-    Attributes:
-        latencies: percentile (0 to 100) to the seconds that it may be at most.
-        errors: the fraction of requests that may fail; 1 if any number may.
+    `latencies` are percentiles (0 to 100), and the seconds that each may be at most.
     """
 
+    text: str
     latencies: tuple[tuple[float, float], ...]
-    errors: float = 1.0
+    errors: float
 
     @classmethod
     def parse(cls, text: str) -> Slo:
@@ -31,39 +28,32 @@ class Slo:
         Raises:
             ValueError: names the term that is neither.
         """
-        latencies: list[tuple[float, float]] = []
-        errors = 1.0
+        latencies, errors = list[tuple[float, float]](), 1.0
         for term in text.replace(" ", "").split(","):
-            if found := _LATENCY.fullmatch(term):
-                percentile = float(found["percentile"])
-                if percentile > 100:
-                    raise ValueError(f"{term!r}: a percentile is at most 100")
-                latencies.append((percentile, float(found["value"]) / _PER_SECOND[found["unit"]]))
-            elif found := _ERRORS.fullmatch(term):
-                errors = float(found["percent"]) / 100
-            else:
+            found = _TERM.fullmatch(term)
+            if not found:
                 raise ValueError(f"{term!r}: expected p<percentile>=<time>us|ms|s or errors=<n>%")
-        return cls(tuple(latencies), errors)
+            rank, limit, unit, percent = found.groups()
+            if percent is not None:
+                errors = float(percent) / 100
+            elif float(rank) > 100:
+                raise ValueError(f"{term!r}: a percentile is at most 100")
+            else:
+                latencies.append((float(rank), float(limit) / _PER_SECOND[unit]))
+        return cls(text, tuple(latencies), errors)
 
-    def misses(
-        self, requests: int, failures: int, percentile: Callable[[float], float]
-    ) -> list[str]:
-        """What of the objective was not met, each in one line; empty if all was.
+    def misses(self, requests: int, failures: int, latency: Callable[[float], float]) -> list[str]:
+        """What was not met, each in one line; empty if all was. No requests at all are a miss.
 
-        Args:
-            requests: how many were sent, failures included. None at all is a miss.
-            failures: how many of them failed.
-            percentile: from a percentile (0 to 100) to seconds.
+        `latency` is from a percentile (0 to 100) to seconds.
         """
         if requests == 0:
             return ["no requests were made"]
-        missed = []
+        missed, most = [], f"more than {100 * self.errors:g} %"
         if failures / requests > self.errors:
-            missed.append(
-                f"errors: {failures} of {requests} failed, more than {100 * self.errors:g} %"
-            )
+            missed.append(f"errors: {failures} of {requests} failed, {most}")
         for rank, limit in self.latencies:
-            found = percentile(rank)
-            if not found <= limit or math.isnan(found):
+            found = latency(rank)
+            if not found <= limit:
                 missed.append(f"p{rank:g}: {1e3 * found:.3g} ms, more than {1e3 * limit:g} ms")
         return missed

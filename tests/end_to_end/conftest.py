@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +10,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
+from benchmarks.harness.launch import RankerServer
 from ranker.client import RankerClient
 from ranker.export import export_onnx
 from ranker.transport import core_api as grpcio
@@ -53,69 +47,26 @@ def truth(tmp_path_factory) -> Truth:
     return Truth(booster, path, rows)
 
 
-class RunningServer:
-    """A `ranker serve` process that listens."""
-
-    program = ("-m", "ranker")
-    group: int | None = None
+class RunningServer(RankerServer):
+    """A `ranker serve` process that serves, started by the launcher of the benchmarks."""
 
     def __init__(self, log: Path, *arguments: str) -> None:
-        self.log = log
-        ports = ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
-        command = [sys.executable, *self.program, "serve", *ports, *arguments]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RANKER_")}
-        environment["RANKER_DEVICE"] = "cpu"  # the same everywhere, also where there is a GPU
-        with log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                command, stdout=stream, stderr=stream, env=environment, process_group=self.group
-            )
-        self.port = int(self.wait_for_log(r"listening on 127\.0\.0\.1:(\d+)")[1])
-        self.metrics_port = int(self.wait_for_log(r"metrics on port (\d+)")[1])
-        self.address = f"127.0.0.1:{self.port}"
-        self.wait_ready()
+        super().__init__(*arguments, log=log)
 
-    def wait_ready(self) -> None:
-        with RankerClient(self.address) as client:
-            client.wait_ready(STARTUP_SECONDS)
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
 
-    def wait_for_log(self, pattern: str) -> re.Match[str]:
-        limit = time.monotonic() + STARTUP_SECONDS
-        while time.monotonic() < limit:
-            text = self.log.read_text()
-            found = re.search(pattern, text)
-            if found:
-                return found
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.02)
-        raise AssertionError(f"no {pattern!r} in the server's log:\n{self.log.read_text()}")
+    @property
+    def metrics_port(self) -> int:
+        return int(self.metrics_url.split(":")[2].partition("/")[0])
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as page:
-            return page.read().decode()
+        return self.scrape().text
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
-        total = 0.0
-        for line in self.metrics().splitlines():
-            found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
-            if found:
-                has = dict(re.findall(r'(\w+)="([^"]*)"', found[1] or ""))
-                if labels.items() <= has.items():
-                    total += float(found[2])
-        return total
-
-    def signal(self, number: int = signal.SIGTERM) -> None:
-        self.process.send_signal(number)
-
-    def stop(self) -> int:
-        """Ends the server; returns its exit code."""
-        if self.process.poll() is None:
-            self.signal()
-        try:
-            return self.process.wait(60)
-        finally:
-            self.process.kill()
+        return self.scrape().total(name, **labels)
 
 
 @pytest.fixture(scope="session", params=["aio", "core"])

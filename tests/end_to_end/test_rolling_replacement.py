@@ -24,12 +24,11 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
+import grpc.aio
 import numpy as np
 import pytest
 import yaml
 
-from loadtests.callers import UnaryCaller
-from loadtests.traffic import Request
 from ranker.client import RankerClient
 from ranker.client import channel as wire
 from ranker.client.request import rank_request
@@ -214,23 +213,30 @@ def test_servers_are_replaced_one_after_another_and_no_request_fails(
 def test_callers_of_a_server_that_leaves_may_ask_elsewhere(start, truth):
     """Whatever is not answered is refused as UNAVAILABLE, the status that callers retry."""
     server = start()
-    request = Request(truth.rows[:20], timeout=10.0)
+    request = rank_request(truth.rows[:20])
     statuses: Counter[str] = Counter()
 
-    async def ask_on(caller: UnaryCaller, until: float) -> None:
+    async def ask_on(channel: grpc.aio.Channel, until: float) -> None:
+        rank = channel.unary_unary(wire.RANK[0])
         while time.monotonic() < until:
-            status = await caller.ask(request)
-            statuses[status] += 1
-            if status != "OK":
+            try:
+                await rank(request, timeout=10.0)
+                statuses["OK"] += 1
+            except grpc.aio.AioRpcError as error:
+                statuses[error.code().name] += 1
                 await asyncio.sleep(0.02)
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            callers = [
-                await stack.enter_async_context(UnaryCaller(server.address)) for _ in range(8)
+            channels = [
+                await stack.enter_async_context(
+                    grpc.aio.insecure_channel(server.address, wire.OPTIONS)
+                )
+                for _ in range(8)
             ]
+            until = time.monotonic() + 2.5
             asking = asyncio.gather(
-                *(ask_on(caller, time.monotonic() + 2.5) for caller in callers for _ in range(4))
+                *(ask_on(channel, until) for channel in channels for _ in range(4))
             )
             await asyncio.sleep(0.5)
             server.signal()

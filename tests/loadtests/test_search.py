@@ -1,26 +1,33 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.measurement import Measurement
+from benchmarks.harness.h2load import Call, Calls
+from benchmarks.harness.scrape import ServerShare
 from loadtests.search import RESOLUTION, Result, Step, search
 
+SHARE = ServerShare(10, 0, 0.1, 0.2, 100.0, 1.5)
 
-def found(meets: Callable[[float, int], bool], limit: float = 1e6, busy: float = 0.1) -> Result:
-    """Searches a made-up server that `meets` the objective at a rate, at its nth try."""
+
+def found(
+    meets: Callable[[float, int], bool], limit: float = 1e6, most: float = float("inf")
+) -> Result:
+    """Searches a made-up server that `meets` the objective at a rate, at its nth try.
+
+    The load sends no more than `most` per second.
+    """
     tries: dict[float, int] = {}
 
-    async def measure(rate: float) -> Step:
+    def measure(rate: float) -> Step:
         tries[rate] = tries.get(rate, 0) + 1
-        measurement = Measurement(rate, seconds=1.0, sent=round(rate), running=busy * rate / 1000)
-        measurement.latency.record(0.001)
-        return Step(measurement, None, [] if meets(rate, tries[rate]) else ["p99"])
+        gap = 1 / min(rate, most)
+        calls = Calls([Call(0.0, 0.001), Call(2 * gap, 0.001)])  # two in twice the gap
+        return Step(rate, calls, SHARE, [] if meets(rate, tries[rate]) else ["p99"])
 
-    return asyncio.run(search(measure, 50.0, limit))
+    return search(measure, 50.0, limit)
 
 
 @settings(max_examples=40, deadline=None)
@@ -38,7 +45,7 @@ def test_a_step_that_misses_once_is_not_believed():
 
 def test_a_step_that_misses_twice_is():
     result = found(lambda rate, _: rate <= 60)
-    rates = [step.found.offered for step in result.steps if step.missed]
+    rates = [step.rate for step in result.steps if step.missed]
     assert all(rates.count(rate) == 2 for rate in rates)
 
 
@@ -51,7 +58,7 @@ def test_the_most_to_try_is_said():
     assert (result.rate, result.limited_by) == (300, "300/s was the most to try")
 
 
-def test_a_generator_with_no_time_to_spare_is_a_limit_and_is_said():
-    result = found(lambda *_: True, busy=1.0)
-    assert result.rate <= 850 < result.rate * RESOLUTION
-    assert "the generator ran for 8" in result.limited_by
+def test_a_load_that_can_not_keep_up_is_a_limit_and_is_said():
+    result = found(lambda *_: True, most=800)
+    assert result.rate <= 1000 < result.rate * RESOLUTION
+    assert "only 800/s of 10" in result.limited_by

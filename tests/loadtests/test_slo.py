@@ -9,6 +9,7 @@ def test_parse_reads_latencies_and_errors():
     slo = Slo.parse("p50=800us, p99.9=10ms,p100=2s,errors=0.1%")
     assert slo.latencies == ((50.0, 800e-6), (99.9, 0.01), (100.0, 2.0))
     assert slo.errors == pytest.approx(0.001)
+    assert slo.text == "p50=800us, p99.9=10ms,p100=2s,errors=0.1%"
 
 
 @pytest.mark.parametrize(

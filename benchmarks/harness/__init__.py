@@ -1,0 +1,1 @@
+"""What every measurement here is made of: servers, loads, data, reports."""

@@ -1,0 +1,100 @@
+"""Closed loops from one Python process: so many requests in flight, each answer brings the next.
+
+A stalled server keeps them from sending, so they are for throughput, and with one in flight for
+latency. They cost about as much as the server; `h2load.py` costs less, but reads no answer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import grpc
+import numpy as np
+
+from benchmarks.harness.requests import Request
+from ranker.client import channel as wire
+from ranker.v1 import ranking_pb2 as pb
+
+CHECK_EVERY = 50
+"""One in so many answers is held against XGBoost's."""
+
+
+class Found(NamedTuple):
+    """What came of a load: how long it lasted, and the latency of each answer, in seconds."""
+
+    seconds: float
+    latencies: list[float]
+
+    def percentile(self, percentile: float) -> float:
+        """Of the latency."""
+        return float(np.percentile(self.latencies, percentile))
+
+
+def closed_loop(
+    target: str, requests: Sequence[Request], in_flight: int, seconds: float, method: str = "unary"
+) -> Found:
+    """Sends requests in rotation for so many seconds, and waits for the last answers.
+
+    They are unary calls, or go over one stream.
+
+    Raises:
+        grpc.RpcError: a request failed.
+        WrongAnswerError: an answer is not XGBoost's.
+    """
+    waiting: dict[str, tuple[Request, float]] = {}
+    latencies, rotation = list[float](), itertools.cycle(requests)
+    with grpc.insecure_channel(target, options=wire.OPTIONS) as channel:
+        send, receive = {"unary": _unary, "stream": _stream}[method](channel)
+        began = time.monotonic()
+        for number in itertools.count():
+            if time.monotonic() - began < seconds:
+                request, name = next(rotation), str(number)
+                waiting[name] = request, time.perf_counter()
+                send(name, request)
+                if len(waiting) < in_flight:
+                    continue
+            if not waiting:
+                break
+            name, answer = receive()
+            request, sent = waiting.pop(name)
+            latencies.append(time.perf_counter() - sent)
+            if len(latencies) % CHECK_EVERY == 1:
+                request.check(answer)
+    return Found(time.monotonic() - began, latencies)
+
+
+Send = Callable[[str, Request], None]
+Receive = Callable[[], tuple[str, pb.RankResponse]]
+
+
+def _unary(channel: Any) -> tuple[Send, Receive]:
+    """Calls; the next answer is that of whichever ends first."""
+    rank, ended = channel.unary_unary(*wire.RANK), queue.SimpleQueue[tuple[str, Any]]()
+
+    def send(name: str, request: Request) -> None:
+        call = rank.future(request.message)
+        call.add_done_callback(lambda call: ended.put((name, call)))
+
+    def receive() -> tuple[str, pb.RankResponse]:
+        name, call = ended.get()
+        return name, call.result()
+
+    return send, receive
+
+
+def _stream(channel: Any) -> tuple[Send, Receive]:
+    """One call."""
+    unsent = queue.SimpleQueue[bytes | None]()
+    call = channel.stream_stream(*wire.RANK_STREAM)(iter(unsent.get, None))
+
+    def receive() -> tuple[str, pb.RankResponse]:
+        answer = next(call)
+        if answer.status.code:
+            raise RuntimeError(f"a request on a stream failed: {answer.status.message}")
+        return answer.request_id, answer
+
+    return lambda name, request: unsent.put(request.on_stream(name)), receive

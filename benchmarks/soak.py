@@ -1,0 +1,178 @@
+"""A real server under mixed and hostile traffic: answers, counters, memory are held to account.
+
+Callers send lists of 1 to 2000 candidates (log-normal) in unary calls and streams to a server
+with two models, of 500 and 100 trees of depth 6. Some behave. Some cancel in mid-flight, have too
+little time, stop reading, send broken or misshapen messages or no message at all, connect and fall
+silent at any stage, speak other protocols, or are killed (SIGKILL) with requests in flight.
+
+It passes if every answer was XGBoost's ranking, the scores bit for bit; every request was answered
+with the status that its caller deserved; nothing was logged as a warning or an error; the median
+of resident memory in the last third of the time is at most --growth MiB above that in the middle
+third; after the callers have left, file descriptors and threads are back to where they began,
+nothing is in flight or queued, and the server's counters agree with its callers' own; and the
+server ended with exit code 0.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+
+from benchmarks.harness.launch import RankerServer, Usage
+from benchmarks.harness.report import Report, command
+from benchmarks.soak_callers import callers
+from benchmarks.soak_callers.desk import (
+    PATIENCE,
+    Counts,
+    Desk,
+    Tally,
+    disagreements,
+    write_models,
+)  # fmt: skip
+
+HABITS: tuple[tuple[Callable[[Desk], None], float], ...] = (
+    *[(callers.steady_unary, 0.04)] * 3,
+    *[(callers.steady_stream, 1.0)] * 2,
+    (callers.cancelling_unary, 0.04),
+    (callers.late_unary, 0.04),
+    (callers.late_stream, 2.0),
+    (callers.cancelling_stream, 0.5),
+    (callers.unread_stream, 10.0),
+    (callers.broken_messages, 2.0),
+    (callers.broken_stream, 2.0),
+    (callers.headers_alone, 1.0),
+)
+"""What the callers do, one thread each, and their mean pause in seconds."""
+INTRUSION, KILL = 0.3, 8.0
+"""Mean seconds between bad connections, and between kills."""
+PROGRESS_SECONDS = 10.0
+SETTLE_SECONDS = 90.0
+"""That the server may take to notice that everybody has left: its keepalive finds a connection
+that was lost without a word after 50."""
+MORE_FDS, MORE_THREADS = 4, 4
+"""What gRPC may keep, once used, beyond what an idle server has at first."""
+MIB = 2**20
+
+
+def growth(samples: list[Usage]) -> float:
+    """Resident bytes gained from the middle third of the samples to the last: medians."""
+    rss, third = [sample.rss for sample in samples], len(samples) // 3
+    return float(np.median(rss[2 * third :]) - np.median(rss[third : 2 * third]))
+
+
+def repeat(act: Callable[[], None], pause: float, over: threading.Event, desk: Desk) -> None:
+    """Acts until all is over, at random intervals."""
+    while not over.wait(desk.dice.exponential(pause)):
+        try:
+            act()
+        except Exception as error:  # the others go on; the soak has failed all the same
+            desk.tally.fail(f"{type(error).__name__}: {error}")
+
+
+def traffic(
+    server: RankerServer, folder: Path, seconds: float, pace: float
+) -> tuple[Tally, list[Usage]]:
+    """Lets the callers loose; returns what they have seen, and what the server held meanwhile."""
+    tally, over, samples = Tally(), threading.Event(), list[Usage]()
+    dice = iter(np.random.default_rng(17).spawn(len(HABITS) + 2))
+    desks = [Desk(server.address, folder, tally, each) for each in dice]
+    # Some of the silent connections outlast the server's patience, which is 50 s.
+    guests, killers = (callers.Intruders(desk, min(100.0, seconds / 3)) for desk in desks[-2:])
+    acts: list[tuple[Callable[[], None], float]] = [
+        (partial(act, desk), pause) for (act, pause), desk in zip(HABITS, desks, strict=False)
+    ]
+    acts += [(guests.connect, INTRUSION), (killers.kill, KILL)]
+    threads = [
+        threading.Thread(target=repeat, daemon=True, args=(act, pause / pace, over, desk))
+        for (act, pause), desk in zip(acts, desks, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    began = told = time.monotonic()
+    while (now := time.monotonic()) < began + seconds:
+        time.sleep(min(2.0, seconds / 30))
+        samples.append(server.usage())
+        if now > told + PROGRESS_SECONDS:
+            told = now
+            click.echo(
+                f"{now - began:.0f} s: {sum(list(tally.counts.values())):,}; {samples[-1]}",
+                err=True,
+            )
+    over.set()
+    for thread in threads:
+        thread.join(2 * PATIENCE)
+        if thread.is_alive():
+            raise RuntimeError("a caller does not end: a request is unanswered")
+    for desk in desks:
+        desk.channel.close()
+    return tally, samples
+
+
+def traces(server: RankerServer, counts: Counts, idle: Usage) -> tuple[Usage, list[str]]:
+    """What the server holds once all callers have left, and what they have left there."""
+    limit = time.monotonic() + SETTLE_SECONDS
+    while True:
+        wrong, held = disagreements(counts, server.scrape()), server.usage()
+        if held.fds > idle.fds + MORE_FDS:
+            wrong.append(f"{held.fds} file descriptors are open, {idle.fds} at first")
+        if held.threads > idle.threads + MORE_THREADS:
+            wrong.append(f"{held.threads} threads run, {idle.threads} at first")
+        if not wrong or time.monotonic() > limit:
+            return held, wrong
+        time.sleep(0.5)
+
+
+@command
+@click.option("--minutes", default=10.0)
+@click.option("--transport", type=click.Choice(["core", "aio"]), default="core")
+@click.option("--pace", default=1.0, help="2: callers act twice as often.")
+@click.option("--growth", "allowed", default=4.0, help="Of resident memory, in MiB.")
+@click.option("--log", type=click.Path(path_type=Path), help="Keep the server's log there.")
+@click.option("--serve", default="", help="More options of `ranker serve`.")
+def main(
+    report: Report, minutes: float, transport: str, pace: float, allowed: float, log: Path | None,
+    serve: str,
+) -> None:  # fmt: skip
+    """Runs a soak and says whether it passed."""
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        log = log or folder / "server.log"
+        options = ["--log-format", "text", "--transport", transport, *shlex.split(serve)]
+        try:
+            with RankerServer(*write_models(folder), *options, log=log) as server:
+                idle = server.usage()
+                tally, samples = traffic(server, folder, 60 * minutes, pace)
+                left = time.monotonic()
+                held, wrong = traces(server, tally.counts, idle)
+                settled = time.monotonic() - left
+            report.say(f"at first {idle}; {settled:.0f} s after all have left {held}")
+            failures += tally.failures + wrong
+            table = report.table("requests for", "ended as", "number")
+            for (model, status), number in sorted(tally.counts.items()):
+                table.row(model, status, number)
+            table = report.table("memory at most, MiB", "more in the last third", "fds at most")
+            gained = growth(samples) / MIB
+            rss, fds = (max(getattr(sample, each) for sample in samples) for each in ("rss", "fds"))
+            table.row(rss / MIB, gained, fds)
+            if gained > allowed:
+                failures.append(f"memory grew by {gained:.1f} MiB")
+        except RuntimeError as error:
+            failures.append(str(error))
+        logged = re.findall(r"^.* (?:ERROR|CRITICAL|WARNING) .*$", log.read_text(), re.MULTILINE)
+        failures += [f"the server logged: {line}" for line in logged]
+    for failure, number in Counter(failures).items():
+        report.say(f"FAILED: {failure}" + (f" ({number} times)" if number > 1 else ""))
+    if failures:
+        raise click.ClickException("failed")
+    report.say("passed")

@@ -1,1 +1,0 @@
-"""A real server under mixed and hostile traffic; see `__main__`."""
