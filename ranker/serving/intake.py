@@ -65,12 +65,12 @@ class Intake:
 
     def check_unread(self, task: RankTask) -> bool:
         """Whether to read a list; if not, it has been refused."""
-        self._limit(task)
         try:
             if self.draining:
                 self.check_draining()
-            if self._queue.rows:
-                self._queue.check_unread(task, time.monotonic(), self.catalogue.count)
+            queue = self._queue
+            if queue.rows and (task.deadline < math.inf or queue.crowded):
+                queue.check_unread(task, time.monotonic(), self.catalogue.count)
         except RankerError as error:
             self._refuse(task, error)
             return False
@@ -89,7 +89,9 @@ class Intake:
             task: is filled with what is asked.
             data: an encoded RankRequest.
         """
-        self._limit(task)
+        latest = task.arrived + self._max_deadline
+        if latest < task.deadline:
+            task.deadline = latest
         try:
             read_request(data, task, self.catalogue, self._max_rows)
             now = self.last_asked = time.monotonic()
@@ -99,12 +101,6 @@ class Intake:
         except Exception as error:
             what = incident(logger, "reading a request failed", error, task.traceparent)
             self._refuse(task, InternalError(what))
-
-    def _limit(self, task: RankTask) -> None:
-        """Has a list wait no longer than the server lets it."""
-        latest = task.arrived + self._max_deadline
-        if latest < task.deadline:
-            task.deadline = latest
 
     def _refuse(self, task: RankTask, error: RankerError) -> None:
         if isinstance(error, RefusedError | DrainingError):

@@ -42,6 +42,7 @@ class Queue(Generic[T]):
     Attributes:
         admission: says who is let in in view of the deadlines.
         rows: the rows that wait.
+        crowded: whether so much waits that it matters whose it is.
         busy_until: when the engines will have finished what they do, by prediction.
         unread_since: since when what is read now may have waited: the loop scored, and read
             nothing. That is the most that it may be: a caller of tight deadlines that had the
@@ -53,6 +54,7 @@ class Queue(Generic[T]):
     def __init__(self, *, max_rows: int, max_bytes: int, max_delay: float = 0.0) -> None:
         self.admission = Admission()
         self.rows = 0
+        self.crowded = False
         self.busy_until = self.unread_since = self.read_until = -math.inf
         self._max_rows = max_rows
         self._max_bytes = max_bytes
@@ -62,23 +64,17 @@ class Queue(Generic[T]):
         self._bytes = 0
         self._served = 0.0  # virtual time of the batch taken last
 
-    def ahead(self, lane: Lane[T], rows: int) -> float:
-        """Predicted seconds of engine time before a list that comes now is scored.
+    def others_before(self, lane: Lane[T], seconds: float) -> float:
+        """Predicted seconds that other models are scored before a list is that comes now.
 
-        Meanwhile each other model has what waits for it scored, but for no longer than
-        this one takes, and a batch.
+        Each has what waits for it scored, but for no longer than the list's own model, and a batch.
 
         Args:
             lane: the list's.
-            rows: how many it has.
+            seconds: that its own model is scored until the list is.
         """
-        mine = seconds = lane.ahead_of(rows)
-        if len(self._lanes) > (lane in self._lanes):
-            own = lane.cost.predict(rows)
-            for other in self._lanes:
-                if other is not lane:
-                    seconds += min(other.backlog(), mine + own + other.next_batch())
-        return seconds
+        others = (other for other in self._lanes if other is not lane)
+        return sum(min(other.backlog(), seconds + other.next_batch()) for other in others)
 
     def admit(self, task: T, now: float) -> None:
         """Queues a list.
@@ -95,13 +91,18 @@ class Queue(Generic[T]):
                 `Admission.check`.
         """
         lane: Lane[T] = task.lane
+        shares = self._shares
+        rows, size = self.rows + task.rows, self._bytes + task.size
         wait = 0.0
         busy, unread = self._before(now)
         if self.rows or busy:
             own = lane.cost.fixed + lane.cost.per_row * task.rows
-            ahead = busy + self.ahead(lane, task.rows)
+            mine = lane.ahead_of(task.rows)
+            ahead = busy + mine
+            if len(self._lanes) > (lane in self._lanes):
+                ahead += self.others_before(lane, mine + own)
             wait = self.admission.check(task.deadline, now, ahead, unread, own)
-            if self.rows:
+            if self.rows and (rows > shares.divided_rows or size > shares.divided_bytes):
                 in_time = now + wait < task.deadline - unread
                 self._check_bounds(task, task.rows, task.size, wait, in_time)
         if not lane.rows:
@@ -109,13 +110,15 @@ class Queue(Generic[T]):
             self._lanes[lane] = None
         task.waited = wait > 0.0
         lane.add(task)
-        self.rows += task.rows
-        self._bytes += task.size
-        if self._shares.watched(self.rows, self._bytes):
-            self._shares.take(task)
+        self.rows, self._bytes = rows, size
+        if rows > shares.noted_rows or size > shares.noted_bytes:
+            self.crowded = True
+            shares.take(task)
 
     def check_unread(self, task: T, now: float, models: int = 1) -> None:
         """As `admit`, of a list of which nothing is known but its deadline and its connection.
+
+        One without a deadline can only be refused while the queue is `crowded`.
 
         Args:
             task: the list.
@@ -126,12 +129,12 @@ class Queue(Generic[T]):
             RefusedError: none that came lately would have been let in.
         """
         own = self.admission.least
-        rows = {lane: lane.rows_for(own) for lane in self._lanes}
-        waits = {lane: lane.ahead_of(rows[lane]) for lane in self._lanes}
-        if len(waits) == models == 1:
-            [ahead] = waits.values()
-            [least_rows] = rows.values()
+        if len(self._lanes) == models == 1:
+            [lane] = self._lanes
+            least_rows = lane.rows_for(own)
+            ahead = lane.ahead_of(least_rows)
         else:
+            waits = {lane: lane.ahead_of(lane.rows_for(own)) for lane in self._lanes}
             # That of the lane with the least to do: it grows with what a lane has to do itself.
             least = 0.0 if len(waits) < models else min(waits.values())
             ahead = sum(min(wait, least + lane.next_batch()) for lane, wait in waits.items())
@@ -147,9 +150,8 @@ class Queue(Generic[T]):
             raise FullOfRowsError("the queue is full of candidates", wait, in_time=in_time)
         if bytes_then > self._max_bytes:
             raise FullOfBytesError("the queue is full of bytes", wait, in_time=in_time)
-        if self._shares.divided(rows_then, bytes_then) and not self._shares.has_room(
-            task.connection(), rows, size
-        ):
+        crowded = rows_then > self._shares.divided_rows or bytes_then > self._shares.divided_bytes
+        if crowded and not self._shares.has_room(task.connection(), rows, size):
             text = "this connection has its share of a queue that fills"
             raise FullShareError(text, wait, in_time=in_time)
 
@@ -185,6 +187,7 @@ class Queue(Generic[T]):
             self._bytes -= task.size
             if task.holder:
                 self._shares.give_back(task)
+        self.crowded = self.rows > self._shares.noted_rows or self._bytes > self._shares.noted_bytes
         if self.rows and not self.due(now):  # what waits for company says nothing of the pace
             self.admission.on_more_waiting(now, batch.cost)
         return batch

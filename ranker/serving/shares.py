@@ -14,7 +14,7 @@ from collections import Counter
 
 from ranker.serving.lane import Queued
 
-WATCHED_FROM = 0.25
+NOTED_FROM = 0.25
 """The part of the queue from which on it is noted who holds what."""
 
 DIVIDED_FROM = 0.5
@@ -30,22 +30,20 @@ class Shares:
     Args:
         max_rows: the most rows that may wait.
         max_bytes: the most bytes that waiting lists may hold.
+
+    Attributes:
+        noted_rows, noted_bytes: when more waits, call `take` for what comes.
+        divided_rows, divided_bytes: when more waits, a connection may have what `has_room` says.
     """
 
     def __init__(self, max_rows: int, max_bytes: int) -> None:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
+        self.noted_rows, self.noted_bytes = NOTED_FROM * max_rows, NOTED_FROM * max_bytes
+        self.divided_rows, self.divided_bytes = DIVIDED_FROM * max_rows, DIVIDED_FROM * max_bytes
         self._lists: Counter[str] = Counter()
         self._rows: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
-
-    def watched(self, rows: int, size: int) -> bool:
-        """Whether it matters who holds what, when so much waits."""
-        return rows > WATCHED_FROM * self._max_rows or size > WATCHED_FROM * self._max_bytes
-
-    def divided(self, rows: int, size: int) -> bool:
-        """Whether a connection may have its share and no more, when so much waits."""
-        return rows > DIVIDED_FROM * self._max_rows or size > DIVIDED_FROM * self._max_bytes
 
     def has_room(self, connection: str, rows: int, size: int) -> bool:
         """Whether so much more of a connection is no more than its share."""

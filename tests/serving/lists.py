@@ -54,6 +54,11 @@ class ModelsQueue(Queue[WaitingList]):
             each.lane = self.lanes[each.model]
             self.admit(each, now)
 
+    def ahead(self, lane: Lane[WaitingList], rows: int) -> float:
+        """Predicted seconds of engine time before a list that comes now is scored."""
+        mine = lane.ahead_of(rows)
+        return mine + self.others_before(lane, mine + lane.cost.predict(rows))
+
     def check(self, deadline: float, now: float = 0.0) -> None:
         self.check_unread(a_list(deadline=deadline), now, len(self.lanes))
 
