@@ -34,8 +34,8 @@ from ranker.errors import (
 from ranker.incident import guard, incident
 from ranker.logs import trace_of
 from ranker.metrics.recorder import Recorder
+from ranker.serving.batcher import Batch
 from ranker.serving.engine_threads import EngineThreads
-from ranker.serving.lane import Batch
 from ranker.serving.queue import Queue
 from ranker.serving.served_model import ServedModel
 from ranker.serving.task import RankTask
@@ -207,7 +207,7 @@ class Dispatcher:
         if outcome is None or isinstance(outcome, Exception):
             self._fail(batch, outcome)
             return
-        served.lane.learn(batch.rows, seconds)
+        served.batcher.learn(batch.rows, seconds)
         queued = [scoring.started - task.arrived for task, start, _ in batch.pieces if start == 0]
         # A list has one piece in a batch.
         served.metrics.batch_scored(batch.rows, len(batch.pieces), queued, seconds)

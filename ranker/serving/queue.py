@@ -12,7 +12,7 @@ see `max_delay`).
 
 Who is served next: between models, the one that has had the least engine time (start-time fair
 queueing, Goyal et al., SIGCOMM 1996), so that a slow model can't starve a fast one; within a
-model, see `ranker.serving.lane`.
+model, see `ranker.serving.batcher`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ranker.serving.admission import (
     FullOfRowsError,
     FullShareError,
 )
-from ranker.serving.lane import Batch, Lane, T
-from ranker.serving.shares import Shares
+from ranker.serving.batcher import Batch, Batcher, T
+from ranker.serving.connection_shares import ConnectionShares
 
 
 class Queue(Generic[T]):
@@ -59,21 +59,21 @@ class Queue(Generic[T]):
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._max_delay = max_delay
-        self._shares = Shares(max_rows, max_bytes)
-        self._lanes: dict[Lane[T], None] = {}  # those in which something waits
+        self._shares = ConnectionShares(max_rows, max_bytes)
+        self._batchers: dict[Batcher[T], None] = {}  # those in which something waits
         self._bytes = 0
         self._served = 0.0  # virtual time of the batch taken last
 
-    def others_before(self, lane: Lane[T], seconds: float) -> float:
+    def others_before(self, batcher: Batcher[T], seconds: float) -> float:
         """Predicted seconds that other models are scored before a list is that comes now.
 
         Each has what waits for it scored, but for no longer than the list's own model, and a batch.
 
         Args:
-            lane: the list's.
+            batcher: the list's.
             seconds: that its own model is scored until the list is.
         """
-        others = (other for other in self._lanes if other is not lane)
+        others = (other for other in self._batchers if other is not batcher)
         return sum(min(other.backlog(), seconds + other.next_batch()) for other in others)
 
     def admit(self, task: T, now: float) -> None:
@@ -90,26 +90,26 @@ class Queue(Generic[T]):
             TooLateError: its predicted finish is past its deadline; see
                 `Admission.check`.
         """
-        lane: Lane[T] = task.lane
+        batcher: Batcher[T] = task.batcher
         shares = self._shares
         rows, size = self.rows + task.rows, self._bytes + task.size
         wait = 0.0
         busy, unread = self._before(now)
         if self.rows or busy:
-            own = lane.cost.fixed + lane.cost.per_row * task.rows
-            mine = lane.ahead_of(task.rows)
+            own = batcher.cost.fixed + batcher.cost.per_row * task.rows
+            mine = batcher.ahead_of(task.rows)
             ahead = busy + mine
-            if len(self._lanes) > (lane in self._lanes):
-                ahead += self.others_before(lane, mine + own)
+            if len(self._batchers) > (batcher in self._batchers):
+                ahead += self.others_before(batcher, mine + own)
             wait = self.admission.check(task.deadline, now, ahead, unread, own)
             if self.rows and (rows > shares.divided_rows or size > shares.divided_bytes):
                 in_time = now + wait < task.deadline - unread
                 self._check_bounds(task, task.rows, task.size, wait, in_time)
-        if not lane.rows:
-            lane.engine_seconds = max(lane.engine_seconds, self._served)
-            self._lanes[lane] = None
+        if not batcher.rows:
+            batcher.engine_seconds = max(batcher.engine_seconds, self._served)
+            self._batchers[batcher] = None
         task.waited = wait > 0.0
-        lane.add(task)
+        batcher.add(task)
         self.rows, self._bytes = rows, size
         if rows > shares.noted_rows or size > shares.noted_bytes:
             self.crowded = True
@@ -129,15 +129,15 @@ class Queue(Generic[T]):
             RefusedError: none that came lately would have been let in.
         """
         own = self.admission.least
-        if len(self._lanes) == models == 1:
-            [lane] = self._lanes
-            least_rows = lane.rows_for(own)
-            ahead = lane.ahead_of(least_rows)
+        if len(self._batchers) == models == 1:
+            [batcher] = self._batchers
+            least_rows = batcher.rows_for(own)
+            ahead = batcher.ahead_of(least_rows)
         else:
-            waits = {lane: lane.ahead_of(lane.rows_for(own)) for lane in self._lanes}
-            # That of the lane with the least to do: it grows with what a lane has to do itself.
+            waits = {batcher: batcher.ahead_of(batcher.rows_for(own)) for batcher in self._batchers}
+            # That of the model with the least to do: it grows with what a model has to do itself.
             least = 0.0 if len(waits) < models else min(waits.values())
-            ahead = sum(min(wait, least + lane.next_batch()) for lane, wait in waits.items())
+            ahead = sum(min(wait, least + batcher.next_batch()) for batcher, wait in waits.items())
             least_rows = 1
         busy, unread = self._before(now)
         wait = self.admission.check(task.deadline, now, busy + ahead, unread, own)
@@ -173,16 +173,16 @@ class Queue(Generic[T]):
         self.admission.on_batch_start(now)
         batch: Batch[T] = Batch()
         while not batch.pieces and self.rows:
-            lane = min(self._lanes, key=lambda lane: lane.engine_seconds)
-            before = lane.rows
-            lane.fill(batch, now)
-            self.rows -= before - lane.rows
-            if not lane.rows:
-                del self._lanes[lane]
+            batcher = min(self._batchers, key=lambda batcher: batcher.engine_seconds)
+            before = batcher.rows
+            batcher.fill(batch, now)
+            self.rows -= before - batcher.rows
+            if not batcher.rows:
+                del self._batchers[batcher]
             if batch.pieces:
-                batch.cost = lane.cost.predict(batch.rows)
-                self._served = lane.engine_seconds
-                lane.engine_seconds += batch.cost
+                batch.cost = batcher.cost.predict(batch.rows)
+                self._served = batcher.engine_seconds
+                batcher.engine_seconds += batch.cost
         for task in batch.left:
             self._bytes -= task.size
             if task.holder:
@@ -194,7 +194,7 @@ class Queue(Generic[T]):
 
     def due(self, now: float) -> float:
         """Seconds until `take` gives what waits: 0 unless there is a `max_delay`."""
-        if not self._max_delay or any(lane.is_full() for lane in self._lanes):
+        if not self._max_delay or any(batcher.is_full() for batcher in self._batchers):
             return 0.0
-        oldest = min((lane.oldest() for lane in self._lanes), default=now)
+        oldest = min((batcher.oldest() for batcher in self._batchers), default=now)
         return max(0.0, oldest + self._max_delay - now)

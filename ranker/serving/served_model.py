@@ -12,7 +12,7 @@ from ranker.errors import ModelError
 from ranker.incident import incident
 from ranker.metrics.recorder import ModelRecorder
 from ranker.model import Model
-from ranker.serving.lane import Lane
+from ranker.serving.batcher import Batcher
 
 if TYPE_CHECKING:
     from ranker.serving.task import RankTask
@@ -39,7 +39,7 @@ class ServedModel:
         version: its version on the wire.
         engine: scores its candidates.
         features: what its columns are called.
-        lane: what waits for it, and what its batches are predicted to cost.
+        batcher: what waits for it, and what its batches are predicted to cost.
         metrics: likewise.
     """
 
@@ -49,7 +49,7 @@ class ServedModel:
         self.version = model.version
         self.engine = model.engine
         self.features = model.features
-        self.lane: Lane[RankTask] = Lane(max_batch_rows)
+        self.batcher: Batcher[RankTask] = Batcher(max_batch_rows)
         self.metrics = metrics
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class ServedModel:
                 block = random.normal(size=(rows, self.engine.num_features)).astype(np.float32)
                 started = time.monotonic()
                 self.engine.score([block])
-                self.lane.learn(rows, time.monotonic() - started)
+                self.batcher.learn(rows, time.monotonic() - started)
         except Exception as error:
             what = f"{self}: engine {self.engine.name} can't score"
             incident(logger, what, error)

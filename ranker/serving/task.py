@@ -17,7 +17,7 @@ from ranker.v1 import ranking_pb2 as pb
 
 if TYPE_CHECKING:
     from ranker.metrics.recorder import ModelRecorder
-    from ranker.serving.lane import Lane
+    from ranker.serving.batcher import Batcher
     from ranker.serving.served_model import ServedModel
 
 _OK = int(Code.OK)
@@ -38,7 +38,7 @@ class RankTask:
         request_id: the caller's own mark.
         metrics: where its end is recorded: its model's, once that is known.
         served: the model that ranks it.
-        lane: that model's part of the queue.
+        batcher: that model's part of the queue.
         candidates: float32 [rows, columns], as they were sent.
         plan: where these columns and the context go in the model's rows; None: they are
             the model's own.
@@ -61,6 +61,7 @@ class RankTask:
     __slots__ = (
         "_caller",
         "arrived",
+        "batcher",
         "cancelled",
         "candidate_ids",
         "candidates",
@@ -70,7 +71,6 @@ class RankTask:
         "has_deadline",
         "holder",
         "is_over",
-        "lane",
         "metrics",
         "plan",
         "queued",
@@ -88,7 +88,7 @@ class RankTask:
 
     candidates: Rows
     served: ServedModel
-    lane: Lane[Any]
+    batcher: Batcher[Any]
 
     def __init__(self, caller: Any, arrived: float, call: Call, unknown: ModelRecorder) -> None:
         """Makes a task of which nothing is known yet.

@@ -59,7 +59,7 @@ def read_request(data: bytes, task: RankTask, catalogue: Catalogue, max_rows: in
     task.on_read(request)
     served = catalogue.find(request.model, request.model_version)
     task.served = served
-    task.lane = served.lane
+    task.batcher = served.batcher
     task.metrics = served.metrics
     _read_candidates(request, task, served.features, max_rows)
     task.top_k = request.top_k

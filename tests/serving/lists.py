@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ranker.serving.batcher import Batcher
 from ranker.serving.cost import CostModel
-from ranker.serving.lane import Lane
 from ranker.serving.queue import Queue
 
 
@@ -29,7 +29,7 @@ class WaitingList:
     cancelled: bool = False
     taken: int = 0
     waited: bool = False
-    lane: Any = None
+    batcher: Any = None
     holder: str = ""
     caller: str = "a"
 
@@ -42,25 +42,25 @@ class ModelsQueue(Queue[WaitingList]):
 
     def __init__(self, costs: list[CostModel], max_batch_rows: int, **limits: float) -> None:
         super().__init__(**limits)
-        self.lanes: list[Lane[WaitingList]] = []
+        self.batchers: list[Batcher[WaitingList]] = []
         for cost in costs:
-            lane: Lane[WaitingList] = Lane(max_batch_rows)
-            lane.cost = cost
-            lane.forecast()
-            self.lanes.append(lane)
+            batcher: Batcher[WaitingList] = Batcher(max_batch_rows)
+            batcher.cost = cost
+            batcher.forecast()
+            self.batchers.append(batcher)
 
     def put(self, *lists: WaitingList, now: float = 0.0) -> None:
         for each in lists:
-            each.lane = self.lanes[each.model]
+            each.batcher = self.batchers[each.model]
             self.admit(each, now)
 
-    def ahead(self, lane: Lane[WaitingList], rows: int) -> float:
+    def ahead(self, batcher: Batcher[WaitingList], rows: int) -> float:
         """Predicted seconds of engine time before a list that comes now is scored."""
-        mine = lane.ahead_of(rows)
-        return mine + self.others_before(lane, mine + lane.cost.predict(rows))
+        mine = batcher.ahead_of(rows)
+        return mine + self.others_before(batcher, mine + batcher.cost.predict(rows))
 
     def check(self, deadline: float, now: float = 0.0) -> None:
-        self.check_unread(a_list(deadline=deadline), now, len(self.lanes))
+        self.check_unread(a_list(deadline=deadline), now, len(self.batchers))
 
 
 def make(

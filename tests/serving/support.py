@@ -54,7 +54,7 @@ class ListTask(RankTask):
         call = FakeCall(deadline=deadline)
         super().__init__(None, call.arrived, call, serving.unknown)
         served = self.served = serving.models[0]
-        self.lane, self.metrics = served.lane, served.metrics
+        self.batcher, self.metrics = served.batcher, served.metrics
         random = np.random.default_rng(rows)
         self.candidates = random.normal(size=(rows, 3)).astype(np.float32)
         self.rows, self.size = rows, self.candidates.nbytes
@@ -104,7 +104,7 @@ class Serving:
             for number, (engine, name) in enumerate(zip(self.engines, names, strict=True))
         ]
         for served in self.models:
-            served.lane.cost.fixed = fixed
+            served.batcher.cost.fixed = fixed
         self.queue: Queue[RankTask] = Queue(
             max_rows=max_queue_rows, max_bytes=max_queue_bytes, max_delay=max_delay
         )
@@ -134,7 +134,7 @@ class Serving:
     @property
     def cost(self):
         """The cost model of the first model."""
-        return self.models[0].lane.cost
+        return self.models[0].batcher.cost
 
     def submit(self, rows: int, deadline: float = math.inf) -> ListTask:
         """Queues a list of the first model, without the service."""

@@ -71,9 +71,9 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
     arrivals = np.cumsum(random.exponential(1.0 / rate, int(1.5 * rate * SECONDS) + 100))
     stalls = np.cumsum(random.exponential(0.05, 10_000))
     queue = make(max_batch_rows=MAX_BATCH_ROWS, max_queue_rows=100_000, costs=[CostModel()])
-    [lane] = queue.lanes
+    [batcher] = queue.batchers
     for rows in (1, 256, 16):
-        lane.learn(rows, machine.per_batch + rows * machine.per_row)
+        batcher.learn(rows, machine.per_batch + rows * machine.per_row)
     outcome = Outcome()
     came: dict[WaitingList, float] = {}
     now, next_arrival, next_stall = 0.0, 0, 0
@@ -108,7 +108,7 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
         if not batch.pieces:
             continue
         spend(machine.per_batch + batch.rows * machine.per_row)
-        lane.learn(batch.rows, now - started)
+        batcher.learn(batch.rows, now - started)
         for each, _, stop in batch.pieces:
             spend(machine.answer)
             if stop == machine.rows:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ranker.serving.batcher import MIN_BATCH_ROWS, QUANTUM
 from ranker.serving.cost import CostModel
-from ranker.serving.lane import MIN_BATCH_ROWS, QUANTUM
 from tests.serving.lists import WaitingList, a_list, costing, make, model_of
 
 
@@ -261,7 +261,7 @@ def test_every_row_is_scored_once_or_its_job_dropped(data):
     while turn():
         pass
     assert queue.rows == 0
-    assert all(queue.ahead(lane, 1) == 0.0 for lane in queue.lanes)
+    assert all(queue.ahead(batcher, 1) == 0.0 for batcher in queue.batchers)
     for each in lists:
         parts = scored.get(id(each), [])
         assert parts == sorted(parts)

@@ -38,7 +38,7 @@ def test_no_list_waits_longer_than_was_predicted(seed):
         queue.take(0.0)
     last = a_list(int(random.integers(1, 600)), model=int(random.integers(3)))
     own = costs[last.model].predict(last.rows)
-    predicted = queue.ahead(queue.lanes[last.model], last.rows) + own
+    predicted = queue.ahead(queue.batchers[last.model], last.rows) + own
     queue.put(last)
     took = 0.0
     while last.taken < last.rows:

@@ -13,7 +13,7 @@ from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import FakeCall
 
 SERVED = SimpleNamespace(
-    name="m", version="7", lane=None, metrics=None, features=FeatureContract(3, ("a", "b", "c"))
+    name="m", version="7", batcher=None, metrics=None, features=FeatureContract(3, ("a", "b", "c"))
 )
 CATALOGUE = SimpleNamespace(find=lambda name, version: SERVED)  # noqa: ARG005
 

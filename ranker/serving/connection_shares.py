@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ranker.serving.lane import Queued
+from ranker.serving.batcher import Queued
 
 NOTED_FROM = 0.25
 """The part of the queue from which on it is noted who holds what."""
@@ -24,7 +24,7 @@ ALONE = 0.5
 """The part of the queue that a connection may have if no other one waits."""
 
 
-class Shares:
+class ConnectionShares:
     """Who holds how much of the queue.
 
     Args:

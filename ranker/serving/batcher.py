@@ -1,4 +1,4 @@
-"""A lane: one model's part of the queue, and the batches that it makes of it.
+"""A batcher: one model's part of the queue, and the batches that it makes of it.
 
 Lists are served in order of arrival, but those of at most `QUANTUM` rows before the longer ones:
 a list of thousands delays a list of ten by one batch and not by its whole length. Of each batch
@@ -48,7 +48,7 @@ class Queued(Protocol):
     """What can be queued: a candidate list.
 
     Attributes:
-        lane: the queue of its model.
+        batcher: the queue of its model.
         rows: how many candidates it has, at least 1.
         size: the bytes that it holds while it waits.
         arrived: when it came, in seconds of the caller's clock.
@@ -57,10 +57,10 @@ class Queued(Protocol):
             is scored.
         taken: how many of its rows are in batches already.
         waited: whether there was a wait to be predicted when it was let in.
-        holder: the connection that it is counted for; empty: none (`ranker.serving.shares`).
+        holder: the connection that it is counted for (`ConnectionShares`); empty: none.
     """
 
-    lane: Lane[Any]
+    batcher: Batcher[Any]
     rows: int
     size: int
     arrived: float
@@ -100,7 +100,7 @@ class Batch(Generic[T]):
         self.left: list[T] = []
 
 
-class Lane(Generic[T]):
+class Batcher(Generic[T]):
     """One model's part of the queue.
 
     Args:
