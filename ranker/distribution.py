@@ -15,6 +15,7 @@ NAME = "tree-ranker"
 MODULES = {
     "serve": ("grpc_reflection", "onnx", "onnxruntime", "prometheus_client", "psutil"),
     "export": ("onnx", "onnxruntime", "xgboost"),
+    "remote": ("obstore",),
     "quality": ("jinja2", "matplotlib", "onnx", "onnxruntime", "pyarrow"),
 }
 """By extra: the top-level modules without which what it is for does not work."""

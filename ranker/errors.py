@@ -127,6 +127,25 @@ class UnsupportedModelError(ModelError):
     """A sound model that one engine can't represent exactly; another one may."""
 
 
+class SourceError(ModelError):
+    """A place of model versions that can't be read or written; says which, and what was expected.
+
+    Attributes:
+        source: the place, as it was given.
+        version: the version that it is about; empty if it is about none.
+    """
+
+    def __init__(self, source: str, version: str, message: str) -> None:
+        about = f"{source}, version {version}" if version else source
+        super().__init__(f"{about}: {message}")
+        self.source = source
+        self.version = version
+
+
+class SourceUnavailableError(SourceError):
+    """The place does not answer now; it may later."""
+
+
 ANSWERS = frozenset(
     {Code.OK}
     | {

@@ -11,7 +11,7 @@ import click
 
 from ranker.distribution import NAME, MissingExtraError
 
-_COMMANDS = ("evaluate", "export", "rank", "serve")
+_COMMANDS = ("evaluate", "export", "publish", "rank", "serve")
 
 
 class _Commands(click.Group):
@@ -47,6 +47,7 @@ def cli() -> None:
     \b
       ranker export model.ubj -o books.onnx     convert a model to ONNX, and verify it
       ranker evaluate books.onnx test.parquet   measure it on labelled queries
+      ranker publish books.onnx gs://bucket/rankers/books   put it where servers find it
       ranker serve books.onnx                   serve it over gRPC
       ranker rank candidates.csv --top-k 10     rank a file's candidates on that server
     """

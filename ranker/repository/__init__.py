@@ -1,0 +1,15 @@
+"""Where models come from: versions in a folder or a bucket, or one plain file.
+
+    repository = open_repository("gs://bucket/rankers/books")
+    newest = repository.poll()[-1]
+    model = Model.load(repository.fetch(newest.version))
+
+A repository of one model holds `VERSION/model.onnx`, and beside it
+`VERSION/manifest.json`, which is written last: a version without one is not there
+yet. A version is never written again.
+"""
+
+from ranker.repository.published import Published
+from ranker.repository.repository import Repository, open_repository
+
+__all__ = ["Published", "Repository", "open_repository"]

@@ -1,0 +1,144 @@
+"""The versions of a model at a place: `VERSION/model.onnx`, and `VERSION/manifest.json`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ranker.errors import SourceError, SourceUnavailableError
+from ranker.repository.cache import Cache, difference
+from ranker.repository.manifest import LARGEST, MANIFEST, MODEL, Manifest, is_version
+from ranker.repository.place import Place
+from ranker.repository.published import Published, by_age
+
+logger = logging.getLogger(__name__)
+
+_PIECE = 8 << 20
+"""Bytes to ask for in one request, each of which is retried by itself."""
+
+
+class Versions:
+    """The versions at a place; see `Repository`.
+
+    Args:
+        place: where they are.
+        cache: for what lies elsewhere than on this machine.
+    """
+
+    def __init__(self, place: Place, cache: Cache) -> None:
+        self.source = place.address
+        self._place = place
+        self._cache = cache
+
+    def poll(self) -> tuple[Published, ...]:
+        """See `Repository`. One listing; no manifest is read."""
+        return complete(self._place.list())
+
+    def cached(self) -> tuple[Published, ...]:
+        """See `Repository`."""
+        found = sorted(self._cache.versions(self.source), key=by_age)
+        return tuple(Published(version, "") for version in found)
+
+    def fetch(self, version: str) -> Path:
+        """See `Repository`."""
+        if not is_version(version):
+            raise SourceError(self.source, version, "that can't be the name of a version")
+        try:
+            manifest = self._manifest(version)
+            path = self._place.path(f"{version}/{MODEL}")
+            if path is None:
+                return self._through_cache(manifest)
+            found = difference(path, manifest)
+        except FileNotFoundError as error:
+            raise self._error(version, f"{MODEL} is not there, and the manifest is") from error
+        except OSError as error:
+            raise self._error(version, f"{error.filename}: {error.strerror}") from error
+        except SourceError as error:
+            # The place knows no version.
+            if error.version:
+                raise
+            message = error.message.removeprefix(f"{self.source}: ")
+            raise type(error)(self.source, version, message) from error
+        if found is not None:
+            raise self._error(version, f"{MODEL} is not what was published: {found}")
+        return path
+
+    def _manifest(self, version: str) -> Manifest:
+        """The version's manifest, from the place, or as it was when it was fetched."""
+        before = self._cache.manifest(self.source, version)
+        try:
+            content = self._place.read(f"{version}/{MANIFEST}", 0, LARGEST)
+        except SourceUnavailableError as error:
+            if before is None:
+                raise
+            logger.warning("%s; going on with what was fetched before", error)
+            content = before
+        except FileNotFoundError as error:
+            raise self._error(version, self._absence(version)) from error
+        try:
+            manifest = Manifest.read(content, version)
+            known = manifest if before is None else Manifest.read(before, version)
+        except ValueError as error:
+            raise self._error(version, str(error)) from error
+        if known.sha256 != manifest.sha256:
+            raise self._error(
+                version,
+                f"expected the model that was fetched before, sha256 {known.sha256}, and it is "
+                f"{manifest.sha256} now: a version names one model for good. Publish the new one "
+                "under another version",
+            )
+        return manifest
+
+    def _absence(self, version: str) -> str:
+        files = self._place.list()
+        if f"{version}/{MODEL}" in files:
+            return f"it is not complete: {MODEL} is there, {MANIFEST} is not (yet)"
+        there = [found.version for found in complete(files)]
+        few = ", ".join(there[-5:]) or "none"
+        return f"there is no such version; the newest of {len(there)} are: {few}"
+
+    def _through_cache(self, manifest: Manifest) -> Path:
+        path = self._cache.model(manifest)
+        if path is None:
+            try:
+                path = self._cache.keep_model(manifest, self._pieces(manifest))
+            except ValueError as error:
+                raise self._error(
+                    manifest.version, f"{MODEL} is not what was published: {error}"
+                ) from error
+        if self._cache.manifest(self.source, manifest.version) is None:
+            self._cache.keep_manifest(self.source, manifest)
+        return path
+
+    def _pieces(self, manifest: Manifest) -> Iterator[bytes]:
+        """The model, piece by piece.
+
+        Raises:
+            ValueError: it is shorter or longer than the manifest says.
+        """
+        key = f"{manifest.version}/{MODEL}"
+        size = self._place.size(key)
+        if size != manifest.size:
+            raise ValueError(f"expected {manifest.size} bytes, got {size}")
+        for start in range(0, size, _PIECE):
+            piece = self._place.read(key, start, min(_PIECE, size - start))
+            yield piece
+
+    def _error(self, version: str, message: str) -> SourceError:
+        return SourceError(self.source, version, message)
+
+
+def complete(files: Mapping[str, str]) -> tuple[Published, ...]:
+    """The versions among some files that are complete, the newest last.
+
+    Args:
+        files: keys, and what changes when the file is written again.
+    """
+    found = [
+        Published(version, stamp)
+        for key, stamp in files.items()
+        for version, _, name in (key.partition("/"),)
+        if name == MANIFEST and is_version(version) and f"{version}/{MODEL}" in files
+    ]
+    return tuple(sorted(found, key=lambda published: by_age(published.version)))
