@@ -117,6 +117,12 @@ class InternalError(RankerError):
     code = Code.INTERNAL
 
 
+class ConfigError(RankerError):
+    """The file that says what is served is wrong; the message has a line for each error."""
+
+    code = Code.FAILED_PRECONDITION
+
+
 class ModelError(RankerError):
     """A model file that can't be loaded or exported; says which part and why."""
 

@@ -37,7 +37,7 @@ def read_into_memory(path: str | PathLike[str], most: int) -> int:
         fd = new_memory_file(Path(path).name)
         with open(fd, "wb", closefd=False) as copy:
             shutil.copyfileobj(source, copy, _PIECE)
-    _seal(fd)
+    seal(fd)
     return fd
 
 
@@ -62,7 +62,8 @@ def new_memory_file(name: str) -> int:
         return os.dup(file.fileno())
 
 
-def _seal(fd: int) -> None:
+def seal(fd: int) -> None:
+    """Sees that nobody changes such a file any more, where the system can."""
     if hasattr(fcntl, "F_ADD_SEALS"):
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)

@@ -85,7 +85,18 @@ def warn_of_unknown_variables(command: click.Command, environment: Mapping[str, 
 
 
 @click.command
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True, envvar="RANKER_MODELS")
+@click.argument("models", metavar="[MODEL...]", nargs=-1, envvar="RANKER_MODELS")
+@_setting(
+    "config",
+    click.Path(dir_okay=False),
+    "A file that says what is served, instead of MODEL...: versions, labels, traffic. The server "
+    "follows its changes, and those of the sources that it names.",
+)
+@_setting(
+    "model_cache",
+    click.Path(file_okay=False),
+    "Folder for models that are fetched from elsewhere. Empty: ranker in the user's cache.",
+)
 @_setting("host", str, "Address to listen on.")
 @_setting("port", _PORT, "Port for gRPC. 0: any free port; the log says which.")
 @_setting(
@@ -159,6 +170,7 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
 
     \b
       ranker serve books.onnx
+      ranker serve --config ranker.yaml
       ranker serve books.onnx --port 50051 --metrics-port 9090 --workers 4
       RANKER_PORT=50052 ranker serve books.onnx movies.onnx
 
@@ -175,6 +187,8 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     from ranker import logs
     from ranker.process.supervisor import StartError, Supervisor
 
+    if bool(models) == bool(values["config"]):
+        raise click.UsageError("expected models (ONNX files), or --config FILE")
     options = {option.name for exporter in exporters().values() for option in exporter.options}
     of_exporters = {name: values.pop(name) for name in options}
     settings = Settings(models=models, exporters=of_exporters, **values)

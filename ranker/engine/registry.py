@@ -15,6 +15,7 @@ from ranker.errors import ModelError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from ranker.engine.api import Engine, Explainer, LoadedEngine
+    from ranker.engine.simd.layout import Layout
     from ranker.forest.onnx import OnnxFile
 
 MODULES = {
@@ -27,6 +28,7 @@ CHOICES = ("auto", *MODULES)
 """What `--engine` may be."""
 
 _BY_NAME = "it was asked for by name"
+_EXACT = "simd represents the model exactly"
 
 
 class EngineModule(Protocol):
@@ -83,6 +85,38 @@ def load_engine(
     return LoadedEngine(found, f"{_BY_NAME}: {reason}" if reason else _BY_NAME)
 
 
+def lay_out(
+    file: OnnxFile, engine: str = "auto", device: str = "auto"
+) -> tuple[Layout | None, str]:
+    """What the simd engine is made of, if `load_engine` would take that engine and no other.
+
+    Returns:
+        The layout and why it is this engine; None and nothing if it is another engine, or
+        may be.
+
+    Raises:
+        ModelError: as `load_engine`.
+    """
+    from ranker.engine.gpu import engine as gpu
+    from ranker.engine.simd import engine as simd
+    from ranker.engine.simd.layout import lay_out
+    from ranker.forest.onnx import read_forest
+
+    on_gpu = gpu_index(device) is not None or (device == "auto" and gpu.unavailable() is None)
+    if engine not in ("auto", "simd") or on_gpu or simd.unavailable() is not None:
+        return None, ""
+    try:
+        forest = read_forest(file)
+    except UnsupportedModelError:
+        if engine == "simd":
+            raise
+        return None, ""
+    obstacle = simd.unsupported(forest)
+    if obstacle is not None:
+        return None, ""
+    return lay_out(forest), _EXACT if engine == "auto" else _BY_NAME
+
+
 def _load_best(file: OnnxFile, threads: int, device: str) -> LoadedEngine:
     """The fastest engine that scores the model exactly."""
     from ranker.engine.api import LoadedEngine
@@ -100,7 +134,7 @@ def _load_best(file: OnnxFile, threads: int, device: str) -> LoadedEngine:
         found, _ = _module("onnx").load(file, threads=threads, gpu=0)
         return LoadedEngine(found, f"simd can't score the model: {obstacle}")
     chosen: Engine = simd.SimdEngine(forest, threads)
-    reason = "simd represents the model exactly"
+    reason = _EXACT
     if device == "auto" and gpu.unavailable() is None:
         chosen, where = prefer_gpu(chosen, forest)
         reason = f"{reason}; {where}"

@@ -26,6 +26,7 @@ from typing import Self
 
 from ranker.memory_file import new_memory_file
 from ranker.metrics import catalogue
+from ranker.metrics.catalogue import MODEL
 from ranker.metrics.layout import DOUBLE, TEXT_BYTES, Layout, Name
 from ranker.metrics.metric import Kind, Metric
 
@@ -170,6 +171,18 @@ class Aggregates:
         """
         begin = model * _NAME_BYTES
         self._names[begin : begin + _NAME_BYTES] = b"".join(map(as_field, name))
+
+    def clear_model(self, model: int) -> None:
+        """Forgets a model that no process serves any more: its name, and all that was counted."""
+        self.name_model(model, ("", ""))
+        for metric, places in self.layout.plan.cells.items():
+            if MODEL not in metric.by:
+                continue
+            per_model = len(places) // (self.layout.models + 1)
+            own = places[model * per_model : (model + 1) * per_model]
+            for slot in self.slots:
+                for place in range(own.start, own.stop):
+                    slot.cells[place] = 0.0
 
     def names(self) -> tuple[Name, ...]:
         """The names and versions of the models, by their numbers; empty where there is none."""

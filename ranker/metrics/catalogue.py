@@ -198,6 +198,19 @@ MODEL_LOAD_DURATION = Metric(
     by=(MODEL,),
     across=Across.MAX,
 )
+MODEL_GENERATION = Metric(
+    "ranker_model_generation",
+    Kind.GAUGE,
+    "1",
+    "How many sets of models have been served since the server started, the present one included.",
+)
+MODEL_SWITCHES = Metric(
+    "ranker_model_switches_total",
+    Kind.COUNTER,
+    "switches",
+    "Attempts to serve another set of models.",
+    by=(OUTCOME,),
+)
 MODEL_INFO = Metric(
     "ranker_model_info",
     Kind.INFO,

@@ -274,11 +274,23 @@ class SupervisorRecorder:
         slot = aggregates.slots[aggregates.layout.slot("supervisor")]
         slot.occupy()
         self._cells = slot.cells
-        [self._restarts] = aggregates.layout.plan.cells[catalogue.WORKER_RESTARTS]
+        places = aggregates.layout.plan.cells
+        [self._restarts] = places[catalogue.WORKER_RESTARTS]
+        [self._generation] = places[catalogue.MODEL_GENERATION]
+        self._switches = _by_value(catalogue.OUTCOME, places[catalogue.MODEL_SWITCHES])
 
     def worker_restarted(self) -> None:
         """A worker died and another one was started in its place."""
         self._cells[self._restarts] += 1.0
+
+    def switched(self, generation: int) -> None:
+        """All workers serve another set of models, and how many sets there have been."""
+        self._cells[self._generation] = generation
+        self._cells[self._switches["ok"]] += 1.0
+
+    def switch_failed(self) -> None:
+        """Another set of models is wanted, and can't be served."""
+        self._cells[self._switches["error"]] += 1.0
 
 
 class OfficeRecorder:

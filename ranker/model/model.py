@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
@@ -35,7 +35,7 @@ class Model:
         name: the model's name on the wire.
         version: the model's version on the wire.
         digest: the SHA-256 of the model's file, in hexadecimal; empty if it has none.
-        file: the model's file, to explain scores from; None if it has none.
+        file: gives the model's file, to explain scores from; None if it has none.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Model:
         name: str,
         version: str,
         digest: str = "",
-        file: OnnxFile | None = None,
+        file: Callable[[], OnnxFile] | None = None,
     ) -> None:
         self.engine = engine
         self.engine_reason = engine_reason
@@ -88,7 +88,8 @@ class Model:
     ) -> Model:
         """Loads a file that has been read; as `load`."""
         chosen, reason = load_engine(file.onnx, engine, threads, device)
-        return cls(chosen, reason, file.metadata, file.name, file.version, file.digest, file.onnx)
+        facts = (file.metadata, file.name, file.version, file.digest)
+        return cls(chosen, reason, *facts, lambda: file.onnx)
 
     @cached_property
     def categories(self) -> Mapping[str, Categories]:
@@ -158,7 +159,7 @@ class Model:
         if self._file is None:
             raise UnsupportedModelError(f"can't explain scores of {self.name!r}: it has no file")
         with errors_named(self.name):
-            return load_explainer(self._file)
+            return load_explainer(self._file())
 
     def explain(self, features: Features) -> Contributions:
         """Says what each feature adds to each candidate's score.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from ranker.process.link import Message, receive, send, socket_pair
 
 
 class Exit(NamedTuple):
@@ -45,9 +48,9 @@ class Child:
     """
 
     def __init__(self, module: str, arguments: Sequence[str], descriptors: Sequence[int]) -> None:
-        self._link, theirs = socket.socketpair()
+        self._link, theirs = socket_pair()
         self._link.setblocking(False)
-        self._unread = b""
+        self._unsaid: deque[Message] = deque()
         with theirs:
             try:
                 self._process = subprocess.Popen(
@@ -61,15 +64,27 @@ class Child:
                 raise
         self.pid = self._process.pid
 
-    def messages(self) -> list[dict[str, Any]]:
+    def say(self, facts: Mapping[str, Any], files: Sequence[int] = ()) -> None:
+        """Says something, after what it has not taken yet; see `flush`."""
+        self._unsaid.append(Message(facts, [os.dup(fd) for fd in files]))
+        self.flush()
+
+    def flush(self) -> None:
+        """Says what it could not take before, as far as it can now."""
+        with contextlib.suppress(BlockingIOError):
+            while self._unsaid:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended
+                    send(self._link, *self._unsaid[0])
+                for fd in self._unsaid.popleft().files:
+                    os.close(fd)
+
+    def messages(self) -> list[Message]:
         """What it has said since the last time, also after its end."""
-        try:
-            while piece := self._link.recv(65536):
-                self._unread += piece
-        except (BlockingIOError, ConnectionResetError):
-            pass  # nothing more for now, or for ever: `exit` tells
-        *lines, self._unread = self._unread.split(b"\n")
-        return [json.loads(line) for line in lines]
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while (message := receive(self._link)) is not None:
+                found.append(message)
+        return found
 
     def exit(self) -> Exit | None:
         """How it ended; None while it runs."""
@@ -81,7 +96,22 @@ class Child:
             self._cpu_seconds = usage.ru_utime + usage.ru_stime
         return Exit(self._process.returncode, self._cpu_seconds)
 
+    def is_runnable(self) -> bool:
+        """Whether it runs, or would if it had a core."""
+        try:
+            # The state follows the command's name, which is in brackets.
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+        except OSError:  # it has ended, or the system has no such files
+            return False
+
     def send_signal(self, number: int) -> None:
         """Sends a signal, if it still runs."""
         if self.exit() is None:
             os.kill(self.pid, number)
+
+    def end(self) -> None:
+        """Kills it if it still runs, and forgets it."""
+        if self.exit() is None:
+            self._process.kill()
+            self._process.wait()
+        self._link.close()

@@ -21,6 +21,9 @@ SILENCE_SECONDS = 5.0
 LOADING_SILENCE_SECONDS = 8.0
 """Likewise, before it does its work: to read a large model may hold the interpreter that long."""
 
+STARVED_SECONDS = 60.0
+"""Likewise, of one that the kernel would run if it had a core for it."""
+
 LOADING_SECONDS = 300.0
 """A process that loads for longer is taken for one that hangs."""
 

@@ -1,8 +1,9 @@
 """The connection between the supervisor and a process that it has started.
 
-The process says in single lines of JSON how it fares: `{"ready": {...}}` once it does its
-work, or `{"failed": "why"}`. The supervisor says nothing. When it is gone the
-connection ends, and the process should end as well.
+Both say things in messages of JSON, some with open files. The process says how it fares:
+`{"ready": {...}}` once it does its work, or `{"failed": "why"}`; what else is said, and to
+whom, is in `ranker.process.rollout` and `ranker.process.preparer`. When the supervisor is gone
+the connection ends, and the process should end as well.
 """
 
 from __future__ import annotations
@@ -13,8 +14,48 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+MAX_MESSAGE = 1 << 17
+"""The most bytes of a message: Linux takes so much at once."""
+
+MAX_FILES = 4
+"""The most open files that come with a message."""
+
+
+class Message(NamedTuple):
+    """What was said, and the open files that came with it."""
+
+    facts: Mapping[str, Any]
+    files: Sequence[int]
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a connection that keeps messages apart."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(end: socket.socket, facts: Mapping[str, Any], files: Sequence[int] = ()) -> None:
+    """Says something, with copies of open files.
+
+    Raises:
+        OSError: the other end is gone, or (BlockingIOError) has not read what was said before.
+    """
+    socket.send_fds(end, [json.dumps(facts).encode()], files)
+
+
+def receive(end: socket.socket) -> Message | None:
+    """The next message; None if the other end is gone.
+
+    Raises:
+        BlockingIOError: there is none, and the connection does not wait.
+    """
+    try:
+        data, files, _, _ = socket.recv_fds(end, MAX_MESSAGE, MAX_FILES)
+    except ConnectionResetError:  # it went without having read all of it
+        return None
+    return Message(json.loads(data), files) if data else None
 
 
 class Link:
@@ -29,23 +70,32 @@ class Link:
 
     def ready(self, facts: Mapping[str, Any]) -> None:
         """Says that the process does its work, and what the supervisor should know of it."""
-        self._say({"ready": dict(facts)})
+        self.say({"ready": dict(facts)})
 
     def failed(self, reason: str) -> None:
         """Says why it can't do its work."""
-        self._say({"failed": reason})
+        self.say({"failed": reason})
 
-    def end_with_supervisor(self) -> None:
-        """Has this process get a SIGTERM once the supervisor is gone."""
-        threading.Thread(target=self._wait, name="link", daemon=True).start()
+    def say(self, facts: Mapping[str, Any], files: Sequence[int] = ()) -> None:
+        """Says something, with open files; to nobody if the supervisor is gone."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `listen` notices
+            send(self._socket, facts, files)
 
-    def _say(self, message: Mapping[str, Any]) -> None:
-        try:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
-        except (BrokenPipeError, ConnectionResetError):
-            return  # the supervisor is gone, which `end_with_supervisor` notices
+    def hear(self) -> Message | None:
+        """Waits for what the supervisor says next; None if it is gone."""
+        return receive(self._socket)
 
-    def _wait(self) -> None:
-        with contextlib.suppress(ConnectionResetError):  # it went without having read all of it
-            self._socket.recv(1)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def listen(self, on_message: Callable[[Message], None] | None = None) -> None:
+        """Hears messages on a thread, and has this process get a SIGTERM with the supervisor's end.
+
+        Args:
+            on_message: is called with each, on that thread. It must not raise.
+        """
+
+        def run() -> None:
+            while (message := self.hear()) is not None:
+                if on_message is not None:
+                    on_message(message)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=run, name="link", daemon=True).start()

@@ -2,7 +2,8 @@
 
     python -m ranker.process.office LINK SETTINGS METRICS
 
-Today it runs the exporters of metrics. It may die and come back: what was
+It runs the exporters of metrics, and watches the configuration that says what is served, if there
+is one. It may die and come back: what was
 counted is in the metrics' file, which it only reads. LINK and METRICS are
 inherited descriptors, of the connection to the supervisor and of that file;
 SETTINGS is JSON.
@@ -16,6 +17,8 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ranker import logs
 from ranker.metrics.aggregates import Aggregates
@@ -25,6 +28,9 @@ from ranker.metrics.recorder import OfficeRecorder
 from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
 from ranker.process.link import Link
 from ranker.process.settings import Settings
+
+if TYPE_CHECKING:
+    from ranker.process.config_watch import ConfigWatch
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +43,6 @@ def main() -> None:
     settings = Settings.from_json(sys.argv[2])
     metrics_fd = int(sys.argv[3])
     signal.pthread_sigmask(signal.SIG_SETMASK, _ENDING)  # they are waited for instead
-    link.end_with_supervisor()
     logs.configure(settings.log_format, settings.log_level, "office", settings.gcp_project)
     aggregates = Aggregates.attach(metrics_fd)
     recorder = OfficeRecorder(aggregates)
@@ -47,12 +52,31 @@ def main() -> None:
         try:
             with beating_while_loading(recorder.beat):
                 bound = start_exporters(settings, reader, recorder, running)
+                watch = watch_config(settings, link) if settings.config else None
         except (OSError, ValueError, ImportError) as error:
             link.failed(str(error))
             sys.exit(1)
         link.ready(bound)
+        if watch is None:
+            link.listen()
+        else:
+            running.callback(watch.close)
+            watch.start()
+            link.listen(lambda _: watch.reload())
         while signal.sigtimedwait(_ENDING, BEAT_SECONDS) is None:
             recorder.beat(time.monotonic())
+
+
+def watch_config(settings: Settings, link: Link) -> ConfigWatch:
+    """What tells the supervisor what is to be served, once it is started."""
+    from ranker.process.config_watch import ConfigWatch
+
+    return ConfigWatch(
+        Path(settings.config),
+        settings.model_cache,
+        want=lambda wanted: link.say({"wanted": wanted.to_facts()}),
+        fail=lambda reason: link.say({"unwanted": reason}),
+    )
 
 
 def start_exporters(

@@ -18,16 +18,16 @@ from ranker.process.settings import Settings
 from ranker.process.undelivered import undelivered_bytes
 from ranker.rpc import Method
 from ranker.serving import reflection
-from ranker.serving.catalogue import Catalogue
 from ranker.serving.dispatcher import Dispatcher
+from ranker.serving.generation import Generation
 from ranker.serving.health import Health
 from ranker.serving.intake import Intake
 from ranker.serving.methods import METHODS, SERVICES
 from ranker.serving.queue import Queue
-from ranker.serving.served_model import ServedModel
 from ranker.serving.services import RankingService
 from ranker.serving.task import RankTask
 from ranker.transport.registry import select
+from ranker.v1 import ranking_pb2 as pb
 
 logger = logging.getLogger(__name__)
 
@@ -52,23 +52,19 @@ class Server:
 
     Args:
         settings: how.
-        models: what, the default first.
+        generation: what, at first.
         recorder: where its metrics go.
 
     Raises:
-        ModelError: two models have the same name and version.
         ValueError: the transport that is asked for can't be had.
         RuntimeError: the system doesn't start the engines' threads.
     """
 
-    def __init__(
-        self, settings: Settings, models: Sequence[ServedModel], recorder: Recorder
-    ) -> None:
+    def __init__(self, settings: Settings, generation: Generation, recorder: Recorder) -> None:
         self._settings = settings
         self._beat = recorder.beat
         self._drain: Drain | None = None
         self._exit_code = 0
-        catalogue = Catalogue(models)
         make_transport, reason = select(settings.transport)
         logger.info("transport %s: %s", make_transport.name, reason)
         recorder.transport_chosen(make_transport.name, reason)
@@ -80,14 +76,14 @@ class Server:
         self._dispatcher = Dispatcher(
             queue,
             recorder,
-            batches_at_once=min(served.engine.batches_at_once for served in models),
+            batches_at_once=min(served.engine.batches_at_once for served in generation.models),
             longest_batch=make_transport.longest_batch,
             call_soon=lambda function: self._transport.call_soon(function),
             on_engine_lost=self._on_engine_lost,
         )
         unknown = recorder.unknown_model()
         self._intake = Intake(
-            catalogue,
+            generation,
             queue,
             unknown,
             max_rows=settings.max_request_rows,
@@ -96,7 +92,7 @@ class Server:
         self._service = RankingService(self._intake)
         self._health = Health(SERVICES)
         self._health.set_serving(True)
-        widest = max(served.features.num_features for served in models)
+        widest = max(served.features.num_features for served in generation.models)
         age_ms = round(settings.max_connection_age * 1e3)
         self._transport = make_transport(
             self._methods(),
@@ -120,6 +116,15 @@ class Server:
         """
         address = host_and_port(self._settings.host, self._settings.port)
         self._port = self._transport.bind(address)
+
+    def serve(self, generation: Generation | None, others: Sequence[pb.Model]) -> None:
+        """Ranks what is read from now on with other models. Call it from any thread.
+
+        Args:
+            generation: the models; None: the same as before.
+            others: what to tell of versions that are wanted and not served.
+        """
+        self._transport.call_soon(lambda: self._service.serve(generation, others))
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT, then drains. Call it on the main thread.

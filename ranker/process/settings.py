@@ -15,7 +15,10 @@ class Settings:
     """How `ranker serve` runs. The command line explains each in its own words.
 
     Attributes:
-        models: paths of ONNX files; the first is the default model.
+        models: paths of ONNX files; the first is the default model. None if `config` says
+            what is served.
+        config: path of the file that says what is served; empty: `models` do.
+        model_cache: the folder for models that are fetched; empty: the user's cache.
         host: the address to listen on.
         port: the gRPC port; 0 takes any free one.
         workers: processes behind the port.
@@ -38,6 +41,8 @@ class Settings:
     """
 
     models: tuple[str, ...]
+    config: str = ""
+    model_cache: str = ""
     host: str = "0.0.0.0"
     port: int = 50051
     workers: int = 1

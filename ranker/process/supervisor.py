@@ -6,8 +6,9 @@ by a hash of its addresses. A few long-lived connections therefore spread uneven
 a connection stays where it landed; `--max-connection-age` makes clients reconnect, and
 our client opens several (`channels=`).
 
-The supervisor serves no requests. It reads the models' files, so that a worker that
-replaces another serves the same bytes; it restarts what dies, and passes SIGTERM on.
+The supervisor serves no requests. It has the models read, once for all workers, so that one
+that replaces another serves the same bytes (`ranker.process.model_supply`); it restarts what dies,
+and passes SIGTERM on.
 """
 
 from __future__ import annotations
@@ -15,40 +16,34 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from ranker.errors import ModelError
-from ranker.memory_file import read_into_memory
-from ranker.metrics.aggregates import Aggregates, Slot
+from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import exporters
 from ranker.metrics.layout import Layout
 from ranker.metrics.recorder import SupervisorRecorder
 from ranker.process.address import Reservation, bare_host, host_and_port
-from ranker.process.child import Child, Exit
-from ranker.process.heartbeat import LOADING_SILENCE_SECONDS, SILENCE_SECONDS
+from ranker.process.child import Child
+from ranker.process.model_supply import ModelSupply
+from ranker.process.place import Place
 from ranker.process.settings import Settings
+from ranker.repository.wanted import Wanted, WantedModel
 from ranker.serving.methods import METHODS
 from ranker.transport import environment
 
 logger = logging.getLogger(__name__)
 
-MAX_MODEL_BYTES = 2**31 - 1
-"""Protobuf's own limit on one message, which an ONNX file is."""
-
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 4.0
-"""Seconds before the next start; doubled each time. A start takes a core about half a second: one
-that fails again and again takes an eighth of it, and is not out for long once it can succeed."""
-
-STEADY_SECONDS = 10.0
-"""A process that lived this long was fine: the next one starts without a long pause."""
-
 _TICK = 0.1
 """Seconds between two looks at the processes."""
+
+_SHORT_TICK = 0.005
+"""Likewise, while models are on their way to the workers."""
+
+_MODELS = 32
+"""Versions that may be served, or have been lately, if they can change while the server runs."""
 
 KILL_AFTER = 5.0
 """Seconds beyond the drain timeout after which a worker is killed."""
@@ -66,114 +61,6 @@ class StartError(Exception):
     """A process could not start to do its work; says why."""
 
 
-class Place:
-    """One of the server's processes, and whoever takes that place now.
-
-    Args:
-        name: what the log calls it.
-        slot: its part of the metrics' file.
-        start: starts the process. Raises OSError if the system has none to spare.
-
-    Attributes:
-        child: the process, if there is one.
-        ready: what it said when it began to do its work; None before.
-        proven: whether a process has ever done its work in this place.
-        hung: whether the last one was killed since it did not move.
-    """
-
-    def __init__(self, name: str, slot: Slot, start: Callable[[], Child]) -> None:
-        self.name = name
-        self.child: Child | None = None
-        self.ready: Mapping[str, Any] | None = None
-        self.proven = self.hung = False
-        self._slot = slot
-        self._start = start
-        self._started = 0.0
-        self._pause = FIRST_PAUSE
-        self._restart_at = 0.0
-
-    def start(self) -> None:
-        """Starts the process. Raises OSError if the system has none to spare; names it."""
-        try:
-            self.child = self._start()
-        except OSError as error:
-            reason = f"{self.name} can't be started: {error.strerror}"
-            raise OSError(error.errno, reason) from error
-        self.ready = None
-        self.hung = False
-        self._started = time.monotonic()
-        logger.info("%s started, pid %d", self.name, self.child.pid)
-
-    def kill_if_hung(self, held_up_until: float) -> None:
-        """Kills the process if it no longer moves.
-
-        Args:
-            held_up_until: until when nothing on the machine moved, as far as one can see.
-        """
-        if self.child is None:
-            return
-        limit = LOADING_SILENCE_SECONDS if self.ready is None else SILENCE_SECONDS
-        silent = time.monotonic() - max(self._slot.last_beat, self._started, held_up_until)
-        if silent > limit and not self.hung:
-            logger.error("%s has not moved for %.1f s; killing it", self.name, silent)
-            self.hung = True
-            self.send_signal(signal.SIGKILL)
-
-    def look(self) -> tuple[str | None, Exit | None]:
-        """Why the process can't do its work, if it says so; and how it has ended, if it has."""
-        if self.child is None:
-            return None, None
-        end = self.child.exit()  # first, so that what it said last is heard
-        failure = None
-        for message in self.child.messages():
-            if "failed" in message:
-                failure = str(message["failed"])
-            else:
-                self.ready = message["ready"]
-                self.proven = True
-                logger.info("%s serves", self.name)
-        if end is not None:
-            self.child = None
-            self._slot.vacate(end.cpu_seconds)
-        return failure, end
-
-    def restart_later(self, end: Exit) -> None:
-        """Sets when the next process starts in place of one that has ended."""
-        lived = time.monotonic() - self._started
-        if lived >= STEADY_SECONDS:
-            self._pause = FIRST_PAUSE
-        logger.error(
-            "%s ended with %s after %.0f s; the next one starts in %.1f s",
-            self.name,
-            end,
-            lived,
-            self._set_restart(),
-        )
-
-    def restart_if_due(self) -> bool:
-        """Starts the next process; if that fails, later: others serve."""
-        if self.child is not None or time.monotonic() < self._restart_at:
-            return False
-        try:
-            self.start()
-        except OSError as error:
-            logger.error("%s; the next attempt is in %.1f s", error.strerror, self._set_restart())
-            return False
-        return True
-
-    def send_signal(self, number: int) -> None:
-        """Sends the process a signal, if there is one."""
-        if self.child is not None:
-            self.child.send_signal(number)
-
-    def _set_restart(self) -> float:
-        """Sets when the next process starts: in so many seconds, each time twice as many."""
-        pause = self._pause
-        self._restart_at = time.monotonic() + pause
-        self._pause = min(2 * pause, LONGEST_PAUSE)
-        return pause
-
-
 class Supervisor:
     """Runs a server.
 
@@ -181,16 +68,17 @@ class Supervisor:
         settings: how.
 
     Raises:
-        ModelError: a model's file can't be read; names it.
         OSError: the port can't be had.
     """
 
     def __init__(self, settings: Settings) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they are waited for instead
+        self._signals = _SIGNALS | ({signal.SIGHUP} if settings.config else set())
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)  # they are waited for instead
         environment.prepare()  # for the workers, which inherit it
-        models = [_read(path) for path in settings.models]
         names = tuple(exporters())
-        aggregates = Aggregates.create(Layout(len(models), METHODS, settings.workers, names))
+        aggregates = Aggregates.create(
+            Layout(len(settings.models) or _MODELS, METHODS, settings.workers, names)
+        )
         self._recorder = SupervisorRecorder(aggregates)
         self._reservation = Reservation(settings.host, settings.port)
         self._settings = replace(
@@ -199,8 +87,10 @@ class Supervisor:
         metrics = aggregates.fd
 
         def start_worker(index: int) -> Child:
-            arguments = (self._settings.to_json(), *map(str, (index, metrics, *models)))
-            return Child("ranker.process.worker", arguments, (metrics, *models))
+            arguments = (self._settings.to_json(), str(index), str(metrics))
+            child = Child("ranker.process.worker", arguments, (metrics,))
+            self._models.on_start(child)
+            return child
 
         def start_office() -> Child:
             bound = {**self._settings.exporters, **(self._office.ready or {})}
@@ -208,13 +98,15 @@ class Supervisor:
             return Child("ranker.process.office", (arguments, str(metrics)), (metrics,))
 
         slots = aggregates.slots
+        self._models = ModelSupply(self._settings, aggregates, self._recorder, self._running)
+        on_message = self._models.on_message
         self._workers = [
-            Place(f"worker {index}", slots[index], partial(start_worker, index))
+            Place(f"worker {index}", slots[index], partial(start_worker, index), on_message)
             for index in range(settings.workers)
         ]
         office_slot = slots[aggregates.layout.slot("office")]
-        self._office = Place("office", office_slot, start_office)
-        self._announced = False
+        self._office = Place("office", office_slot, start_office, self._on_office)
+        self._announced = self._busy = False
         self._looked = self._held_up = time.monotonic()
 
     def run(self) -> int:
@@ -229,13 +121,18 @@ class Supervisor:
         """
         places = [*self._workers, self._office]
         try:
+            if self._settings.models:
+                self._models.want(Wanted(tuple(map(WantedModel, self._settings.models))))
             for place in places:
                 place.start()
-            while not self._wait(_TICK):
+            while not self._wait(_SHORT_TICK if self._busy else _TICK):
                 held_up_until = self._held_up_until()
                 for place in places:
                     place.kill_if_hung(held_up_until)
                     self._look_at(place)
+                self._busy = self._models.step()
+                if self._models.failure and not self._announced:
+                    raise StartError(self._models.failure)
                 self._announce()
             return 0
         finally:
@@ -252,6 +149,17 @@ class Supervisor:
             place.restart_later(end)
         elif place.restart_if_due() and place is not self._office:
             self._recorder.worker_restarted()
+
+    def _running(self) -> list[Child]:
+        """The workers that run."""
+        return [place.child for place in self._workers if place.child is not None]
+
+    def _on_office(self, child: Child, message: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Takes what the office says: what is to be served."""
+        if "wanted" in message:
+            self._models.want(Wanted.from_facts(message["wanted"]))
+        elif "unwanted" in message:
+            self._models.fail(message["unwanted"])
 
     def _announce(self) -> None:
         """Says, once, that all workers serve."""
@@ -270,14 +178,20 @@ class Supervisor:
 
     def _wait(self, seconds: float) -> bool:
         """Waits until something happens, or so long. Returns whether it is a signal to end."""
-        received = signal.sigtimedwait(_SIGNALS, seconds)
+        received = signal.sigtimedwait(self._signals, seconds)
         if received is None or received.si_signo == signal.SIGCHLD:
+            return False
+        if received.si_signo == signal.SIGHUP:
+            logger.info("SIGHUP: looking for what is to be served")
+            if self._office.child is not None:
+                self._office.child.say({"reload": True})
             return False
         logger.info("%s", signal.Signals(received.si_signo).name)
         return True
 
     def _end(self) -> None:
         """Lets all workers drain, then the office publish what they counted last."""
+        self._models.close()
         self._end_places(self._workers, self._settings.drain_timeout + KILL_AFTER)
         logger.info("all workers have ended")
         self._reservation.close()
@@ -298,13 +212,3 @@ class Supervisor:
                     logger.error("%s does not end; killing it", place.name)
                     place.send_signal(signal.SIGKILL)
                     limit = float("inf")
-
-
-def _read(path: str) -> int:
-    """Reads a model's file into memory; returns the copy's descriptor."""
-    try:
-        return read_into_memory(path, MAX_MODEL_BYTES)
-    except OSError as error:
-        raise ModelError(f"{Path(path).name}: can't be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"{Path(path).name}: {error}") from error

@@ -10,7 +10,7 @@ from ranker.errors import InternalError, RankerError, UnavailableError
 from ranker.incident import incident
 from ranker.metrics.recorder import ModelRecorder
 from ranker.serving.admission import RefusedError
-from ranker.serving.catalogue import Catalogue
+from ranker.serving.generation import Generation
 from ranker.serving.queue import Queue
 from ranker.serving.task import RankTask
 from ranker.serving.wire import read_request
@@ -31,14 +31,14 @@ class Intake:
     """What the RPCs that bring candidate lists have in common.
 
     Args:
-        catalogue: the models.
+        generation: the models.
         queue: where lists wait.
         unknown: where to record what names no model that is served, or was not read.
         max_rows: the most candidates that one request may have.
         max_deadline: the most seconds that a request may take, whatever its caller says.
 
     Attributes:
-        catalogue: likewise.
+        generation: likewise; it may be replaced.
         unknown: likewise.
         admission: learns how deadlines turn out.
         last_asked: when somebody last wanted something, on the `time.monotonic` clock.
@@ -47,14 +47,14 @@ class Intake:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        generation: Generation,
         queue: Queue[RankTask],
         unknown: ModelRecorder,
         *,
         max_rows: int,
         max_deadline: float,
     ) -> None:
-        self.catalogue = catalogue
+        self.generation = generation
         self.unknown = unknown
         self.admission = queue.admission
         self.last_asked = -math.inf
@@ -70,7 +70,7 @@ class Intake:
                 self.check_draining()
             queue = self._queue
             if queue.rows and (task.deadline < math.inf or queue.crowded):
-                queue.check_unread(task, time.monotonic(), self.catalogue.count)
+                queue.check_unread(task, time.monotonic(), self.generation.count)
         except RankerError as error:
             self._refuse(task, error)
             return False
@@ -93,7 +93,7 @@ class Intake:
         if latest < task.deadline:
             task.deadline = latest
         try:
-            read_request(data, task, self.catalogue, self._max_rows)
+            read_request(data, task, self.generation, self._max_rows)
             now = self.last_asked = time.monotonic()
             self._queue.admit(task, now)
         except RankerError as error:

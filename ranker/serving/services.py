@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ranker.errors import Code
 from ranker.rpc import Call, Handler, Method, Respond
-from ranker.serving.directory import Directory
+from ranker.serving.descriptions import Descriptions
+from ranker.serving.generation import Generation
 from ranker.serving.intake import Intake
 from ranker.serving.stream import RankStreamHandler
 from ranker.serving.task import UnaryTask
@@ -23,17 +26,33 @@ class RankingService:
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
         self._streams = RankStreamHandler(intake)
+        self._descriptions = Descriptions(intake.generation)
+
+    def serve(self, generation: Generation | None, others: Sequence[pb.Model]) -> None:
+        """Ranks what comes from now on with the models of another generation, if there is one.
+
+        Args:
+            generation: likewise.
+            others: what to tell of versions that are wanted and not served.
+        """
+        if generation is not None:
+            self._intake.generation = generation
+            self._descriptions = Descriptions(generation)
+        self._descriptions.tell_others(others)
 
     def methods(self) -> dict[str, Method]:
         """The method table, for a transport."""
-        directory = Directory(self._intake.catalogue)
         return {
             f"/{SERVICE}/Rank": Method(RankHandler(self._intake)),
             f"/{SERVICE}/RankStream": Method(
                 self._streams, request_streaming=True, response_streaming=True
             ),
-            f"/{SERVICE}/GetModel": Method(Respond(directory.get_model)),
-            f"/{SERVICE}/ListModels": Method(Respond(directory.list_models)),
+            f"/{SERVICE}/GetModel": Method(
+                Respond(lambda data: self._descriptions.get_model(data))
+            ),
+            f"/{SERVICE}/ListModels": Method(
+                Respond(lambda data: self._descriptions.list_models(data))
+            ),
         }
 
     def drain(self) -> None:

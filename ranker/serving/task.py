@@ -38,6 +38,7 @@ class RankTask:
         request_id: the caller's own mark.
         metrics: where its end is recorded: its model's, once that is known.
         served: the model that ranks it.
+        arm: the label that the model was chosen by; empty: none.
         batcher: that model's part of the queue.
         candidates: float32 [rows, columns], as they were sent.
         plan: where these columns and the context go in the model's rows; None: they are
@@ -60,6 +61,7 @@ class RankTask:
 
     __slots__ = (
         "_caller",
+        "arm",
         "arrived",
         "batcher",
         "cancelled",
@@ -105,7 +107,7 @@ class RankTask:
         self.has_deadline = call.deadline < math.inf
         self.traceparent = call.traceparent
         self.metrics = unknown
-        self.request_id = self.holder = ""
+        self.request_id = self.holder = self.arm = ""
         self.rows = self.size = self.top_k = self.taken = 0
         self.plan: ColumnPlan | None = None
         self.context: NDArray[np.float32] = _NO_CONTEXT

@@ -12,7 +12,7 @@ from ranker.engine.api import Scores
 from ranker.errors import InvalidRequestError, RankerError
 from ranker.model.features import FeatureContract
 from ranker.model.order import best_first
-from ranker.serving.catalogue import Catalogue
+from ranker.serving.generation import Generation
 from ranker.serving.task import RankTask
 from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
@@ -38,13 +38,13 @@ def read_message(kind: type[M], data: bytes) -> M:
         raise InvalidRequestError("request", f"not a {expected} message") from error
 
 
-def read_request(data: bytes, task: RankTask, catalogue: Catalogue, max_rows: int) -> None:
+def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: int) -> None:
     """Fills a task with what a request asks for.
 
     Args:
         data: an encoded RankRequest. The task keeps none of it but what it needs.
         task: the task.
-        catalogue: the models that there are.
+        generation: the models that there are.
         max_rows: the most candidates that one request may have.
 
     Raises:
@@ -57,7 +57,7 @@ def read_request(data: bytes, task: RankTask, catalogue: Catalogue, max_rows: in
     except DecodeError as error:
         raise InvalidRequestError("request", "not a ranker.v1.RankRequest message") from error
     task.on_read(request)
-    served = catalogue.find(request.model, request.model_version)
+    served, task.arm = generation.find(request.model, request.model_version, request.unit)
     task.served = served
     task.batcher = served.batcher
     task.metrics = served.metrics
@@ -132,6 +132,7 @@ def write_response(task: RankTask, scores: Scores) -> bytes:
         indices=ranking,
         scores=scores[order].tolist(),
         candidate_ids=[ids[index] for index in ranking] if ids else None,
+        arm=task.arm,
         timing=pb.ServerTiming(
             queue_us=int(task.queued * 1e6 + 0.5),
             scoring_us=int(task.scoring * 1e6 + 0.5),

@@ -12,8 +12,19 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DATA_TYPE_UNSPECIFIED: _ClassVar[DataType]
     DATA_TYPE_FLOAT32: _ClassVar[DataType]
+
+class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODEL_STATE_UNSPECIFIED: _ClassVar[ModelState]
+    MODEL_STATE_AVAILABLE: _ClassVar[ModelState]
+    MODEL_STATE_LOADING: _ClassVar[ModelState]
+    MODEL_STATE_FAILED: _ClassVar[ModelState]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
+MODEL_STATE_UNSPECIFIED: ModelState
+MODEL_STATE_AVAILABLE: ModelState
+MODEL_STATE_LOADING: ModelState
+MODEL_STATE_FAILED: ModelState
 
 class Matrix(_message.Message):
     __slots__ = ("rows", "columns", "data_type", "data")
@@ -36,7 +47,7 @@ class Context(_message.Message):
     def __init__(self, feature_names: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class RankRequest(_message.Message):
-    __slots__ = ("request_id", "model", "model_version", "candidates", "feature_names", "context", "candidate_ids", "top_k", "deadline_ms")
+    __slots__ = ("request_id", "model", "model_version", "candidates", "feature_names", "context", "candidate_ids", "top_k", "deadline_ms", "unit")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +57,7 @@ class RankRequest(_message.Message):
     CANDIDATE_IDS_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     model_version: str
@@ -55,10 +67,11 @@ class RankRequest(_message.Message):
     candidate_ids: _containers.RepeatedScalarFieldContainer[str]
     top_k: int
     deadline_ms: int
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., candidates: _Optional[_Union[Matrix, _Mapping]] = ..., feature_names: _Optional[_Iterable[str]] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., top_k: _Optional[int] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+    unit: str
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., candidates: _Optional[_Union[Matrix, _Mapping]] = ..., feature_names: _Optional[_Iterable[str]] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., top_k: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., unit: _Optional[str] = ...) -> None: ...
 
 class RankResponse(_message.Message):
-    __slots__ = ("request_id", "status", "model", "model_version", "indices", "scores", "candidate_ids", "timing")
+    __slots__ = ("request_id", "status", "model", "model_version", "indices", "scores", "candidate_ids", "timing", "arm")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +80,7 @@ class RankResponse(_message.Message):
     SCORES_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_IDS_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     status: Status
     model: str
@@ -75,7 +89,8 @@ class RankResponse(_message.Message):
     scores: _containers.RepeatedScalarFieldContainer[float]
     candidate_ids: _containers.RepeatedScalarFieldContainer[str]
     timing: ServerTiming
-    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., timing: _Optional[_Union[ServerTiming, _Mapping]] = ...) -> None: ...
+    arm: str
+    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., timing: _Optional[_Union[ServerTiming, _Mapping]] = ..., arm: _Optional[str] = ...) -> None: ...
 
 class ServerTiming(_message.Message):
     __slots__ = ("queue_us", "scoring_us", "total_us")
@@ -116,13 +131,15 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("models",)
+    __slots__ = ("models", "generation")
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[Model]
-    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
+    generation: int
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "num_features", "feature_names", "required_feature_names", "output", "objective", "num_trees", "max_depth", "engine", "engine_reason", "is_default", "categories")
+    __slots__ = ("name", "version", "num_features", "feature_names", "required_feature_names", "output", "objective", "num_trees", "max_depth", "engine", "engine_reason", "is_default", "categories", "labels", "traffic_percent", "state", "state_reason", "sha256")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NUM_FEATURES_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +153,11 @@ class Model(_message.Message):
     ENGINE_REASON_FIELD_NUMBER: _ClassVar[int]
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
     CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STATE_REASON_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     num_features: int
@@ -149,7 +171,12 @@ class Model(_message.Message):
     engine_reason: str
     is_default: bool
     categories: _containers.RepeatedCompositeFieldContainer[FeatureCategories]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., num_features: _Optional[int] = ..., feature_names: _Optional[_Iterable[str]] = ..., required_feature_names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., objective: _Optional[str] = ..., num_trees: _Optional[int] = ..., max_depth: _Optional[int] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., categories: _Optional[_Iterable[_Union[FeatureCategories, _Mapping]]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    traffic_percent: float
+    state: ModelState
+    state_reason: str
+    sha256: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., num_features: _Optional[int] = ..., feature_names: _Optional[_Iterable[str]] = ..., required_feature_names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., objective: _Optional[str] = ..., num_trees: _Optional[int] = ..., max_depth: _Optional[int] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., categories: _Optional[_Iterable[_Union[FeatureCategories, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., traffic_percent: _Optional[float] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_reason: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class FeatureCategories(_message.Message):
     __slots__ = ("feature", "texts", "integers")

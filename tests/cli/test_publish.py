@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from ranker.cli.main import cli
-from ranker.repository import open_repository
+from ranker.repository.repository import open_repository
 from tests.repository.conftest import make_model
 
 

@@ -276,7 +276,9 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.gpu_used("0000:1B:00.0")
     recorder.build({})
     gc.collect()
-    SupervisorRecorder(aggregates).worker_restarted()
+    supervisor = SupervisorRecorder(aggregates)
+    supervisor.worker_restarted()
+    supervisor.switched(2)
     OfficeRecorder(aggregates).points("gcp_monitoring", "failed", 1)
     aggregates.slots[0].vacate(cpu_seconds=1.5)
     recorder = Worker(aggregates)  # the next one

@@ -13,7 +13,7 @@ import pytest
 from ranker.errors import SourceError, SourceUnavailableError
 from ranker.model import ModelFile
 from ranker.repository import bucket as bucket_module
-from ranker.repository import open_repository
+from ranker.repository.repository import open_repository
 from ranker.repository.versions import Versions
 from tests.repository.buckets import Bucket, Fault, amazon, google
 

@@ -6,9 +6,9 @@ import pytest
 
 from ranker.errors import SourceError
 from ranker.model import ModelFile
-from ranker.repository import open_repository
 from ranker.repository.folder import Folder
 from ranker.repository.publication import publish
+from ranker.repository.repository import open_repository
 from tests.repository.conftest import make_model
 
 

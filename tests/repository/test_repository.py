@@ -4,7 +4,7 @@ import pytest
 
 from ranker.errors import SourceError
 from ranker.model import ModelFile
-from ranker.repository import open_repository
+from ranker.repository.repository import open_repository
 from tests.repository.conftest import make_model
 
 

@@ -20,8 +20,8 @@ from ranker.metrics.recorder import Recorder
 from ranker.metrics.snapshot import snapshot
 from ranker.model import Model
 from ranker.model.metadata import ModelMetadata
-from ranker.serving.catalogue import Catalogue
 from ranker.serving.dispatcher import Dispatcher
+from ranker.serving.generation import Generation
 from ranker.serving.intake import Intake
 from ranker.serving.queue import Queue
 from ranker.serving.served_model import ServedModel
@@ -120,7 +120,7 @@ class Serving:
             on_engine_lost=self._count_loss,
         )
         self.intake = Intake(
-            Catalogue(self.models),
+            Generation(self.models),
             self.queue,
             self.unknown,
             max_rows=500,

@@ -15,7 +15,7 @@ from tests.fakes import FakeCall
 SERVED = SimpleNamespace(
     name="m", version="7", batcher=None, metrics=None, features=FeatureContract(3, ("a", "b", "c"))
 )
-CATALOGUE = SimpleNamespace(find=lambda name, version: SERVED)  # noqa: ARG005
+GENERATION = SimpleNamespace(find=lambda *_: (SERVED, "canary"))
 
 
 def request(rows: int = 2, columns: int = 3, **fields) -> pb.RankRequest:
@@ -29,7 +29,7 @@ def read(message: pb.RankRequest | bytes) -> UnaryTask:
     data = message if isinstance(message, bytes) else message.SerializeToString()
     call = FakeCall()
     task = UnaryTask(call, call.arrived, call, None)
-    read_request(data, task, CATALOGUE, max_rows=10)
+    read_request(data, task, GENERATION, max_rows=10)
     return task
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -95,13 +95,23 @@ class SimdEngine(Engine):
     name = "simd"
 
     def __init__(self, forest: Forest, threads: int = 1) -> None:
-        kernels = extension()
+        extension()
         obstacle = unsupported(forest)
         if obstacle is not None:
             raise UnsupportedModelError(f"engine simd: {obstacle}")
-        self.num_features = forest.num_features
+        self._take(lay_out(forest), threads)
+
+    @classmethod
+    def of(cls, layout: Layout, threads: int = 1) -> Self:
+        """An engine of a forest that has been laid out already; raises as the class does."""
+        engine = cls.__new__(cls)
+        engine._take(layout, threads)
+        return engine
+
+    def _take(self, layout: Layout, threads: int) -> None:
+        self.num_features = layout.num_features
         try:
-            self._kernel = kernels.Kernel(lay_out(forest), chosen_path(), threads)
+            self._kernel = extension().Kernel(layout, chosen_path(), threads)
         except OSError as error:
             raise ModelError(f"engine simd: {error}") from error
 

@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
-from ranker.model import Model
-from ranker.serving.catalogue import Catalogue
+from collections.abc import Sequence
+
+from ranker.serving.generation import Generation
+from ranker.serving.served_model import ServedModel
 from ranker.serving.wire import read_message
 from ranker.v1 import ranking_pb2 as pb
 
 
-class Directory:
-    """Describes the models of a catalogue.
+class Descriptions:
+    """Describes the models of a generation.
 
     The answers are written beforehand, since a model may have a million categories.
+
+    Args:
+        generation: what is served.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-        models = [
-            describe(served.model, is_default=index == 0)
-            for index, served in enumerate(catalogue.models)
-        ]
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        models = [describe(generation, served) for served in generation.models]
         self._described = {
             served: pb.GetModelResponse(model=model).SerializeToString()
-            for served, model in zip(catalogue.models, models, strict=True)
+            for served, model in zip(generation.models, models, strict=True)
         }
         for model in models:
             model.ClearField("categories")
-        self._listed = pb.ListModelsResponse(models=models).SerializeToString()
+        self._models = models
+        self._listed = self._list(())
+
+    def tell_others(self, others: Sequence[pb.Model]) -> None:
+        """Has the list name versions that are wanted and not served."""
+        self._listed = self._list(others)
 
     def get_model(self, data: bytes) -> bytes:
         """One model's description."""
         request = read_message(pb.GetModelRequest, data)
-        return self._described[self._catalogue.find(request.model, request.model_version)]
+        arm = self._generation.find(request.model, request.model_version, "")
+        return self._described[arm.served]
 
     def list_models(self, data: bytes) -> bytes:
         """Every model's description, but for its categories; the default first."""
         read_message(pb.ListModelsRequest, data)
         return self._listed
 
+    def _list(self, others: Sequence[pb.Model]) -> bytes:
+        response = pb.ListModelsResponse(
+            models=[*self._models, *others], generation=self._generation.number
+        )
+        return response.SerializeToString()
 
-def describe(model: Model, *, is_default: bool) -> pb.Model:
+
+def describe(generation: Generation, served: ServedModel) -> pb.Model:
     """A model as its callers need to know it."""
+    model = served.model
     metadata = model.metadata
     return pb.Model(
         name=model.name,
@@ -54,9 +69,13 @@ def describe(model: Model, *, is_default: bool) -> pb.Model:
         max_depth=metadata.depth,
         engine=model.engine_name,
         engine_reason=model.engine_reason,
-        is_default=is_default,
+        is_default=served is generation.models[0],
         categories=[
             pb.FeatureCategories(feature=feature, texts=known.texts, integers=known.integers)
             for feature, known in sorted(metadata.categories.items())
         ],
+        labels=generation.labels(served),
+        traffic_percent=generation.share(served),
+        state=pb.MODEL_STATE_AVAILABLE,
+        sha256=model.digest,
     )

@@ -1,0 +1,103 @@
+"""Watches a configuration and the sources that it names, and says what is to be served."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ranker.errors import RankerError
+from ranker.repository.config import load_config
+from ranker.repository.resolver import Resolver
+from ranker.repository.wanted import Wanted
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.2
+"""How often the file is looked at."""
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+"""Seconds before what went wrong is tried again; doubled each time."""
+
+
+class ConfigWatch:
+    """Says what is wanted: at first, when the file changes, and when a source has something new.
+
+    Whatever goes wrong is logged, and tried again.
+
+    Args:
+        path: the configuration. It may be a link that is changed, as Kubernetes does it.
+        cache: the folder for what is fetched; empty: see `open_repository`.
+        want: is called with what is wanted, from the watch's thread; it may be the same again.
+        fail: is called with why that can't be said, once for each reason.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        cache: str,
+        want: Callable[[Wanted], None],
+        fail: Callable[[str], None],
+    ) -> None:
+        self._path = path
+        self._want = want
+        self._fail = fail
+        self._failure = ""
+        self._resolver = Resolver(path.absolute().parent, Path(cache) if cache else None)
+        self._again = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="config-watch", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def reload(self) -> None:
+        """Has everything looked at now. Call it from any thread."""
+        self._again.set()
+
+    def close(self) -> None:
+        """Ends the thread, unless it waits for a source."""
+        self._over.set()
+        self._again.set()
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._over.is_set():
+            seen = self._stamp()
+            began = time.monotonic()
+            try:
+                config = load_config(self._path)
+                self._want(self._resolver.resolve(config))
+                pause, wait = FIRST_PAUSE, config.poll_seconds
+                self._failure = ""
+            except RankerError as error:
+                self._tell(error.message)
+                wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
+            self._wait(seen, began + wait)
+
+    def _tell(self, failure: str) -> None:
+        """Says what is wrong, if that was not said before."""
+        if failure != self._failure:
+            self._failure = failure
+            logger.error("what is served stays as it is: %s", failure)
+            self._fail(failure)
+
+    def _wait(self, seen: object, until: float) -> None:
+        """Waits until the file changes, somebody asks, or that time."""
+        while time.monotonic() < until and self._stamp() == seen:
+            if self._again.wait(LOOK_SECONDS):
+                self._again.clear()
+                return
+
+    def _stamp(self) -> object:
+        """What changes when the file does, also behind a link to a folder."""
+        try:
+            found = os.stat(self._path)
+        except OSError as error:
+            return error.errno
+        return os.path.realpath(self._path), found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,0 +1,189 @@
+"""What a worker has of the generations that the supervisor tells it of."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ranker.errors import ModelError, RankerError
+from ranker.incident import incident
+from ranker.metrics.recorder import Recorder
+from ranker.model.packed import Packed, take_over
+from ranker.process.link import Link, Message
+from ranker.process.settings import Settings
+from ranker.repository.traffic import Split
+from ranker.repository.wanted import WantedRoute
+from ranker.serving.generation import Generation, Route
+from ranker.serving.served_model import ServedModel
+from ranker.v1 import ranking_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+WIDER = 2
+"""A model may have so many times the features of the widest of the first ones: the largest message
+that is taken was settled with them."""
+
+
+class Generations:
+    """Takes models over, and has generations of them ready to be served.
+
+    It may be called from any thread, but from one at a time.
+
+    Args:
+        settings: how models are served.
+        recorder: where their metrics go.
+        link: to the supervisor, who hears what came of it.
+
+    Attributes:
+        others: versions that are wanted and not served, and why.
+    """
+
+    def __init__(self, settings: Settings, recorder: Recorder, link: Link) -> None:
+        self.others: tuple[pb.Model, ...] = ()
+        self._settings = settings
+        self._recorder = recorder
+        self._link = link
+        self._models: dict[int, ServedModel | RankerError] = {}
+        self._prepared: dict[int, tuple[Generation, Sequence[int]]] = {}
+        self._served: Sequence[int] = ()
+        self._widest = 0
+
+    def first(self) -> Generation | None:
+        """Waits for the generation to begin with; None if the supervisor is gone.
+
+        Raises:
+            RankerError: its models can't be served here; the supervisor has not been told yet.
+        """
+        while (message := self._link.hear()) is not None:
+            generation = self._take(message)
+            if generation is not None:
+                self._widest = max(model.features.num_features for model in generation.models)
+                return generation
+        return None
+
+    def on_message(self, message: Message) -> Generation | None:
+        """Does what the supervisor says, and tells it if that can't be done.
+
+        Returns:
+            A generation that is to be served from now on.
+        """
+        try:
+            return self._take(message)
+        except RankerError as error:  # what is served now goes on being served
+            logger.warning("these models can't be served: %s", error)
+            self._link.say({"refused": message.facts["prepare"], "why": str(error)})
+            return None
+
+    def _take(self, message: Message) -> Generation | None:
+        facts = message.facts
+        if "model" in facts:
+            self._models[facts["model"]] = self._load(facts["slot"], message.files)
+        elif "prepare" in facts:
+            self._prepare(facts["prepare"], facts["models"], facts["routes"])
+        elif "switch" in facts:
+            generation, self._served = self._prepared[facts["switch"]]
+            self._forget_others()
+            _tell(generation)
+            return generation
+        elif "discard" in facts:
+            self._forget_others()
+        elif "others" in facts:
+            self.others = tuple(map(_not_served, facts["others"]))
+        return None
+
+    def _load(self, slot: int, files: Sequence[int]) -> ServedModel | RankerError:
+        """Takes a model over and tries it; or why it can't be served."""
+        file_fd, packed_fd = files
+        began = time.monotonic()
+        settings = self._settings
+        try:
+            packed = Packed.read(packed_fd)
+            model = take_over(packed, file_fd, settings.engine, settings.threads, settings.device)
+            metrics = self._recorder.model(slot, (model.name, model.version))
+            served = ServedModel(model, settings.max_batch_rows, metrics)
+            self._check_width(served)
+            served.warm()
+        except RankerError as error:
+            return error
+        except Exception as error:
+            return ModelError(incident(logger, "taking a model over failed", error))
+        finally:
+            for fd in files:
+                os.close(fd)
+        metrics.loaded(time.monotonic() - began, _facts(served))
+        if model.engine.gpu:
+            self._recorder.gpu_used(model.engine.gpu)
+        return served
+
+    def _check_width(self, served: ServedModel) -> None:
+        features, most = served.features.num_features, WIDER * self._widest
+        if most and features > most:
+            raise ModelError(
+                f"{served}: has {features} features, and this server takes requests of at most "
+                f"{most}, twice those of its first models: start it again"
+            )
+
+    def _prepare(
+        self, number: int, models: Sequence[int], routes: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        served = []
+        for each in models:
+            model = self._models[each]
+            if isinstance(model, RankerError):
+                raise model
+            served.append(model)
+        plans = {name: WantedRoute(**route) for name, route in routes.items()}
+        generation = Generation(served, number, {n: _route(plan) for n, plan in plans.items()})
+        self._prepared[number] = generation, models
+        self._link.say({"prepared": number})
+
+    def _forget_others(self) -> None:
+        """Forgets what is not served. A list that is being ranked keeps its model until its end."""
+        self._prepared.clear()
+        self._models = {number: self._models[number] for number in self._served}
+
+
+def _route(wanted: WantedRoute) -> Route:
+    split = Split(wanted.traffic, wanted.salt).arm if wanted.traffic else None
+    return Route(wanted.default, wanted.labels, wanted.traffic, split)
+
+
+def _not_served(facts: Mapping[str, str]) -> pb.Model:
+    states = {"loading": pb.MODEL_STATE_LOADING, "failed": pb.MODEL_STATE_FAILED}
+    name, version, state = facts["name"], facts["version"], states[facts["state"]]
+    return pb.Model(name=name, version=version, state=state, state_reason=facts["reason"])
+
+
+def _facts(served: ServedModel) -> dict[str, str]:
+    """What the metrics say of a model."""
+    model = served.model
+    return {
+        "engine": model.engine_name,
+        "reason": model.engine_reason,
+        "features": str(model.features.num_features),
+        "trees": str(model.metadata.trees),
+        "depth": str(model.metadata.depth),
+        "objective": model.metadata.objective,
+        "output": model.metadata.output,
+    }
+
+
+def _tell(generation: Generation) -> None:
+    """Says in the log what is served."""
+    for served in generation.models:
+        model = served.model
+        labels = "".join(f", label {label}" for label in generation.labels(served))
+        logger.info(
+            "generation %d: %s with %g%% of its traffic%s: %d features, %d trees, engine %s (%s)",
+            generation.number,
+            served,
+            generation.share(served),
+            labels,
+            model.features.num_features,
+            model.metadata.trees,
+            model.engine_name,
+            model.engine_reason,
+        )

@@ -1,0 +1,62 @@
+"""Which of the metrics' numbered parts each version has, while versions come and go."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from ranker.errors import ModelError
+from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.layout import Name
+
+RETIRED_AFTER = 300.0
+"""Seconds after which the series of a version that is no longer served end. Until then whoever
+collects metrics, once a minute say, has its last counts, and a version that comes back goes on."""
+
+
+class ModelSlots:
+    """Gives versions their numbers in the metrics.
+
+    Args:
+        aggregates: the metrics' file.
+    """
+
+    def __init__(self, aggregates: Aggregates) -> None:
+        self._aggregates = aggregates
+        self._free = list(reversed(range(aggregates.layout.models)))
+        self._slots: dict[Name, int] = {}
+        self._left: dict[Name, float] = {}
+
+    def slot(self, name: Name) -> int:
+        """The number of a version, a new one if it has none.
+
+        Raises:
+            ModelError: all numbers are in use.
+        """
+        if name not in self._slots:
+            if not self._free and self._left:
+                self._retire(min(self._left, key=self._left.__getitem__))
+            if not self._free:
+                raise ModelError(f"more than {len(self._slots)} models at a time")
+            self._slots[name] = self._free.pop()
+        self._left.pop(name, None)
+        return self._slots[name]
+
+    def leave(self, served: Collection[Name], now: float) -> None:
+        """Notes which versions are served now; the others are to be retired."""
+        for name in self._slots:
+            if name in served:
+                self._left.pop(name, None)
+            else:
+                self._left.setdefault(name, now)
+
+    def retire_due(self, now: float) -> None:
+        """Ends the series of versions that have not been served for long."""
+        while min(self._left.values(), default=math.inf) < now - RETIRED_AFTER:
+            self._retire(min(self._left, key=self._left.__getitem__))
+
+    def _retire(self, name: Name) -> None:
+        slot = self._slots.pop(name)
+        del self._left[name]
+        self._aggregates.clear_model(slot)
+        self._free.append(slot)

@@ -1,0 +1,173 @@
+"""Supplies the workers with models: from what is wanted to what they serve."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ranker.errors import ModelError
+from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.recorder import SupervisorRecorder
+from ranker.process.child import Child
+from ranker.process.model_slots import ModelSlots
+from ranker.process.preparation import Preparation
+from ranker.process.rollout import Plan, PreparedModel, Rollout
+from ranker.process.settings import Settings
+from ranker.repository.wanted import Wanted, WantedModel
+
+logger = logging.getLogger(__name__)
+
+
+class ModelSupply:
+    """Has models read, and brings them to the workers, one generation after the other.
+
+    Whatever goes wrong, the workers serve on what they served before.
+
+    Args:
+        settings: the server's.
+        aggregates: the metrics' file.
+        recorder: where switches are counted.
+        workers: gives those that run now.
+
+    Attributes:
+        failure: why what was wanted last can't be served; None if nothing speaks against it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        aggregates: Aggregates,
+        recorder: SupervisorRecorder,
+        workers: Callable[[], Sequence[Child]],
+    ) -> None:
+        self.failure: str | None = None
+        self._settings = settings
+        self._workers = workers
+        self._recorder = recorder
+        self._slots = ModelSlots(aggregates)
+        self._rollout = Rollout(workers, self._on_end)
+        self._wanted: Wanted | None = None
+        self._preparation: Preparation | None = None
+        self._models: dict[str, PreparedModel] = {}
+        self._known: dict[WantedModel, PreparedModel] = {}
+        self._read = 0  # models so far
+        self._generations = 0
+        self._began = 0.0
+
+    def want(self, wanted: Wanted) -> None:
+        """Sets what is to be served from as soon as possible."""
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
+        self._began = time.monotonic()
+        self.close()
+        self._tell_workers()
+        known = [self._known.get(model) for model in wanted.models]
+        if all(model is not None for model in known):
+            self._begin([model for model in known if model is not None], wanted)
+        else:
+            self._preparation = Preparation(wanted, self._models.keys(), self._settings)
+
+    def fail(self, reason: str) -> None:
+        """Notes why nobody can say what is wanted now."""
+        self.failure = reason
+        self._recorder.switch_failed()
+        self._tell_workers()
+
+    def on_start(self, child: Child) -> None:
+        """A worker has started."""
+        self._rollout.on_start(child)
+        child.say({"others": self._others()})
+
+    def on_message(self, child: Child, message: Mapping[str, Any]) -> None:
+        """A worker has said something of its models."""
+        self._rollout.on_message(child, message)
+
+    def step(self) -> bool:
+        """Goes on as far as it can without waiting. Returns whether it waits for a process."""
+        if self._preparation is not None:
+            self._preparation.look()
+            if self._preparation.done:
+                self._on_prepared(self._preparation)
+        self._rollout.step()
+        self._slots.retire_due(time.monotonic())
+        return self._preparation is not None or self._rollout.pending is not None
+
+    def close(self) -> None:
+        """Ends the process that reads models, if there is one."""
+        if self._preparation is not None:
+            self._preparation.close()
+            self._preparation = None
+
+    def _on_prepared(self, preparation: Preparation) -> None:
+        self._preparation = None
+        failure = preparation.failure
+        if failure is None:
+            try:
+                self._begin(self._take_over(preparation), preparation.wanted)
+            except ModelError as error:
+                failure = error.message
+        preparation.close()
+        if failure is not None:
+            self._on_end(failure)
+
+    def _take_over(self, preparation: Preparation) -> list[PreparedModel]:
+        """The models that were wanted: those that were known, and those that have been read."""
+        models = []
+        for read in preparation.models:
+            if read.files:
+                self._read += 1
+                slot = self._slots.slot((read.name, read.version))
+                self._models[read.key] = PreparedModel(read.key, self._read, slot, *read.files)
+            models.append(self._models[read.key])
+        preparation.models.clear()  # their files are this one's now
+        self._known = dict(zip(preparation.wanted.models, models, strict=True))
+        return models
+
+    def _begin(self, models: Sequence[PreparedModel], wanted: Wanted) -> None:
+        self._generations += 1
+        self._rollout.begin(Plan(self._generations, models, wanted.routes))
+
+    def _on_end(self, failure: str | None) -> None:
+        self.failure = failure
+        current = self._rollout.current
+        seconds = time.monotonic() - self._began
+        if failure is None and current is not None:
+            self._recorder.switched(current.number)
+            names = ", ".join(model.name for model in current.models)
+            logger.info("generation %d in %.2f s: %s", current.number, seconds, names)
+        else:
+            self._recorder.switch_failed()
+            if current is not None:  # else the server ends, and says why
+                logger.error("generation %d goes on being served: %s", current.number, failure)
+        self._forget_others()
+        self._tell_workers()
+
+    def _forget_others(self) -> None:
+        """Closes the files of models that are not served."""
+        current = self._rollout.current
+        served = current.models if current is not None else ()
+        for key, model in list(self._models.items()):
+            if model not in served:
+                self._models.pop(key).close()
+        self._known = {wanted: model for wanted, model in self._known.items() if model in served}
+        names = [(name, version) for name, version, _ in (m.key.split("@") for m in served)]
+        self._slots.leave(names, time.monotonic())
+
+    def _tell_workers(self) -> None:
+        """Tells the workers which versions are wanted and not served, and why."""
+        for child in self._workers():
+            child.say({"others": self._others()})
+
+    def _others(self) -> list[dict[str, str]]:
+        current = self._rollout.current
+        served = {model.name for model in current.models} if current is not None else set()
+        wanted = self._wanted.models if self._wanted is not None else ()
+        facts = {"reason": self.failure or "", "state": "failed" if self.failure else "loading"}
+        return [
+            {"name": model.name, "version": model.version, **facts}
+            for model in wanted
+            if f"{model.name}@{model.version}" not in served
+        ]

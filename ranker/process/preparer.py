@@ -1,0 +1,100 @@
+"""The preparer: a process that reads models once, for all workers, and ends.
+
+    python -m ranker.process.preparer LINK SETTINGS WANTED KNOWN
+
+LINK is the inherited connection to the supervisor. SETTINGS and WANTED are JSON
+(`ranker.process.settings`, `ranker.repository.wanted`), KNOWN is a list of the models that
+are there: `NAME@VERSION@SHA256`. Of each wanted model it says, in their order, which it is; of
+those that are not known with two memory files, the model's own and what was prepared of
+it (`ranker.model.packed`). A model that can't be read is `failed`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from ranker import logs
+from ranker.errors import ModelError, RankerError
+from ranker.memory_file import read_into_memory
+from ranker.model import ModelFile
+from ranker.model.model import errors_named
+from ranker.model.packed import Packed, prepare
+from ranker.process.link import Link
+from ranker.process.settings import Settings
+from ranker.repository.wanted import Wanted, WantedModel
+
+logger = logging.getLogger(__name__)
+
+MAX_MODEL_BYTES = 2**31 - 1
+"""Protobuf's own limit on one message, which an ONNX file is."""
+
+
+def main() -> None:
+    """The program."""
+    link = Link(int(sys.argv[1]))
+    settings = Settings.from_json(sys.argv[2])
+    wanted = Wanted.from_facts(json.loads(sys.argv[3]))
+    known = set(json.loads(sys.argv[4]))
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's own is inherited
+    link.listen()
+    logs.configure(settings.log_format, settings.log_level, "preparer", settings.gcp_project)
+    try:
+        for model in wanted.models:
+            _prepare(model, settings, known, link)
+    except (RankerError, OSError, ValueError, MemoryError) as error:
+        link.failed(str(error) or type(error).__name__)
+    else:
+        link.ready({})
+
+
+def _prepare(wanted: WantedModel, settings: Settings, known: set[str], link: Link) -> None:
+    """Says which model it is, with the files that a worker needs of it."""
+    began = time.monotonic()
+    file_fd = _read(wanted.path)
+    with errors_named(Path(wanted.path).name):
+        file = ModelFile.inherited(file_fd, wanted.path)
+        name, version = wanted.name or file.name, wanted.version or file.version
+        facts = {"model": f"{name}@{version}@{file.digest}", "name": name, "version": version}
+        if facts["model"] in known:
+            link.say(facts)
+        else:
+            packed = prepare(file, settings.engine, settings.device, name, version)
+            packed_fd = packed.write()
+            seconds = time.monotonic() - began
+            _log(wanted, packed, seconds)
+            link.say({**facts, "seconds": seconds}, [file_fd, packed_fd])
+            os.close(packed_fd)
+    os.close(file_fd)
+
+
+def _log(wanted: WantedModel, packed: Packed, seconds: float) -> None:
+    logger.info(
+        "read %s as %s@%s in %.2f s: %d trees, sha256 %s",
+        wanted.path,
+        packed.name,
+        packed.version,
+        seconds,
+        packed.metadata.trees,
+        packed.digest[:16],
+    )
+
+
+def _read(path: str) -> int:
+    """Reads a model's file into memory; returns the copy's descriptor."""
+    try:
+        return read_into_memory(path, MAX_MODEL_BYTES)
+    except OSError as error:
+        raise ModelError(f"{Path(path).name}: can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"{Path(path).name}: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
+    logging.shutdown()

@@ -1,0 +1,170 @@
+"""Brings a new set of models to all workers, in two phases.
+
+First every worker takes the models over and says that it can serve them (`prepared`); then all
+are told to (`switch`). Until then all serve what they served before, and so they do for good if one
+of them can't. A worker that starts in between is told first of what is served, then of what
+is to come.
+
+What the supervisor says to a worker, in this order:
+
+- `{"model": ID, "slot": N}` with two files: a model (`ranker.model.packed`), and its number in
+  the metrics;
+- `{"prepare": G, "models": [ID, ...], "routes": {...}}`: a generation of these;
+- `{"switch": G}`: serve it, and forget what is not in it;
+- `{"discard": G}`: don't, and forget what only it has;
+- `{"others": [...]}`: what to tell callers of versions that are wanted and not served.
+
+A worker answers `{"prepared": G}`, or `{"refused": G, "why": "..."}`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ranker.process.child import Child
+from ranker.repository.wanted import WantedRoute
+
+logger = logging.getLogger(__name__)
+
+PREPARE_SECONDS = 60.0
+"""A generation that not all workers have prepared by then is given up."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedModel:
+    """A model that the preparer has read.
+
+    Attributes:
+        key: tells it from every other one: name, version and digest.
+        number: one that no other model of this server has had.
+        slot: where its metrics are.
+        file_fd: its file, in memory.
+        packed_fd: what was prepared of it, in memory.
+    """
+
+    key: str
+    number: int
+    slot: int
+    file_fd: int
+    packed_fd: int
+
+    @property
+    def name(self) -> str:
+        """What it is called, with its version."""
+        return self.key.rpartition("@")[0]
+
+    def close(self) -> None:
+        """Closes its files; processes that have taken it over keep theirs."""
+        os.close(self.file_fd)
+        os.close(self.packed_fd)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A generation to be served.
+
+    Attributes:
+        number: counts from 1.
+        models: the default first.
+        routes: by name.
+    """
+
+    number: int
+    models: Sequence[PreparedModel]
+    routes: Mapping[str, WantedRoute]
+
+    def tell(self, child: Child, known: Sequence[PreparedModel] = ()) -> None:
+        """Has a worker prepare it; `known` models it has already."""
+        for model in self.models:
+            if model not in known:
+                files = (model.file_fd, model.packed_fd)
+                child.say({"model": model.number, "slot": model.slot}, files)
+        routes = {name: asdict(route) for name, route in self.routes.items()}
+        models = [model.number for model in self.models]
+        child.say({"prepare": self.number, "models": models, "routes": routes})
+
+
+class Rollout:
+    """What the workers serve, and what they are to serve next.
+
+    Args:
+        workers: gives those that run now.
+        on_end: is called when a switch has been made (None), or not, with the reason.
+
+    Attributes:
+        current: what they serve; None at first.
+        pending: what they are to serve next, if there is anything.
+    """
+
+    def __init__(
+        self, workers: Callable[[], Sequence[Child]], on_end: Callable[[str | None], None]
+    ) -> None:
+        self.current: Plan | None = None
+        self.pending: Plan | None = None
+        self._workers = workers
+        self._on_end = on_end
+        self._prepared: set[Child] = set()
+        self._limit = 0.0
+
+    def begin(self, plan: Plan) -> None:
+        """Has all workers prepare a generation, in place of one that is still pending."""
+        self.give_up(None)
+        self.pending = plan
+        self._limit = time.monotonic() + PREPARE_SECONDS
+        for child in self._workers():
+            plan.tell(child, self.current.models if self.current else ())
+
+    def on_start(self, child: Child) -> None:
+        """Tells a worker that has just started what is served, and what is to come."""
+        if self.current is not None:
+            self.current.tell(child)
+            child.say({"switch": self.current.number})
+        if self.pending is not None:
+            self.pending.tell(child, self.current.models if self.current else ())
+
+    def on_message(self, child: Child, message: Mapping[str, Any]) -> None:
+        """Takes what a worker says of a generation."""
+        if self.pending is None:
+            return
+        if message.get("prepared") == self.pending.number:
+            self._prepared.add(child)
+        elif message.get("refused") == self.pending.number:
+            self.give_up(str(message["why"]))
+
+    def step(self) -> None:
+        """Switches once all workers that run have prepared, or gives up."""
+        if self.pending is None:
+            return
+        running = self._workers()
+        if running and self._prepared.issuperset(running):
+            self._switch(self.pending, running)
+        elif time.monotonic() > self._limit and self.current is not None:
+            waiting = len(set(running) - self._prepared)
+            self.give_up(f"{waiting} workers were not ready within {PREPARE_SECONDS:.0f} s")
+
+    def give_up(self, reason: str | None) -> None:
+        """Has the workers forget what is pending.
+
+        Args:
+            reason: why; None: something else is wanted by now.
+        """
+        if self.pending is None:
+            return
+        number, self.pending = self.pending.number, None
+        self._prepared.clear()
+        for child in self._workers():
+            child.say({"discard": number})
+        if reason is not None:
+            self._on_end(reason)
+
+    def _switch(self, plan: Plan, running: Sequence[Child]) -> None:
+        self.current, self.pending = plan, None
+        self._prepared.clear()
+        for child in running:
+            child.say({"switch": plan.number})
+        self._on_end(None)

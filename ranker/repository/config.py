@@ -1,0 +1,195 @@
+"""The file that says what a server serves: `ranker serve --config ranker.yaml`.
+
+    models:
+      books:
+        source: gs://bucket/rankers/books
+        versions: {latest: 2}
+        labels: {stable: 7, canary: 8}
+        traffic: {stable: 95, canary: 5}
+        salt: books-2026-11
+
+It is checked as a whole; every error tells its line and column.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from ranker.errors import ConfigError
+from ranker.model.metadata import MAX_NAME
+
+_NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$"
+
+
+def _as_text(value: object) -> object:
+    """A version may be written as a number: 7."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Name = Annotated[str, Field(pattern=_NAME)]
+Version = Annotated[str, BeforeValidator(_as_text), Field(pattern=_NAME)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Latest(_Part):
+    """The newest versions that the source has."""
+
+    latest: Annotated[int, Field(ge=1, le=16, description="How many.")]
+
+
+class ModelConfig(_Part):
+    """One model: where its versions come from, and who is ranked by which."""
+
+    source: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="An ONNX file; or a folder or a bucket's prefix (gs://, s3://) with "
+            "VERSION/model.onnx and VERSION/manifest.json in it, as `ranker publish` writes them. "
+            "A relative path counts from the folder of this file.",
+        ),
+    ]
+    versions: Annotated[
+        Latest | list[Version],
+        Field(
+            description="Which versions are served, beside those that have a label: so many of "
+            "the newest, or these."
+        ),
+    ] = []
+    labels: Annotated[
+        dict[Name, Version],
+        Field(description="Names for versions, which requests may ask for as `@LABEL`."),
+    ] = {}
+    traffic: Annotated[
+        dict[Name, Percent],
+        Field(
+            description="The percentage of each label among requests that name no version; 100 in "
+            "all. Without it they get the version labelled `stable`, or else the newest."
+        ),
+    ] = {}
+    salt: Annotated[
+        str, Field(description="Another one draws anew who is ranked by which version.")
+    ] = ""
+
+    @model_validator(mode="after")
+    def _check_traffic(self) -> ModelConfig:
+        unknown = [label for label in self.traffic if label not in self.labels]
+        if unknown:
+            known = ", ".join(self.labels) or "none"
+            raise ValueError(f"traffic: {unknown[0]} is no label; there are: {known}")
+        total = sum(self.traffic.values())
+        if self.traffic and abs(total - 100) > 0.01:
+            raise ValueError(f"traffic: expected 100 percent in all, got {total:g}")
+        return self
+
+
+class Config(_Part):
+    """What a server serves."""
+
+    models: Annotated[
+        dict[Name, ModelConfig],
+        Field(min_length=1, description="By the name that requests use; the first is the default."),
+    ]
+    poll_seconds: Annotated[
+        float, Field(ge=1, description="How often sources are asked for new versions.")
+    ] = 30.0
+
+
+def load_config(path: Path) -> Config:
+    """Reads the file.
+
+    Raises:
+        ConfigError: it can't be read, or is wrong; has all that is wrong, a line each.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{path.name}: can't be read: {reason}") from error
+    return parse_config(text, path.name)
+
+
+def parse_config(text: str, name: str) -> Config:
+    """Reads the text of such a file.
+
+    Args:
+        text: YAML.
+        name: what errors call the file.
+
+    Raises:
+        ConfigError: as for `load_config`.
+    """
+    try:
+        document = YAML(typ="rt").load(io.StringIO(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        problem = (error.problem or str(error)).partition("\n")[0]
+        raise ConfigError(f"{where}: {problem}") from error
+    except YAMLError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{name}:1:1: expected a mapping with `models`, got {_shown(document)}")
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        lines = [_line(name, document, each) for each in _deepest(error.errors())]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _deepest(errors: Sequence[Any]) -> list[Any]:
+    """Errors, but of a value that may be of two kinds those of the kind that comes closer."""
+    most: dict[object, int] = {}
+    for error in errors:
+        field = tuple(error["loc"][:3])
+        most[field] = max(most.get(field, 0), len(error["loc"]))
+    closest = []
+    for error in errors:
+        loc = error["loc"]
+        if loc[2:3] != ("versions",) or len(loc) == most[tuple(loc[:3])]:
+            closest.append(error)
+    return closest
+
+
+def _line(name: str, document: Any, error: Any) -> str:
+    """One error: where it is in the file, in which field, and what is wrong."""
+    # Beside keys and positions, a place has the kinds among which pydantic has tried.
+    here: Any = document
+    path, position = [], (0, 0)
+    for key in error["loc"]:
+        if isinstance(here, CommentedMap) and key in here:
+            position = (
+                here.lc.value(key) if error["type"] != "extra_forbidden" else here.lc.key(key)
+            )
+            here = here[key]
+        elif isinstance(here, CommentedSeq) and isinstance(key, int) and key < len(here):
+            position, here = here.lc.item(key), here[key]
+        elif error["type"] != "missing" or key != error["loc"][-1]:
+            continue
+        path.append(str(key))
+    what = {
+        "missing": "is required",
+        "extra_forbidden": "there is no such field",
+    }.get(error["type"])
+    if what is None:
+        what = error["msg"].removeprefix("Value error, ")
+        if error["type"] != "value_error":
+            what = f"{what[0].lower()}{what[1:]}, got {_shown(error['input'])}"
+    return f"{name}:{position[0] + 1}:{position[1] + 1}: {'.'.join(path)}: {what}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

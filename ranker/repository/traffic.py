@@ -1,0 +1,46 @@
+"""Who is ranked by which version: a split of units into arms, the same on every server.
+
+A unit's place is the first eight bytes of SHA-256 of `SALT:UNIT` (UTF-8), read as a whole number,
+most significant byte first, and divided by 2**64: a number from 0 to 1 that anybody can compute
+again. The arms have the line from 0 to 1 in the order of the configuration, each its share; the
+arm in whose part a unit's place lies ranks for it. A change of shares moves as few units as such
+a line can; another salt draws all of them anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import accumulate
+
+_PLACES = float(2**64)
+
+
+def place(salt: str, unit: str) -> float:
+    """Where a unit is on the line from 0 to 1."""
+    digest = hashlib.sha256(f"{salt}:{unit}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / _PLACES
+
+
+class Split:
+    """Gives each unit an arm.
+
+    Args:
+        shares: of each arm, in the order of the line; their sum is 1 or 100 or whatever.
+        salt: what makes this split another one than others of the same units.
+    """
+
+    def __init__(self, shares: Mapping[str, float], salt: str) -> None:
+        used = {arm: share for arm, share in shares.items() if share > 0.0}
+        total = sum(used.values())
+        self._arms = tuple(used)
+        self._salt = salt
+        # The last arm has what is left, so that no rounding leaves a gap at the end.
+        self._ends = [end / total for end in accumulate(used.values())][:-1]
+
+    def arm(self, unit: str) -> str:
+        """The unit's arm; drawn at random for a request without a unit."""
+        at = place(self._salt, unit) if unit else random.random()
+        return self._arms[bisect_right(self._ends, at)]

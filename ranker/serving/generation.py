@@ -1,0 +1,132 @@
+"""A generation: the models that a server serves at a time, and who is ranked by which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ranker.errors import ModelError, NotFoundError
+from ranker.serving.served_model import ServedModel
+
+
+class Arm(NamedTuple):
+    """A model that ranks, and the label that it was chosen by; empty: none."""
+
+    served: ServedModel
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Route:
+    """How the requests for one name find their version.
+
+    Attributes:
+        default: the version for requests that name none, if the traffic is not split.
+        labels: the version that each label names.
+        traffic: the percentage of each label; empty: it is not split.
+        split: gives a unit the label that ranks for it; None: the traffic is not split.
+    """
+
+    default: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    traffic: Mapping[str, float] = field(default_factory=dict)
+    split: Callable[[str], str] | None = None
+
+
+class Generation:
+    """Finds the model that a request asks for.
+
+    Args:
+        models: at least one; the first one's name is the default.
+        number: how many sets of models were served before, and this one.
+        routes: by name; a name without one has its first model as the default.
+
+    Attributes:
+        models: likewise.
+        number: likewise.
+        routes: of every name.
+        count: how many models there are.
+
+    Raises:
+        ModelError: no models, or two with the same name and version, or a label of none.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ServedModel],
+        number: int = 1,
+        routes: Mapping[str, Route] | None = None,
+    ) -> None:
+        if not models:
+            raise ModelError("no model to serve")
+        self.models = tuple(models)
+        self.number = number
+        self.count = len(self.models)
+        self._arms: dict[tuple[str, str], Arm] = {}
+        for model in models:
+            if (model.name, model.version) in self._arms:
+                raise ModelError(
+                    f"two models are {model}: export one of them with another --name or --version"
+                )
+            self._arms[model.name, model.version] = Arm(model)
+        first = {model.name: Route(model.version) for model in reversed(models)}
+        self.routes: dict[str, Route] = first | dict(routes or {})
+        self._splits: dict[str, Callable[[str], str]] = {}
+        for name, route in self.routes.items():
+            self._add_route(name, route)
+        self._add_default(models[0].name)
+
+    def find(self, name: str, version: str, unit: str) -> Arm:
+        """The model that ranks, and its label.
+
+        Args:
+            name: of the model; empty: the default.
+            version: one, or `@` and a label; empty: what the unit has.
+            unit: for whom is ranked; empty: it is drawn at random.
+
+        Raises:
+            NotFoundError: the server has no such model, or not in that version.
+        """
+        try:
+            if not version and name in self._splits:
+                version = "@" + self._splits[name](unit)
+            return self._arms[name, version]
+        except KeyError:
+            held = ", ".join(map(str, self.models))
+            wanted = f"{name or '(default)'}@{version.removeprefix('@')}" if version else name
+            raise NotFoundError(f"no model {wanted}; this server holds {held}") from None
+
+    def share(self, served: ServedModel) -> float:
+        """Of the requests for its name without a version, the percentage that a model ranks."""
+        route = self.routes[served.name]
+        if route.split is None:
+            return 100.0 if route.default == served.version else 0.0
+        total = sum(route.traffic.values())
+        own = (
+            share for label, share in route.traffic.items() if route.labels[label] == served.version
+        )
+        return 100.0 * sum(own) / total
+
+    def labels(self, served: ServedModel) -> list[str]:
+        """The labels of a model."""
+        labels = self.routes[served.name].labels
+        return [label for label, version in labels.items() if version == served.version]
+
+    def _add_route(self, name: str, route: Route) -> None:
+        named = {f"@{label}": (version, label) for label, version in route.labels.items()}
+        for text, (version, label) in {"": (route.default, ""), **named}.items():
+            if (name, version) not in self._arms:
+                what = f"label {label!r}" if label else "the default"
+                raise ModelError(f"{name}: {what} is version {version}, which is not among them")
+            self._arms[name, text] = Arm(self._arms[name, version].served, label)
+        if route.split is not None:
+            self._splits[name] = route.split
+
+    def _add_default(self, name: str) -> None:
+        """Has requests without a name find what requests for this one find."""
+        for (other, version), arm in list(self._arms.items()):
+            if other == name:
+                self._arms["", version] = arm
+        if name in self._splits:
+            self._splits[""] = self._splits[name]

@@ -1,0 +1,291 @@
+"""Models that change while the server serves: switch, labels, split, failure, deaths in between."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import xgboost as xgb
+
+from ranker.client.request import rank_request
+from ranker.export import export_onnx
+from ranker.model import ModelFile
+from ranker.repository.publication import publish
+from ranker.repository.traffic import Split
+from ranker.v1 import ranking_pb2 as pb
+from tests.end_to_end.conftest import RunningServer
+from tests.forest.onnx import onnx_models
+from tests.forest.onnx.onnx_models import Split as Node
+
+RANK = "/ranker.v1.RankingService/Rank"
+LIST_MODELS = "/ranker.v1.RankingService/ListModels"
+VERSIONS = ("7", "8", "9")
+STABLE = "models: {{books: {{source: books, versions: {{latest: 3}}, labels: {{stable: {}}}}}}}"
+PATIENCE = 30.0
+
+
+class Shop:
+    """A repository of three versions, each one's own scores of some rows, and a configuration."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "ranker.yaml"
+        dice = np.random.default_rng(4)
+        rows = dice.normal(size=(600, 8)).astype(np.float32)
+        train = xgb.DMatrix(rows, dice.integers(0, 4, len(rows)))
+        train.set_group([20] * 30)
+        self.rows = rows[:20]
+        self.request = rank_request(self.rows)
+        self.scores: dict[str, np.ndarray] = {}
+        for version in VERSIONS:
+            settings = {"objective": "rank:ndcg", "subsample": 0.7, "nthread": 1}
+            booster = xgb.train({**settings, "seed": int(version)}, train, 20)
+            path = folder / f"{version}.onnx"
+            export_onnx(booster, path, name="books", version=version)
+            publish(ModelFile.read(path), str(folder / "books"), progress=str)
+            self.scores[version] = booster.predict(xgb.DMatrix(self.rows), output_margin=True)
+
+    def write(self, text: str) -> None:
+        """Replaces the configuration at once, as editors and Kubernetes do."""
+        new = self.folder / "new.yaml"
+        new.write_text(text)
+        new.rename(self.config)
+
+    def check(self, response: pb.RankResponse) -> None:
+        """Raises AssertionError if the scores are not, bit for bit, those of the stated version."""
+        found = np.empty(len(self.rows), np.float32)
+        found[list(response.indices)] = response.scores
+        np.testing.assert_array_equal(found, self.scores[response.model_version])
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture
+def shop(published) -> Shop:
+    published.write(STABLE.format(7))
+    return published
+
+
+@pytest.fixture
+def serve(shop, transport, tmp_path) -> Iterator[Callable[..., RunningServer]]:
+    running: list[RunningServer] = []
+
+    def serve(*arguments: str) -> RunningServer:
+        options = ("--config", str(shop.config), "--transport", transport, *arguments)
+        running.append(RunningServer(tmp_path / f"{len(running)}.log", *options))
+        return running[-1]
+
+    yield serve
+    for each in running:
+        each.kill()
+
+
+class Callers:
+    """Threads, each with a connection of its own, that ask until they are told to stop."""
+
+    def __init__(self, server: RunningServer, shop: Shop, number: int = 4) -> None:
+        self.answers: list[pb.RankResponse] = []
+        self.failures: list[str] = []
+        self._shop, self._over = shop, threading.Event()
+        self._threads = [
+            threading.Thread(target=self._ask, args=(server.address,)) for _ in range(number)
+        ]
+
+    def __enter__(self) -> Callers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, version: str) -> None:
+        """Waits until as many answers in a row are of that version as there are connections."""
+        limit = time.monotonic() + PATIENCE
+        while {a.model_version for a in self.answers[-8:]} != {version}:
+            assert time.monotonic() < limit, (version, self.failures)
+            time.sleep(0.01)
+
+    def _ask(self, address: str) -> None:
+        with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            rank = channel.unary_unary(RANK)
+            while not self._over.is_set():
+                try:
+                    answer = pb.RankResponse.FromString(rank(self._shop.request, timeout=PATIENCE))
+                    self._shop.check(answer)
+                    self.answers.append(answer)
+                except (grpc.RpcError, AssertionError) as error:
+                    self.failures.append(str(error))
+                time.sleep(0.002)
+
+
+def listed(server: RunningServer) -> pb.ListModelsResponse:
+    with grpc.insecure_channel(server.address) as channel:
+        return pb.ListModelsResponse.FromString(channel.unary_unary(LIST_MODELS)(b"", timeout=30))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def test_a_changed_file_changes_the_model_and_no_request_fails(serve, shop):
+    server = serve("--workers", "2")
+    with Callers(server, shop) as callers:
+        callers.wait_for("7")
+        for version in ("8", "7", "9"):
+            shop.write(STABLE.format(version))
+            callers.wait_for(version)
+    assert callers.failures == []
+    assert server.metric("ranker_model_generation") == 4
+    assert server.metric("ranker_model_switches_total", outcome="ok") == 4
+    assert server.stop() == 0
+
+
+def test_a_link_that_is_changed_as_kubernetes_does_it(serve, shop, tmp_path):
+    for version in ("7", "8"):
+        (tmp_path / version).mkdir()
+        text = STABLE.format(version).replace("source: books", f"source: {shop.folder}/books")
+        (tmp_path / version / "ranker.yaml").write_text(text)
+    data = tmp_path / "..data"
+    data.symlink_to("7")
+    (tmp_path / "ranker.yaml").symlink_to("..data/ranker.yaml")
+    shop.config.unlink()
+    shop.config.symlink_to(tmp_path / "ranker.yaml")
+    server = serve()
+    with Callers(server, shop) as callers:
+        callers.wait_for("7")
+        (tmp_path / "..new").symlink_to("8")
+        (tmp_path / "..new").rename(data)
+        callers.wait_for("8")
+    assert callers.failures == []
+    shop.config.unlink()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("models: [", r"ranker\.yaml:1:", id="not-yaml"),
+        pytest.param("models: {books: {sauce: books}}", "books.sauce", id="unknown-field"),
+        pytest.param(STABLE.format(99), "version 99", id="no-such-version"),
+        pytest.param(
+            "models: {books: {source: broken.onnx}}", "not an ONNX file", id="broken-model"
+        ),
+    ],
+)
+def test_what_can_not_be_served_changes_nothing_and_says_so(serve, shop, text, reason):
+    (shop.folder / "broken.onnx").write_bytes(b"no model")
+    server = serve()
+    with Callers(server, shop, 1) as callers:
+        shop.write(text)
+        server.wait_for_log(reason)
+        wait_until(lambda: server.metric("ranker_model_switches_total", outcome="error") == 1)
+        shop.write(STABLE.format(8))
+        callers.wait_for("8")
+    assert callers.failures == []
+    assert {answer.model_version for answer in callers.answers} <= {"7", "8"}
+    assert len(re.findall(reason, server.log.read_text())) <= 2, "said again and again"
+
+
+def test_labels_split_and_arms(serve, shop):
+    shop.write(
+        "models: {books: {source: books, labels: {stable: 7, canary: 8}, "
+        "traffic: {stable: 70, canary: 30}, salt: s}}"
+    )
+    server = serve("--workers", "2")
+    split = Split({"stable": 70, "canary": 30}, "s")
+    with grpc.insecure_channel(server.address) as channel:
+        rank = channel.unary_unary(RANK)
+
+        def ask(**fields: str) -> tuple[str, str]:
+            message = shop.request + pb.RankRequest(**fields).SerializeToString()
+            answer = pb.RankResponse.FromString(rank(message, timeout=PATIENCE))
+            shop.check(answer)
+            return answer.model_version, answer.arm
+
+        for i in range(100):
+            label = split.arm(f"reader-{i}")
+            expected = ({"stable": "7", "canary": "8"}[label], label)
+            assert ask(unit=f"reader-{i}") == expected
+        assert ask(model_version="@canary", unit="x") == ("8", "canary")
+        assert ask(model_version="7", unit="x") == ("7", "")
+        drawn = Counter(ask()[1] for _ in range(300))
+    assert 50 < drawn["canary"] < 130
+    models = {model.version: model for model in listed(server).models}
+    assert {v: list(m.labels) for v, m in models.items()} == {"7": ["stable"], "8": ["canary"]}
+    assert {v: m.traffic_percent for v, m in models.items()} == {"7": 70, "8": 30}
+    assert all(m.state == pb.MODEL_STATE_AVAILABLE for m in models.values())
+
+
+def test_a_version_that_failed_is_listed_with_the_reason(serve, shop):
+    node = onnx_models.tree_ensemble([Node(0, "LT", 0.5, 1.0, 2.0, True)])
+    wide = onnx_models.model(node, features=1000).SerializeToString()
+    (shop.folder / "wide.onnx").write_bytes(wide)
+    server = serve()
+    shop.write(STABLE.format(7).replace("}}}", "}}, films: {source: wide.onnx}}"))
+    server.wait_for_log("generation 1 goes on being served: films@1: has 1000 features")
+    wait_until(lambda: any(model.name == "films" for model in listed(server).models))
+    models = {model.name: model for model in listed(server).models}
+    assert models["books"].state == pb.MODEL_STATE_AVAILABLE
+    assert models["films"].state == pb.MODEL_STATE_FAILED
+    assert "1000 features" in models["films"].state_reason
+
+
+def test_a_new_version_under_latest_is_served_on_sighup(serve, shop):
+    shop.write("models: {books: {source: growing}}")
+    publish(ModelFile.read(shop.folder / "7.onnx"), str(shop.folder / "growing"), progress=str)
+    server = serve()
+    with Callers(server, shop, 1) as callers:
+        callers.wait_for("7")
+        publish(ModelFile.read(shop.folder / "8.onnx"), str(shop.folder / "growing"), progress=str)
+        server.signal(signal.SIGHUP)
+        callers.wait_for("8")
+    assert callers.failures == []
+
+
+def test_workers_that_are_killed_serve_the_generation_that_all_serve(serve, shop):
+    server = serve("--workers", "2")
+    shop.write(STABLE.format(8))
+    server.wait_for_log("(?s)(generation 2: books@8.*){2}")
+    for index in (0, 1):
+        pid = int(re.findall(rf"worker {index} started, pid (\d+)", server.log.read_text())[-1])
+        os.kill(pid, signal.SIGKILL)
+    server.wait_for_log("(?s)(worker . serves.*){4}")
+    with Callers(server, shop) as callers:
+        callers.wait_for("8")
+    assert callers.failures == []
+    assert {answer.model_version for answer in callers.answers} == {"8"}
+
+
+def test_the_office_that_is_killed_changes_nothing(serve, shop):
+    server = serve()
+    pid = int(re.findall(r"office started, pid (\d+)", server.log.read_text())[-1])
+    os.kill(pid, signal.SIGKILL)
+    server.wait_for_log("(?s)(office serves.*){2}")
+    shop.write(STABLE.format(9))
+    with Callers(server, shop, 1) as callers:
+        callers.wait_for("9")
+    assert callers.failures == []
+    assert server.metric("ranker_model_generation") == 2
+
+
+def test_a_wrong_file_at_the_start_ends_the_server_with_the_reason(shop, tmp_path):
+    shop.write("models: {books: {source: books, labels: {stable: 99}}}")
+    with pytest.raises(RuntimeError, match=r"Error: .*version 99: there is no such version"):
+        RunningServer(tmp_path / "log", "--config", str(shop.config))

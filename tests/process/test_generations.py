@@ -1,0 +1,162 @@
+"""A worker's side of a switch: what it takes over, what it serves, what it refuses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ranker.engine.simd import engine as simd
+from ranker.memory_file import read_into_memory
+from ranker.metrics import catalogue
+from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.layout import Layout
+from ranker.metrics.recorder import Recorder
+from ranker.metrics.snapshot import snapshot
+from ranker.model import Model, ModelFile
+from ranker.model.packed import prepare
+from ranker.process import generations as module
+from ranker.process.generations import Generations
+from ranker.process.link import Link, receive, send, socket_pair
+from ranker.process.settings import Settings
+from tests.forest.onnx import onnx_models
+from tests.forest.onnx.onnx_models import Split
+
+TREES = Path(__file__).parents[1] / "forest" / "onnx" / "data" / "xgboost_regressor.onnx"
+
+
+class Worker:
+    """A worker, and the supervisor's end of its link."""
+
+    def __init__(self) -> None:
+        self.aggregates = Aggregates.create(Layout(4, ("/a.B/C",)))
+        self.recorder = Recorder(self.aggregates)
+        self.end, theirs = socket_pair()
+        self.end.setblocking(False)
+        self._link = Link(theirs.detach())
+        settings = Settings((), device="cpu")
+        self.generations = Generations(settings, self.recorder, self._link)
+
+    def tell(self, **facts: object) -> object:
+        """Says something to the worker; returns what it then serves."""
+        send(self.end, facts)
+        return self.generations.on_message(self._link.hear())
+
+    def give(self, number: int, path: Path, version: str, slot: int = 0) -> None:
+        fd = read_into_memory(path, 2**31)
+        file = ModelFile.inherited(fd, path)
+        packed = prepare(file, "auto", "cpu", "books", version).write()
+        send(self.end, {"model": number, "slot": slot}, [fd, packed])
+        os.close(fd)
+        os.close(packed)
+        self.generations.on_message(self._link.hear())
+
+    def heard(self) -> dict:
+        return dict(receive(self.end).facts)
+
+    def infos(self, metric) -> list[tuple[str, ...]]:
+        families = {family.metric: family.samples for family in snapshot(self.aggregates)}
+        return [sample.labels for sample in families[metric]]
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.recorder.close()
+
+
+@pytest.fixture
+def wide(tmp_path) -> Path:
+    """A model of more features than the other one can have requests for."""
+    path = tmp_path / "wide.onnx"
+    tree = Split(0, "LT", 0.5, 1.0, 2.0, True)
+    node = onnx_models.tree_ensemble([tree])
+    path.write_bytes(onnx_models.model(node, features=1000).SerializeToString())
+    return path
+
+
+def test_it_serves_what_it_was_told_to_and_scores_as_the_file_does(worker):
+    worker.give(1, TREES, "7")
+    assert worker.tell(prepare=1, models=[1], routes={}) is None
+    assert worker.heard() == {"prepared": 1}
+    generation = worker.tell(switch=1)
+    served = generation.find("books", "7", "").served
+    rows = np.zeros((3, served.features.num_features), np.float32)
+    expected = Model.load(TREES).score(rows)
+    np.testing.assert_array_equal(served.engine.score([rows]), expected)
+
+
+def test_a_model_stays_from_one_generation_to_the_next(worker):
+    worker.give(1, TREES, "7", slot=0)
+    worker.tell(prepare=1, models=[1], routes={})
+    first = worker.tell(switch=1)
+    worker.give(2, TREES, "8", slot=1)
+    worker.tell(prepare=2, models=[2, 1], routes={"books": {"default": "7", "labels": {"a": "8"}}})
+    second = worker.tell(switch=2)
+    assert second.find("books", "", "").served is first.find("books", "", "").served
+    assert second.find("books", "@a", "").served.version == "8"
+
+
+def test_what_can_not_be_served_is_refused_and_forgotten(worker, wide):
+    worker.give(1, TREES, "7")
+    send(worker.end, {"prepare": 1, "models": [1], "routes": {}})
+    send(worker.end, {"switch": 1})
+    first = worker.generations.first()
+    worker.heard()
+    worker.give(2, wide, "8")
+    assert worker.tell(prepare=2, models=[1, 2], routes={}) is None
+    answer = worker.heard()
+    assert answer["refused"] == 2
+    assert "books@8: has 1000 features" in answer["why"]
+    worker.tell(discard=2)
+    worker.tell(prepare=3, models=[1], routes={})
+    assert worker.tell(switch=3).models == first.models
+
+
+def test_a_broken_engine_is_a_refusal_with_an_incident(worker, monkeypatch, caplog):
+    def broken(*_: object) -> Model:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(module, "take_over", broken)
+    worker.give(1, TREES, "7")
+    worker.tell(prepare=1, models=[1], routes={})
+    assert "the server's log says more" in worker.heard()["why"]
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.skipif(simd.unavailable() is not None, reason=str(simd.unavailable()))
+def test_a_model_is_on_record_with_its_engine(worker):
+    worker.give(1, TREES, "7")
+    [labels] = worker.infos(catalogue.MODEL_INFO)
+    assert labels[:3] == ("books", "7", "simd")
+    assert worker.infos(catalogue.GPU_INFO) == []
+
+
+def test_the_gpu_is_on_record_if_one_is_used(worker, monkeypatch):
+    take_over = module.take_over
+
+    def on_gpu(*arguments):
+        model = take_over(*arguments)
+        model.engine.gpu = "0000:1B:00.0"
+        return model
+
+    monkeypatch.setattr(module, "take_over", on_gpu)
+    worker.give(1, TREES, "7")
+    assert worker.infos(catalogue.GPU_INFO) == [("0000:1B:00.0",)]
+
+
+def test_what_is_not_served_is_told(worker):
+    worker.tell(others=[{"name": "books", "version": "9", "state": "failed", "reason": "broken"}])
+    [other] = worker.generations.others
+    facts = SimpleNamespace(name=other.name, version=other.version, reason=other.state_reason)
+    assert facts == SimpleNamespace(name="books", version="9", reason="broken")
+
+
+def test_it_ends_if_the_supervisor_goes_first(worker):
+    worker.end.close()
+    assert worker.generations.first() is None

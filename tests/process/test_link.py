@@ -1,0 +1,47 @@
+"""What the supervisor and its processes say to each other, and how each sees the other's end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+
+import pytest
+
+from ranker.process.link import Link, receive, send, socket_pair
+
+
+def test_messages_and_files_arrive_whole_and_in_order():
+    ours, theirs = socket_pair()
+    link = Link(theirs.detach())
+    read, write = os.pipe()
+    os.write(write, b"a model")
+    send(ours, {"model": 1}, [read])
+    send(ours, {"prepare": 2})
+    first, second = link.hear(), link.hear()
+    assert (first.facts, second.facts, second.files) == ({"model": 1}, {"prepare": 2}, [])
+    [copy] = first.files
+    assert copy != read
+    assert os.read(copy, 10) == b"a model"
+    link.say({"prepared": 2})
+    assert receive(ours).facts == {"prepared": 2}
+    ours.close()
+    assert link.hear() is None
+    link.say({"to": "nobody"})
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_process_gets_a_signal_once_its_supervisor_is_gone(monkeypatch, heard):
+    signals: deque[tuple[int, int]] = deque()
+    ended = []
+    monkeypatch.setattr(os, "kill", lambda *arguments: signals.append(arguments))
+    monkeypatch.setattr("threading.Thread.start", lambda thread: ended.append(thread))
+    ours, theirs = socket_pair()
+    link = Link(theirs.detach())
+    link.ready({})
+    if heard:
+        receive(ours)
+    ours.close()
+    link.listen()
+    ended[0].run()
+    assert list(signals) == [(os.getpid(), signal.SIGTERM)]

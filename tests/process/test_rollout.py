@@ -1,0 +1,158 @@
+"""Two phases: nobody serves a generation before all can, and all serve one that some do."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from ranker.process import rollout as module
+from ranker.process.rollout import Plan, PreparedModel, Rollout
+
+
+class FakeWorker:
+    """A worker that does what it is told, or not."""
+
+    def __init__(self) -> None:
+        self.said: list[dict] = []
+
+    def say(self, facts, files=()) -> None:
+        assert len(files) == (2 if "model" in facts else 0)
+        self.said.append(facts)
+
+    @property
+    def serves(self) -> int | None:
+        """The generation that it serves if it does as it was told."""
+        return max((facts["switch"] for facts in self.said if "switch" in facts), default=None)
+
+    def models(self) -> list[int]:
+        return [facts["model"] for facts in self.said if "model" in facts]
+
+
+class Setup:
+    def __init__(self, workers: int = 2) -> None:
+        self.workers = [FakeWorker() for _ in range(workers)]
+        self.ends: list[str | None] = []
+        self.rollout = Rollout(lambda: self.workers, self.ends.append)
+
+    def prepare(self, number: int, *workers: FakeWorker) -> None:
+        for worker in workers or self.workers:
+            self.rollout.on_message(worker, {"prepared": number})
+        self.rollout.step()
+
+    def serve(self, plan: Plan) -> None:
+        self.rollout.begin(plan)
+        self.prepare(plan.number)
+
+
+def model(number: int) -> PreparedModel:
+    return PreparedModel(f"books@{number}@ab", number, 0, os.dup(0), os.dup(0))
+
+
+def plan(number: int, *models: PreparedModel) -> Plan:
+    return Plan(number, models or (model(number),), {})
+
+
+def test_nobody_is_told_to_serve_before_all_can():
+    s = Setup()
+    s.rollout.begin(plan(1))
+    s.prepare(1, s.workers[0])
+    assert [worker.serves for worker in s.workers] == [None, None]
+    s.prepare(1, s.workers[1])
+    assert [worker.serves for worker in s.workers] == [1, 1]
+    assert s.ends == [None]
+
+
+def test_if_one_can_not_all_serve_what_they_served():
+    s = Setup()
+    s.serve(plan(1))
+    s.rollout.begin(plan(2))
+    s.prepare(2, s.workers[0])
+    s.rollout.on_message(s.workers[1], {"refused": 2, "why": "no room"})
+    s.prepare(2)
+    assert [worker.serves for worker in s.workers] == [1, 1]
+    assert [{"discard": 2} in worker.said for worker in s.workers] == [True, True]
+    assert s.ends == [None, "no room"]
+    assert s.rollout.current.number == 1
+
+
+def test_what_is_known_is_not_sent_again():
+    s = Setup()
+    both, new = model(1), model(2)
+    s.serve(plan(1, both))
+    s.serve(plan(2, both, new))
+    assert s.workers[0].models() == [1, 2]
+
+
+def test_a_worker_that_starts_in_between_gets_both():
+    s = Setup()
+    s.serve(plan(1))
+    s.rollout.begin(plan(2))
+    s.prepare(2, s.workers[0])
+    s.workers[1] = FakeWorker()
+    s.rollout.on_start(s.workers[1])
+    assert s.workers[1].serves == 1
+    s.rollout.step()
+    assert s.workers[0].serves == 1  # the other one has not prepared
+    s.prepare(2, s.workers[1])
+    assert [worker.serves for worker in s.workers] == [2, 2]
+
+
+def test_the_answer_of_a_worker_that_has_died_counts_for_nobody():
+    s = Setup()
+    s.serve(plan(1))
+    s.rollout.begin(plan(2))
+    s.prepare(2, *s.workers)
+    s.workers[0] = FakeWorker()
+    s.rollout.on_start(s.workers[0])
+    assert s.workers[0].serves == 2
+
+
+def test_a_newer_wish_takes_the_place_of_one_that_is_pending():
+    s = Setup()
+    s.serve(plan(1))
+    s.rollout.begin(plan(2))
+    s.rollout.begin(plan(3))
+    s.prepare(2)
+    assert [worker.serves for worker in s.workers] == [1, 1]
+    s.prepare(3)
+    assert [worker.serves for worker in s.workers] == [3, 3]
+
+
+def test_a_worker_that_never_answers_is_not_waited_for_for_ever(monkeypatch):
+    s = Setup()
+    s.serve(plan(1))
+    s.rollout.begin(plan(2))
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.PREPARE_SECONDS + 1)
+    s.prepare(2, s.workers[0])
+    assert s.rollout.current.number == 1
+    assert "not ready" in s.ends[-1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_the_workers_serve_one_generation(seed):
+    """Random histories of wishes, answers, refusals and deaths."""
+    import random
+
+    dice = random.Random(seed)
+    s = Setup(3)
+    s.serve(plan(1))
+    number = 1
+    for _ in range(200):
+        act = dice.randrange(4)
+        if act == 0:
+            number += 1
+            s.rollout.begin(plan(number))
+        elif act == 1 and s.rollout.pending:
+            s.prepare(s.rollout.pending.number, dice.choice(s.workers))
+        elif act == 2 and s.rollout.pending:
+            refusal = {"refused": s.rollout.pending.number, "why": "no"}
+            s.rollout.on_message(dice.choice(s.workers), refusal)
+        elif act == 3:
+            at = dice.randrange(3)
+            s.workers[at] = FakeWorker()
+            s.rollout.on_start(s.workers[at])
+        s.rollout.step()
+        assert {worker.serves for worker in s.workers} == {s.rollout.current.number}

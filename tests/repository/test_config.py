@@ -1,0 +1,82 @@
+"""The configuration: what it may say, and that every error tells its line."""
+
+from __future__ import annotations
+
+import pytest
+
+from ranker.errors import ConfigError
+from ranker.repository.config import Latest, load_config, parse_config
+
+WHOLE = """\
+models:
+  books:
+    source: gs://bucket/rankers/books
+    versions: {latest: 2}
+    labels: {stable: 7, canary: 8}
+    traffic: {stable: 95, canary: 5}
+    salt: books-2026-11
+  films: {source: films.onnx}
+poll_seconds: 5
+"""
+
+
+def test_all_that_it_may_say():
+    config = parse_config(WHOLE, "ranker.yaml")
+    books = config.models["books"]
+    assert list(config.models) == ["books", "films"]
+    assert books.versions == Latest(latest=2)
+    assert books.labels == {"stable": "7", "canary": "8"}
+    assert books.traffic == {"stable": 95, "canary": 5}
+    assert (books.salt, config.poll_seconds) == ("books-2026-11", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("", "ranker.yaml:1:1: expected a mapping", id="empty"),
+        pytest.param("models: [", "ranker.yaml:1:", id="not-yaml"),
+        pytest.param("models: {}", "ranker.yaml:1:9: models: ", id="no-models"),
+        pytest.param("models:\n  a b: {source: x}", "ranker.yaml:2:", id="name"),
+        pytest.param("models:\n  a: {}", "models.a.source: is required", id="no-source"),
+        pytest.param(
+            "models:\n  a: {sorce: x, source: y}",
+            "ranker.yaml:2:7: models.a.sorce: there is no such field",
+            id="unknown-field",
+        ),
+        pytest.param(
+            "models:\n  a:\n    source: x\n    versions: {latest: 0}",
+            "ranker.yaml:4:24: models.a.versions.latest: input should be greater than",
+            id="range",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x, labels: {s: 1}, traffic: {s: 80}}",
+            "traffic: expected 100 percent in all, got 80",
+            id="shares",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x, labels: {s: 1}, traffic: {t: 100}}",
+            "traffic: t is no label; there are: s",
+            id="label",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x}\n  a: {source: y}",
+            'ranker.yaml:3:3: found duplicate key "a"',
+            id="twice",
+        ),
+    ],
+)
+def test_errors_tell_where(text, expected):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "ranker.yaml")
+    assert expected in caught.value.message
+
+
+def test_all_errors_are_told_at_once():
+    with pytest.raises(ConfigError) as caught:
+        parse_config("models:\n  a: {}\n  b: {source: x, more: 1}\n", "ranker.yaml")
+    assert len(caught.value.message.splitlines()) == 2
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"ranker\.yaml: can't be read: No such file"):
+        load_config(tmp_path / "ranker.yaml")
