@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -23,6 +24,9 @@ from ranker.model.features import FeatureContract
 from ranker.model.file import ModelFile
 from ranker.model.metadata import ModelMetadata
 from ranker.model.order import best_first
+from ranker.model.parity import ParityRows
+
+logger = logging.getLogger(__name__)
 
 
 class Model:
@@ -77,7 +81,8 @@ class Model:
 
         Raises:
             ModelError: the file can't be read, or not by that engine or on that
-                device; says why.
+                device; or the engine does not give the scores that XGBoost gave the
+                file's parity rows; says why.
         """
         with errors_named(Path(path).name):
             return cls.of(ModelFile.read(path), engine, threads, device)
@@ -88,6 +93,16 @@ class Model:
     ) -> Model:
         """Loads a file that has been read; as `load`."""
         chosen, reason = load_engine(file.onnx, engine, threads, device)
+        if file.metadata.parity:
+            rows = ParityRows.from_text(file.metadata.parity)
+            rows.replay(chosen, probability=file.metadata.output == "probability")
+        else:
+            logger.info(
+                "%s@%s has no parity rows: it was exported by an earlier version, or converted by "
+                "others, and its scores are not compared with XGBoost's",
+                file.name,
+                file.version,
+            )
         return cls(chosen, reason, file.metadata, file.name, file.version, file.digest, file.onnx)
 
     @cached_property
