@@ -44,6 +44,12 @@ class Engine(Protocol):
     gpu: str = ""
     """The PCI bus id of the GPU that it uses; empty if it uses none, or can't tell."""
 
+    exact: bool = True
+    """Whether a score is the float32 sum of the leaves in the order of the trees, to the bit."""
+
+    parts: Sequence[Engine] = ()
+    """The engines that it gives its batches to, if it is not the one that scores."""
+
     def score(self, blocks: Sequence[Rows]) -> Scores:
         """Scores the rows of all blocks as one batch.
 

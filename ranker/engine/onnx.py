@@ -52,6 +52,7 @@ class OnnxEngine(Engine):
     """
 
     name = "onnx"
+    exact = False  # with several threads; see above
 
     def __init__(self, file: OnnxFile, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()

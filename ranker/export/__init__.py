@@ -42,12 +42,14 @@ from ranker.distribution import require
 require("export")
 
 import xgboost as xgb
+from numpy.typing import ArrayLike
 from onnx import helper
 
 from ranker.errors import ModelError
 from ranker.export import schema
 from ranker.export.categories import Given, notes, with_given
 from ranker.export.onnx_writer import to_onnx
+from ranker.export.parity import parity_rows
 from ranker.export.verify import Comparison, compare
 from ranker.export.xgboost_model import LOGISTIC, Rounds, read
 from ranker.model.file import ModelFile
@@ -109,6 +111,7 @@ def export_onnx(
     output: Literal["margin", "probability"] = "margin",
     required_features: Sequence[str] = (),
     categories: Given | None = None,
+    rows: ArrayLike | None = None,
 ) -> ExportReport:
     """Writes an XGBoost model as an ONNX file and verifies it.
 
@@ -132,6 +135,9 @@ def export_onnx(
         categories: of categorical features whose categories the model does not
             hold itself, by name: texts or integers in the order of their codes,
             which is the order of the training data frame's categories.
+        rows: some rows of real data, a matrix with the model's columns. The file carries
+            a few of them with XGBoost's scores, besides made-up ones, and each load
+            scores them again (`ranker.model.parity`).
 
     Raises:
         ModelError: the model can't be read or can't be exported exactly, or
@@ -177,6 +183,7 @@ def export_onnx(
         iterations=f"{original.rounds.begin}:{original.rounds.end}",
         max_difference=comparison.max_difference,
         verified_rows=comparison.rows,
+        parity=parity_rows(original, rows).to_text(),
     )
     helper.set_model_props(proto, metadata.to_props())
     content = proto.SerializeToString()

@@ -60,6 +60,11 @@ def compare(onnx_file: bytes, model: XGBoostModel, *, probability: bool) -> Comp
     return Comparison(len(rows), difference, relative)
 
 
+def margins(model: XGBoostModel, rows: Rows) -> Scores:
+    """XGBoost's own `predict(output_margin=True)` of finite rows, float32 [n]."""
+    return _predict(model, rows, probability=False)
+
+
 def _predict(model: XGBoostModel, rows: Rows, probability: bool) -> Scores:
     matrix = xgb.DMatrix(
         rows,

@@ -78,6 +78,8 @@ class ModelMetadata:
         max_difference: the largest |onnxruntime - XGBoost| that the exporter's
             verification saw; NaN if it was not verified.
         verified_rows: how many rows that verification compared.
+        parity: rows with XGBoost's scores, as `ParityRows.to_text` has them; empty if
+            there are none.
     """
 
     name: str = ""
@@ -94,6 +96,7 @@ class ModelMetadata:
     iterations: str = ""
     max_difference: float = float("nan")
     verified_rows: int = 0
+    parity: str = ""
 
     def to_props(self) -> dict[str, str]:
         """The metadata as ONNX `metadata_props`; `from_props` reads it back."""

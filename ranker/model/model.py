@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -23,6 +24,9 @@ from ranker.model.features import FeatureContract
 from ranker.model.file import ModelFile
 from ranker.model.metadata import ModelMetadata
 from ranker.model.order import best_first
+from ranker.model.parity import ParityRows
+
+logger = logging.getLogger(__name__)
 
 
 class Model:
@@ -77,7 +81,8 @@ class Model:
 
         Raises:
             ModelError: the file can't be read, or not by that engine or on that
-                device; says why.
+                device; or the engine does not give the scores that XGBoost gave the
+                file's parity rows; says why.
         """
         with errors_named(Path(path).name):
             return cls.of(ModelFile.read(path), engine, threads, device)
@@ -89,7 +94,26 @@ class Model:
         """Loads a file that has been read; as `load`."""
         chosen, reason = load_engine(file.onnx, engine, threads, device)
         facts = (file.metadata, file.name, file.version, file.digest)
-        return cls(chosen, reason, *facts, lambda: file.onnx)
+        model = cls(chosen, reason, *facts, lambda: file.onnx)
+        model.check_parity()
+        return model
+
+    def check_parity(self) -> None:
+        """Scores the file's parity rows, and holds the scores against XGBoost's.
+
+        Raises:
+            ModelError: they differ; names the row, the score and what was expected.
+        """
+        if self.metadata.parity:
+            rows = ParityRows.from_text(self.metadata.parity)
+            rows.replay(self.engine, probability=self.metadata.output == "probability")
+        else:
+            logger.info(
+                "%s@%s has no parity rows: it was exported by an earlier version, or converted by "
+                "others, and its scores are not compared with XGBoost's",
+                self.name,
+                self.version,
+            )
 
     @cached_property
     def categories(self) -> Mapping[str, Categories]:

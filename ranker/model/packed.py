@@ -110,7 +110,7 @@ def take_over(packed: Packed, file_fd: int, engine: str, threads: int, device: s
         device: as it was prepared for.
 
     Raises:
-        ModelError: the engine can't be had; says why.
+        ModelError: the engine can't be had, or does not give XGBoost's scores; says why.
     """
     file = _File(file_fd)
     with errors_named(f"{packed.name}@{packed.version}"):
@@ -118,7 +118,10 @@ def take_over(packed: Packed, file_fd: int, engine: str, threads: int, device: s
             loaded = registry.load_engine(file(), engine, threads, device)
         else:
             loaded = LoadedEngine(SimdEngine.of(packed.layout, threads), packed.reason)
-    return Model(*loaded, packed.metadata, packed.name, packed.version, packed.digest, file)
+        facts = (packed.metadata, packed.name, packed.version, packed.digest)
+        model = Model(*loaded, *facts, file)
+        model.check_parity()
+    return model
 
 
 class _File:

@@ -87,6 +87,7 @@ class AutoDevice(Engine):
         self._cpu = cpu
         self._gpu = gpu
         self._rows = rows
+        self.parts = (cpu, gpu)
         self.name = f"{cpu.name}+{gpu.name}"
         self.num_features = cpu.num_features
         self.batches_at_once = gpu.batches_at_once
