@@ -13,7 +13,15 @@ NAME = "tree-ranker"
 """The distribution's name, which is not the import name: another project has `ranker`."""
 
 MODULES = {
-    "serve": ("grpc_reflection", "onnx", "onnxruntime", "prometheus_client", "psutil"),
+    "serve": (
+        "grpc_reflection",
+        "onnx",
+        "onnxruntime",
+        "prometheus_client",
+        "psutil",
+        "starlette",
+        "uvicorn",
+    ),
     "export": ("onnx", "onnxruntime", "xgboost"),
     "remote": ("obstore",),
     "quality": ("jinja2", "matplotlib", "onnx", "onnxruntime", "pyarrow"),

@@ -14,7 +14,7 @@ import click
 
 from ranker.engine.registry import CHOICES as ENGINES
 from ranker.metrics.exporters import Option, exporters
-from ranker.process.settings import Settings
+from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
 from ranker.transport.registry import CHOICES as TRANSPORTS
 
 logger = logging.getLogger(__name__)
@@ -27,22 +27,24 @@ _OTHERS = re.compile(
 _DEFAULTS = {name: field.default for name, field in Settings.__dataclass_fields__.items()}
 
 
-def _flag(name: str, default: Any, kind: Any, text: str) -> Callable[[Any], Any]:
+def _flag(
+    name: str, default: Any, kind: Any, text: str, shown: str | None = None
+) -> Callable[[Any], Any]:
     """A flag that is also read from `RANKER_<NAME>`."""
     return click.option(
         f"--{name.replace('_', '-')}",
         type=kind,
         default=default,
-        show_default=default != "",
+        show_default=shown or default != "",
         envvar=f"RANKER_{name.upper()}",
         show_envvar=True,
         help=text,
     )
 
 
-def _setting(name: str, kind: Any, text: str) -> Callable[[Any], Any]:
-    """The flag of one field of `Settings`."""
-    return _flag(name, _DEFAULTS[name], kind, text)
+def _setting(name: str, kind: Any, text: str, shown: str | None = None) -> Callable[[Any], Any]:
+    """The flag of one field of `Settings`; `shown` is what to say of its default."""
+    return _flag(name, _DEFAULTS[name], kind, text, shown)
 
 
 def _kind(option: Option) -> Any:
@@ -88,6 +90,12 @@ def warn_of_unknown_variables(command: click.Command, environment: Mapping[str, 
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, envvar="RANKER_MODELS")
 @_setting("host", str, "Address to listen on.")
 @_setting("port", _PORT, "Port for gRPC. 0: any free port; the log says which.")
+@_setting(
+    "http_port",
+    click.IntRange(-1, 65535),
+    "Port for HTTP: the status page, JSON requests, /metrics, health. 0: any free port; -1: none.",
+    f"{DEFAULT_HTTP_PORT}, or none if that is taken",
+)
 @_setting(
     "workers", _COUNT, "Processes that share the port. More than one per core brings nothing."
 )

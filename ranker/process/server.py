@@ -66,6 +66,7 @@ class Server:
     ) -> None:
         self._settings = settings
         self._beat = recorder.beat
+        self._record_serving = recorder.serving
         self._drain: Drain | None = None
         self._exit_code = 0
         catalogue = Catalogue(models)
@@ -120,6 +121,7 @@ class Server:
         """
         address = host_and_port(self._settings.host, self._settings.port)
         self._port = self._transport.bind(address)
+        self._record_serving(True)
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT, then drains. Call it on the main thread.
@@ -204,3 +206,4 @@ class Server:
             undelivered=self._undelivered,
         )
         self._health.drain()
+        self._record_serving(False)

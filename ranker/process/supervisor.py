@@ -203,9 +203,11 @@ class Supervisor:
             return Child("ranker.process.worker", arguments, (metrics, *models))
 
         def start_office() -> Child:
-            bound = {**self._settings.exporters, **(self._office.ready or {})}
-            arguments = replace(self._settings, exporters=bound).to_json()
-            return Child("ranker.process.office", (arguments, str(metrics)), (metrics,))
+            # One that replaces another goes on with the same ports.
+            had = self._office.ready or {"http_port": settings.http_port, "exporters": {}}
+            bound = {**self._settings.exporters, **had["exporters"]}
+            its = replace(self._settings, http_port=had["http_port"], exporters=bound)
+            return Child("ranker.process.office", (its.to_json(), str(metrics)), (metrics,))
 
         slots = aggregates.slots
         self._workers = [
