@@ -18,6 +18,12 @@ def host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def local_address(host: str, port: int) -> str:
+    """How a process of the same machine reaches what listens on `host`: `host:port`."""
+    everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+    return host_and_port(everywhere.get(bare_host(host), host), port)
+
+
 class PortTakenError(OSError):
     """Somebody else listens on the port."""
 

@@ -19,6 +19,7 @@ import sys
 import time
 from contextlib import ExitStack
 
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from ranker import logs
@@ -26,9 +27,12 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import Page, exporters
 from ranker.metrics.reader import Reader
 from ranker.metrics.recorder import OfficeRecorder
+from ranker.office.api import Api
 from ranker.office.app import application, health_routes, page_routes
+from ranker.office.bodies import Bodies
 from ranker.office.http_server import HttpServer
-from ranker.process.address import PortTakenError, bind_http
+from ranker.office.workers import Workers
+from ranker.process.address import PortTakenError, bind_http, local_address
 from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
 from ranker.process.link import Link
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
@@ -59,6 +63,7 @@ class Office:
         self._running = ExitStack()
         self._sockets: list[socket.socket] = []
         self._applications: dict[int, ASGIApp] = {}
+        self._workers = Workers(local_address(settings.host, settings.port), settings.workers)
         health = health_routes(lambda: reader.serving() > 0)
         with self._running:
             pages = self._start_exporters(settings, reader)
@@ -67,7 +72,7 @@ class Office:
                 if page.port >= 0:
                     own = application([*page_routes([page]), *health])
                     own_ports[page.option] = self._listen("metrics", settings.host, page.port, own)
-            front = application([*page_routes(pages), *health])
+            front = application([*page_routes(pages), *health, *self._api_routes(settings)])
             self.ports = {"http_port": self._listen_http(settings, front), "exporters": own_ports}
             self._running = self._running.pop_all()
 
@@ -81,6 +86,7 @@ class Office:
         beating = asyncio.create_task(self._beat())
         await server.run_until_stopped()
         beating.cancel()
+        await self._workers.close()
 
     def close(self) -> None:
         """Has the exporters publish what was counted last."""
@@ -99,6 +105,9 @@ class Office:
                 self._running.callback(started.close)
                 pages += started.pages
         return pages
+
+    def _api_routes(self, settings: Settings) -> list[BaseRoute]:
+        return Api(self._workers, Bodies(), settings.max_request_rows).routes()
 
     def _listen(self, what: str, host: str, port: int, app: ASGIApp) -> int:
         """Has an application served; returns the port."""
