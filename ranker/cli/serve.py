@@ -15,6 +15,7 @@ import click
 from ranker.engine.registry import CHOICES as ENGINES
 from ranker.metrics.exporters import Option, exporters
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
+from ranker.process.vertex import stored_models
 from ranker.transport.registry import CHOICES as TRANSPORTS
 
 logger = logging.getLogger(__name__)
@@ -86,8 +87,19 @@ def warn_of_unknown_variables(command: click.Command, environment: Mapping[str, 
             logger.warning("the environment's %s sets nothing%s", name, hint)
 
 
+def _stored_models() -> tuple[str, ...]:
+    """The models that Vertex AI has put somewhere, where none is named."""
+    try:
+        models = stored_models(os.environ)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if not models:
+        raise click.UsageError("Missing argument 'MODEL...'.")
+    return models
+
+
 @click.command
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True, envvar="RANKER_MODELS")
+@click.argument("models", metavar="MODEL...", nargs=-1, envvar="RANKER_MODELS")
 @_setting("host", str, "Address to listen on.")
 @_setting("port", _PORT, "Port for gRPC. 0: any free port; the log says which.")
 @_setting(
@@ -183,6 +195,7 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     from ranker import logs
     from ranker.process.supervisor import StartError, Supervisor
 
+    models = models or _stored_models()
     options = {option.name for exporter in exporters().values() for option in exporter.options}
     of_exporters = {name: values.pop(name) for name in options}
     settings = Settings(models=models, exporters=of_exporters, **values)

@@ -108,7 +108,7 @@ class Api:
 
     def _read(self, kind: str, data: bytes) -> Asked:
         if kind == PROTOBUF:
-            return _read_protobuf(data)
+            return read_protobuf(data)
         return read_rank_json(read_json(data, self._most_rows), self._most_rows)
 
 
@@ -174,7 +174,7 @@ def _named(request: Request, message: pb.RankRequest | None = None) -> tuple[str
     return model, version
 
 
-def _read_protobuf(data: bytes) -> Asked:
+def read_protobuf(data: bytes) -> Asked:
     """A request that is a message already."""
     try:
         message = pb.RankRequest.FromString(data)

@@ -13,8 +13,9 @@ from ranker.errors import OverloadedError
 
 JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
+OCTETS = "application/octet-stream"
 
-MOST_BYTES = {JSON: 2 * 2**20, PROTOBUF: 8 * 2**20}
+MOST_BYTES = {JSON: 2 * 2**20, PROTOBUF: 8 * 2**20, OCTETS: 8 * 2**20}
 """Of one body, by its type. JSON is read on the office's loop, which does nothing else meanwhile:
 hostile JSON of this size takes it about half a second of processor time."""
 

@@ -31,11 +31,13 @@ from ranker.office.api import Api
 from ranker.office.app import application, health_routes, page_routes
 from ranker.office.bodies import Bodies
 from ranker.office.http_server import HttpServer
+from ranker.office.predictions import Predictions
 from ranker.office.workers import Workers
 from ranker.process.address import PortTakenError, bind_http, local_address
 from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
 from ranker.process.link import Link
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
+from ranker.process.vertex import Vertex
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +65,10 @@ class Office:
         self._running = ExitStack()
         self._sockets: list[socket.socket] = []
         self._applications: dict[int, ASGIApp] = {}
+        self._vertex = Vertex.of(os.environ)
         self._workers = Workers(local_address(settings.host, settings.port), settings.workers)
-        health = health_routes(lambda: reader.serving() > 0)
+        self._reader = reader
+        health = health_routes(self._serves)
         with self._running:
             pages = self._start_exporters(settings, reader)
             own_ports: dict[str, int] = {}
@@ -72,7 +76,7 @@ class Office:
                 if page.port >= 0:
                     own = application([*page_routes([page]), *health])
                     own_ports[page.option] = self._listen("metrics", settings.host, page.port, own)
-            front = application([*page_routes(pages), *health, *self._api_routes(settings)])
+            front = application([*page_routes(pages), *self._api_routes(settings), *health])
             self.ports = {"http_port": self._listen_http(settings, front), "exporters": own_ports}
             self._running = self._running.pop_all()
 
@@ -106,8 +110,17 @@ class Office:
                 pages += started.pages
         return pages
 
+    def _serves(self) -> bool:
+        return self._reader.serving() > 0
+
     def _api_routes(self, settings: Settings) -> list[BaseRoute]:
-        return Api(self._workers, Bodies(), settings.max_request_rows).routes()
+        bodies, most = Bodies(), settings.max_request_rows
+        routes = Api(self._workers, bodies, most).routes()
+        if self._vertex:
+            predictions = Predictions(self._workers, bodies, most, self._serves)
+            # First: they may be any paths.
+            routes[:0] = predictions.routes(self._vertex.health_route, self._vertex.predict_route)
+        return routes
 
     def _listen(self, what: str, host: str, port: int, app: ASGIApp) -> int:
         """Has an application served; returns the port."""
@@ -125,10 +138,11 @@ class Office:
 
         Nobody asked for the default port: if it is taken the server does without.
         """
-        if settings.http_port is not None:
-            if settings.http_port < 0:
-                return settings.http_port
-            return self._listen("HTTP", settings.host, settings.http_port, app)
+        port = settings.http_port
+        if port is None and self._vertex:
+            port = self._vertex.http_port
+        if port is not None:
+            return self._listen("HTTP", settings.host, port, app) if port >= 0 else port
         try:
             return self._listen("HTTP", settings.host, DEFAULT_HTTP_PORT, app)
         except PortTakenError as error:
