@@ -21,6 +21,8 @@ MODULES = {
         "psutil",
         "pydantic",
         "ruamel",
+        "starlette",
+        "uvicorn",
     ),
     "export": ("onnx", "onnxruntime", "xgboost"),
     "remote": ("obstore",),

@@ -9,8 +9,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from ranker import errors
-from ranker.client.failure import from_rpc_error
 from ranker.errors import Code
+from ranker.rpc_error import from_rpc_error
 from ranker.status import from_status, to_status
 from ranker.v1 import ranking_pb2
 

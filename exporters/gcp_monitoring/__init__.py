@@ -37,15 +37,16 @@ class GcpExporter:
         project = str(settings["gcp_project"])
         if not project:
             return None
-        from exporters.gcp_monitoring.exporter import GcpMonitoringExporter
+        from exporters.gcp_monitoring.writer import GcpMonitoringExporter
 
-        return GcpMonitoringExporter(
+        started = GcpMonitoringExporter(
             source,
             recorder,
             project,
             float(settings["gcp_interval"]),
             str(settings["gcp_emulator"]),
         )
+        return Running(close=started.close)
 
 
 exporter = GcpExporter()

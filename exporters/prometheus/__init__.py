@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ranker.metrics.exporters import Option, Running, Value
+from ranker.metrics.exporters import Option, Page, Running, Value
 
 if TYPE_CHECKING:
     from ranker.metrics.families import Source
@@ -19,7 +19,7 @@ class PrometheusExporter:
         Option(
             "metrics_port",
             9090,
-            "Port for Prometheus' /metrics. 0: any free port; -1: no /metrics.",
+            "Port for Prometheus' /metrics. 0: any free port; -1: none but the HTTP port.",
             -1,
             65535,
         ),
@@ -31,13 +31,11 @@ class PrometheusExporter:
         recorder: OfficeRecorder,  # noqa: ARG002  scrapes are not points that are sent
         settings: Mapping[str, Value],
     ) -> Running | None:
-        """Listens on the metrics port, unless that is -1."""
-        port = int(settings["metrics_port"])
-        if port < 0:
-            return None
-        from exporters.prometheus.server import PrometheusServer
+        """Makes the page that is scraped."""
+        from exporters.prometheus.scrape import Scrapes
 
-        return PrometheusServer(source, port, str(settings["host"]))
+        port = int(settings["metrics_port"])
+        return Running(pages=[Page("/metrics", Scrapes(source).read, "metrics_port", port)])
 
 
 exporter = PrometheusExporter()

@@ -14,7 +14,8 @@ import click
 
 from ranker.engine.registry import CHOICES as ENGINES
 from ranker.metrics.exporters import Option, exporters
-from ranker.process.settings import Settings
+from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
+from ranker.process.vertex import stored_models
 from ranker.transport.registry import CHOICES as TRANSPORTS
 
 logger = logging.getLogger(__name__)
@@ -27,22 +28,24 @@ _OTHERS = re.compile(
 _DEFAULTS = {name: field.default for name, field in Settings.__dataclass_fields__.items()}
 
 
-def _flag(name: str, default: Any, kind: Any, text: str) -> Callable[[Any], Any]:
+def _flag(
+    name: str, default: Any, kind: Any, text: str, shown: str | None = None
+) -> Callable[[Any], Any]:
     """A flag that is also read from `RANKER_<NAME>`."""
     return click.option(
         f"--{name.replace('_', '-')}",
         type=kind,
         default=default,
-        show_default=default != "",
+        show_default=shown or default != "",
         envvar=f"RANKER_{name.upper()}",
         show_envvar=True,
         help=text,
     )
 
 
-def _setting(name: str, kind: Any, text: str) -> Callable[[Any], Any]:
-    """The flag of one field of `Settings`."""
-    return _flag(name, _DEFAULTS[name], kind, text)
+def _setting(name: str, kind: Any, text: str, shown: str | None = None) -> Callable[[Any], Any]:
+    """The flag of one field of `Settings`; `shown` is what to say of its default."""
+    return _flag(name, _DEFAULTS[name], kind, text, shown)
 
 
 def _kind(option: Option) -> Any:
@@ -84,6 +87,17 @@ def warn_of_unknown_variables(command: click.Command, environment: Mapping[str, 
             logger.warning("the environment's %s sets nothing%s", name, hint)
 
 
+def _stored_models() -> tuple[str, ...]:
+    """The models that Vertex AI has put somewhere, where none is named."""
+    try:
+        models = stored_models(os.environ)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if not models:
+        raise click.UsageError("expected models (ONNX files), or --config FILE")
+    return models
+
+
 @click.command
 @click.argument("models", metavar="[MODEL...]", nargs=-1, envvar="RANKER_MODELS")
 @_setting(
@@ -99,6 +113,12 @@ def warn_of_unknown_variables(command: click.Command, environment: Mapping[str, 
 )
 @_setting("host", str, "Address to listen on.")
 @_setting("port", _PORT, "Port for gRPC. 0: any free port; the log says which.")
+@_setting(
+    "http_port",
+    click.IntRange(-1, 65535),
+    "Port for HTTP: the status page, JSON requests, /metrics, health. 0: any free port; -1: none.",
+    f"{DEFAULT_HTTP_PORT}, or none if that is taken",
+)
 @_setting(
     "workers", _COUNT, "Processes that share the port. More than one per core brings nothing."
 )
@@ -187,8 +207,10 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     from ranker import logs
     from ranker.process.supervisor import StartError, Supervisor
 
-    if bool(models) == bool(values["config"]):
-        raise click.UsageError("expected models (ONNX files), or --config FILE")
+    if models and values["config"]:
+        raise click.UsageError("expected models (ONNX files), or --config FILE, and not both")
+    if not values["config"]:
+        models = models or _stored_models()
     options = {option.name for exporter in exporters().values() for option in exporter.options}
     of_exporters = {name: values.pop(name) for name in options}
     settings = Settings(models=models, exporters=of_exporters, **values)

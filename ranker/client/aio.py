@@ -13,7 +13,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import channel as wire
 from ranker.client.aio_stream import AsyncRankStream
-from ranker.client.failure import from_rpc_error
 from ranker.client.question import AsyncWriter, Question
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
@@ -21,6 +20,7 @@ from ranker.client.retry import pause_before_retry
 from ranker.client.sync import HEALTH_INTERVAL
 from ranker.errors import DeadlineError, UnavailableError
 from ranker.frames import Features
+from ranker.rpc_error import from_rpc_error
 from ranker.v1 import ranking_pb2
 
 

@@ -11,7 +11,6 @@ from typing import Any, Self, Unpack
 import grpc
 from google.rpc import status_pb2
 
-from ranker.client.failure import from_rpc_error
 from ranker.client.question import AsyncWriter, Question, changed
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout, with_deadline
@@ -24,6 +23,7 @@ from ranker.errors import (
     UnavailableError,
 )
 from ranker.frames import Features
+from ranker.rpc_error import from_rpc_error
 from ranker.status import from_status, to_status
 from ranker.v1 import ranking_pb2
 

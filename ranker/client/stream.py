@@ -15,7 +15,6 @@ from typing import Self, Unpack
 import grpc
 from google.rpc import status_pb2
 
-from ranker.client.failure import from_rpc_error
 from ranker.client.known_models import KnownModel
 from ranker.client.question import Question, Writer, changed
 from ranker.client.ranking import Ranking
@@ -28,6 +27,7 @@ from ranker.errors import (
     UnavailableError,
 )
 from ranker.frames import Features
+from ranker.rpc_error import from_rpc_error
 from ranker.status import from_status, to_status
 from ranker.v1 import ranking_pb2
 

@@ -11,7 +11,6 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import channel as wire
-from ranker.client.failure import from_rpc_error
 from ranker.client.question import Question, Writer
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
@@ -19,6 +18,7 @@ from ranker.client.retry import pause_before_retry
 from ranker.client.stream import RankStream
 from ranker.errors import DeadlineError, UnavailableError
 from ranker.frames import Features
+from ranker.rpc_error import from_rpc_error
 from ranker.v1 import ranking_pb2
 
 HEALTH_INTERVAL = 0.05

@@ -276,6 +276,12 @@ WORKERS = Metric(
     "processes",
     "Worker processes that run.",
 )
+WORKERS_SERVING = Metric(
+    "ranker_workers_serving",
+    Kind.GAUGE,
+    "processes",
+    "Worker processes that serve: they have loaded their models, and do not drain.",
+)
 WORKER_RESTARTS = Metric(
     "ranker_worker_restarts_total",
     Kind.COUNTER,

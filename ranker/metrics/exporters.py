@@ -7,7 +7,7 @@ Nothing here or elsewhere in `ranker` imports one by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -41,15 +41,50 @@ class Option:
     most: int | None = None
 
 
-class Running(Protocol):
-    """An exporter at work."""
+@dataclass(frozen=True)
+class Reply:
+    """What a page answers.
 
-    @property
-    def bound(self) -> Mapping[str, Value]:
-        """Options that turned out otherwise than they were set: a port that was 0."""
+    Attributes:
+        body: what it says.
+        headers: what HTTP says of the body, its type at least.
+    """
 
-    def close(self) -> None:
-        """Publishes what is left, within a time of its own, and no more after it."""
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What an exporter that is asked, instead of sending, answers over HTTP.
+
+    The office serves it, on the server's HTTP port and on a port of the page's own.
+
+    Attributes:
+        path: where it is: `/metrics`.
+        read: takes the request's headers, their names in lower case; called on the
+            office's loop, so it must be short.
+        option: the exporter's option that says which port of its own the page has.
+        port: that port; 0: any free one; -1: none.
+    """
+
+    path: str
+    read: Callable[[Mapping[str, str]], Reply]
+    option: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """An exporter at work.
+
+    Attributes:
+        pages: what it answers.
+        close: publishes what is left, within a time of its own, and no more after it.
+    """
+
+    pages: Sequence[Page] = ()
+    close: Callable[[], None] = lambda: None
 
 
 class Exporter(Protocol):
@@ -63,18 +98,18 @@ class Exporter(Protocol):
         recorder: OfficeRecorder,
         settings: Mapping[str, Value],
     ) -> Running | None:
-        """Starts to publish, on threads of its own.
+        """Starts to publish: by pages, or on threads of its own.
 
         Args:
             source: what to publish.
             recorder: where to count what became of it.
-            settings: the server's `host`, and a value for each of `options`.
+            settings: a value for each of `options`.
 
         Returns:
             None if the settings don't ask for it.
 
         Raises:
-            OSError: a port can't be had; says which and why.
+            ValueError: a setting can't be.
             ImportError: something is missing; says what brings it.
         """
 

@@ -51,6 +51,11 @@ class Reader:
                 families[family.metric] = family
         return [families[metric] for metric in catalogue.METRICS]
 
+    def serving(self) -> int:
+        """How many workers serve now."""
+        [place] = self._aggregates.layout.plan.cells[catalogue.WORKERS_SERVING]
+        return int(sum(slot.cells[place] for slot in self._aggregates.slots))
+
     def close(self) -> None:
         """Stops the thread."""
         self._closed.set()

@@ -82,6 +82,7 @@ class Recorder:
         self._gc_pause = places[catalogue.GC_PAUSE][0]
         self._gc_began = 0.0
         cells[places[catalogue.WORKERS][0]] = 1.0
+        [self._serving] = places[catalogue.WORKERS_SERVING]
         gc.callbacks.append(self._collected)
 
     def close(self) -> None:
@@ -106,6 +107,10 @@ class Recorder:
     def unknown_model(self) -> ModelRecorder:
         """Where to record requests that name no model that is served, or were not read."""
         return ModelRecorder(self._aggregates, self._slot.index, self._aggregates.layout.models)
+
+    def serving(self, serves: bool) -> None:
+        """Whether this worker's health says SERVING."""
+        self._cells[self._serving] = float(serves)
 
     def queue_changed(self, rows: int) -> None:
         """So many candidates now wait to be scored."""

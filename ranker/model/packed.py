@@ -118,8 +118,7 @@ def take_over(packed: Packed, file_fd: int, engine: str, threads: int, device: s
             loaded = registry.load_engine(file(), engine, threads, device)
         else:
             loaded = LoadedEngine(SimdEngine.of(packed.layout, threads), packed.reason)
-        facts = (packed.metadata, packed.name, packed.version, packed.digest)
-        model = Model(*loaded, *facts, file)
+        model = Model(*loaded, packed.metadata, packed.name, packed.version, packed.digest, file)
         model.check_parity()
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 
 
@@ -15,6 +16,57 @@ def host_and_port(host: str, port: int) -> str:
     """`host:port`, an IPv6 address in brackets, as gRPC and people write it."""
     host = bare_host(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def local_address(host: str, port: int) -> str:
+    """How a process of the same machine reaches what listens on `host`: `host:port`."""
+    everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+    return host_and_port(everywhere.get(bare_host(host), host), port)
+
+
+class PortTakenError(OSError):
+    """Somebody else listens on the port."""
+
+
+def bind_http(what: str, host: str, port: int) -> list[socket.socket]:
+    """Sockets to listen on with asyncio: one for each of the host's addresses.
+
+    Args:
+        what: what is to be served there, for an error.
+        host: a name or an address.
+        port: 0 for any free one, the same at all addresses.
+
+    Raises:
+        PortTakenError: somebody else has the port.
+        OSError: the address can't be had otherwise. Both say which and why.
+    """
+    with contextlib.ExitStack() as held:
+        bound: list[socket.socket] = []
+        try:
+            found = socket.getaddrinfo(
+                bare_host(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            for family, kind, protocol, _, address in found:
+                place = held.enter_context(socket.socket(family, kind, protocol))
+                if family == socket.AF_INET6:
+                    # As gRPC does: the wildcard address is IPv4's too.
+                    place.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                place.bind((address[0], port, *address[2:]))
+                port = place.getsockname()[1]
+                bound.append(place)
+            # Two may have bound with SO_REUSEADDR; the second to listen is refused.
+            for place in bound:
+                place.listen()
+        except OSError as error:
+            where = host_and_port(host, port)
+            if error.errno == errno.EADDRINUSE:
+                reason = f"can't serve {what} on {where}: the port is taken; choose another {what} "
+                raise PortTakenError(error.errno, reason + "port, or 0 for any") from error
+            reason = error.strerror or str(error)
+            raise OSError(error.errno, f"can't serve {what} on {where}: {reason}") from error
+        held.pop_all()
+        return bound
 
 
 class Reservation:

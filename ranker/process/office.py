@@ -2,8 +2,8 @@
 
     python -m ranker.process.office LINK SETTINGS METRICS
 
-It runs the exporters of metrics, and watches the configuration that says what is served, if there
-is one. It may die and come back: what was
+It speaks HTTP, runs the exporters of metrics, and watches the configuration that says what is
+served, if there is one. It may die and come back: what was
 counted is in the metrics' file, which it only reads. LINK and METRICS are
 inherited descriptors, of the connection to the supervisor and of that file;
 SETTINGS is JSON.
@@ -11,30 +11,149 @@ SETTINGS is JSON.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
 from ranker import logs
 from ranker.metrics.aggregates import Aggregates
-from ranker.metrics.exporters import Value, exporters
+from ranker.metrics.exporters import Page, exporters
 from ranker.metrics.reader import Reader
 from ranker.metrics.recorder import OfficeRecorder
+from ranker.office.api import Api
+from ranker.office.app import application, health_routes, page_routes
+from ranker.office.bodies import Bodies
+from ranker.office.http_server import HttpServer
+from ranker.office.predictions import Predictions
+from ranker.office.workers import Workers
+from ranker.process.address import PortTakenError, bind_http, local_address
 from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
 from ranker.process.link import Link
-from ranker.process.settings import Settings
+from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
+from ranker.process.vertex import Vertex
 
 if TYPE_CHECKING:
     from ranker.process.config_watch import ConfigWatch
 
 logger = logging.getLogger(__name__)
 
-_ENDING = {signal.SIGTERM, signal.SIGINT}
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+class Office:
+    """What the office runs, put together.
+
+    Args:
+        settings: how.
+        reader: the server's metrics.
+        recorder: where the office's own go.
+
+    Attributes:
+        ports: those that it has: the HTTP port (None: none) and those of the exporters'
+            pages, by the options that ask for them.
+
+    Raises:
+        OSError, ValueError, ImportError: it can't be put together so; says why.
+    """
+
+    def __init__(self, settings: Settings, reader: Reader, recorder: OfficeRecorder) -> None:
+        self._recorder = recorder
+        self._running = ExitStack()
+        self._sockets: list[socket.socket] = []
+        self._applications: dict[int, ASGIApp] = {}
+        self._vertex = Vertex.of(os.environ)
+        self._workers = Workers(local_address(settings.host, settings.port), settings.workers)
+        self._reader = reader
+        health = health_routes(self._serves)
+        with self._running:
+            pages = self._start_exporters(settings, reader)
+            own_ports: dict[str, int] = {}
+            for page in pages:
+                if page.port >= 0:
+                    own = application([*page_routes([page]), *health])
+                    own_ports[page.option] = self._listen("metrics", settings.host, page.port, own)
+            front = application([*page_routes(pages), *self._api_routes(settings), *health])
+            self.ports = {"http_port": self._listen_http(settings, front), "exporters": own_ports}
+            self._running = self._running.pop_all()
+
+    async def run(self) -> None:
+        """Works until SIGTERM or SIGINT."""
+        server = HttpServer(self._applications, self._sockets)
+        loop = asyncio.get_running_loop()
+        for number in _ENDING:
+            loop.add_signal_handler(number, server.stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        beating = asyncio.create_task(self._beat())
+        await server.run_until_stopped()
+        beating.cancel()
+        await self._workers.close()
+
+    def close(self) -> None:
+        """Has the exporters publish what was counted last."""
+        self._running.close()
+
+    async def _beat(self) -> None:
+        while True:
+            self._recorder.beat(time.monotonic())
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _start_exporters(self, settings: Settings, reader: Reader) -> list[Page]:
+        pages: list[Page] = []
+        for exporter in exporters().values():
+            started = exporter.start(reader, self._recorder, settings.exporters)
+            if started is not None:
+                self._running.callback(started.close)
+                pages += started.pages
+        return pages
+
+    def _serves(self) -> bool:
+        return self._reader.serving() > 0
+
+    def _api_routes(self, settings: Settings) -> list[BaseRoute]:
+        bodies, most = Bodies(), settings.max_request_rows
+        routes = Api(self._workers, bodies, most).routes()
+        if self._vertex:
+            predictions = Predictions(self._workers, bodies, most, self._serves)
+            # First: they may be any paths.
+            routes[:0] = predictions.routes(self._vertex.health_route, self._vertex.predict_route)
+        return routes
+
+    def _listen(self, what: str, host: str, port: int, app: ASGIApp) -> int:
+        """Has an application served; returns the port."""
+        sockets = bind_http(what, host, port)
+        for each in sockets:
+            self._running.callback(each.close)
+        port = int(sockets[0].getsockname()[1])
+        self._sockets += sockets
+        self._applications[port] = app
+        logger.info("%s on port %d", what, port)
+        return port
+
+    def _listen_http(self, settings: Settings, app: ASGIApp) -> int | None:
+        """Serves on the HTTP port, if there is to be one; returns it.
+
+        Nobody asked for the default port: if it is taken the server does without.
+        """
+        port = settings.http_port
+        if port is None and self._vertex:
+            port = self._vertex.http_port
+        if port is not None:
+            return self._listen("HTTP", settings.host, port, app) if port >= 0 else port
+        try:
+            return self._listen("HTTP", settings.host, DEFAULT_HTTP_PORT, app)
+        except PortTakenError as error:
+            logger.warning("no HTTP: %s", error.strerror)
+            return None
 
 
 def main() -> None:
@@ -42,29 +161,27 @@ def main() -> None:
     link = Link(int(sys.argv[1]))
     settings = Settings.from_json(sys.argv[2])
     metrics_fd = int(sys.argv[3])
-    signal.pthread_sigmask(signal.SIG_SETMASK, _ENDING)  # they are waited for instead
+    signal.pthread_sigmask(signal.SIG_SETMASK, _ENDING)  # until the loop hears them
     logs.configure(settings.log_format, settings.log_level, "office", settings.gcp_project)
     aggregates = Aggregates.attach(metrics_fd)
     recorder = OfficeRecorder(aggregates)
     reader = Reader(aggregates)
-    with ExitStack() as running:
-        running.callback(reader.close)
-        try:
-            with beating_while_loading(recorder.beat):
-                bound = start_exporters(settings, reader, recorder, running)
-                watch = watch_config(settings, link) if settings.config else None
-        except (OSError, ValueError, ImportError) as error:
-            link.failed(str(error))
-            sys.exit(1)
-        link.ready(bound)
-        if watch is None:
-            link.listen()
-        else:
-            running.callback(watch.close)
-            watch.start()
-            link.listen(lambda _: watch.reload())
-        while signal.sigtimedwait(_ENDING, BEAT_SECONDS) is None:
-            recorder.beat(time.monotonic())
+    try:
+        with beating_while_loading(recorder.beat):
+            office = Office(settings, reader, recorder)
+            watch = watch_config(settings, link) if settings.config else None
+    except (OSError, ValueError, ImportError) as error:
+        link.failed(str(error))
+        sys.exit(1)
+    link.ready(office.ports)
+    if watch is None:
+        link.listen()
+    else:
+        watch.start()
+        link.listen(lambda _: watch.reload())
+    asyncio.run(office.run())
+    office.close()
+    reader.close()
 
 
 def watch_config(settings: Settings, link: Link) -> ConfigWatch:
@@ -77,33 +194,6 @@ def watch_config(settings: Settings, link: Link) -> ConfigWatch:
         want=lambda wanted: link.say({"wanted": wanted.to_facts()}),
         fail=lambda reason: link.say({"unwanted": reason}),
     )
-
-
-def start_exporters(
-    settings: Settings, reader: Reader, recorder: OfficeRecorder, running: ExitStack
-) -> dict[str, Value]:
-    """Starts what the settings ask for.
-
-    Args:
-        settings: how.
-        reader: what is published.
-        recorder: where is counted what became of it.
-        running: gets what ends each of them.
-
-    Returns:
-        Options that turned out otherwise than they were set, such as a port that was 0.
-
-    Raises:
-        OSError, ValueError, ImportError: one can't be started; says which and why.
-    """
-    bound: dict[str, Value] = {}
-    values = {"host": settings.host, **settings.exporters}
-    for exporter in exporters().values():
-        started = exporter.start(reader, recorder, values)
-        if started is not None:
-            running.callback(started.close)
-            bound.update(started.bound)
-    return bound
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class Server:
     def __init__(self, settings: Settings, generation: Generation, recorder: Recorder) -> None:
         self._settings = settings
         self._beat = recorder.beat
+        self._record_serving = recorder.serving
         self._drain: Drain | None = None
         self._exit_code = 0
         make_transport, reason = select(settings.transport)
@@ -116,6 +117,7 @@ class Server:
         """
         address = host_and_port(self._settings.host, self._settings.port)
         self._port = self._transport.bind(address)
+        self._record_serving(True)
 
     def serve(self, generation: Generation | None, others: Sequence[pb.Model]) -> None:
         """Ranks what is read from now on with other models. Call it from any thread.
@@ -209,3 +211,4 @@ class Server:
             undelivered=self._undelivered,
         )
         self._health.drain()
+        self._record_serving(False)

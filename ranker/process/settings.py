@@ -9,6 +9,9 @@ from typing import Any
 
 from ranker.metrics.exporters import Value
 
+DEFAULT_HTTP_PORT = 8080
+"""Where HTTP is served if no port is asked for and this one is free."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,6 +24,8 @@ class Settings:
         model_cache: the folder for models that are fetched; empty: the user's cache.
         host: the address to listen on.
         port: the gRPC port; 0 takes any free one.
+        http_port: the HTTP port; 0 takes any free one, -1 is none, and None is
+            `DEFAULT_HTTP_PORT` if that is free.
         workers: processes behind the port.
         engine: one of `ranker.engine.registry.CHOICES`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -45,6 +50,7 @@ class Settings:
     model_cache: str = ""
     host: str = "0.0.0.0"
     port: int = 50051
+    http_port: int | None = None
     workers: int = 1
     engine: str = "auto"
     device: str = "auto"

@@ -93,9 +93,11 @@ class Supervisor:
             return child
 
         def start_office() -> Child:
-            bound = {**self._settings.exporters, **(self._office.ready or {})}
-            arguments = replace(self._settings, exporters=bound).to_json()
-            return Child("ranker.process.office", (arguments, str(metrics)), (metrics,))
+            # One that replaces another goes on with the same ports.
+            had = self._office.ready or {"http_port": settings.http_port, "exporters": {}}
+            bound = {**self._settings.exporters, **had["exporters"]}
+            its = replace(self._settings, http_port=had["http_port"], exporters=bound)
+            return Child("ranker.process.office", (its.to_json(), str(metrics)), (metrics,))
 
         slots = aggregates.slots
         self._models = ModelSupply(self._settings, aggregates, self._recorder, self._running)

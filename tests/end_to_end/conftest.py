@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ class RunningServer(RankerServer):
     """A `ranker serve` process that serves, started by the launcher of the benchmarks."""
 
     def __init__(self, log: Path, *arguments: str) -> None:
-        super().__init__(*arguments, log=log)
+        super().__init__("--http-port", "0", *arguments, log=log)
 
     @property
     def port(self) -> int:
@@ -60,6 +61,10 @@ class RunningServer(RankerServer):
     @property
     def metrics_port(self) -> int:
         return int(self.metrics_url.split(":")[2].partition("/")[0])
+
+    @cached_property
+    def http_port(self) -> int:
+        return int(self.wait_for_log(r"HTTP on port (\d+)")[1])
 
     def metrics(self) -> str:
         return self.scrape().text

@@ -145,6 +145,7 @@ def load_while_a_worker_dies(server: TwoWorkers, truth: Truth) -> Tally:
     tally = Tally()
     load = KnownLoad(server, truth, tally)
     tally.add(catalog.WORKERS, number=2)
+    tally.add(catalog.WORKERS_SERVING, number=2)
     tally.add(catalog.MODEL_LOADS, *BOOKS, "ok", number=2)
     for index in (0, 1):
         with server.connected(index) as channel:
@@ -226,7 +227,7 @@ def test_both_exporters_are_exact_though_an_export_fails(
     before = scraped(server)
     before.check(tally)
     assert server.stop() == 0  # with a last export
-    del tally.counts[catalog.WORKERS.name,]
+    del tally.counts[catalog.WORKERS.name,], tally.counts[catalog.WORKERS_SERVING.name,]
     after = written(api)
     after.check(tally)
     assert after.of(catalog.EXPORT_POINTS) == before.of(catalog.EXPORT_POINTS)

@@ -275,6 +275,7 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.simd_found("avx2", "")
     recorder.gpu_used("0000:1B:00.0")
     recorder.build({})
+    recorder.serving(True)
     gc.collect()
     supervisor = SupervisorRecorder(aggregates)
     supervisor.worker_restarted()
@@ -289,6 +290,7 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.simd_found("avx2", "")
     recorder.gpu_used("0000:1B:00.0")
     recorder.build({})
+    recorder.serving(True)
     stored = {metric.name for metric in catalog.METRICS if not metric.derived}
     assert nonzero(snapshot(aggregates)).keys() == stored
     assert {m.kind for m in catalog.METRICS} == set(Kind)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporters.gcp_monitoring.exporter import GcpMonitoringExporter
+from exporters.gcp_monitoring.writer import GcpMonitoringExporter
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.families import Distribution
@@ -34,9 +34,9 @@ MODELS = tuple((f"model-{i}", "1") for i in range(24))
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals of a fifth of a second, and a metadata server that is not there."""
-    monkeypatch.setattr("exporters.gcp_monitoring.exporter.MIN_INTERVAL", INTERVAL)
-    monkeypatch.setattr("exporters.gcp_monitoring.exporter._LONGEST_PAUSE", 2 * INTERVAL)
-    monkeypatch.setattr("exporters.gcp_monitoring.exporter._CALL_SECONDS", 1.0)
+    monkeypatch.setattr("exporters.gcp_monitoring.writer.MIN_INTERVAL", INTERVAL)
+    monkeypatch.setattr("exporters.gcp_monitoring.writer._LONGEST_PAUSE", 2 * INTERVAL)
+    monkeypatch.setattr("exporters.gcp_monitoring.writer._CALL_SECONDS", 1.0)
     monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:1")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
 

@@ -10,8 +10,8 @@ pytest.importorskip("google.cloud.monitoring_v3", reason="the extra gcp is not i
 
 from google.api.metric_pb2 import MetricDescriptor
 
-from exporters.gcp_monitoring.exporter import GcpMonitoringExporter
 from exporters.gcp_monitoring.points import descriptor, metric_type
+from exporters.gcp_monitoring.writer import GcpMonitoringExporter
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.snapshot import snapshot
 from tests.exporters.gcp_monitoring.conftest import INTERVAL, Server, assert_exact, until
@@ -124,7 +124,7 @@ def test_no_time_for_a_last_export(
 ):
     exporter = server.export(service.address)
     until(lambda: server.points("exported"), "an export")
-    monkeypatch.setattr("exporters.gcp_monitoring.exporter.MIN_INTERVAL", 3600.0)
+    monkeypatch.setattr("exporters.gcp_monitoring.writer.MIN_INTERVAL", 3600.0)
     exporter.close(limit=2)
     assert not exporter._thread.is_alive()
     assert "no time left for a last export" in caplog.text
@@ -141,9 +141,9 @@ def test_clock_set_back_writes_nothing_until_it_has_caught_up(
     exporter = server.export(service.address)
     until(lambda: server.points("exported"), "an export")
     real = time.time
-    monkeypatch.setattr("exporters.gcp_monitoring.exporter.time.time", lambda: real() - 60)
+    monkeypatch.setattr("exporters.gcp_monitoring.writer.time.time", lambda: real() - 60)
     until(lambda: "clock was set back" in caplog.text, "an export that sees it")
-    monkeypatch.setattr("exporters.gcp_monitoring.exporter.time.time", real)
+    monkeypatch.setattr("exporters.gcp_monitoring.writer.time.time", real)
     exporter.close()
     assert_exact(server, service)
     assert service.refused == []

@@ -12,8 +12,8 @@ import grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.gcp_monitoring.exporter import pause_after
 from exporters.gcp_monitoring.points import metric_type
+from exporters.gcp_monitoring.writer import pause_after
 from ranker.metrics import catalogue as catalog
 from tests.exporters.gcp_monitoring.conftest import (
     MODELS,
@@ -78,7 +78,7 @@ def test_partial_refusal_is_counted(server: Server, service: LocalMetricService)
 def test_hanging_api_delays_nobody(
     server: Server, service: LocalMetricService, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("exporters.gcp_monitoring.exporter._CALL_SECONDS", 60.0)
+    monkeypatch.setattr("exporters.gcp_monitoring.writer._CALL_SECONDS", 60.0)
     released = threading.Event()
     service.faults.append(hang(released))
     exporter = server.export(service.address)

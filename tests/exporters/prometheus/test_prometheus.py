@@ -1,10 +1,7 @@
 import gzip
 import os
 import shutil
-import socket
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
 
-from exporters.prometheus.server import PrometheusServer
+from exporters.prometheus.scrape import Scrapes
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import METRICS
 from ranker.metrics.metric import Kind
@@ -38,22 +35,18 @@ def recorder(aggregates: Aggregates) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def server(aggregates: Aggregates) -> Iterator[PrometheusServer]:
+def scrapes(aggregates: Aggregates) -> Iterator[Scrapes]:
     reader = Reader(aggregates)
-    server = PrometheusServer(reader, 0, "127.0.0.1")
-    yield server
-    server.close()
+    yield Scrapes(reader)
     reader.close()
 
 
-def get(server: PrometheusServer, **headers: str) -> tuple[str, str]:
+def get(scrapes: Scrapes, **headers: str) -> tuple[str, str]:
     """A scrape: its content type and its text."""
-    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/metrics", headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as response:
-        body = response.read()
-        if response.headers["Content-Encoding"] == "gzip":
-            body = gzip.decompress(body)
-        return response.headers["Content-Type"], body.decode()
+    reply = scrapes.read({name.lower(): value for name, value in headers.items()})
+    packed = reply.headers.get("Content-Encoding") == "gzip"
+    body = gzip.decompress(reply.body) if packed else reply.body
+    return reply.headers["Content-Type"], body.decode()
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -81,9 +74,9 @@ def record_everything(recorder: Worker, aggregates: Aggregates) -> None:
     OfficeRecorder(aggregates).points("gcp_monitoring", "exported", 1)
 
 
-def test_text(server: PrometheusServer, aggregates: Aggregates, recorder: Worker):
+def test_text(scrapes: Scrapes, aggregates: Aggregates, recorder: Worker):
     record_everything(recorder, aggregates)
-    content_type, text = get(server)
+    content_type, text = get(scrapes)
     assert content_type.startswith("text/plain; version=")
     found = samples(text)
     assert found[key("ranker_rpcs_total", method=RANK[1:], code="OK")] == 1
@@ -100,10 +93,10 @@ def test_text(server: PrometheusServer, aggregates: Aggregates, recorder: Worker
 
 
 def test_every_metric_is_there_with_its_kind_and_help(
-    server: PrometheusServer, aggregates: Aggregates, recorder: Worker
+    scrapes: Scrapes, aggregates: Aggregates, recorder: Worker
 ):
     record_everything(recorder, aggregates)
-    _, text = get(server)
+    _, text = get(scrapes)
     families = {family.name: family for family in parse_text(text)}
     for metric in METRICS:
         family = families.pop(metric.name.removesuffix("_total"))
@@ -114,11 +107,9 @@ def test_every_metric_is_there_with_its_kind_and_help(
     assert families == {}
 
 
-def test_openmetrics_with_exemplars(
-    server: PrometheusServer, aggregates: Aggregates, recorder: Worker
-):
+def test_openmetrics_with_exemplars(scrapes: Scrapes, aggregates: Aggregates, recorder: Worker):
     record_everything(recorder, aggregates)
-    content_type, text = get(server, Accept=OPENMETRICS)
+    content_type, text = get(scrapes, Accept=OPENMETRICS)
     assert content_type.startswith("application/openmetrics-text")
     families = {family.name: family for family in parse_openmetrics(text)}
     assert families["ranker_request_duration_seconds"].unit == "seconds"
@@ -132,9 +123,7 @@ def test_openmetrics_with_exemplars(
     assert exemplars == [(model, "ok", "0.002", {"trace_id": TRACE}) for model in models]
 
 
-def test_openmetrics_and_text_agree(
-    server: PrometheusServer, aggregates: Aggregates, recorder: Worker
-):
+def test_openmetrics_and_text_agree(scrapes: Scrapes, aggregates: Aggregates, recorder: Worker):
     record_everything(recorder, aggregates)
     names = {metric.name for metric in METRICS if "process" not in metric.name}
 
@@ -142,30 +131,15 @@ def test_openmetrics_and_text_agree(
         known = sample.name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
         return known in names and "gc_" not in known and "utilization" not in known
 
-    text = [s for f in parse_text(get(server)[1]) for s in f.samples if stable(s)]
+    text = [s for f in parse_text(get(scrapes)[1]) for s in f.samples if stable(s)]
     openmetrics = [
         s
-        for f in parse_openmetrics(get(server, Accept=OPENMETRICS)[1])
+        for f in parse_openmetrics(get(scrapes, Accept=OPENMETRICS)[1])
         for s in f.samples
         if stable(s)
     ]
     assert len(text) > 500
     assert [s[:3] for s in text] == [s[:3] for s in openmetrics]
-
-
-@pytest.mark.parametrize(
-    ("path", "method", "status"),
-    [
-        pytest.param("/", "GET", 404, id="other path"),
-        pytest.param("/metrics", "POST", 405, id="other method"),
-    ],
-)
-def test_anything_else_is_refused(server: PrometheusServer, path: str, method: str, status: int):
-    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", method=method)
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
-    assert caught.value.code == status
-    caught.value.close()
 
 
 @pytest.mark.parametrize(
@@ -180,87 +154,27 @@ def test_anything_else_is_refused(server: PrometheusServer, path: str, method: s
     ],
 )
 def test_escaping_makes_no_difference(
-    server: PrometheusServer, aggregates: Aggregates, recorder: Worker, accept: str
+    scrapes: Scrapes, aggregates: Aggregates, recorder: Worker, accept: str
 ):
     record_everything(recorder, aggregates)
-    content_type, text = get(server, Accept=accept)
+    content_type, text = get(scrapes, Accept=accept)
     assert content_type.startswith("application/openmetrics-text")
     families = {family.name for family in parse_openmetrics(text)}
     base = {metric.name.removesuffix("_total").removesuffix("_info") for metric in METRICS}
     assert families == base
 
 
-def test_gzip(server: PrometheusServer):
-    assert "ranker_rpcs_total" in get(server, **{"Accept-Encoding": "gzip"})[1]
-
-
-def test_taken_port_is_a_clear_error(server: PrometheusServer, aggregates: Aggregates):
-    reader = Reader(aggregates)
-    try:
-        with pytest.raises(OSError, match=f"127.0.0.1:{server.port}: the port is taken"):
-            PrometheusServer(reader, server.port, "127.0.0.1")
-    finally:
-        reader.close()
-
-
-def test_foreign_address_is_a_clear_error(aggregates: Aggregates):
-    reader = Reader(aggregates)
-    try:
-        with pytest.raises(OSError, match=r"can't serve metrics on 203\.0\.113\.1:0: "):
-            PrometheusServer(reader, 0, "203.0.113.1")
-    finally:
-        reader.close()
-
-
-@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
-def test_ipv6(aggregates: Aggregates):
-    reader = Reader(aggregates)
-    try:
-        server = PrometheusServer(reader, 0, "::1")
-    except OSError as error:
-        pytest.skip(f"no IPv6 loopback here: {error}")
-    else:
-        with urllib.request.urlopen(f"http://[::1]:{server.port}/metrics", timeout=10) as response:
-            assert response.status == 200
-        server.close()
-    finally:
-        reader.close()
-
-
-def test_close_frees_the_port(aggregates: Aggregates):
-    reader = Reader(aggregates)
-    first = PrometheusServer(reader, 0, "127.0.0.1")
-    first.close()
-    with pytest.raises(urllib.error.URLError):
-        get(first)
-    second = PrometheusServer(reader, first.port, "127.0.0.1")
-    assert second.port == first.port
-    second.close()
-    reader.close()
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"GE", id="half a word"),
-        pytest.param(b"GET /metrics HTTP/1.1\r\nHost:", id="half a request"),
-    ],
-)
-def test_silent_client_does_not_hold_a_scrape_up(server: PrometheusServer, said: bytes):
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
-        client.sendall(said)
-        assert "ranker_workers" in get(server)[1]
+def test_gzip(scrapes: Scrapes):
+    assert scrapes.read({"accept-encoding": "gzip"}).headers["Content-Encoding"] == "gzip"
+    assert "ranker_rpcs_total" in get(scrapes, **{"Accept-Encoding": "gzip"})[1]
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_finds_nothing_to_say(
-    server: PrometheusServer, aggregates: Aggregates, recorder: Worker
-):
+def test_promtool_finds_nothing_to_say(scrapes: Scrapes, aggregates: Aggregates, recorder: Worker):
     record_everything(recorder, aggregates)
     done = subprocess.run(
         ["promtool", "check", "metrics"],
-        input=get(server)[1],
+        input=get(scrapes)[1],
         capture_output=True,
         text=True,
         timeout=30,

@@ -15,10 +15,13 @@ from typing import Any
 
 import pytest
 
-from exporters.prometheus.server import PrometheusServer
+from exporters.prometheus import exporter
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.reader import Reader
+from ranker.metrics.recorder import OfficeRecorder
+from ranker.office.app import application, page_routes
 from tests.metrics.support import RANK, Worker, new_aggregates
+from tests.office.support import served
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="prometheus is not installed"
@@ -97,15 +100,15 @@ def aggregates() -> Aggregates:
 @pytest.fixture
 def prometheus(aggregates: Aggregates, tmp_path: Path) -> Iterator[Prometheus]:
     reader = Reader(aggregates)
-    server = PrometheusServer(reader, 0, "127.0.0.1")
-    prometheus = Prometheus(tmp_path, server.port)
-    try:
-        until(prometheus.is_up, "the first scrape")
-        yield prometheus
-    finally:
-        prometheus.stop()
-        server.close()
-        reader.close()
+    running = exporter.start(reader, OfficeRecorder(aggregates), {"metrics_port": 0})
+    with served(application(page_routes(running.pages))) as port:
+        prometheus = Prometheus(tmp_path, port)
+        try:
+            until(prometheus.is_up, "the first scrape")
+            yield prometheus
+        finally:
+            prometheus.stop()
+    reader.close()
 
 
 def record(recorder: Worker, hundreds: int) -> None:

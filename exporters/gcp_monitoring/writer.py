@@ -12,13 +12,11 @@ import importlib
 import logging
 import random
 import time
-from collections.abc import Mapping
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from exporters.gcp_monitoring import MIN_INTERVAL, NAME
 from ranker.metrics.catalogue import METRICS
-from ranker.metrics.exporters import Value
 from ranker.metrics.families import Source
 from ranker.metrics.recorder import OfficeRecorder
 
@@ -82,11 +80,6 @@ class GcpMonitoringExporter:
         self._thread = Thread(target=self._run, name="gcp-monitoring", daemon=True)
         self._thread.start()
         logger.info("metrics to GCP Monitoring, project %s", project)
-
-    @property
-    def bound(self) -> Mapping[str, Value]:
-        """Nothing: it listens nowhere."""
-        return {}
 
     def close(self, limit: float = 15.0) -> None:
         """Exports what was counted since the last time, then stops.

@@ -1,0 +1,1 @@
+"""What the office answers over HTTP: metrics, health, the status page, JSON."""

@@ -1,0 +1,151 @@
+"""One HTTP connection, with the limits that uvicorn has not.
+
+Whoever reaches the port may send anything, at any speed, over any number of
+connections. None of it may hold up a scrape, or fill the memory or the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MOST_CONNECTIONS = 256
+"""One more takes the place of the client that keeps the server waiting the longest."""
+
+HEAD_BYTES = 16 * 2**10
+"""Most bytes of a request's line and headers."""
+
+HEAD_SECONDS = 10.0
+"""A request's line and headers must have arrived so long after its first byte, or after the
+connection's begin."""
+
+TOTAL_SECONDS = 75.0
+"""Its body must have arrived, and its answer have been read, so long after that."""
+
+IDLE_SECONDS = 65
+"""A connection without a request is closed after so long; most clients close theirs earlier."""
+
+MOST_UNSENT_BYTES = 32 * 2**20
+"""Of all answers that clients have not read. Above it the slowest of them are cut off."""
+
+SEND_BUFFER_BYTES = 128 * 2**10
+"""Of answers that the kernel holds for one connection; by itself it would take several MB."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""A `SO_LINGER` that has the kernel forget what it holds, too."""
+
+
+class Connection(H11Protocol):
+    """A connection that uvicorn drives and this class bounds."""
+
+    _begun = 0.0
+    _timer: asyncio.TimerHandle
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has come; if there are too many, another one goes."""
+        others = self._others() if len(self.connections) >= MOST_CONNECTIONS else []
+        super().connection_made(transport)
+        self._socket = transport.get_extra_info("socket")
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._begin()
+        if len(others) >= MOST_CONNECTIONS:
+            waited_for = [other for other in others if other.waits_for_client]
+            min(waited_for, key=lambda other: other._begun, default=self).cut_off()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over."""
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        if self._idle:
+            self._begin()
+        super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is not HTTP: says so, unless an answer is under way."""
+        if self.cycle is not None:
+            # Whatever an application still sends has nowhere to go.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.cut_off()
+
+    def on_response_complete(self) -> None:
+        """An answer has been given to the transport."""
+        answered = self.cycle
+        super().on_response_complete()
+        if self.cycle is not answered:  # the next request had already come
+            self._begin()
+        elif self._idle:
+            self._timer.cancel()
+        self._cut_off_slow_readers()
+
+    def cut_off(self) -> None:
+        """Ends the connection at once, whatever is still unsent."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether the next step is the client's: to send a request, or to read an answer."""
+        cycle = self.cycle
+        return cycle is None or cycle.response_complete or cycle.more_body or self.unsent > 0
+
+    @property
+    def unsent(self) -> int:
+        """The bytes of answers that the client has not read."""
+        return self.transport.get_write_buffer_size()
+
+    @property
+    def _idle(self) -> bool:
+        """Whether all that came has been answered, and the answers read."""
+        if self.cycle is None or self.unsent:
+            return False
+        between_requests = self.conn.our_state is self.conn.their_state is h11.IDLE
+        return between_requests and not self.conn.trailing_data[0]
+
+    def _begin(self) -> None:
+        """A request begins, as far as one can see: the time that it may take runs."""
+        if self._begun:
+            self._timer.cancel()
+        self._begun = self.loop.time()
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._on_head_due)
+
+    def _on_head_due(self) -> None:
+        waits_for_head = self.conn.their_state is h11.IDLE and not self.unsent
+        if waits_for_head and not self._idle:
+            self.transport.close()
+        else:
+            left = self._begun + TOTAL_SECONDS - self.loop.time()
+            self._timer = self.loop.call_later(left, self._on_answer_due)
+
+    def _on_answer_due(self) -> None:
+        if not self._idle:
+            self.cut_off()
+
+    def _others(self) -> list[Connection]:
+        """All connections that are not about to end."""
+        return [
+            other
+            for other in self.connections
+            if isinstance(other, Connection) and not other.transport.is_closing()
+        ]
+
+    def _cut_off_slow_readers(self) -> None:
+        slow = sorted(
+            (other for other in self._others() if other.unsent), key=lambda other: other._begun
+        )
+        total = sum(other.unsent for other in slow)
+        for other in slow:
+            if total <= MOST_UNSENT_BYTES:
+                break
+            total -= other.unsent
+            other.cut_off()

@@ -1,0 +1,70 @@
+"""The HTTP server: applications on sockets, on one asyncio loop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ranker.office.connection import HEAD_BYTES, IDLE_SECONDS, Connection
+
+_BACKLOG = 128
+"""Connections that the kernel may hold until the loop takes them, which it does all at once."""
+
+_STOP_SECONDS = 1
+"""Seconds that answers may still take when the server stops."""
+
+
+class HttpServer(uvicorn.Server):
+    """Serves each application on sockets of its own.
+
+    Args:
+        applications: by the port that they are on.
+        sockets: bound to these ports.
+    """
+
+    def __init__(
+        self, applications: Mapping[int, ASGIApp], sockets: Sequence[socket.socket]
+    ) -> None:
+        # What it logs is that clients send nonsense, which is not news, and uncaught
+        # exceptions, of which there are none: see `ranker.office.app`.
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+
+        async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
+            await applications[scope["server"][1]](scope, receive, send)
+
+        super().__init__(
+            uvicorn.Config(
+                by_port,
+                http=Connection,
+                ws="none",
+                lifespan="off",
+                loop="none",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=_BACKLOG,
+                h11_max_incomplete_event_size=HEAD_BYTES,
+                timeout_keep_alive=IDLE_SECONDS,
+                timeout_graceful_shutdown=_STOP_SECONDS,
+            )
+        )
+        self._sockets = list(sockets)
+
+    async def run_until_stopped(self) -> None:
+        """Serves until `stop` is called."""
+        await self.serve(self._sockets)
+
+    def stop(self) -> None:
+        """Has `run_until_stopped` return soon; call it on the loop's thread."""
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves signals to the process."""
+        yield

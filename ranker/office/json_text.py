@@ -1,0 +1,116 @@
+"""JSON from strangers: read strictly, within bounds, with errors that name the place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from ranker.errors import InvalidRequestError
+
+SPARE_NESTED = 1000
+"""Lists and objects that a body may have beside two for each candidate."""
+
+
+def read_json(body: bytes, most_rows: int) -> Any:
+    """Reads a body.
+
+    Args:
+        body: JSON in UTF-8.
+        most_rows: the most candidates that a list may have; bounds the number of lists and
+            objects, of which three bytes would become more than sixty.
+
+    Raises:
+        InvalidRequestError: it is no JSON, or more of it than any request needs.
+    """
+    if body.count(b"[") + body.count(b"{") > 2 * most_rows + SPARE_NESTED:
+        raise InvalidRequestError(
+            "request", f"more lists and objects than {most_rows} candidates can need"
+        )
+    try:
+        text = body.decode()
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError("request", f"not UTF-8: byte {error.start}") from error
+    except RecursionError as error:
+        raise InvalidRequestError("request", "nested too deeply") from error
+    except ValueError as error:  # numbers of thousands of digits, too
+        raise InvalidRequestError("request", f"not JSON: {error}") from error
+
+
+def as_object(place: str, value: Any, known: Sequence[str]) -> Mapping[str, Any]:
+    """An object that has no fields but the known ones.
+
+    Args:
+        place: what to call it in an error; empty for the body itself.
+        value: what was read.
+        known: the names that it may have.
+
+    Raises:
+        InvalidRequestError: it is something else.
+    """
+    if not isinstance(value, dict):
+        raise InvalidRequestError(place or "request", f"expected an object, got {shown(value)}")
+    for name in value:
+        if name not in known:
+            raise InvalidRequestError(
+                f"{place}.{name}" if place else name,
+                f"no such field; there are {', '.join(known)}",
+            )
+    return value
+
+
+def as_text(place: str, value: Any) -> str:
+    """A text.
+
+    Raises:
+        InvalidRequestError: it is something else, or can't be written in UTF-8.
+    """
+    if not isinstance(value, str):
+        raise InvalidRequestError(place, f"expected a text, got {shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(place, "half of a surrogate pair") from error
+    return value
+
+
+def as_texts(place: str, value: Any, most: int) -> list[str]:
+    """A list of at most so many texts; raises InvalidRequestError if it is something else."""
+    if not isinstance(value, list) or len(value) > most:
+        raise InvalidRequestError(
+            place, f"expected a list of at most {most} texts, got {shown(value)}"
+        )
+    return [as_text(f"{place}[{index}]", each) for index, each in enumerate(value)]
+
+
+def as_count(place: str, value: Any, most: int) -> int:
+    """A whole number from 0 to `most`; raises InvalidRequestError if it is something else."""
+    if type(value) is not int or not 0 <= value <= most:
+        raise InvalidRequestError(
+            place, f"expected a whole number from 0 to {most}, got {shown(value)}"
+        )
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value in an error, cut to size."""
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise InvalidRequestError("request", f"{shown(name)} stands twice in one object")
+            seen.add(name)
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidRequestError("request", f"{name} is not JSON; a missing value is null")

@@ -1,0 +1,114 @@
+"""Vertex AI's requests: several candidate lists in one body of JSON, or one message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from ranker.errors import InvalidRequestError
+from ranker.office.api import check_required, json_response, read_protobuf, unless_gone
+from ranker.office.bodies import JSON, OCTETS, PROTOBUF, Bodies, media_type
+from ranker.office.json_text import as_object, read_json, shown
+from ranker.office.rank_json import Asked, read_rank_json, write_rank_json
+from ranker.office.workers import Workers
+
+MOST_INSTANCES = 256
+"""Of one body: they are all asked at once."""
+
+PARAMETERS = ("top_k", "feature_names", "context", "deadline_ms")
+"""What may be said once for all instances."""
+
+
+class Predictions:
+    """Answers Vertex AI.
+
+    Args:
+        workers: who ranks, with the server's default model.
+        bodies: room for what is asked.
+        most_rows: the most candidates in one list.
+        serving: whether a worker serves.
+    """
+
+    def __init__(
+        self, workers: Workers, bodies: Bodies, most_rows: int, serving: Callable[[], bool]
+    ) -> None:
+        self._workers = workers
+        self._bodies = bodies
+        self._most_rows = most_rows
+        self._serving = serving
+
+    def routes(self, health: str, predict: str) -> list[BaseRoute]:
+        """What it answers, on the paths that Vertex AI has chosen."""
+        return [
+            Route(health, self.health, methods=["GET"]),
+            Route(predict, self.predict, methods=["POST"]),
+        ]
+
+    async def health(self, request: Request) -> Response:  # noqa: ARG002
+        """200: send requests; 503: do not, models load or the server drains."""
+        serves = self._serving()
+        return PlainTextResponse("ready\n" if serves else "not ready\n", 200 if serves else 503)
+
+    async def predict(self, request: Request) -> Response:
+        """Ranks each instance, or the one list of a message."""
+        with self._bodies.room() as body:
+            kind = media_type(request, JSON, PROTOBUF, OCTETS)
+            data = await body.read(request, kind)
+            traceparent = request.headers.get("traceparent")
+            async with self._bodies.turn:
+                lists = self._instances(data) if kind == JSON else [read_protobuf(data)]
+            del data
+            body.hold(sum(asked.message.ByteSize() for asked in lists))
+            if kind != JSON:
+                [asked] = lists
+                work = self._workers.rank(
+                    asked.message.SerializeToString(), asked.seconds, traceparent
+                )
+                return Response(await unless_gone(request, work), media_type=kind)
+            ranked = [self._rank(index, asked, traceparent) for index, asked in enumerate(lists)]
+            return json_response({"predictions": await unless_gone(request, _all(ranked))})
+
+    def _instances(self, data: bytes) -> list[Asked]:
+        body = as_object("", read_json(data, self._most_rows), ("instances", "parameters"))
+        instances = body.get("instances")
+        if not isinstance(instances, list) or not 0 < len(instances) <= MOST_INSTANCES:
+            raise InvalidRequestError(
+                "instances",
+                f"expected a list of 1 to {MOST_INSTANCES} candidate lists, got {shown(instances)}",
+            )
+        parameters = as_object("parameters", body.get("parameters") or {}, PARAMETERS)
+        return [
+            read_rank_json(
+                {"candidates": instance} if isinstance(instance, list) else instance,
+                self._most_rows,
+                f"instances[{index}]",
+                parameters,
+            )
+            for index, instance in enumerate(instances)
+        ]
+
+    async def _rank(self, index: int, asked: Asked, traceparent: str | None) -> dict[str, Any]:
+        await check_required(self._workers, asked, f"instances[{index}].candidates")
+        encoded = asked.message.SerializeToString()
+        try:
+            answer = await self._workers.rank(encoded, asked.seconds, traceparent)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(
+                f"instances[{index}].{error.field}", error.description
+            ) from error
+        return write_rank_json(answer)
+
+
+async def _all(work: list[Any]) -> list[dict[str, Any]]:
+    """Does all of it at once; if one part fails, the rest is left."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,62 @@
+"""Errors over HTTP: problem details (RFC 9457), and the one mapping from our codes to HTTP's."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.responses import Response
+
+from ranker.errors import Code, InvalidRequestError, OverloadedError, RankerError
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: Mapping[Code, int] = {
+    Code.CANCELLED: 499,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+}
+"""By code; any other is 500. As google.api.HttpRule's gateways have it; 499 is nginx's."""
+
+
+def problem(error: RankerError, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as an answer.
+
+    Args:
+        error: what went wrong. The field of an invalid request is the same path as over gRPC.
+        headers: further ones.
+    """
+    status = STATUS.get(error.code, 500)
+    details: dict[str, object] = {"code": error.code.name}
+    about = dict(headers or {})
+    if isinstance(error, InvalidRequestError):
+        details["errors"] = [{"field": error.field, "detail": error.description}]
+    if isinstance(error, OverloadedError) and error.retry_after > 0:
+        about["Retry-After"] = str(math.ceil(error.retry_after))
+        details["retry_after_seconds"] = error.retry_after
+    return _response(status, error.message, details, about)
+
+
+def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem that HTTP has and gRPC has not: no such page, a body that is too large."""
+    return _response(status, detail, {}, dict(headers or {}))
+
+
+def _response(
+    status: int, detail: str, details: Mapping[str, object], headers: dict[str, str]
+) -> Response:
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = "Client Closed Request"
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    body = json.dumps({**content, **details}).encode()
+    return Response(body, status, headers, MEDIA_TYPE)

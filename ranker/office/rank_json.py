@@ -1,0 +1,240 @@
+"""Candidate lists in JSON: to RankRequests, and RankResponses back to JSON."""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ranker.errors import InvalidRequestError
+from ranker.office.json_text import as_count, as_object, as_text, as_texts, shown
+from ranker.v1 import ranking_pb2 as pb
+
+FIELDS = (
+    "candidates",
+    "feature_names",
+    "context",
+    "ids",
+    "top_k",
+    "request_id",
+    "deadline_ms",
+)
+"""What a request may say."""
+
+MOST_MS = 60_000
+"""The longest time that a request may ask for, in milliseconds."""
+
+DEFAULT_MS = 10_000
+"""What it gets if it asks for none."""
+
+MOST_NAMES = 2**16
+"""The most features that a request may name."""
+
+_MOST_CELLS = 2**22
+"""Of candidates that do not all have the same names: each of a thousand could bring its own."""
+
+_NAN = math.nan
+_NUMBERS = frozenset((float, int))
+
+
+@dataclass
+class Asked:
+    """A request, read.
+
+    Attributes:
+        message: what it asks for, without the model.
+        seconds: how long it may take.
+        lacking: features that some candidates lack, and the first that does.
+    """
+
+    message: pb.RankRequest
+    seconds: float
+    lacking: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_rank_json(
+    value: Any, most_rows: int, place: str = "", defaults: Mapping[str, Any] | None = None
+) -> Asked:
+    """Reads a request.
+
+    Args:
+        value: an object with some of `FIELDS`, as JSON was read.
+        most_rows: the most candidates that it may have.
+        place: where it stands, for errors; empty for the body itself.
+        defaults: fields that hold where the object has none.
+
+    Raises:
+        InvalidRequestError: names the field, what it holds and what was expected.
+    """
+    asked = {**(defaults or {}), **as_object(place, value, FIELDS)}
+    within = f"{place}." if place else ""
+    rows = asked.get("candidates")
+    if not isinstance(rows, list):
+        raise InvalidRequestError(
+            f"{within}candidates", f"expected a list of candidates, got {shown(rows)}"
+        )
+    if not 0 < len(rows) <= most_rows:
+        raise InvalidRequestError(
+            f"{within}candidates", f"expected 1 to {most_rows} candidates, got {len(rows)}"
+        )
+    message = pb.RankRequest(
+        request_id=as_text(f"{within}request_id", asked.get("request_id", "")),
+        candidate_ids=as_texts(f"{within}candidate_ids", asked.get("ids", []), most_rows),
+        top_k=as_count(f"{within}top_k", asked.get("top_k", 0), 2**31 - 1),
+        feature_names=as_texts(
+            f"{within}feature_names", asked.get("feature_names", []), MOST_NAMES
+        ),
+    )
+    lacking: Mapping[str, int] = {}
+    if isinstance(rows[0], dict):
+        if message.feature_names:
+            raise InvalidRequestError(
+                f"{within}feature_names", "not with candidates that are objects and name their own"
+            )
+        names, rows, lacking = _table(f"{within}candidates", rows)
+        message.feature_names.extend(names)
+    message.candidates.CopyFrom(write_matrix(f"{within}candidates", rows, message.feature_names))
+    if asked.get("context"):
+        place = f"{within}context"
+        context = asked["context"]
+        if not isinstance(context, dict):
+            raise InvalidRequestError(place, f"expected an object, got {shown(context)}")
+        names = _names(place, context)
+        values = _floats(place, list(context.values()), names)
+        message.context.CopyFrom(pb.Context(feature_names=names, values=values))
+    milliseconds = as_count(f"{within}deadline_ms", asked.get("deadline_ms", 0), MOST_MS)
+    return Asked(message, (milliseconds or DEFAULT_MS) / 1000, lacking)
+
+
+def write_matrix(place: str, rows: Sequence[Any], names: Sequence[str] = ()) -> pb.Matrix:
+    """A table of numbers.
+
+    Args:
+        place: what to call it in an error.
+        rows: lists of numbers and None, which is missing; one or more.
+        names: of the columns, for errors.
+
+    Raises:
+        InvalidRequestError: names the first cell that is something else, or can't be.
+    """
+    values = array("f")
+    for index, row in enumerate(rows):
+        if not isinstance(row, list):
+            raise InvalidRequestError(
+                f"{place}[{index}]", f"expected a list of numbers, as the first, got {shown(row)}"
+            )
+        if len(row) != len(rows[0]):
+            raise InvalidRequestError(
+                f"{place}[{index}]",
+                f"expected {len(rows[0])} values, as many as the first, got {len(row)}",
+            )
+        values.extend(_floats(f"{place}[{index}]", row, names))
+    if sys.byteorder == "big":
+        values.byteswap()
+    return pb.Matrix(
+        rows=len(rows),
+        columns=len(rows[0]),
+        data_type=pb.DATA_TYPE_FLOAT32,
+        data=values.tobytes(),
+    )
+
+
+def write_rank_json(answer: bytes) -> dict[str, Any]:
+    """An encoded RankResponse as what is written in JSON."""
+    response = pb.RankResponse.FromString(answer)
+    timing = response.timing
+    written: dict[str, Any] = {
+        "model": response.model,
+        "model_version": response.model_version,
+        "indices": list(response.indices),
+        # JSON has no NaN and no infinity; a model's scores may be.
+        "scores": [score if math.isfinite(score) else None for score in response.scores],
+        "timing": {
+            "queue_us": timing.queue_us,
+            "scoring_us": timing.scoring_us,
+            "total_us": timing.total_us,
+        },
+    }
+    if response.candidate_ids:
+        written["ids"] = list(response.candidate_ids)
+    if response.request_id:
+        written["request_id"] = response.request_id
+    return written
+
+
+def _table(
+    place: str, objects: Sequence[Any]
+) -> tuple[list[str], list[list[Any]], Mapping[str, int]]:
+    """Candidates that are objects: all of their names, their rows, and who lacks what."""
+    names = dict.fromkeys(_names(f"{place}[0]", objects[0]))
+    ragged = False
+    for index, each in enumerate(objects):
+        if not isinstance(each, dict):
+            raise InvalidRequestError(
+                f"{place}[{index}]", f"expected an object, as the first, got {shown(each)}"
+            )
+        if each.keys() != names.keys():
+            ragged = True
+            names.update(dict.fromkeys(_names(f"{place}[{index}]", each)))
+            if len(names) * len(objects) > _MOST_CELLS:
+                raise InvalidRequestError(
+                    place, f"more than {_MOST_CELLS} values, those that are missing among them"
+                )
+    order = list(names)
+    if not ragged:
+        return order, [[each[name] for name in order] for each in objects], {}
+    lacking: dict[str, int] = {}
+    for index, each in enumerate(objects):
+        for name in order:
+            if name not in each:
+                lacking.setdefault(name, index)
+    return order, [[each.get(name) for name in order] for each in objects], lacking
+
+
+def _names(place: str, named: Mapping[str, Any]) -> list[str]:
+    """The names of an object's fields."""
+    if len(named) > MOST_NAMES:
+        raise InvalidRequestError(
+            place, f"expected at most {MOST_NAMES} features, got {len(named)}"
+        )
+    return [as_text(place, name) for name in named]
+
+
+def _floats(place: str, row: Sequence[Any], names: Sequence[str]) -> array[float]:
+    """A row in float32; None is NaN."""
+    values = row
+    if not _NUMBERS.issuperset(map(type, row)):
+        for column, value in enumerate(row):
+            if value is not None and type(value) not in _NUMBERS:
+                raise InvalidRequestError(
+                    _cell(place, column, names),
+                    f"expected a number, or null for a missing value, got {shown(value)}",
+                )
+        values = [_NAN if value is None else value for value in row]
+    try:
+        floats = array("f", values)
+    except OverflowError:
+        floats = array("f", (math.inf,))
+    if math.inf in floats or -math.inf in floats:
+        for column, value in enumerate(row):
+            if value is not None and not _fits(value):
+                raise InvalidRequestError(
+                    _cell(place, column, names), f"{shown(value)} is beyond 32 bits"
+                )
+    return floats
+
+
+def _fits(value: float) -> bool:
+    try:
+        return math.isfinite(array("f", (value,))[0])
+    except OverflowError:
+        return False
+
+
+def _cell(place: str, column: int, names: Sequence[str]) -> str:
+    if column < len(names):
+        return f"{place}.{names[column]}"
+    return f"{place}[{column}]"

@@ -1,0 +1,124 @@
+"""The workers, as the office asks them: over their own gRPC port, as any client does."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+from ranker.errors import DeadlineError, RankerError, UnavailableError
+from ranker.v1 import ranking_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import grpc.aio
+
+_SERVICE = "/ranker.v1.RankingService/"
+
+_MOST_CHANNELS = 16
+
+_ATTEMPTS = 4
+"""A worker that drains or has died refuses; another connection may lead to another worker."""
+
+_PAUSE = 0.05
+"""Seconds between two attempts."""
+
+_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),  # else all channels would share one connection
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Workers:
+    """Asks whichever worker a connection leads to.
+
+    Connects when first asked, since gRPC takes time and memory that a server whose HTTP
+    port nobody uses should not spend.
+
+    Args:
+        address: where the workers listen, `host:port`.
+        number: how many they are.
+    """
+
+    def __init__(self, address: str, number: int) -> None:
+        self._address = address
+        # The kernel chooses a worker for each connection: more connections than workers,
+        # so that most workers get one.
+        self._number = 1 if number == 1 else min(2 * number, _MOST_CHANNELS)
+        self._channels: list[grpc.aio.Channel] = []
+        self._next: Iterator[grpc.aio.Channel] = iter(())
+
+    async def rank(self, request: bytes, seconds: float, traceparent: str | None) -> bytes:
+        """Ranks one list.
+
+        Args:
+            request: an encoded RankRequest.
+            seconds: how long it may take.
+            traceparent: the caller's trace context, if it sent one.
+
+        Returns:
+            An encoded RankResponse.
+
+        Raises:
+            RankerError: what the worker says, or that there is none.
+        """
+        metadata = (("traceparent", traceparent),) if traceparent else ()
+        answer: bytes = await self._ask("Rank", request, seconds, metadata)
+        return answer
+
+    async def model(self, name: str, version: str, seconds: float) -> pb.Model:
+        """Describes a model; empty texts stand for the defaults. Raises as `rank` does."""
+        request = pb.GetModelRequest(model=name, model_version=version).SerializeToString()
+        answer = await self._ask("GetModel", request, seconds)
+        return pb.GetModelResponse.FromString(answer).model
+
+    async def models(self, seconds: float) -> pb.ListModelsResponse:
+        """Describes all models. Raises as `rank` does."""
+        answer = await self._ask("ListModels", b"", seconds)
+        return pb.ListModelsResponse.FromString(answer)
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        for channel in self._channels:
+            await channel.close(grace=None)
+
+    async def _ask(
+        self, method: str, request: bytes, seconds: float, metadata: tuple[Any, ...] = ()
+    ) -> bytes:
+        import grpc
+
+        from ranker.rpc_error import from_rpc_error
+
+        if not self._channels:
+            self._connect()
+        deadline = time.monotonic() + seconds
+        for attempt in range(1, _ATTEMPTS + 1):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            # Bytes in, bytes out: what they say is for others to read.
+            call = next(self._next).unary_unary(_SERVICE + method, None, None)
+            try:
+                answer: bytes = await call(request, timeout=left, metadata=metadata)
+            except grpc.RpcError as error:
+                reason: RankerError = from_rpc_error(error)
+                if not isinstance(reason, UnavailableError) or attempt == _ATTEMPTS:
+                    raise reason from error
+            else:
+                return answer
+            await asyncio.sleep(_PAUSE)
+        raise DeadlineError(f"no answer after {seconds:g} s")
+
+    def _connect(self) -> None:
+        from grpc.aio import insecure_channel
+
+        self._channels = [
+            insecure_channel(self._address, options=_OPTIONS) for _ in range(self._number)
+        ]
+        self._next = itertools.cycle(self._channels)

@@ -1,0 +1,66 @@
+"""The office: what it answers over HTTP, and that nobody needs it to rank."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+
+import pytest
+
+from ranker.client import RankerClient
+from tests.end_to_end.conftest import RunningServer
+from tests.end_to_end.test_lifecycle import wait_until
+from tests.office.support import ask
+
+
+def office(server: RunningServer) -> int:
+    """The office's process."""
+    return int(re.findall(r"office started, pid (\d+)", server.log.read_text())[-1])
+
+
+def test_health_and_metrics_on_both_ports(server: RunningServer):
+    for port in (server.http_port, server.metrics_port):
+        assert ask(port, "/healthz").body == b"ok\n"
+        assert ask(port, "/readyz").body == b"ready\n"
+        assert b"ranker_workers_serving 1.0" in ask(port, "/metrics").body
+
+
+def test_one_that_replaces_another_has_its_ports(start):
+    server = start()
+    os.kill(office(server), signal.SIGKILL)
+    server.wait_for_log("(?s)(office serves.*){2}")
+    assert ask(server.metrics_port, "/metrics").status == 200
+    assert ask(server.http_port, "/metrics").status == 200
+
+
+def test_ready_until_it_drains(start, truth):
+    server = start("--max-batch-delay", "1.0")  # so that there is something in flight
+    with RankerClient(server.address) as client:
+        thread = threading.Thread(target=lambda: client.rank(truth.rows[:10], timeout=20.0))
+        thread.start()
+        wait_until(lambda: server.metric("ranker_queue_rows") == 10)
+        assert ask(server.http_port, "/readyz").status == 200
+        server.signal()
+        server.wait_for_log("draining")
+        assert ask(server.http_port, "/readyz").status == 503
+        assert ask(server.http_port, "/healthz").status == 200
+        thread.join()
+    assert server.stop() == 0
+
+
+def test_no_http(start):
+    server = start("--http-port", "-1")
+    assert "HTTP on port" not in server.log.read_text()
+    assert ask(server.metrics_port, "/metrics").status == 200
+
+
+def test_a_taken_http_port_is_a_clear_error(start):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(RuntimeError, match="choose another HTTP port, or 0 for any"):
+            start("--http-port", str(port))

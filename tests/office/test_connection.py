@@ -1,0 +1,268 @@
+"""What any client may do to the HTTP server, and what others then still get."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import select
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from ranker.office import connection
+from ranker.office.app import application
+from tests.office.support import ask, served
+
+LARGE = b"x" * 2**24  # more than the kernel takes for one connection
+
+
+async def small(request: Request) -> Response:  # noqa: ARG001
+    return PlainTextResponse("here")
+
+
+async def large(request: Request) -> Response:  # noqa: ARG001
+    return Response(LARGE)
+
+
+async def echo(request: Request) -> Response:
+    return Response(await request.body())
+
+
+async def broken(request: Request) -> Response:  # noqa: ARG001
+    raise ZeroDivisionError("secret")
+
+
+async def slow(request: Request) -> Response:  # noqa: ARG001
+    await asyncio.sleep(0.5)
+    return PlainTextResponse("late")
+
+
+ROUTES = [
+    Route("/small", small),
+    Route("/large", large),
+    Route("/echo", echo, methods=["POST"]),
+    Route("/broken", broken),
+    Route("/slow", slow),
+]
+
+
+@pytest.fixture
+def port(caplog: pytest.LogCaptureFixture) -> Iterator[int]:
+    """A server; nothing that the test does to it may make it log a traceback."""
+    with served(application(ROUTES)) as port:
+        yield port
+    assert [r.message for r in caplog.records if r.exc_info and "incident" not in vars(r)] == []
+    assert [r.message for r in caplog.records if r.name == "asyncio"] == []
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "TOTAL_SECONDS", 1.0)
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def everything(client: socket.socket) -> bytes:
+    """What comes until the server closes."""
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := client.recv(65536):
+            found += piece
+    return found
+
+
+def is_cut_off(client: socket.socket) -> bool:
+    """Whether the server has reset the connection; reads nothing."""
+    poll = select.poll()
+    poll.register(client, 0)  # errors are told anyway
+    return bool(poll.poll(0))
+
+
+def is_served(port: int, seconds: float = 2.0) -> None:
+    begun = time.monotonic()
+    assert ask(port, "/small").body == b"here"
+    assert time.monotonic() - begun < seconds
+
+
+TLS_HELLO = bytes.fromhex("16030100f8010000f40303") + bytes(range(200))
+
+NONSENSE = {
+    "garbage": bytes(range(256)),
+    "tls hello": TLS_HELLO,
+    "http2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+    "spaces": b" " * 1000,
+    "empty lines": b"\r\n" * 1000,
+    "http 0.9": b"GET /small\r\n\r\n",
+    "no host": b"GET /small HTTP/1.1\r\n\r\n",
+    "two lengths": b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+    b"Content-Length: 2\r\n\r\nab",
+    "length of words": b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+    "long head": b"GET /small HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000,
+    "many headers": b"GET /small HTTP/1.1\r\n" + b"A: b\r\n" * 20_000,
+    "bad chunk": b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    "bad chunk after an answer": b"POST /small HTTP/1.1\r\nHost: x\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\nZZ\r\n",
+    "websocket": b"GET /small HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    "h2c": b"GET /small HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n",
+    "latin letters": b"GET /sm\xe4ll HTTP/1.1\r\nHost: x\r\n\r\n",
+    "broken escapes": b"GET /%ff%fe%zz HTTP/1.1\r\nHost: \xff\r\n\r\n",
+    "pipelined garbage": b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + bytes(range(256)),
+    "many pipelined": b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n" * 500,
+    "expectation": b"POST /small HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+    b"Content-Length: 9\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE)
+@pytest.mark.parametrize("reads", [True, False], ids=["reads", "leaves"])
+def test_nonsense_leaves_no_trace(port: int, said: bytes, reads: bool):
+    for _ in range(3):
+        with connected(port) as client, contextlib.suppress(ConnectionError):
+            client.sendall(said)
+            if reads:
+                client.shutdown(socket.SHUT_WR)
+                everything(client)
+    is_served(port)
+
+
+def test_mutated_requests_leave_no_trace(port: int):
+    random.seed(5)
+    whole = (
+        b"".join(NONSENSE.values())
+        + b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+    )
+    for _ in range(300):
+        begin = random.randrange(len(whole))
+        said = bytearray(whole[begin : begin + random.randrange(1, 3000)])
+        for _ in range(random.randrange(4)):
+            said[random.randrange(len(said))] = random.randrange(256)
+        with connected(port) as client, contextlib.suppress(ConnectionError):
+            client.sendall(said)
+    is_served(port)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GE", id="half a word"),
+        pytest.param(b"GET /small HTTP/1.1\r\nHost:", id="half a head"),
+        pytest.param(
+            b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab", id="half a body"
+        ),
+        pytest.param(
+            b"GET /small HTTP/1.1\r\nHost: x\r\n\r\nGET /sm", id="an answer, and half a head"
+        ),
+        pytest.param(
+            b"POST /small HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nab",
+            id="an answer to half a body",
+        ),
+    ],
+)
+def test_who_does_not_go_on_is_cut_off(port: int, said: bytes):
+    with connected(port) as client:
+        client.sendall(said)
+        begun = time.monotonic()
+        everything(client)
+        assert time.monotonic() - begun < 5
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_sends_byte_by_byte_is_cut_off(port: int):
+    begun = time.monotonic()
+    with connected(port) as client, contextlib.suppress(ConnectionError):
+        for byte in b"GET /small HTTP/1.1\r\n" + b"X: y\r\n" * 1000:
+            client.sendall(bytes([byte]))
+            time.sleep(0.02)
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_does_not_read_is_cut_off(port: int):
+    with connected(port) as client:
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.5)
+        assert not is_cut_off(client)
+        time.sleep(1.5)
+        assert is_cut_off(client)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_patient_connection_stays(port: int):
+    with connected(port) as client:
+        for _ in range(3):
+            client.sendall(b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n")
+            found = b""
+            while not found.endswith(b"here"):
+                piece = client.recv(1000)
+                assert piece, "closed"
+                found += piece
+            time.sleep(0.6)  # longer than a head may take, and all of it longer than one request
+
+
+def test_five_hundred_silent_clients_hold_nobody_up(port: int):
+    with contextlib.ExitStack() as held:
+        for index in range(500):
+            client = held.enter_context(connected(port))
+            client.sendall((b"", b"GET /small HTTP/1.1\r\nX: ")[index % 2])
+            if index % 100 == 0:
+                is_served(port)
+        for _ in range(5):
+            is_served(port)
+
+
+def test_bodies_that_never_end_hold_nobody_up(port: int):
+    with contextlib.ExitStack() as held:
+        for _ in range(connection.MOST_CONNECTIONS + 50):
+            client = held.enter_context(connected(port))
+            client.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab")
+        is_served(port)
+
+
+def test_answers_that_nobody_reads_do_not_pile_up(port: int):
+    """12 of 16 MiB would be 192."""
+    with contextlib.ExitStack() as held:
+        clients = []
+        for _ in range(12):
+            client = held.enter_context(connected(port))
+            client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            clients.append(client)
+        time.sleep(0.5)
+        is_served(port)
+        cut_off = sum(is_cut_off(client) for client in clients)
+        assert cut_off * len(LARGE) >= 12 * len(LARGE) - connection.MOST_UNSENT_BYTES
+
+
+def test_a_bug_is_an_incident(port: int, caplog: pytest.LogCaptureFixture):
+    answer = ask(port, "/broken")
+    assert answer.status == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.incident in answer.json["detail"]
+    assert b"secret" not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [
+        pytest.param("/nowhere", "GET", 404, id="other path"),
+        pytest.param("/small", "DELETE", 405, id="other method"),
+    ],
+)
+def test_what_is_not_there_is_a_problem(port: int, path: str, method: str, status: int):
+    answer = ask(port, path, method=method)
+    assert answer.status == answer.json["status"] == status
+    assert answer.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,190 @@
+"""Candidate lists in JSON: what is read, and what is refused, under which name."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranker.errors import InvalidRequestError
+from ranker.office.json_text import read_json
+from ranker.office.rank_json import Asked, read_rank_json, write_rank_json
+from ranker.v1 import ranking_pb2 as pb
+
+
+def read(text: str | bytes, most_rows: int = 100) -> Asked:
+    body = text if isinstance(text, bytes) else text.encode()
+    return read_rank_json(read_json(body, most_rows), most_rows)
+
+
+def table(message: pb.RankRequest) -> np.ndarray:
+    matrix = message.candidates
+    return np.frombuffer(matrix.data, "<f4").reshape(matrix.rows, matrix.columns)
+
+
+def test_lists():
+    asked = read('{"candidates": [[1, 2.5, null], [-3, 0, 1e-3]], "top_k": 1, "ids": ["a", "b"]}')
+    expected = np.array([[1, 2.5, math.nan], [-3, 0, 1e-3]], np.float32)
+    np.testing.assert_array_equal(table(asked.message), expected)
+    assert asked.message.top_k == 1
+    assert list(asked.message.candidate_ids) == ["a", "b"]
+    assert list(asked.message.feature_names) == []
+    assert asked.seconds == 10
+
+
+def test_objects_in_any_order():
+    asked = read(
+        '{"candidates": [{"x": 1, "y": 2}, {"y": 4, "x": 3}], "context": {"z": null, "w": 5},'
+        ' "deadline_ms": 50}'
+    )
+    assert list(asked.message.feature_names) == ["x", "y"]
+    np.testing.assert_array_equal(table(asked.message), [[1, 2], [3, 4]])
+    assert list(asked.message.context.feature_names) == ["z", "w"]
+    np.testing.assert_array_equal(asked.message.context.values, [math.nan, 5])
+    assert asked.lacking == {}
+    assert asked.seconds == 0.05
+
+
+def test_what_an_object_lacks_is_missing_and_told():
+    asked = read('{"candidates": [{"x": 1}, {"y": 4}, {"x": 3, "y": 5}]}')
+    assert list(asked.message.feature_names) == ["x", "y"]
+    np.testing.assert_array_equal(table(asked.message), [[1, math.nan], [math.nan, 4], [3, 5]])
+    assert asked.lacking == {"x": 1, "y": 0}
+
+
+@given(
+    st.integers(1, 5).flatmap(
+        lambda columns: st.lists(
+            st.lists(
+                st.one_of(st.floats(width=32, allow_nan=False, allow_infinity=False), st.none()),
+                min_size=columns,
+                max_size=columns,
+            ),
+            min_size=1,
+            max_size=8,
+        )
+    )
+)
+def test_values_arrive_to_the_last_bit(rows: list[list[float | None]]):
+    asked = read(json.dumps({"candidates": rows}))
+    expected = np.array([[math.nan if v is None else v for v in row] for row in rows], np.float32)
+    assert table(asked.message).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 16777217, 3.4028235e38, 1e-46, 2**80])
+def test_values_are_rounded_as_numpy_does(value: float):
+    asked = read(json.dumps({"candidates": [[value]]}))
+    assert table(asked.message)[0, 0] == np.float32(value)
+
+
+REFUSED: dict[str, tuple[str | bytes, str, str]] = {
+    "nothing": ("", "request", "not JSON"),
+    "half": ('{"candidates": [[1', "request", "not JSON"),
+    "two": ('{"candidates": [[1]]} {}', "request", "not JSON"),
+    "not utf-8": (b'{"candidates": "\xff"}', "request", "not UTF-8: byte 16"),
+    "utf-16": ('{"candidates": [[1]]}'.encode("utf-16"), "request", "not UTF-8"),
+    "nan": ('{"candidates": [[NaN]]}', "request", "NaN is not JSON; a missing value is null"),
+    "infinity": ('{"candidates": [[-Infinity]]}', "request", "-Infinity is not JSON"),
+    "deep": ("[" * 1100, "request", "not JSON|nested too deeply"),
+    "very deep": ("[" * 100_000, "request", "more lists and objects"),
+    "many empty lists": (
+        '{"candidates": [' + "[]," * 5000 + "[]]}",
+        "request",
+        "more lists and objects than 100",
+    ),
+    "digits": ('{"candidates": [[' + "9" * 5000 + "]]}", "request", "not JSON"),
+    "no object": ("[1]", "request", "expected an object, got a list of 1"),
+    "null": ("null", "request", "expected an object, got null"),
+    "field twice": ('{"top_k": 1, "top_k": 2}', "request", '"top_k" stands twice'),
+    "feature twice": ('{"candidates": [{"x": 1, "x": 1}]}', "request", '"x" stands twice'),
+    "strange field": ('{"candidates": [[1]], "topk": 1}', "topk", "no such field; there are"),
+    "no candidates": ("{}", "candidates", "expected a list of candidates, got null"),
+    "empty": ('{"candidates": []}', "candidates", "expected 1 to 100 candidates, got 0"),
+    "too many": (json.dumps({"candidates": [[1]] * 101}), "candidates", "1 to 100"),
+    "a number": ('{"candidates": [[1], 2]}', "candidates[1]", "expected a list of numbers"),
+    "mixed": ('{"candidates": [{"x": 1}, [2]]}', "candidates[1]", "expected an object"),
+    "mixed otherwise": ('{"candidates": [[1], {"x": 1}]}', "candidates[1]", "expected a list"),
+    "ragged": ('{"candidates": [[1, 2], [3]]}', "candidates[1]", "expected 2 values"),
+    "text": ('{"candidates": [[1, "x"]]}', "candidates[0][1]", 'got "x"'),
+    "long text": (json.dumps({"candidates": [["x" * 999]]}), "candidates[0][0]", 'got "x*...'),
+    "boolean": ('{"candidates": [{"x": true}]}', "candidates[0].x", "got true"),
+    "nested": ('{"candidates": [[[1]]]}', "candidates[0][0]", "got a list of 1"),
+    "beyond float32": ('{"candidates": [{"x": 1e39}]}', "candidates[0].x", "beyond 32 bits"),
+    "beyond float64": ('{"candidates": [[1e999]]}', "candidates[0][0]", "beyond 32 bits"),
+    "integer beyond": ('{"candidates": [[1' + "0" * 400 + "]]}", "candidates[0][0]", "beyond"),
+    "context": ('{"candidates": [[1]], "context": [1]}', "context", "expected an object"),
+    "context value": ('{"candidates": [[1]], "context": {"z": "a"}}', "context.z", 'got "a"'),
+    "ids": (
+        '{"candidates": [[1]], "ids": "a"}',
+        "candidate_ids",
+        "a list of at most 100 texts",
+    ),
+    "id": ('{"candidates": [[1]], "ids": [1]}', "candidate_ids[0]", "expected a text, got 1"),
+    "surrogate": ('{"candidates": [[1]], "ids": ["\\ud800"]}', "candidate_ids[0]", "surrogate"),
+    "surrogate name": ('{"candidates": [{"\\ud800": 1}]}', "candidates[0]", "surrogate"),
+    "surrogate in context": (
+        '{"candidates": [[1]], "context": {"\\ud800": 1}}',
+        "context",
+        "surrogate",
+    ),
+    "top_k": ('{"candidates": [[1]], "top_k": -1}', "top_k", "expected a whole number"),
+    "top_k fraction": ('{"candidates": [[1]], "top_k": 1.0}', "top_k", "got 1.0"),
+    "top_k boolean": ('{"candidates": [[1]], "top_k": true}', "top_k", "got true"),
+    "deadline": ('{"candidates": [[1]], "deadline_ms": 1e6}', "deadline_ms", "60000"),
+    "names twice": (
+        '{"candidates": [{"x": 1}], "feature_names": ["x"]}',
+        "feature_names",
+        "not with candidates that are objects",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "field", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused(body: str | bytes, field: str, words: str):
+    with pytest.raises(InvalidRequestError, match=words) as caught:
+        read(body)
+    assert caught.value.field == field
+    assert len(caught.value.message) < 300
+
+
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.floats(), st.integers(), st.text()),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=4),
+            st.dictionaries(
+                st.one_of(st.text(), st.sampled_from(["candidates", "context", "ids", "top_k"])),
+                inner,
+                max_size=4,
+            ),
+        ),
+        max_leaves=20,
+    )
+)
+def test_anything_is_read_or_refused(value: Any):
+    try:
+        asked = read(json.dumps(value))
+    except InvalidRequestError:
+        return
+    assert asked.message.candidates.rows > 0
+
+
+def test_answers():
+    response = pb.RankResponse(
+        model="m",
+        model_version="1",
+        indices=[1, 0],
+        scores=[math.inf, 0.1],
+        candidate_ids=["b", "a"],
+        request_id="r",
+    )
+    written = write_rank_json(response.SerializeToString())
+    assert written["indices"] == [1, 0]
+    assert written["scores"] == [None, float(np.float32(0.1))]
+    assert written["ids"] == ["b", "a"]
+    assert (written["model"], written["model_version"], written["request_id"]) == ("m", "1", "r")
