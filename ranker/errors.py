@@ -77,9 +77,11 @@ class OverloadedError(RankerError):
             whose server did not say.
         in_time: whether that is before the caller's deadline. If not, it should
             hear of the refusal now instead of waiting for a retry.
+        reason: which limit it is, in a word, to count it under.
     """
 
     code = Code.RESOURCE_EXHAUSTED
+    reason = ""
 
     def __init__(self, message: str, retry_after: float, *, in_time: bool = True) -> None:
         super().__init__(message)

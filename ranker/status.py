@@ -29,6 +29,14 @@ from ranker.errors import (
     UnimplementedError,
 )
 
+MAX_TEXT = 1000
+"""Characters of an error's message that travel.
+
+A message may quote what the caller sent. A client drops a call whose trailers
+are larger than its limit on metadata, 8 KiB by default, and then reports that
+instead of the error.
+"""
+
 
 class StatusMessage(Protocol):
     """What `google.rpc.Status` and `ranker.v1.Status` have in common."""
@@ -47,11 +55,11 @@ class StatusMessage(Protocol):
 
 
 def to_status(error: RankerError) -> status_pb2.Status:
-    """The message that says what `error` says; `from_status` reads it back."""
-    status = status_pb2.Status(code=error.code, message=error.message)
+    """The message that says what `error` says, cut to size; `from_status` reads it back."""
+    status = status_pb2.Status(code=error.code, message=_cut(error.message))
     if isinstance(error, InvalidRequestError):
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=error.description
+            field=_cut(error.field), description=_cut(error.description)
         )
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     elif isinstance(error, OverloadedError):
@@ -59,6 +67,10 @@ def to_status(error: RankerError) -> status_pb2.Status:
         delay.FromNanoseconds(round(error.retry_after * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
 
 
 def from_status(status: StatusMessage) -> RankerError:

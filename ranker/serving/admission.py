@@ -41,13 +41,7 @@ HEADROOM_STEP = 0.05
 
 
 class RefusedError(OverloadedError):
-    """A list is not let into the queue.
-
-    Attributes:
-        reason: which bound it would break, in a word, to count it under.
-    """
-
-    reason = ""
+    """A list is not let into the queue."""
 
 
 class FullOfRowsError(RefusedError):

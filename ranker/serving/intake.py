@@ -6,16 +6,19 @@ import logging
 import math
 import time
 
-from ranker.errors import InternalError, RankerError, UnavailableError
+from ranker.errors import InternalError, OverloadedError, RankerError, UnavailableError
 from ranker.incident import incident
 from ranker.metrics.recorder import ModelRecorder
-from ranker.serving.admission import RefusedError
+from ranker.serving.field_limit import SMALL, check_fields
 from ranker.serving.generation import Generation
 from ranker.serving.queue import Queue
 from ranker.serving.task import RankTask
 from ranker.serving.wire import read_request
 
 logger = logging.getLogger(__name__)
+
+_OTHER_FIELDS = 100
+"""Of a request, beside the repeated ones; more than there are."""
 
 
 class DrainingError(UnavailableError):
@@ -72,7 +75,7 @@ class Intake:
             if queue.rows and (task.deadline < math.inf or queue.crowded):
                 queue.check_unread(task, time.monotonic(), self.generation.count)
         except RankerError as error:
-            self._refuse(task, error)
+            self.refuse(task, error)
             return False
         return True
 
@@ -93,16 +96,24 @@ class Intake:
         if latest < task.deadline:
             task.deadline = latest
         try:
+            if len(data) > SMALL:
+                check_fields(data, self._most_fields())
             read_request(data, task, self.generation, self._max_rows)
             now = self.last_asked = time.monotonic()
             self._queue.admit(task, now)
         except RankerError as error:
-            self._refuse(task, error)
+            self.refuse(task, error)
         except Exception as error:
             what = incident(logger, "reading a request failed", error, task.traceparent)
-            self._refuse(task, InternalError(what))
+            self.refuse(task, InternalError(what))
 
-    def _refuse(self, task: RankTask, error: RankerError) -> None:
-        if isinstance(error, RefusedError | DrainingError):
+    def _most_fields(self) -> int:
+        """Of a request: ids; names of the candidates' and the context's features, and values."""
+        widest = max(served.features.num_features for served in self.generation.models)
+        return self._max_rows + 3 * widest + _OTHER_FIELDS
+
+    def refuse(self, task: RankTask, error: RankerError) -> None:
+        """Tells a list's caller that it is not let in, and counts why."""
+        if isinstance(error, OverloadedError | DrainingError):
             task.metrics.request_shed(error.reason)
         task.finish(error)

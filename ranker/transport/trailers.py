@@ -13,15 +13,8 @@ from ranker.status import to_status
 
 logger = logging.getLogger("ranker.transport")
 
-MAX_TEXT = 1000
-"""Characters of an error's message that travel.
-
-A message may quote what the caller sent. A client drops a call whose trailers
-are larger than its limit on metadata, 8 KiB by default, and then reports that
-instead of the error.
-"""
-
 _MAX_DETAILS = 4096
+"""Bytes of a status in the trailers; of a larger one only the message travels."""
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -44,8 +37,6 @@ def _refusal(message: str, milliseconds: int, in_time: bool) -> tuple[Code, str,
 
 def _encode(error: RankerError) -> tuple[Code, str, Trailers]:
     status = to_status(error)
-    if len(status.message) > MAX_TEXT:
-        status.message = status.message[:MAX_TEXT] + "..."
     if status.ByteSize() > _MAX_DETAILS:
         del status.details[:]
     return error.code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)

@@ -1,0 +1,65 @@
+"""The fields of a request are counted before it is parsed."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranker.errors import InvalidRequestError
+from ranker.serving.field_limit import SMALL, check_fields
+from ranker.v1 import ranking_pb2 as pb
+
+ROWS = bytes(range(256)) * 1000
+"""Among them are all tags that there are."""
+
+
+def request(**fields) -> bytes:
+    return pb.RankRequest(**fields).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(request(feature_names=[""] * SMALL), id="empty-names"),
+        pytest.param(request(candidate_ids=["x"] * SMALL), id="ids"),
+        pytest.param(request(context=pb.Context(feature_names=[""] * SMALL)), id="in-the-context"),
+        pytest.param(b"\x15\0\0\0\0" * SMALL, id="unknown-numbers"),
+        pytest.param(b"\x78\x01" * SMALL, id="unknown-varints"),
+        pytest.param(b"\x11" + bytes(8) + b"\x2a\0" * SMALL, id="after-another"),
+        pytest.param(b"\xaa\0\0" * SMALL, id="tags-longer-than-they-need-be"),
+        pytest.param(
+            request(candidates=pb.Matrix(data=ROWS), feature_names=[""] * SMALL), id="after-rows"
+        ),
+    ],
+)
+def test_many_fields_are_refused(data):
+    with pytest.raises(InvalidRequestError, match="at most 1000 fields") as caught:
+        check_fields(data, 1000)
+    assert caught.value.field == "request"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(request(candidates=pb.Matrix(rows=1, columns=2, data=ROWS)), id="rows"),
+        pytest.param(
+            request(candidates=pb.Matrix(data=ROWS), candidate_ids=["x" * 100] * 990), id="ids"
+        ),
+        pytest.param(
+            request(context=pb.Context(values=[1.0] * 50_000), request_id="r"), id="packed-values"
+        ),
+        pytest.param(request(model="x" * 10**6), id="a-long-name"),
+    ],
+)
+def test_sound_requests_are_let_in(data):
+    assert len(data) > SMALL
+    check_fields(data, 1000)
+
+
+@given(st.binary(max_size=200))
+def test_whatever_comes_is_counted_or_left_to_the_parser(data):
+    with contextlib.suppress(InvalidRequestError):
+        check_fields(data * (SMALL // max(len(data), 1) + 2), 10_000)
