@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ranker.errors import Code, RankerError
+from ranker.errors import Code, OverloadedError, RankerError
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
-MAX_UNSENT = 64
-"""A stream is not read while so many of its answers are unsent."""
+MAX_UNSENT = 256 * 2**10
+"""A stream is not read while its unsent answers hold so many bytes."""
+
+MESSAGE_OVERHEAD = 256
+"""Bytes that an unsent message takes besides its own."""
 
 
 class Call(Protocol):
@@ -40,14 +43,17 @@ class Call(Protocol):
     cancelled: bool
     """Set once the caller has gone: nothing sent from now on will arrive."""
     unsent: int
-    """Messages given to `send` that the transport has not passed on yet."""
+    """Bytes given to `send` and `finish` that the transport has not passed on yet."""
     code: Code
     """How the RPC ended, as far as the server knows; valid in `Handler.closed`."""
     tag: Any
     """The handler's own note about the call; None at first."""
 
     def peer(self) -> str:
-        """The connection that it came on: the caller's address and port; empty once it is over."""
+        """The connection that it came on: the caller's address and port.
+
+        It may be empty once the RPC is over.
+        """
 
     def send(self, message: bytes) -> None:
         """Sends one response message and leaves the RPC open."""
@@ -76,6 +82,13 @@ class Handler(Protocol):
             RankerError: the transport ends the RPC with its status.
         """
         return True  # what a handler that inherits from this class does
+
+    def refused(self, call: Call, error: OverloadedError) -> None:
+        """A call has come for which the transport has no room: ends it, unread.
+
+        Called in place of `opened`.
+        """
+        call.fail(error)
 
     def message(self, call: Call, data: bytes) -> bool:
         """Takes one request message; a unary call has just one.
@@ -125,11 +138,14 @@ class Method:
         handler: serves all calls of the method.
         request_streaming: a call may carry any number of request messages.
         response_streaming: a call may be answered by any number of messages.
+        vital: it is served even where there is no room for others: small calls, by which
+            others see whether the server lives.
     """
 
     handler: Handler
     request_streaming: bool = False
     response_streaming: bool = False
+    vital: bool = False
 
 
 Methods = Mapping[str, Method]
@@ -151,8 +167,43 @@ class Numbers(Protocol):
     def __setitem__(self, index: int, value: float, /) -> None: ...
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What all callers together may take of a transport.
+
+    Attributes:
+        connections: open at a time; a further one is closed as it comes.
+        calls: in progress at a time; a further one is refused unread.
+        unsent_bytes: of answers that callers do not read. Beyond that, the calls that have
+            stood still longest are ended.
+        message_seconds: within which the message of a unary call has to be there.
+    """
+
+    connections: int = 1000
+    calls: int = 2000
+    unsent_bytes: int = 64 * 2**20
+    message_seconds: float = 30.0
+
+
+DEFAULT_LIMITS = Limits()
+
+
+Peer = tuple[str, int]
+"""A caller's address and port."""
+
+
+class Guard(Protocol):
+    """What a transport needs of who watches the whole process."""
+
+    short: bool
+    """Whether memory is short: to take in nothing more, and to end calls that stand still."""
+
+    def close(self, peer: Peer) -> None:
+        """Closes the connection of a caller who sends headers that may not be."""
+
+
 class RpcCounts(Protocol):
-    """Where a transport counts its RPCs, of unknown methods too."""
+    """Where a transport, and the guard, count; RPCs of unknown methods too."""
 
     @property
     def in_flight(self) -> Numbers:
@@ -163,6 +214,16 @@ class RpcCounts(Protocol):
 
         The name is empty for methods that the server does not have: callers must
         not be able to make up names for a metric's labels.
+        """
+
+    def rpc_evicted(self, reason: str) -> None:
+        """An RPC has been ended for want of room: `calls`, `memory`, `unsent` or `message`."""
+
+    def connection_closed(self, reason: str) -> None:
+        """A caller's connection has been closed.
+
+        Args:
+            reason: `headers`, `memory`, `standstill` or `unanswered`.
         """
 
 
@@ -178,6 +239,10 @@ class Transport(Protocol):
 
     answers_on_their_way: int
     """RPCs that their handlers have ended, and whose last bytes are not sent yet."""
+
+    steps: int
+    """The loop's steps into gRPC and out of it: odd while it is inside, and does not change
+    while gRPC keeps it there. Always 0 if the loop never is inside."""
 
     def bind(self, address: str) -> int:
         """Listens on an address: `host:port`, port 0 for any free one.
@@ -221,6 +286,8 @@ class MakeTransport(Protocol):
         max_message_bytes: int,
         reuse_port: bool = False,
         options: Options = (),
+        limits: Limits = ...,
+        guard: Guard | None = None,
     ) -> Transport:
         """Makes a transport that listens nowhere yet.
 
@@ -232,4 +299,6 @@ class MakeTransport(Protocol):
                 RESOURCE_EXHAUSTED.
             reuse_port: other processes may listen on the same port.
             options: gRPC's channel arguments.
+            limits: what callers may take.
+            guard: who watches the process; None: nobody.
         """

@@ -155,8 +155,9 @@ def _stored_models() -> tuple[str, ...]:
 @_setting("max_queue_rows", _COUNT, "Most candidates that may wait to be scored; more are refused.")
 @_setting(
     "max_queue_bytes",
-    _COUNT,
-    "Most bytes of requests that may wait to be scored; more are refused.",
+    click.IntRange(min=0),
+    "Most bytes of requests that may wait to be scored; more are refused. 0: a quarter of what "
+    "callers may take of a worker's memory.",
 )
 @_setting("max_request_rows", _COUNT, "Most candidates in one request.")
 @_setting(
@@ -164,6 +165,17 @@ def _stored_models() -> tuple[str, ...]:
     click.FloatRange(min=0, min_open=True),
     "Most seconds that a request may take, whatever its caller says. Without it, callers who give "
     "no deadline would keep those out who do.",
+)
+@_setting(
+    "max_memory",
+    click.IntRange(min=0),
+    "Bytes of memory that all processes of the server together may use. Callers who would make "
+    "it more are refused. 0: what the container, or else the machine, has.",
+)
+@_setting(
+    "message_timeout",
+    click.FloatRange(min=0, min_open=True),
+    "Seconds within which the message of a call has to be there.",
 )
 @_setting(
     "max_connection_age",

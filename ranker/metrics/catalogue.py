@@ -29,8 +29,17 @@ CODE = Dimension(
 )
 OUTCOME = _fixed("outcome", "ok", "error")
 SHED_REASON = _fixed(
-    "reason", "deadline", "queue_rows", "queue_bytes", "connection_share", "draining"
+    "reason",
+    "deadline",
+    "queue_rows",
+    "queue_bytes",
+    "connection_share",
+    "draining",
+    "calls",
+    "memory",
 )
+EVICTED_REASON = _fixed("reason", "calls", "memory", "unsent", "message")
+CLOSED_REASON = _fixed("reason", "headers", "memory", "standstill", "unanswered")
 EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")
 GENERATION = _fixed("generation", "0", "1", "2")
 EXPORTER = Dimension(("exporter",))
@@ -65,6 +74,23 @@ RPCS_IN_FLIGHT = Metric(
     Kind.GAUGE,
     "RPCs",
     "RPCs that have arrived and not ended.",
+)
+RPCS_EVICTED = Metric(
+    "ranker_rpcs_evicted_total",
+    Kind.COUNTER,
+    "RPCs",
+    "RPCs that the server ended: to make room, those that had stood still longest (`calls` in "
+    "progress, `memory`, `unsent` answers), or since their `message` did not come in time.",
+    by=(EVICTED_REASON,),
+)
+CONNECTIONS_CLOSED = Metric(
+    "ranker_connections_closed_total",
+    Kind.COUNTER,
+    "connections",
+    "Connections that the server closed: their `headers` were too large, `memory` was short, "
+    "what they sent brought the server to a `standstill`, or, soon after one of these, they sent "
+    "on while `unanswered`.",
+    by=(CLOSED_REASON,),
 )
 REQUESTS = Metric(
     "ranker_requests_total",
@@ -113,7 +139,8 @@ SHED = Metric(
     Kind.COUNTER,
     "requests",
     "Ranking requests refused on arrival: the deadline could not be met, the queue was full "
-    "in rows or bytes or for this connection, or the server was draining.",
+    "in rows or bytes or for this connection, the server was draining, had too many calls in "
+    "progress or was short of memory.",
     by=(MODEL, SHED_REASON),
 )
 EXPIRED = Metric(
@@ -302,6 +329,13 @@ PROCESS_MEMORY = Metric(
     "Resident memory.",
     by=(WORKER,),
     derived=True,
+)
+MEMORY_LIMIT = Metric(
+    "ranker_process_memory_limit_bytes",
+    Kind.GAUGE,
+    "bytes",
+    "Resident memory from which on a worker closes connections.",
+    by=(WORKER,),
 )
 PROCESS_FDS = Metric(
     "ranker_process_open_fds",

@@ -78,6 +78,9 @@ class Recorder:
             zip((*aggregates.layout.methods, ""), places[catalogue.RPCS][:: len(Code)], strict=True)
         )
         self._queue_rows = places[catalogue.QUEUE_ROWS][0]
+        self._evicted = _by_value(catalogue.EVICTED_REASON, places[catalogue.RPCS_EVICTED])
+        self._closed = _by_value(catalogue.CLOSED_REASON, places[catalogue.CONNECTIONS_CLOSED])
+        self._memory_limit = places[catalogue.MEMORY_LIMIT][0]
         self._collections = places[catalogue.GC_COLLECTIONS]
         self._gc_pause = places[catalogue.GC_PAUSE][0]
         self._gc_began = 0.0
@@ -93,6 +96,18 @@ class Recorder:
         """The RPCs of a method that have ended, by `Code`; see `ranker.rpc.RpcCounts`."""
         begin = self._rpcs[method]
         return self._cells[begin : begin + len(Code)]
+
+    def rpc_evicted(self, reason: str) -> None:
+        """An RPC has been ended to make room; see `ranker.rpc.RpcCounts`."""
+        self._cells[self._evicted[reason]] += 1.0
+
+    def connection_closed(self, reason: str) -> None:
+        """A caller's connection has been closed; see `ranker.rpc.RpcCounts`."""
+        self._cells[self._closed[reason]] += 1.0
+
+    def memory_limited(self, limit: int) -> None:
+        """The bytes of resident memory from which on connections are closed."""
+        self._cells[self._memory_limit] = limit
 
     def model(self, number: int, name: Name) -> ModelRecorder:
         """Where to record what one model does.

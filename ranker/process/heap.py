@@ -41,3 +41,10 @@ def keep_freed_memory() -> bool:
         return False
     # Setting one of the two ends glibc's own adjustment of both.
     return bool(mallopt(_M_TRIM_THRESHOLD, _KEEP) and mallopt(_M_MMAP_THRESHOLD, _LARGEST))
+
+
+def return_free_memory() -> None:
+    """Gives all free memory of the heap back to the kernel; only glibc can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

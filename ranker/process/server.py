@@ -13,7 +13,9 @@ from types import FrameType
 from ranker.metrics.recorder import Recorder
 from ranker.process.address import host_and_port
 from ranker.process.drain import SERVING_SECONDS, Drain
+from ranker.process.guard import Guard, resident_bytes
 from ranker.process.heartbeat import BEAT_SECONDS
+from ranker.process.memory_budget import MemoryBudget
 from ranker.process.settings import Settings
 from ranker.process.undelivered import undelivered_bytes
 from ranker.rpc import Method
@@ -69,9 +71,12 @@ class Server:
         make_transport, reason = select(settings.transport)
         logger.info("transport %s: %s", make_transport.name, reason)
         recorder.transport_chosen(make_transport.name, reason)
+        budget = MemoryBudget.of_worker(settings.max_memory, settings.workers, resident_bytes())
+        recorder.memory_limited(budget.overfull)
+        self._guard = Guard(budget, recorder)
         queue: Queue[RankTask] = Queue(
             max_rows=settings.max_queue_rows,
-            max_bytes=settings.max_queue_bytes,
+            max_bytes=settings.max_queue_bytes or budget.waiting,
             max_delay=settings.max_batch_delay,
         )
         self._dispatcher = Dispatcher(
@@ -104,7 +109,10 @@ class Server:
             ),
             reuse_port=True,
             options=[("grpc.max_connection_age_ms", age_ms)] if age_ms else [],
+            limits=budget.limits(settings.message_timeout),
+            guard=self._guard,
         )
+        self._port = 0
 
     def bind(self) -> None:
         """Listens; call it once the models are warm.
@@ -146,6 +154,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         sys.setswitchinterval(_SWITCH_INTERVAL)
+        self._guard.start(self._transport, self._port)
         self._transport.call_soon(lambda: None)  # the first turn, from which the heart beats
         self._transport.run()
         if self._dispatcher.idle():

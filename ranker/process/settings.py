@@ -34,9 +34,12 @@ class Settings:
         max_batch_rows: the most candidates scored at once.
         max_batch_delay: seconds that a batch may wait for company.
         max_queue_rows: the most candidates that may wait.
-        max_queue_bytes: the most bytes that waiting requests may hold.
+        max_queue_bytes: the most bytes that waiting requests may hold; 0 is a share of
+            `max_memory`: see `ranker.process.memory_budget`.
         max_request_rows: the most candidates in one request.
         max_deadline: the most seconds that a request may take.
+        max_memory: bytes that all processes together may hold; 0 is what there is.
+        message_timeout: seconds within which a unary call's message has to be there.
         max_connection_age: seconds after which a connection is asked to
             reconnect; 0 is never.
         drain_timeout: seconds that requests in flight have to finish.
@@ -59,9 +62,11 @@ class Settings:
     max_batch_rows: int = 1024
     max_batch_delay: float = 0.0
     max_queue_rows: int = 100_000
-    max_queue_bytes: int = 256 * 2**20
+    max_queue_bytes: int = 0
     max_request_rows: int = 10_000
     max_deadline: float = 30.0
+    max_memory: int = 0
+    message_timeout: float = 30.0
     max_connection_age: float = 0.0
     drain_timeout: float = 25.0
     log_format: str = "auto"

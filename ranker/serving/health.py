@@ -48,7 +48,7 @@ class Health:
     def methods(self) -> dict[str, Method]:
         """The service's method table, for a transport."""
         return {
-            f"/{SERVICE}/Check": Method(Respond(self._check)),
+            f"/{SERVICE}/Check": Method(Respond(self._check), vital=True),
             f"/{SERVICE}/List": Method(Respond(self._list)),
             f"/{SERVICE}/Watch": Method(_Watch(self), response_streaming=True),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ranker.errors import Code
+from ranker.errors import Code, OverloadedError
 from ranker.rpc import Call, Handler, Method, Respond
 from ranker.serving.descriptions import Descriptions
 from ranker.serving.generation import Generation
@@ -72,6 +72,11 @@ class RankHandler(Handler):
         task = call.tag = UnaryTask(call, call.arrived, call, self._intake.unknown)
         return self._intake.check_unread(task)
 
+    def refused(self, call: Call, error: OverloadedError) -> None:
+        """Counts a list that the transport has no room for as one that is refused unread."""
+        task = call.tag = UnaryTask(call, call.arrived, call, self._intake.unknown)
+        self._intake.refuse(task, error)
+
     def message(self, call: Call, data: bytes) -> bool:
         """Decodes and queues the list; the answer follows from the dispatcher."""
         self._intake.admit(call.tag, data)
@@ -79,7 +84,9 @@ class RankHandler(Handler):
 
     def closed(self, call: Call) -> None:
         """Takes the list out of the queue, if its caller has gone before it was scored."""
-        task: UnaryTask = call.tag
+        task: UnaryTask | None = call.tag
+        if task is None:  # it has not been opened
+            return
         if not task.is_over:
             task.on_caller_gone(call.code)
         if task.waited and (call.code is Code.OK or call.code is Code.DEADLINE_EXCEEDED):

@@ -19,7 +19,7 @@ from ranker.v1 import ranking_pb2 as pb
 
 _FLOAT32 = np.dtype("<f4")
 
-REQUEST_BYTES = 4096
+REQUEST_BYTES = 24 * 2**10
 """What a request that waits takes beside its rows and ids: its task, and its call in gRPC."""
 
 M = TypeVar("M", bound=Message)

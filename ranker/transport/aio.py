@@ -2,7 +2,9 @@
 
 The fallback for a grpcio whose core `ranker.transport.core` does not know:
 slower, since every message passes a poller thread, a socket pair, tasks and
-coroutines, but nothing in it is private to grpcio. grpc.aio itself loses memory
+coroutines, but nothing in it is private to grpcio. Nor can it hold callers to all limits: of a
+unary call grpc.aio tells once its message is there, and an answer that is not read can't be
+given up. The bytes of both are bounded by the process's guard alone. grpc.aio itself loses memory
 with every call that is cancelled while a message is on its way, some 200 bytes of
 a stream and 40 of a unary call (https://github.com/grpc/grpc/issues/43360).
 """
@@ -10,22 +12,38 @@ a stream and 40 of a unary call (https://github.com/grpc/grpc/issues/43360).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from ranker.errors import Code, UnimplementedError
-from ranker.incident import guard
-from ranker.rpc import Method, Methods, Options, RpcCounts, Turn
+from ranker.errors import Code, OverloadedError, UnimplementedError
+from ranker.incident import guard as guarded
+from ranker.rpc import (
+    DEFAULT_LIMITS,
+    Guard,
+    Limits,
+    Method,
+    Methods,
+    Options,
+    RpcCounts,
+    Turn,
+)
 from ranker.transport.address import bind_error
 from ranker.transport.aio_call import AioCall, Context, abort
 from ranker.transport.aio_log import quieten
 from ranker.transport.aio_loop import Loop
-from ranker.transport.arguments import channel_arguments
+from ranker.transport.arguments import MAX_METADATA_BYTES, METADATA_OVERHEAD, channel_arguments
+from ranker.transport.connections import limit_buffers, peer_of
+from ranker.transport.room import Room, too_much_metadata
 from ranker.transport.trailers import as_ranker_error, logger
+
+_LOOK_SECONDS = 0.1
+"""Seconds between two looks at whether there is room."""
 
 
 class AioTransport:
@@ -35,6 +53,7 @@ class AioTransport:
     # grpc.aio takes in one RPC per turn of its loop. If each turn scored a batch, no more
     # RPCs than batches would come in, and an overloaded server would find out too late.
     longest_batch = 0.0001
+    steps = 0  # gRPC runs on a thread of its own
 
     def __init__(
         self,
@@ -45,12 +64,17 @@ class AioTransport:
         max_message_bytes: int,
         reuse_port: bool = False,
         options: Options = (),
+        limits: Limits = DEFAULT_LIMITS,
+        guard: Guard | None = None,
     ) -> None:
         quieten()
         self._loop = Loop(turn)
+        self._calls: dict[AioCall, None] = {}
+        self._room = Room(limits, guard, counts, self._calls)
         self._left = asyncio.Event()
-        arguments = channel_arguments(max_message_bytes, reuse_port, options)
-        router = _Router(self._loop, methods, counts)
+        arguments = channel_arguments(max_message_bytes, reuse_port, options, limits)
+        self._gate = _Gate(self._calls, limits.calls, self._room, guard)
+        router = _Router(self._loop, methods, counts, self._gate)
         self._server = self._loop.run(_create(arguments, router))
 
     @property
@@ -61,9 +85,11 @@ class AioTransport:
     def bind(self, address: str) -> int:
         """Listens on `host:port`; see `Transport.bind`."""
         try:
-            return self._server.add_insecure_port(address)
+            port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise bind_error(address) from error
+        limit_buffers(port)
+        return port
 
     def run(self) -> None:
         """Serves on the calling thread until `leave` is called."""
@@ -71,7 +97,10 @@ class AioTransport:
 
     async def _serve(self) -> None:
         await self._server.start()
-        await self._left.wait()
+        while not self._left.is_set():
+            self._room.look(time.monotonic(), len(self._calls), 0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), _LOOK_SECONDS)
 
     def leave(self) -> None:
         """Has `run` return; see `Transport.leave`."""
@@ -81,7 +110,7 @@ class AioTransport:
         """Runs a function on the loop's thread, followed by the turn."""
 
         def run() -> None:
-            guard(logger, "a function on the loop", function)
+            guarded(logger, "a function on the loop", function)
             self._loop.turn_soon()
 
         self._loop.on_loop(run)
@@ -94,13 +123,45 @@ async def _create(arguments: list[tuple[str, str | int]], router: _Router) -> gr
     return server
 
 
+class _Gate:
+    """Says which calls are let in.
+
+    Attributes:
+        calls: those in progress.
+    """
+
+    def __init__(
+        self, calls: dict[AioCall, None], max_calls: int, room: Room, guard: Guard | None
+    ) -> None:
+        self.calls = calls
+        self._max_calls = max_calls
+        self._room = room
+        self._guard = guard
+
+    def refusal(self, call: AioCall) -> OverloadedError | None:
+        """Why a new call is refused, if it is."""
+        if self._room.refusal is not None or len(self.calls) > self._max_calls:
+            return self._room.refusal_of(call)
+        return None
+
+    def check_metadata(self, call: AioCall, context: Context) -> None:
+        """Closes a connection whose calls are larger than gRPC lets pass; see `CoreTransport`."""
+        size = sum(len(key) + len(value) + METADATA_OVERHEAD for key, value in call.metadata)
+        if size > MAX_METADATA_BYTES:
+            call.fail(too_much_metadata())
+            peer = peer_of(context.peer())
+            if self._guard is not None and peer is not None:
+                self._guard.close(peer)
+
+
 class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Finds the method of a call and dresses it as gRPC wants it."""
 
-    def __init__(self, loop: Loop, methods: Methods, counts: RpcCounts) -> None:
+    def __init__(self, loop: Loop, methods: Methods, counts: RpcCounts, gate: _Gate) -> None:
         self._unknown_ended = counts.ended("")
         self._methods = {
-            name: _Servicer(loop, name, method, counts).rpc() for name, method in methods.items()
+            name: _Servicer(loop, name, method, counts, gate).rpc()
+            for name, method in methods.items()
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -119,8 +180,11 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 class _Servicer:
     """Serves the calls of one method by its handler's callbacks."""
 
-    def __init__(self, loop: Loop, name: str, method: Method, counts: RpcCounts) -> None:
+    def __init__(
+        self, loop: Loop, name: str, method: Method, counts: RpcCounts, gate: _Gate
+    ) -> None:
         self._loop = loop
+        self._gate = gate
         self._name = name
         self._method = method
         self._handler = method.handler
@@ -159,22 +223,30 @@ class _Servicer:
 
     def _open(self, context: Context) -> AioCall:
         call = AioCall(self._loop, self._name, context)
+        self._gate.calls[call] = None
         context.add_done_callback(lambda _: self._close(call))
         self._in_flight[0] += 1.0
+        self._gate.check_metadata(call, context)
         return call
 
     def _close(self, call: AioCall) -> None:
         call.close()
-        guard(logger, f"{self._name}: closed", self._handler.closed, call)
+        del self._gate.calls[call]
+        guarded(logger, f"{self._name}: closed", self._handler.closed, call)
         self._in_flight[0] -= 1.0
         self._ended[call.code] += 1.0
 
     def _deliver(self, call: AioCall, data: bytes) -> bool:
         """Gives the handler a message; returns whether it wants the next one now."""
         self._loop.turn_soon()
+        call.moved = time.monotonic()
         try:
             if not call.heard:
                 call.heard = True
+                refusal = None if self._method.vital else self._gate.refusal(call)
+                if refusal is not None:
+                    self._handler.refused(call, refusal)
+                    return False
                 if not self._handler.opened(call):
                     return False
             return self._handler.message(call, data)
@@ -189,10 +261,12 @@ class _Servicer:
         that begins after the RPC's end. The read ends by itself when the RPC does.
         """
         while not call.over:
+            call.reading = True
             try:
                 data = await context.read()
             except grpc.aio.UsageError:  # the RPC has ended
                 return
+            call.reading = False
             if call.over:
                 return
             if data is grpc.aio.EOF:  # type: ignore[attr-defined]

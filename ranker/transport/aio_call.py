@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from ranker.errors import Code, RankerError
-from ranker.rpc import MAX_UNSENT, Metadata
+from ranker.rpc import MAX_UNSENT, MESSAGE_OVERHEAD, Metadata
 from ranker.transport.aio_loop import Loop
 from ranker.transport.trailers import on_the_wire, why_gone
 
@@ -34,7 +34,7 @@ class AioCall:
         self.traceparent = next(
             (str(value) for key, value in self.metadata if key == "traceparent"), None
         )
-        self.arrived = time.monotonic()
+        self.arrived = self.moved = time.monotonic()
         remaining = context.time_remaining()
         self.deadline = math.inf if remaining is None else self.arrived + remaining
         self.cancelled = False
@@ -43,6 +43,7 @@ class AioCall:
         self.tag: Any = None
         self.over = False
         self.heard = False  # a message of it
+        self.reading = False  # a stream: it waits for its caller's next message
         self._context = context
         self._outgoing: deque[bytes] = deque()
         self._ended = False
@@ -59,8 +60,7 @@ class AioCall:
         """Sends a message, after those that wait."""
         if self._ended or self.over:
             return
-        self._outgoing.append(message)
-        self.unsent += 1
+        self._put(message)
         self._for_writer.set()
 
     def finish(self, message: bytes | None = None) -> None:
@@ -68,8 +68,7 @@ class AioCall:
         if self._ended:
             return
         if message is not None:
-            self._outgoing.append(message)
-            self.unsent += 1
+            self._put(message)
         self._end()
 
     def fail(self, error: RankerError) -> None:
@@ -83,6 +82,22 @@ class AioCall:
         """Reads the next message, after the handler had it held back."""
         self._held = False
         self._for_reader.set()
+
+    def stands_still(self) -> bool:
+        """See `ranker.transport.room.StandingCall`: a stream on which nothing happens."""
+        return self.reading and not (self._ended or self.unsent)
+
+    def awaits_message(self) -> bool:
+        """See `ranker.transport.room.StandingCall`: grpc.aio tells of a unary call after that."""
+        return False
+
+    def evict(self, error: RankerError) -> None:
+        """See `ranker.transport.room.StandingCall`."""
+        self.fail(error)
+
+    def _put(self, message: bytes) -> None:
+        self._outgoing.append(message)
+        self.unsent += len(message) + MESSAGE_OVERHEAD
 
     def _end(self) -> None:
         self._ended = True
@@ -119,8 +134,10 @@ class AioCall:
         try:
             while self._outgoing or not self._ended:
                 if self._outgoing:
-                    await self._context.write(self._outgoing.popleft())
-                    self.unsent -= 1
+                    message = self._outgoing.popleft()
+                    await self._context.write(message)
+                    self.unsent -= len(message) + MESSAGE_OVERHEAD
+                    self.moved = time.monotonic()
                     self._for_reader.set()
                 else:
                     self._for_writer.clear()

@@ -1,8 +1,11 @@
-"""The channel arguments that all transports give to gRPC."""
+"""The channel arguments that all transports give to gRPC.
+
+What each is for was measured: `docs/design/transport.md`, "Hostile callers".
+"""
 
 from __future__ import annotations
 
-from ranker.rpc import Options
+from ranker.rpc import Limits, Options
 
 _KEEPALIVE = (
     # A connection whose other end is lost without a word is pinged after 30 s of
@@ -16,6 +19,14 @@ _KEEPALIVE = (
     ("grpc.http2.ping_timeout_ms", 20_000),
 )
 
+_PINGS = (
+    # Pings are answered, however many come. By default gRPC closes a connection at the third
+    # ping within five minutes without an answer in between, which is how often no client with
+    # a keepalive of its own may ping; and it then adds to an error, once for each further
+    # ping that it has read, in time that grows with the square of their number.
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
 WINDOW_BYTES = 512 * 2**10
 """What a caller may send of a message that nobody reads yet, and of all such at a time.
 
@@ -23,12 +34,22 @@ It holds two thousand candidates with 64 features; of a longer list, the rest
 waits until the server has let it in.
 """
 
-MAX_CALLS = 1000
+MAX_CALLS = 100
 """Calls in progress on one connection; further ones wait at the client, unsent.
 
-Far above what a client has in flight: a client that opens more at once than it
-knows to be allowed, on a new connection, has some of them refused as UNAVAILABLE.
+The least that HTTP/2 recommends. A caller that wants more opens more connections, which
+spreads them over the workers too. It also bounds what a caller can do who resets each call as
+soon as it has sent it, and who has not acknowledged the server's settings.
 """
+
+MAX_METADATA_BYTES = 16 * 2**10
+"""Of one call. gRPC itself refuses a call with more, once its client has acknowledged that."""
+
+METADATA_OVERHEAD = 32
+"""Bytes that each entry of it counts besides its own, as HTTP/2 has it."""
+
+READ_BYTES = 64 * 2**10
+"""What is read from a socket at a time, at most; each connection keeps a buffer of such size."""
 
 _BOUNDED_MEMORY = (
     # By default gRPC widens the windows of all calls to what the network can take,
@@ -38,11 +59,25 @@ _BOUNDED_MEMORY = (
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     ("grpc.max_concurrent_streams", MAX_CALLS),
+    # A call that the server has ended is open at its client for a moment less than with gRPC
+    # here. Without this, a client with as many calls as it may have is now and then refused.
+    ("grpc.http2.max_deallocating_streams", MAX_CALLS),
+    ("grpc.experimental.tcp_max_read_buffer_size", READ_BYTES),
+    # By default gRPC hands a connection over to another thread after 32 calls in one read, which
+    # goes on to read it for as long as something comes, and which nobody watches.
+    ("grpc.http2.max_requests_per_read", 10_000),
+    # Nor does it cancel calls at random that wait to be taken over: how many these may be is
+    # bounded by the limits on connections and on calls of each.
+    ("grpc.server.max_pending_requests", 2**30),
+    ("grpc.server.max_pending_requests_hard_limit", 2**30),
+    # A client acknowledges the server's settings at once. Before that, limits do not hold.
+    ("grpc.http2.settings_timeout", 30_000),
+    ("grpc.server_handshake_timeout_ms", 30_000),
 )
 
 
 def channel_arguments(
-    max_message_bytes: int, reuse_port: bool, options: Options
+    max_message_bytes: int, reuse_port: bool, options: Options, limits: Limits
 ) -> list[tuple[str, str | int]]:
     """The arguments of a server; `options` go before those that are set here.
 
@@ -52,6 +87,8 @@ def channel_arguments(
         ("grpc.so_reuseport", int(reuse_port)),
         ("grpc.max_receive_message_length", max_message_bytes),
         *options,
+        ("grpc.max_allowed_incoming_connections", limits.connections),
         *_BOUNDED_MEMORY,
+        *_PINGS,
         *_KEEPALIVE,
     ]

@@ -20,12 +20,25 @@ from collections.abc import Callable
 from typing import Any
 
 from ranker.errors import UnimplementedError
-from ranker.incident import guard
-from ranker.rpc import Call, Handler, Method, Methods, Options, RpcCounts, Turn
+from ranker.incident import guard as guarded
+from ranker.rpc import (
+    DEFAULT_LIMITS,
+    Call,
+    Guard,
+    Handler,
+    Limits,
+    Method,
+    Methods,
+    Options,
+    RpcCounts,
+    Turn,
+)
 from ranker.transport.address import bind_error
-from ranker.transport.arguments import channel_arguments
+from ranker.transport.arguments import MAX_METADATA_BYTES, channel_arguments
+from ranker.transport.connections import limit_buffers, peer_of
 from ranker.transport.core_api import CompletionQueue, ReceiveMessage, Server
 from ranker.transport.core_call import Loop, Route, StreamCall, UnaryCall, ignore
+from ranker.transport.room import Room, too_much_metadata
 from ranker.transport.trailers import logger
 
 _IDLE = 0.1
@@ -52,9 +65,6 @@ _POLLS_PER_SECOND = 1000
 _MORE_POLLS = 16
 """And so many more for the time that the turn took, up to this: meanwhile sockets have filled."""
 
-_REQUESTED_CALLS = 4
-"""Calls that the core may hand over without our asking again."""
-
 
 class CoreTransport:
     """Serves methods on grpcio's core. See `ranker.rpc.Transport`."""
@@ -71,17 +81,24 @@ class CoreTransport:
         max_message_bytes: int,
         reuse_port: bool = False,
         options: Options = (),
+        limits: Limits = DEFAULT_LIMITS,
+        guard: Guard | None = None,
     ) -> None:
         self._turn = turn
         self._turn_at = math.inf
         self._loop = Loop(counts.in_flight)
+        self._room = Room(limits, guard, counts, self._loop.calls)
+        self._max_calls = limits.calls
+        self._guard = guard
+        self._asking = False  # the core may hand over a call
         self._routes = {name.encode(): _route(name, methods[name], counts) for name in methods}
         self._unknown = (StreamCall, Route("", Method(_NoHandler()), counts.ended("")))
         self._soon: deque[Callable[[], None]] = deque()
         self._waking = False
         self._left = False
         self._queue = CompletionQueue()
-        self._server = Server(channel_arguments(max_message_bytes, reuse_port, options), False)
+        arguments = channel_arguments(max_message_bytes, reuse_port, options, limits)
+        self._server = Server(arguments, False)
         self._server.register_completion_queue(self._queue)
         self._request_call = functools.partial(
             self._server.request_call, self._queue, self._queue, self._accept
@@ -93,18 +110,23 @@ class CoreTransport:
         """See `Transport.answers_on_their_way`."""
         return self._loop.answers_on_their_way
 
+    @property
+    def steps(self) -> int:
+        """See `Transport.steps`."""
+        return self._loop.steps
+
     def bind(self, address: str) -> int:
         """Listens on `host:port`; see `Transport.bind`."""
         port: int = self._server.add_http2_port(address.encode())
         if port == 0:
             raise bind_error(address)
+        limit_buffers(port)
         return port
 
     def run(self) -> None:
         """Serves on the calling thread until `leave` is called."""
         self._server.start()
-        for _ in range(_REQUESTED_CALLS):
-            self._request_call()
+        self._ask()
         self._serve()
 
     def leave(self) -> None:
@@ -135,8 +157,12 @@ class CoreTransport:
         loop = self._loop
         patience = _EMPTY_POLLS
         while not self._left:
-            event = poll(self._poll_until())
-            loop.monotonic_less_wall = time.monotonic() - time.time()
+            until = self._poll_until()
+            loop.steps += 1
+            event = poll(until)
+            loop.steps += 1
+            loop.now = now = time.monotonic()
+            loop.monotonic_less_wall = now - time.time()
             left = _COMPLETIONS_PER_TURN
             empty = 0
             while True:
@@ -149,10 +175,14 @@ class CoreTransport:
                 else:
                     empty += 1
                     if empty == patience:
+                        if not self._asking:
+                            self._ask()
                         break
                 # A deadline in the past: one of "now" would be rounded up to the
                 # next millisecond, and waited for.
+                loop.steps += 1
                 event = poll(0)
+                loop.steps += 1
             event = act = None  # an event holds its call, and a call its message
             seconds = self._end_turn()
             patience = _EMPTY_POLLS + min(int(seconds * _POLLS_PER_SECOND), _MORE_POLLS)
@@ -171,27 +201,38 @@ class CoreTransport:
         loop.refusals = 0
         self._waking = False
         for _ in range(len(self._soon)):
-            guard(logger, "a function on the loop", self._soon.popleft())
+            guarded(logger, "a function on the loop", self._soon.popleft())
             loop.heard = True
         if loop.heard or self._turn_at <= began:
             loop.heard = False
-            delay = guard(logger, "a turn", self._turn)
+            delay = guarded(logger, "a turn", self._turn)
             self._turn_at = math.inf if delay is None else time.monotonic() + delay
         for call in loop.unwatched:
             if not call.watched:
                 call.watch()
         loop.unwatched.clear()
+        self._room.look(began, len(loop.calls), loop.unsent)
         return time.monotonic() - began
 
     def _accept(self, event: Any) -> None:
         if not event.success:
             return
         core = self._latest = event.call
-        self._request_call()
-        self._loop.in_flight[0] += 1.0
+        loop = self._loop
         details = event.call_details
         kind, route = self._routes.get(details.method, self._unknown)
-        call = kind(self._loop, route, core, event.invocation_metadata, details.deadline)
+        call = kind(loop, route, core, event.invocation_metadata, details.deadline)
+        if call.metadata_bytes > MAX_METADATA_BYTES:
+            self._asking = False
+            self._close_lawless(call)
+            return
+        self._request_call()
+        room = self._room
+        if (room.refusal is not None or len(loop.calls) > self._max_calls) and not route.vital:
+            refusal = room.refusal_of(call)
+            if refusal is not None:
+                route.refused(call, refusal)
+                return
         if route is self._unknown[1]:
             name = details.method.decode(errors="replace")
             call.fail(UnimplementedError(f"no such method: {name}"))
@@ -206,6 +247,24 @@ class CoreTransport:
         core.start_server_batch((ReceiveMessage(0),), call.received)
         if kind is StreamCall:
             call.watch()
+
+    def _close_lawless(self, call: StreamCall) -> None:
+        """Closes a connection whose calls are larger than gRPC lets pass.
+
+        It lets them pass before a client has acknowledged the server's settings, and such a
+        client may have any number more of them on their way. To take one over is slow, so the
+        next call is asked for once gRPC has had the time to find the connection closed.
+        """
+        call.metadata = ()
+        call.fail(too_much_metadata())
+        peer = peer_of(call.peer())
+        if self._guard is not None and peer is not None:
+            self._guard.close(peer)
+
+    def _ask(self) -> None:
+        """Lets the core hand over a call."""
+        self._asking = True
+        self._request_call()
 
 
 def _route(name: str, method: Method, counts: RpcCounts) -> tuple[type[StreamCall], Route]:

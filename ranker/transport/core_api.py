@@ -36,7 +36,7 @@ _NAMES = {
         "start",
     ),
     "CompletionQueue": ("poll",),
-    "Call": ("peer", "start_server_batch"),
+    "Call": ("cancel", "peer", "start_server_batch"),
     "CallDetails": ("deadline", "method"),
     "RequestCallEvent": ("call", "call_details", "invocation_metadata", "success", "tag"),
     "BatchOperationEvent": ("batch_operations", "success", "tag"),

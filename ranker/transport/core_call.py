@@ -14,7 +14,8 @@ from typing import Any
 
 from ranker.errors import Code, OverloadedError, RankerError, UnimplementedError
 from ranker.incident import incident
-from ranker.rpc import MAX_UNSENT, Metadata, Method, Numbers
+from ranker.rpc import MAX_UNSENT, MESSAGE_OVERHEAD, Metadata, Method, Numbers
+from ranker.transport.arguments import METADATA_OVERHEAD
 from ranker.transport.core_api import (
     BUFFER_HINT,
     ReceiveClose,
@@ -37,6 +38,7 @@ class Loop:
     """What the calls tell the loop, and the loop the calls.
 
     Attributes:
+        calls: those in progress, in the order of their coming.
         in_flight: one number, the RPCs that have come and not ended.
         answers_on_their_way: RPCs that are ended, and not sent yet.
         heard: something happened in this turn that the server's own turn should see.
@@ -44,23 +46,34 @@ class Loop:
         unwatched: calls whose message came in this turn. Most are answered
             in it too, by a batch that reports the RPC's end; for those that
             are not, it has to be asked for.
-        monotonic_less_wall: seconds from the one clock to the other, as of this turn.
+        unsent: the bytes of answers that have not left.
+        now: when this turn began.
+        monotonic_less_wall: seconds from the one clock to the other, as of then.
+        steps: see `ranker.rpc.Transport.steps`.
     """
 
     __slots__ = (
         "answers_on_their_way",
+        "calls",
         "heard",
         "in_flight",
         "monotonic_less_wall",
+        "now",
         "refusals",
+        "steps",
+        "unsent",
         "unwatched",
     )
 
     def __init__(self, in_flight: Numbers) -> None:
+        self.calls: dict[StreamCall, None] = {}
         self.in_flight = in_flight
         self.answers_on_their_way = 0
         self.heard = False
         self.refusals = 0
+        self.unsent = 0
+        self.now = 0.0
+        self.steps = 0
         self.unwatched: list[StreamCall] = []
         self.monotonic_less_wall = 0.0
 
@@ -68,16 +81,28 @@ class Loop:
 class Route:
     """A method, taken apart for speed: what its calls look up for every message."""
 
-    __slots__ = ("closed", "ended", "half_closed", "message", "name", "opened", "request_streaming")
+    __slots__ = (
+        "closed",
+        "ended",
+        "half_closed",
+        "message",
+        "name",
+        "opened",
+        "refused",
+        "request_streaming",
+        "vital",
+    )
 
     def __init__(self, name: str, method: Method, ended: Numbers) -> None:
         handler = method.handler
         self.name = name
         self.opened = handler.opened
+        self.refused = handler.refused
         self.message = handler.message
         self.half_closed = handler.half_closed
         self.closed = handler.closed
         self.request_streaming = method.request_streaming
+        self.vital = method.vital
         self.ended = ended
 
 
@@ -90,6 +115,7 @@ class StreamCall:
     tag: Any = None
     watched = False  # the batch that reports the end has been started
     traceparent: Any = None  # a str: only keys that end in -bin have bytes
+    heard = False  # a message has come
 
     _final: tuple[Any, ...] | None = None  # the operations that end the RPC
     _outgoing: deque[bytes] | None = None  # messages that wait for the one under way
@@ -97,6 +123,8 @@ class StreamCall:
     _sending = False  # a batch with a message is under way, other than the final one
     _reading = True  # a batch that reads a message is under way: the transport starts one
     _held = False  # the handler wants no message for now
+    _under_way = 0  # the bytes of the message that is being sent
+    _evicted: RankerError | None = None
 
     def __init__(
         self, loop: Loop, route: Route, core: Any, metadata: Metadata, until: float
@@ -112,14 +140,19 @@ class StreamCall:
         """
         self.method = route.name
         self.metadata = metadata
+        size = len(metadata) * METADATA_OVERHEAD
         for key, value in metadata:
+            size += len(key) + len(value)
             if key == "traceparent":
                 self.traceparent = value
-        self.arrived = time.monotonic()
+        self.metadata_bytes = size
+        self.arrived = self.moved = time.monotonic()
         self.deadline = until + loop.monotonic_less_wall if until < _NEVER else math.inf
         self._loop = loop
         self._route = route
         self._core = core  # None once the RPC is over
+        loop.calls[self] = None
+        loop.in_flight[0] += 1.0
 
     def peer(self) -> str:
         """The connection that it came on."""
@@ -129,7 +162,9 @@ class StreamCall:
         """Sends a message, after those that wait."""
         if self._final is not None or self._core is None:
             return
-        self.unsent += 1
+        size = len(message) + MESSAGE_OVERHEAD
+        self.unsent += size
+        self._loop.unsent += size
         if self._sending:
             if self._outgoing is None:
                 self._outgoing = deque()
@@ -140,13 +175,37 @@ class StreamCall:
 
     def finish(self, message: bytes | None = None) -> None:
         """Ends the RPC with OK, after the messages that wait and this one."""
-        self._end((_OK,) if message is None else (SendMessage(message, 0), _OK), Code.OK)
+        if message is None:
+            self._end((_OK,), Code.OK)
+        else:
+            self._end((SendMessage(message, 0), _OK), Code.OK, len(message) + MESSAGE_OVERHEAD)
 
     def fail(self, error: RankerError) -> None:
         """Ends the RPC with the error's status, after the messages that wait."""
         self._loop.refusals += isinstance(error, OverloadedError)
         code, text, trailers = on_the_wire(error)
         self._end((SendStatus(trailers, int(code), text, 0),), code)
+
+    def stands_still(self) -> bool:
+        """See `ranker.transport.room.StandingCall`; an idle stream stands still too."""
+        return self._reading or self.unsent > 0 or self._final is not None
+
+    def awaits_message(self) -> bool:
+        """See `ranker.transport.room.StandingCall`."""
+        return not (self.heard or self._route.request_streaming) and self._final is None
+
+    def evict(self, error: RankerError) -> None:
+        """See `ranker.transport.room.StandingCall`; what is unsent is given up."""
+        if self._core is None:
+            return
+        if self._final is None and not self.unsent:
+            self.fail(error)
+            return
+        # A status would leave after what is unsent, and that may never be.
+        self._evicted = error
+        code, text, _ = on_the_wire(error)
+        self.watch()
+        self._core.cancel(int(code), text)
 
     def refuse(self, error: Exception) -> None:
         """Ends the RPC with what its handler has raised."""
@@ -169,6 +228,8 @@ class StreamCall:
         if self._final is not None or self._core is None:
             return
         self._loop.heard = True
+        self.heard = True
+        self.moved = self._loop.now
         data = event.batch_operations[0].message()
         try:
             if data is not None:
@@ -177,6 +238,7 @@ class StreamCall:
                 if self._route.message(self, data):
                     self.resume()
             elif self._route.request_streaming:
+                # It stays as if reading: there is nothing more to read.
                 self._route.half_closed(self)
             else:
                 self.fail(UnimplementedError(f"{self.method} takes one message, none came"))
@@ -194,10 +256,15 @@ class StreamCall:
         if not self._opened:
             self._opened = True
             operations = (_OPEN, *operations)
+        self._under_way = len(message) + MESSAGE_OVERHEAD
         self._start(operations, self._written)
 
     def _written(self, _: Any) -> None:
-        self.unsent -= 1
+        loop = self._loop
+        if self._core is not None:
+            self.unsent -= self._under_way
+            loop.unsent -= self._under_way
+        self.moved = loop.now
         if self._outgoing:
             message = self._outgoing.popleft()
             # With the hint, gRPC may keep a message until the next one without it.
@@ -208,12 +275,16 @@ class StreamCall:
                 self._send_final(self._final)
         self._read()
 
-    def _end(self, operations: tuple[Any, ...], code: Code) -> None:
+    def _end(self, operations: tuple[Any, ...], code: Code, size: int = 0) -> None:
         if self._final is not None or self._core is None:
             return
         self._final = operations
         self.code = code
-        self._loop.answers_on_their_way += 1
+        loop = self._loop
+        loop.answers_on_their_way += 1
+        loop.unsent += size
+        self.unsent += size
+        self.moved = loop.now
         if not self._sending:  # else the last of the messages sends it
             self._send_final(operations)
 
@@ -230,11 +301,14 @@ class StreamCall:
         self._core = self._outgoing = None
         loop, route = self._loop, self._route
         loop.in_flight[0] -= 1.0
+        loop.unsent -= self.unsent
+        self.unsent = 0
+        del loop.calls[self]
         if self._final is not None:
             loop.answers_on_their_way -= 1
         if event.batch_operations[-1].cancelled():
             self.cancelled = True
-            self.code = why_gone(self)
+            self.code = why_gone(self) if self._evicted is None else self._evicted.code
         try:
             route.closed(self)
         except Exception as error:
@@ -252,6 +326,10 @@ class StreamCall:
 class UnaryCall(StreamCall):
     """An RPC of one request and one answer: the same, along the shortest way."""
 
+    def stands_still(self) -> bool:
+        """See `ranker.transport.room.StandingCall`."""
+        return not self.heard or self._final is not None
+
     def send(self, message: bytes) -> None:  # noqa: ARG002
         """Refused: the answer goes out together with the status."""
         raise TypeError(f"{self.method} is answered by finish")
@@ -262,7 +340,11 @@ class UnaryCall(StreamCall):
         if self._final is not None or core is None:
             return
         self._final = ()
-        self._loop.answers_on_their_way += 1
+        loop = self._loop
+        loop.answers_on_their_way += 1
+        self.unsent = size = len(message) if message else 0
+        loop.unsent += size
+        self.moved = loop.now
         if self.watched:
             error = core.start_server_batch((_OPEN, SendMessage(message, 0), _OK), ignore)
         else:
@@ -279,7 +361,7 @@ class UnaryCall(StreamCall):
             super().received(event)
             return
         loop = self._loop
-        loop.heard = True
+        loop.heard = self.heard = True
         loop.unwatched.append(self)
         try:
             self._route.message(self, data)

@@ -276,6 +276,9 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.gpu_used("0000:1B:00.0")
     recorder.build({})
     recorder.serving(True)
+    recorder.rpc_evicted("calls")
+    recorder.connection_closed("headers")
+    recorder.memory_limited(1)
     gc.collect()
     supervisor = SupervisorRecorder(aggregates)
     supervisor.worker_restarted()
@@ -291,6 +294,7 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.gpu_used("0000:1B:00.0")
     recorder.build({})
     recorder.serving(True)
+    recorder.memory_limited(1)
     stored = {metric.name for metric in catalog.METRICS if not metric.derived}
     assert nonzero(snapshot(aggregates)).keys() == stored
     assert {m.kind for m in catalog.METRICS} == set(Kind)

@@ -6,7 +6,7 @@ import asyncio
 from types import SimpleNamespace
 
 from ranker.rpc import Handler, Method
-from ranker.transport.aio import _Router
+from ranker.transport.aio import _Gate, _Router
 from ranker.transport.aio_loop import Loop
 
 
@@ -41,7 +41,8 @@ def test_caller_leaves_while_its_stream_is_held_back():
     loop = Loop(lambda: None)
     methods = {"/toy/Hold": Method(HoldsBack(), request_streaming=True, response_streaming=True)}
     counts = SimpleNamespace(in_flight=[0.0], ended=lambda _: [0.0] * 17)
-    router = _Router(loop, methods, counts)
+    room = SimpleNamespace(refusal=None)
+    router = _Router(loop, methods, counts, _Gate({}, 10, room, None))
 
     async def scenario() -> None:
         context = Context()

@@ -51,6 +51,7 @@ def turns(
     counts = SimpleNamespace(in_flight=[0.0], ended=lambda _: [0.0] * 17)
     transport = CoreTransport({}, turn, counts, max_message_bytes=1000)
     transport._turn_at = 0.0
+    transport._asking = True  # there is no server to ask
     transport._queue = SimpleNamespace(poll=poll)
     clock = SimpleNamespace(monotonic=lambda: now, time=lambda: now)
     with patch("ranker.transport.core.time", clock):

@@ -1,0 +1,229 @@
+"""Watches what callers do to a worker, and closes the connections of those who do too much.
+
+Two things only the process as a whole can see. How much memory it holds: gRPC holds most of what
+arrives, and tells nobody. And whether its loop stands still: gRPC reads a connection for as long
+as something comes, and hands over nothing meanwhile if what comes is no call.
+
+Whoever does one or the other seldom comes alone, nor once. So after each such incident the guard
+is on the alert for some seconds, and closes any connection that sends much and does not wait for
+answers. A caller who is wronged by that meets a closed connection, which may be retried.
+
+It has a thread of its own, since the loop's is what it watches.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+
+from ranker.process.heap import return_free_memory
+from ranker.process.memory_budget import MemoryBudget
+from ranker.rpc import Peer, RpcCounts, Transport
+from ranker.transport.connections import GONE, Connection, connections
+
+logger = logging.getLogger(__name__)
+
+_TICK = 0.02
+"""Seconds between two looks."""
+
+_ALERT_TICK = 0.005
+_ALERT_SHARE = 0.2
+"""And while on the alert, unless looking takes a larger share of the time than that."""
+
+_ALERT_SECONDS = 10.0
+
+_STANDSTILL_SECONDS = 0.15
+"""How long gRPC may read one connection on end: long enough for a hundred megabytes of messages."""
+
+_ALERT_STANDSTILL = {True: 0.03, False: 0.01}
+"""And while on the alert: a connection that has been answered, and one that has not."""
+
+_BUSY_SHARE = 0.1
+"""A thread that has had so much of the time between two looks does something."""
+
+_MUCH = 32 * 2**10
+"""Bytes by which a connection may hold others up."""
+
+_SOME = 8 * 2**10
+"""And from which on it is not let go on without an answer, on the alert."""
+
+_HARDLY_ANYTHING = 1000
+"""Bytes that a caller gets without an answer to any call: settings, and room to send more."""
+
+_LITTLE_SHARE = 100
+"""A caller that has sent so many times what it got has not been given up to for long."""
+
+_UNANSWERED_SECONDS = 0.025
+"""And for how long it may."""
+
+_TRIM_SECONDS = 1.0
+"""Seconds between two attempts to give free memory back while memory seems short."""
+
+_REST_SECONDS = 3.0
+_REST_BYTES = 72 * 2**20
+"""Seconds between two such attempts otherwise, if so much more is held than at rest."""
+
+_LOG_SECONDS = 1.0
+"""Seconds between two lines in the log: a flood of connections shall not become one of lines."""
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Guard:
+    """Watches a worker; see `ranker.rpc.Guard`.
+
+    Args:
+        budget: its memory.
+        counts: where to count the connections that are closed.
+
+    Attributes:
+        short: whether memory is short.
+    """
+
+    def __init__(self, budget: MemoryBudget, counts: RpcCounts) -> None:
+        self.short = False
+        self._budget = budget
+        self._counts = counts
+        self._transport: Transport
+        self._port = 0
+        self._loop_clock = 0
+        self._steps = -1
+        self._still_since = 0.0
+        self._burnt = 0.0
+        self._looked = 0.0
+        self._received: dict[Peer, int] = {}  # at the last look, if that was close
+        self._alert_until = 0.0
+        self._unanswered: dict[Peer, float] = {}  # since when
+        self._trim_at = 0.0
+        self._log_at = 0.0
+        self._unlogged = 0
+
+    def start(self, transport: Transport, port: int) -> None:
+        """Begins to watch; call it on the loop's thread.
+
+        Args:
+            transport: what serves the callers.
+            port: what they connect to.
+        """
+        self._transport = transport
+        self._port = port
+        self._loop_clock = time.pthread_getcpuclockid(threading.get_ident())
+        threading.Thread(target=self._watch, name="guard", daemon=True).start()
+
+    def close(self, peer: Peer) -> None:
+        """Closes a connection for what it has in its headers; any thread may call it."""
+        for each in connections(self._port):
+            if each.peer == peer:
+                self._close(each, "headers", "its headers are larger than may be")
+        self._alert_until = time.monotonic() + _ALERT_SECONDS
+
+    def _watch(self) -> None:
+        pause = _TICK
+        while True:
+            time.sleep(pause)
+            began = time.monotonic()
+            try:
+                self._look(began)
+            except Exception:
+                logger.exception("the guard failed; it goes on")
+            now = time.monotonic()
+            alert = now < self._alert_until
+            pause = max(_ALERT_TICK, (now - began) / _ALERT_SHARE) if alert else _TICK
+
+    def _look(self, now: float) -> None:
+        overfull = self._look_at_memory(now)
+        still = self._seconds_of_standstill(now)
+        alert = now < self._alert_until
+        if not (overfull or still or alert):
+            self._received.clear()
+            self._unanswered.clear()
+            return
+        found = []
+        for each in connections(self._port):
+            if each.peer == GONE:
+                each.close()  # else gRPC reads on
+            else:
+                found.append(each)
+        if alert:
+            self._close_unanswered(found, now)
+        if overfull:
+            # Who has sent most for what it got in return.
+            worst = max(found, key=lambda each: each.received / (each.sent + 1), default=None)
+            if worst is not None and worst.received >= max(_MUCH, _LITTLE_SHARE * worst.sent):
+                self._incident(worst, "memory", "the worker holds too much memory")
+        if still:
+            self._end_standstill(found, still, alert=alert)
+        self._received = {each.peer: each.received for each in found}
+
+    def _look_at_memory(self, now: float) -> bool:
+        """Sees whether memory is short, and whether it is very short."""
+        budget = self._budget
+        held = resident_bytes()
+        full = held > budget.full
+        if now >= self._trim_at and (full or held > budget.at_rest + _REST_BYTES):
+            return_free_memory()
+            self._trim_at = time.monotonic() + (_TRIM_SECONDS if full else _REST_SECONDS)
+            held = resident_bytes()
+        self.short = held > budget.full
+        return held > budget.overfull
+
+    def _seconds_of_standstill(self, now: float) -> float:
+        """For how long the loop has been busy within gRPC at the same step."""
+        steps = self._transport.steps
+        burnt = time.clock_gettime(self._loop_clock)
+        busy = burnt - self._burnt > _BUSY_SHARE * (now - self._looked)
+        if steps % 2 == 0 or steps != self._steps or not busy:
+            self._still_since = now
+        self._steps, self._burnt, self._looked = steps, burnt, now
+        return now - self._still_since
+
+    def _end_standstill(self, found: list[Connection], seconds: float, *, alert: bool) -> None:
+        """Closes the connection that gRPC has read since the last look, if that is the cause."""
+        before = self._received
+        brought = {each: each.received - before[each.peer] for each in found if each.peer in before}
+        worst = max(brought, key=lambda each: brought[each], default=None)
+        if worst is None or brought[worst] < _MUCH or self._transport.steps != self._steps:
+            return
+        answered = worst.sent >= _HARDLY_ANYTHING
+        if seconds >= (_ALERT_STANDSTILL[answered] if alert else _STANDSTILL_SECONDS):
+            self._incident(worst, "standstill", "what it sends holds all others up")
+
+    def _close_unanswered(self, found: list[Connection], now: float) -> None:
+        """Closes the connections that have sent much for some time and got hardly anything."""
+        since = self._unanswered
+        self._unanswered = {
+            each.peer: since.get(each.peer, now)
+            for each in found
+            if each.received + each.unread >= _SOME and each.sent < _HARDLY_ANYTHING
+        }
+        for each in found:
+            if now - self._unanswered.get(each.peer, now) >= _UNANSWERED_SECONDS:
+                self._incident(each, "unanswered", "it sends on without an answer")
+
+    def _incident(self, connection: Connection, reason: str, why: str) -> None:
+        self._alert_until = time.monotonic() + _ALERT_SECONDS
+        self._close(connection, reason, why)
+
+    def _close(self, connection: Connection, reason: str, why: str) -> None:
+        connection.close()
+        self._counts.connection_closed(reason)
+        now = time.monotonic()
+        if now < self._log_at:
+            self._unlogged += 1
+            return
+        others = f", as {self._unlogged} before" if self._unlogged else ""
+        self._log_at, self._unlogged = now + _LOG_SECONDS, 0
+        host, port = connection.peer
+        text = "closed the connection of %s, port %d, which has sent %d bytes%s: %s"
+        logger.warning(text, host, port, connection.received, others, why)
+
+
+def resident_bytes() -> int:
+    """The bytes of memory that this process holds; 0 where that can't be known."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:
+        return 0
