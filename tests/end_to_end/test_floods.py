@@ -1,0 +1,89 @@
+"""Frames that cost the server more than their sender: others are answered meanwhile."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.end_to_end.floods import FLOODS, MIB, another_caller, flood
+from tests.end_to_end.http2 import (
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PING,
+    RANK,
+    Connection,
+    call,
+    field,
+    frame,
+)
+
+SECONDS = 1.5
+
+COSTLY = {"rapid-reset", "calls", "header-bombs", "continuation"}
+"""On `aio` gRPC reads these on a thread of its own, which nobody watches."""
+
+PATIENCE = 5.0
+"""Seconds; the machine may be shared. `make bench NAME=hostile` is strict."""
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_others_are_answered_during_a_flood(server, truth, transport, kind):
+    if transport == "aio" and kind in COSTLY:
+        pytest.skip("not held: docs/operations.md, What callers may take")
+    with another_caller(server, truth.rows[:10]) as seen:
+        with flood(server.address, kind):
+            time.sleep(SECONDS)
+        assert not seen.errors
+    assert seen.p99 < PATIENCE
+    assert seen.growth < 300 * MIB
+
+
+def test_pings_hold_nobody_up(server, truth):
+    """1.4 MB of them, at once."""
+    with another_caller(server, truth.rows[:10]) as seen, Connection(server.address) as connection:
+        connection.send(frame(PING, payload=b"12345678") * 82_000)
+        time.sleep(1.5)
+    assert not seen.errors
+    assert seen.worst < 2.0
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(call(RANK), id="plain"),
+        pytest.param(b"\x83", id="one-byte"),
+        pytest.param(call(RANK) + b"\xbe" * 16_000, id="bombs"),
+    ],
+)
+def test_headers_before_the_settings_are_acknowledged(start, truth, transport, block):
+    """2 MB of them; no limit on calls or headers holds for such a client yet."""
+    server = start()
+    first = frame(HEADERS, 1, call(RANK) + field(b"b", b"z", indexed=True), END_HEADERS)
+    number = 2_000_000 // (9 + len(block))
+    data = first + b"".join(
+        frame(HEADERS, 3 + 2 * each, block, END_HEADERS) for each in range(number)
+    )
+    with (
+        another_caller(server, truth.rows[:10]) as seen,
+        Connection(server.address, acknowledge=False) as connection,
+    ):
+        connection.send(data)
+        time.sleep(3.0)
+    assert seen.growth < 300 * MIB
+    if transport == "core":
+        assert not seen.errors
+        assert seen.worst < PATIENCE
+
+
+def test_a_request_of_empty_names(server, truth):
+    """6 MB of them: they are counted, not parsed."""
+    body = b"\x2a\0" * 500_000
+    with another_caller(server, truth.rows[:10]) as seen, Connection(server.address) as connection:
+        for stream in range(1, 21, 2):
+            connection.send(frame(HEADERS, stream, call(RANK), END_HEADERS))
+            connection.send_message(stream, body, flags=END_STREAM)
+        time.sleep(0.5)
+    assert not seen.errors
+    assert seen.worst < 2.0

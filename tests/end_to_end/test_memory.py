@@ -1,0 +1,215 @@
+"""What callers can have a server hold: bounded, whatever they do, and given back."""
+
+from __future__ import annotations
+
+import resource
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import grpc
+import numpy as np
+import pytest
+
+from ranker.v1 import ranking_pb2 as pb
+from tests.end_to_end.floods import MIB, another_caller, held
+from tests.end_to_end.http2 import (
+    CHUNK,
+    DATA,
+    END_HEADERS,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    RANK,
+    STREAM,
+    WATCH,
+    Connection,
+    call,
+    frame,
+    setting,
+)
+
+PER_CONNECTION = 100
+"""Calls that one connection may have in progress."""
+
+DEAF = setting(INITIAL_WINDOW_SIZE, 0)
+"""Says that no answer may be sent."""
+
+LIMIT = 400 * MIB
+"""For the supervisor and one worker; of these, callers get some two hundred."""
+
+
+@contextmanager
+def connections(address: str, number: int, **options) -> Iterator[list[Connection]]:
+    with ExitStack() as opened:
+        yield [opened.enter_context(Connection(address, **options)) for _ in range(number)]
+
+
+def settled(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether it comes true within that time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.parametrize("path", [RANK, STREAM], ids=["unary", "stream"])
+def test_messages_that_are_not_finished(start, truth, path):
+    """400 MB of them."""
+    server = start("--max-memory", str(LIMIT))
+    opening = b"".join(
+        frame(HEADERS, 1 + 2 * each, call(path), END_HEADERS)
+        + frame(DATA, 1 + 2 * each, b"\0" + struct.pack(">I", 600_000))
+        for each in range(PER_CONNECTION)
+    )
+    more = b"".join(
+        frame(DATA, 1 + 2 * each, bytes(CHUNK)) for each in range(PER_CONNECTION) for _ in range(12)
+    )
+    with another_caller(server, truth.rows[:10]) as seen:
+        with connections(server.address, 20) as opened:
+            for each in opened:
+                each.send(opening + more, 0.5)
+            time.sleep(2.5)
+        assert settled(lambda: held(server) - seen.base < 100 * MIB)
+    assert held(server) < LIMIT
+    assert seen.most < LIMIT
+    assert seen.worst < 10.0
+    ok = len(seen.latencies) - len(seen.errors)
+    assert ok > 20
+    # Nobody is hung up on: it is refused by a documented limit.
+    assert {error.code.name for error in seen.errors} <= {"RESOURCE_EXHAUSTED"}
+
+
+def test_refusals_that_nobody_reads(start, truth):
+    """Names of NUL characters, of which each would fill four in the text of a refusal."""
+    server = start("--max-memory", str(LIMIT))
+    with (
+        another_caller(server, truth.rows[:10]) as seen,
+        connections(server.address, 8, settings=DEAF) as opened,
+    ):
+        for each in opened:
+            each.send(frame(HEADERS, 1, call(STREAM), END_HEADERS))
+            for number in range(40):
+                body = pb.RankRequest(request_id=str(number), model="\0" * 250_000)
+                if not each.send_message(1, body.SerializeToString(), 0.5):
+                    break
+        time.sleep(0.5)
+    assert not seen.errors
+    assert seen.growth < 100 * MIB
+
+
+def test_answers_that_nobody_reads(start, truth):
+    """Of a megabyte each."""
+    server = start("--max-memory", str(LIMIT))
+    rows = np.zeros((3000, truth.rows.shape[1]), "<f4")
+    matrix = pb.Matrix(rows=len(rows), columns=rows.shape[1], data=rows.tobytes())
+    ids = ["x" * 300] * len(rows)
+    with (
+        another_caller(server, truth.rows[:10]) as seen,
+        connections(server.address, 8, settings=DEAF) as opened,
+    ):
+        for each in opened:
+            each.send(frame(HEADERS, 1, call(STREAM), END_HEADERS))
+            for number in range(40):
+                body = pb.RankRequest(request_id=str(number), candidates=matrix, candidate_ids=ids)
+                if not each.send_message(1, body.SerializeToString(), 0.3):
+                    break
+        time.sleep(1.0)
+    assert not seen.errors
+    assert seen.growth < 150 * MIB
+
+
+def test_names_of_services_that_are_watched(server, truth, transport):
+    # grpc.aio itself keeps the message of a call that is answered by a stream.
+    most = (60 if transport == "core" else 200) * MIB
+    body = b"\x0a" + b"\x80\x80\x40" + b"x" * 2**20
+    with (
+        another_caller(server, truth.rows[:10]) as seen,
+        connections(server.address, 100) as opened,
+    ):
+        for each in opened:
+            each.send(frame(HEADERS, 1, call(WATCH), END_HEADERS))
+            each.send_message(1, body, 1.0)
+        assert not seen.errors
+    assert seen.growth < most
+
+
+def test_a_message_that_does_not_come(start, transport):
+    if transport == "aio":
+        pytest.skip("grpc.aio tells of a unary call once its message is there")
+    server = start("--message-timeout", "0.5")
+    with Connection(server.address) as connection:
+        connection.send(frame(HEADERS, 1, call(RANK), END_HEADERS))
+        assert settled(lambda: server.metric("ranker_rpcs_in_flight") == 1)
+        assert settled(lambda: server.metric("ranker_rpcs_in_flight") == 0, 5.0)
+        assert server.metric("ranker_rpcs_evicted_total", reason="message") == 1
+        assert connection.is_open(0.1)
+
+
+def test_idle_streams(start, truth):
+    """20,000 of them: what there is no room for ends those that are idle."""
+    server = start("--max-memory", str(LIMIT))
+    opening = b"".join(
+        frame(HEADERS, 1 + 2 * each, call(STREAM), END_HEADERS) for each in range(PER_CONNECTION)
+    )
+    with another_caller(server, truth.rows[:10]) as seen:
+        with connections(server.address, 200) as opened:
+            for each in opened:
+                each.send(opening, 0.5)
+            time.sleep(1.0)
+        assert settled(lambda: held(server) - seen.base < 100 * MIB)
+    assert not seen.errors
+    assert seen.worst < 10.0
+    assert seen.most < LIMIT
+    assert server.metric("ranker_rpcs_evicted_total", reason="calls") > 1000
+
+
+def test_idle_connections(server, truth):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    with another_caller(server, truth.rows[:10]) as seen:
+        with connections(server.address, 1000, acknowledge=False) as opened:
+            time.sleep(0.5)
+            assert sum(each.is_open() for each in opened) > 900
+        assert settled(lambda: held(server) - seen.base < 100 * MIB)
+    assert not seen.errors
+    assert seen.growth < 100 * MIB
+
+
+def test_the_limit_on_connections_of_a_small_server(start, truth):
+    server = start("--max-memory", str(150 * MIB))
+    limit = server.metric("ranker_process_memory_limit_bytes")
+    with another_caller(server, truth.rows[:10]) as seen:
+        with connections(server.address, 600, acknowledge=False) as opened:
+            assert settled(lambda: sum(each.is_open() for each in opened) < 300)
+        assert limit > seen.base
+    assert not seen.errors
+
+
+def test_a_full_queue_takes_what_its_limit_says(start, truth, transport):
+    """Lists wait up to the limit in bytes, and the memory follows it."""
+    if transport == "aio":
+        pytest.skip("grpc.aio reads messages before it tells of their calls")
+    limit = 100 * MIB
+    server = start(
+        "--max-queue-bytes", str(limit), "--max-queue-rows", "100000000",
+        "--max-memory", str(1500 * MIB), "--engine", "onnx",
+    )  # fmt: skip
+    rows = np.zeros((5_000, truth.rows.shape[1]), "<f4")
+    matrix = pb.Matrix(rows=len(rows), columns=rows.shape[1], data=rows.tobytes())
+    request = pb.RankRequest(candidates=matrix).SerializeToString()
+    base, calls, most, waiting = held(server), list[grpc.Future](), 0, 0.0
+    with ExitStack() as opened:
+        for _ in range(8):
+            own = [("grpc.use_local_subchannel_pool", 1)]
+            channel = opened.enter_context(grpc.insecure_channel(server.address, options=own))
+            rank = channel.unary_unary(RANK)
+            calls += [rank.future(request, timeout=20.0) for _ in range(60)]
+        while not all(each.done() for each in calls):
+            most = max(most, held(server))
+            waiting = max(waiting, server.metric("ranker_queue_rows"))
+            time.sleep(0.02)
+    assert waiting * rows.shape[1] * 4 > 0.7 * limit
+    assert most - base < 1.3 * limit
