@@ -35,6 +35,7 @@ EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")
 GENERATION = _fixed("generation", "0", "1", "2")
 EXPORTER = Dimension(("exporter",))
 EXPORT_OUTCOME = _fixed("outcome", "exported", "failed", "dropped")
+ACCESS_LOG_OUTCOME = _fixed("outcome", "written", "capped", "dropped")
 
 
 # Ten steps a decade (the R10 series), so that a quantile interpolated within a
@@ -339,6 +340,14 @@ EXPORT_POINTS = Metric(
     "points",
     "Points that a pushing exporter sent with success, sent in vain, or gave up before sending.",
     by=(EXPORTER, EXPORT_OUTCOME),
+)
+ACCESS_LOG_LINES = Metric(
+    "ranker_access_log_lines_total",
+    Kind.COUNTER,
+    "lines",
+    "Lines of the access log: written; left out since there were too many errors in one second "
+    "(`capped`); or lost, since the output does not keep up or can't be written (`dropped`).",
+    by=(ACCESS_LOG_OUTCOME,),
 )
 
 METRICS: tuple[Metric, ...] = tuple(

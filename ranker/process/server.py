@@ -64,6 +64,7 @@ class Server:
         self._settings = settings
         self._beat = recorder.beat
         self._record_serving = recorder.serving
+        self._access_log = recorder.access_log
         self._drain: Drain | None = None
         self._exit_code = 0
         make_transport, reason = select(settings.transport)
@@ -148,6 +149,8 @@ class Server:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         self._transport.call_soon(lambda: None)  # the first turn, from which the heart beats
         self._transport.run()
+        if self._access_log is not None:
+            self._access_log.flush()
         if self._dispatcher.idle():
             logger.info("drained")
         else:
@@ -173,6 +176,8 @@ class Server:
         if not self._dispatcher.hangs(now):
             self._beat(now)
         delay = self._dispatcher.turn()
+        if self._access_log is not None:
+            self._access_log.flush()
         if self._drain is None:
             return BEAT_SECONDS if delay is None or delay > BEAT_SECONDS else delay
         wait = self._drain.step()

@@ -35,6 +35,7 @@ MEASURED = {
     catalog.PROCESS_START,
     catalog.GC_COLLECTIONS,
     catalog.GC_PAUSE,
+    catalog.ACCESS_LOG_LINES,
 }
 EXACT = tuple(m for m in catalog.METRICS if m not in MEASURED and m is not catalog.EXPORT_POINTS)
 EXACT_SUMS = (catalog.REQUEST_CANDIDATES, catalog.BATCH_ROWS, catalog.BATCH_REQUESTS)
