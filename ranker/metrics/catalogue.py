@@ -181,7 +181,30 @@ ENGINE_UTILIZATION = Metric(
     Kind.GAUGE,
     "1",
     "Fraction of the last ten seconds that the engines spent scoring, averaged over the "
-    "workers: the signal to scale on. Above 1 if several models are scored at once.",
+    "workers. Above 1 if several models are scored at once.",
+    derived=True,
+)
+WORKER_WAIT = Metric(
+    "ranker_worker_wait_seconds_total",
+    Kind.COUNTER,
+    "seconds",
+    "Time that a worker's loop waited for something to do.",
+    by=(WORKER,),
+)
+WORKER_BUSY = Metric(
+    "ranker_worker_busy_seconds_total",
+    Kind.COUNTER,
+    "seconds",
+    "Time that the work of a worker's loop takes, less what fuller turns would save of it.",
+    by=(WORKER,),
+)
+WORKER_UTILIZATION = Metric(
+    "ranker_worker_utilization_ratio",
+    Kind.GAUGE,
+    "1",
+    "Load of the last ten seconds as a fraction of what the workers can do, averaged over them: "
+    "the time that the work of their loops takes, or that their engines score, whichever is more. "
+    "The signal to scale on.",
     derived=True,
 )
 MODEL_LOADS = Metric(

@@ -58,6 +58,7 @@ class Recorder:
         access_log: likewise.
         beat: takes the time, as a sign that this process moves; see `ranker.process.heartbeat`.
         in_flight: one number, for a transport: see `ranker.rpc.RpcCounts`.
+        waited: likewise.
     """
 
     def __init__(
@@ -73,6 +74,9 @@ class Recorder:
         self._cells = cells
         begin = places[catalogue.RPCS_IN_FLIGHT][0]
         self.in_flight = cells[begin : begin + 1]
+        [begin] = places[catalogue.WORKER_WAIT]
+        self.waited = cells[begin : begin + 1]
+        [self._worked] = places[catalogue.WORKER_BUSY]
         self._rpcs = dict(
             zip((*aggregates.layout.methods, ""), places[catalogue.RPCS][:: len(Code)], strict=True)
         )
@@ -117,6 +121,10 @@ class Recorder:
     def queue_changed(self, rows: int) -> None:
         """So many candidates now wait to be scored."""
         self._cells[self._queue_rows] = rows
+
+    def loop_worked(self, seconds: float) -> None:
+        """The loop has worked; see `ranker.serving.loop_load`."""
+        self._cells[self._worked] += seconds
 
     def transport_chosen(self, transport: str, reason: str) -> None:
         """Which transport runs (`core`, `aio`), and why."""

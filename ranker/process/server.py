@@ -22,6 +22,7 @@ from ranker.serving.dispatcher import Dispatcher
 from ranker.serving.generation import Generation
 from ranker.serving.health import Health
 from ranker.serving.intake import Intake
+from ranker.serving.loop_load import LoopLoad
 from ranker.serving.methods import METHODS, SERVICES
 from ranker.serving.queue import Queue
 from ranker.serving.services import RankingService
@@ -65,6 +66,7 @@ class Server:
         self._beat = recorder.beat
         self._record_serving = recorder.serving
         self._access_log = recorder.access_log
+        self._load = LoopLoad(recorder, recorder.waited, time.monotonic())
         self._drain: Drain | None = None
         self._exit_code = 0
         make_transport, reason = select(settings.transport)
@@ -178,6 +180,7 @@ class Server:
         delay = self._dispatcher.turn()
         if self._access_log is not None:
             self._access_log.flush()
+        self._load.on_turn_end(time.monotonic(), self._dispatcher.scored)
         if self._drain is None:
             return BEAT_SECONDS if delay is None or delay > BEAT_SECONDS else delay
         wait = self._drain.step()

@@ -47,7 +47,7 @@ class AioTransport:
         options: Options = (),
     ) -> None:
         quieten()
-        self._loop = Loop(turn)
+        self._loop = Loop(turn, counts.waited)
         self._left = asyncio.Event()
         arguments = channel_arguments(max_message_bytes, reuse_port, options)
         router = _Router(self._loop, methods, counts)

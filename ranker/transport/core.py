@@ -75,6 +75,7 @@ class CoreTransport:
         self._turn = turn
         self._turn_at = math.inf
         self._loop = Loop(counts.in_flight)
+        self._waited = counts.waited
         self._routes = {name.encode(): _route(name, methods[name], counts) for name in methods}
         self._unknown = (StreamCall, Route("", Method(_NoHandler()), counts.ended("")))
         self._soon: deque[Callable[[], None]] = deque()
@@ -133,10 +134,14 @@ class CoreTransport:
         """Turn after turn."""
         poll = self._queue.poll
         loop = self._loop
+        waited = self._waited
         patience = _EMPTY_POLLS
         while not self._left:
+            began = time.monotonic()
             event = poll(self._poll_until())
-            loop.monotonic_less_wall = time.monotonic() - time.time()
+            now = time.monotonic()
+            waited[0] += now - began
+            loop.monotonic_less_wall = now - time.time()
             left = _COMPLETIONS_PER_TURN
             empty = 0
             while True:

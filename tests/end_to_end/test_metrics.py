@@ -24,6 +24,9 @@ from tests.exporters.gcp_monitoring.metric_service import LocalMetricService, fa
 MEASURED = {
     catalog.ENGINE_BUSY,
     catalog.ENGINE_UTILIZATION,
+    catalog.WORKER_UTILIZATION,
+    catalog.WORKER_WAIT,
+    catalog.WORKER_BUSY,
     catalog.MODEL_LOAD_DURATION,
     catalog.MODEL_INFO,
     catalog.TRANSPORT_INFO,

@@ -272,6 +272,8 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.model(0).request_expired("deadline")
     recorder.batch_scored(0, 10, 1, [0.001], 0.001)
     recorder.queue_changed(1)
+    recorder.waited[0] += 1.0
+    recorder.loop_worked(1.0)
     recorder.model_loaded(0, 1.0, {})
     recorder.transport_chosen("core", "")
     recorder.simd_found("avx2", "")
