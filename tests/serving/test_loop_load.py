@@ -12,7 +12,7 @@ from ranker.metrics.recorder import Recorder
 from ranker.serving.loop_load import FULL_TURN, LoopLoad
 from tests.metrics.support import new_aggregates
 
-LEARNING_SECONDS, SECONDS = 1.0, 2.0
+LEARNING_LISTS, LISTS = 5_000, 20_000
 MOST_LISTS = 64
 
 
@@ -82,8 +82,8 @@ class SimulatedLoop:
 def test_utilisation_is_load_over_capacity(recorder, fixed, each, share):
     loop = SimulatedLoop(recorder, fixed, each, spread=0.3)
     capacity = FULL_TURN / (fixed + each * FULL_TURN)
-    loop.run(share * capacity, LEARNING_SECONDS)
-    assert loop.run(share * capacity, SECONDS) == pytest.approx(min(share, 1.0), abs=0.1)
+    loop.run(share * capacity, LEARNING_LISTS / capacity)
+    assert loop.run(share * capacity, LISTS / capacity) == pytest.approx(min(share, 1.0), abs=0.1)
 
 
 def test_it_follows_a_load_that_changes(recorder):
