@@ -36,14 +36,16 @@ def measure(
     def grown(metric: Metric) -> float:
         return after.total(metric.name) - before.total(metric.name)
 
-    loop, engine = grown(catalogue.WORKER_BUSY) / time, grown(catalogue.ENGINE_BUSY) / time
-    # Over the whole time, as the server's own figures are: h2load needs a while to start.
-    offered = len(calls) / time / capacity
+    # While h2load starts the server does nothing, so all of this is of the load's own time.
+    loop, engine = (
+        grown(m) / calls.seconds for m in (catalogue.WORKER_BUSY, catalogue.ENGINE_BUSY)
+    )
+    offered = calls.rate / capacity
     return {
         "load": offered,
         "utilisation": max(loop, engine),
         "too high by": max(loop, engine) - offered,
-        "did not wait": 1 - grown(catalogue.WORKER_WAIT) / time,
+        "did not wait": (time - grown(catalogue.WORKER_WAIT)) / calls.seconds,
         "engine": engine,
         "p99 ms": 1e3 * calls.percentile(99),
         "capacity/s": capacity,
