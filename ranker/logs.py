@@ -43,8 +43,8 @@ def configure(
         raise ValueError(f"log format: expected auto, json or text, got {format!r}")
     as_text = sys.stderr.isatty() if format == "auto" else format == "text"
     handler = logging.StreamHandler(sys.stderr)
-    project = project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
-    handler.setFormatter(TextFormatter(process) if as_text else JsonFormatter(process, project))
+    formatter = TextFormatter(process) if as_text else JsonFormatter(process, project_of(project))
+    handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
@@ -64,6 +64,40 @@ def trace_of(traceparent: str | None) -> dict[str, Trace]:
     return {} if trace is None else {"trace": trace}
 
 
+def project_of(project: str) -> str:
+    """The GCP project that traces belong to; empty if there is none.
+
+    Args:
+        project: the one that is set; empty: the environment's GOOGLE_CLOUD_PROJECT.
+    """
+    return project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
+
+
+def time_of(seconds: float) -> str:
+    """A time since the Unix epoch, as Cloud Logging reads it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+
+
+def trace_fields(trace: Trace, project: str) -> dict[str, object]:
+    """What Cloud Logging finds a trace's entries by.
+
+    Args:
+        trace: which.
+        project: the GCP project that it belongs to; empty: its id alone is written.
+    """
+    prefix = f"projects/{project}/traces/" if project else ""
+    return {
+        "logging.googleapis.com/trace": prefix + trace.trace_id,
+        "logging.googleapis.com/spanId": trace.span_id,
+        "logging.googleapis.com/trace_sampled": trace.sampled,
+    }
+
+
+def labels_of(process: str) -> dict[str, object]:
+    """Which of the server's processes an entry is about, as one of Cloud Logging's labels."""
+    return {"logging.googleapis.com/labels": {"worker": process}}
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per line, with the field names that Cloud Logging gives a meaning to.
 
@@ -76,23 +110,21 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, process: str | None = None, project: str = "") -> None:
         super().__init__()
-        self._labels = {} if process is None else {"worker": process}
-        self._traces = f"projects/{project}/traces/" if project else ""
+        self._process = process
+        self._project = project
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line."""
         entry: dict[str, object] = {
             "severity": record.levelname,
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
+            "time": time_of(record.created),
             "message": record.getMessage(),
             "logger": record.name,
             **_fields(record),
         }
         trace = getattr(record, "trace", None)
         if isinstance(trace, Trace):
-            entry["logging.googleapis.com/trace"] = self._traces + trace.trace_id
-            entry["logging.googleapis.com/spanId"] = trace.span_id
-            entry["logging.googleapis.com/trace_sampled"] = trace.sampled
+            entry |= trace_fields(trace, self._project)
         if record.exc_info:
             entry["stack_trace"] = self.formatException(record.exc_info)
         if record.levelno >= logging.ERROR:
@@ -101,8 +133,8 @@ class JsonFormatter(logging.Formatter):
                 "line": str(record.lineno),
                 "function": record.funcName,
             }
-        if self._labels:
-            entry["logging.googleapis.com/labels"] = self._labels
+        if self._process is not None:
+            entry |= labels_of(self._process)
         return json.dumps(entry)
 
 

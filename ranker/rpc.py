@@ -209,6 +209,10 @@ class RpcCounts(Protocol):
     def in_flight(self) -> Numbers:
         """One number: the RPCs that have come and have not ended."""
 
+    @property
+    def waited(self) -> Numbers:
+        """One number: the seconds that the loop has waited for something to do."""
+
     def ended(self, method: str) -> Numbers:
         """The RPCs of a method that have ended: one number for each `Code`.
 

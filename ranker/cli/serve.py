@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ranker.engine.registry import CHOICES as ENGINES
+from ranker.metrics.access_log import MODES
 from ranker.metrics.exporters import Option, exporters
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
 from ranker.process.vertex import stored_models
@@ -193,6 +194,19 @@ def _stored_models() -> tuple[str, ...]:
     "log_level",
     click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     "The least severe messages to log.",
+)
+@_setting(
+    "access_log",
+    click.Choice(MODES),
+    "Which ranking requests get a line of JSON on standard output. errors: those that end with an "
+    "error, 50 a second in each worker; sampled: these, and a share of all others; all: each "
+    "of them.",
+)
+@_setting(
+    "access_log_rate",
+    click.FloatRange(0, 1),
+    "The share of requests that --access-log sampled logs, by a hash of the trace's id: all "
+    "of a trace, or nothing of it.",
 )
 def serve(models: tuple[str, ...], **values: Any) -> None:
     """Serve models (ONNX files) over gRPC until SIGTERM.

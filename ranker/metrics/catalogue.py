@@ -44,6 +44,7 @@ EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")
 GENERATION = _fixed("generation", "0", "1", "2")
 EXPORTER = Dimension(("exporter",))
 EXPORT_OUTCOME = _fixed("outcome", "exported", "failed", "dropped")
+ACCESS_LOG_OUTCOME = _fixed("outcome", "written", "capped", "dropped")
 
 
 # Ten steps a decade (the R10 series), so that a quantile interpolated within a
@@ -207,7 +208,30 @@ ENGINE_UTILIZATION = Metric(
     Kind.GAUGE,
     "1",
     "Fraction of the last ten seconds that the engines spent scoring, averaged over the "
-    "workers: the signal to scale on. Above 1 if several models are scored at once.",
+    "workers. Above 1 if several models are scored at once.",
+    derived=True,
+)
+WORKER_WAIT = Metric(
+    "ranker_worker_wait_seconds_total",
+    Kind.COUNTER,
+    "seconds",
+    "Time that a worker's loop waited for something to do.",
+    by=(WORKER,),
+)
+WORKER_BUSY = Metric(
+    "ranker_worker_busy_seconds_total",
+    Kind.COUNTER,
+    "seconds",
+    "Time that the work of a worker's loop takes, less what fuller turns would save of it.",
+    by=(WORKER,),
+)
+WORKER_UTILIZATION = Metric(
+    "ranker_worker_utilization_ratio",
+    Kind.GAUGE,
+    "1",
+    "Load of the last ten seconds as a fraction of what the workers can do, averaged over them: "
+    "the time that the work of their loops takes, or that their engines score, whichever is more. "
+    "The signal to scale on.",
     derived=True,
 )
 MODEL_LOADS = Metric(
@@ -373,6 +397,14 @@ EXPORT_POINTS = Metric(
     "points",
     "Points that a pushing exporter sent with success, sent in vain, or gave up before sending.",
     by=(EXPORTER, EXPORT_OUTCOME),
+)
+ACCESS_LOG_LINES = Metric(
+    "ranker_access_log_lines_total",
+    Kind.COUNTER,
+    "lines",
+    "Lines of the access log: written; left out since there were too many errors in one second "
+    "(`capped`); or lost, since the output does not keep up or can't be written (`dropped`).",
+    by=(ACCESS_LOG_OUTCOME,),
 )
 
 METRICS: tuple[Metric, ...] = tuple(

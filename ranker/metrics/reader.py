@@ -19,6 +19,8 @@ from ranker.metrics.snapshot import snapshot
 _WINDOW_SECONDS = 10
 _TICK_SECONDS = 1.0
 
+_PerWorker = tuple[float, ...]
+
 
 class Reader:
     """The `families.Source` of a server; one per server, in its office.
@@ -44,7 +46,7 @@ class Reader:
         with self._lock:
             gpus = [sample.labels[0] for sample in families[catalogue.GPU_INFO].samples]
             for family in (
-                self._utilization.read(),
+                *self._utilization.read(),
                 *self._processes.read(families[catalogue.PROCESS_CPU]),
                 *self._gpu.read(gpus),
             ):
@@ -68,26 +70,35 @@ class Reader:
 
 
 class _Utilization:
-    """The engines' busy time over the last seconds."""
+    """How busy workers and engines were over the last seconds."""
 
     def __init__(self, aggregates: Aggregates) -> None:
         self._workers = aggregates.slots[: aggregates.layout.workers]
         [self._busy] = aggregates.layout.plan.cells[catalogue.ENGINE_BUSY]
         [self._alive] = aggregates.layout.plan.cells[catalogue.WORKERS]
-        self._seen: deque[tuple[float, float]] = deque(maxlen=_WINDOW_SECONDS)
+        [self._worked] = aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
+        self._seen: deque[tuple[float, _PerWorker, _PerWorker]] = deque(maxlen=_WINDOW_SECONDS)
         self.tick()
 
     def tick(self) -> None:
-        self._seen.append((time.monotonic(), self._sum(self._busy)))
+        self._seen.append((time.monotonic(), self._of(self._busy), self._of(self._worked)))
 
-    def read(self) -> Family:
-        then, busy = self._seen[0]
-        seconds = (time.monotonic() - then) * max(self._sum(self._alive), 1.0)
-        ratio = (self._sum(self._busy) - busy) / seconds if seconds > 0 else 0.0
-        return Family(catalogue.ENGINE_UTILIZATION, (Sample((), ratio),))
+    def read(self) -> Iterator[Family]:
+        then, *before = self._seen[0]
+        seconds = (time.monotonic() - then) * max(sum(self._of(self._alive)), 1.0)
+        engines, loops = (
+            [max(0.0, new - old) for new, old in zip(self._of(place), olds, strict=True)]
+            for place, olds in zip((self._busy, self._worked), before, strict=True)
+        )
+        workers = map(max, engines, loops)
+        for metric, busy in (
+            (catalogue.ENGINE_UTILIZATION, sum(engines)),
+            (catalogue.WORKER_UTILIZATION, sum(workers)),
+        ):
+            yield Family(metric, (Sample((), busy / seconds if seconds > 0 else 0.0),))
 
-    def _sum(self, place: int) -> float:
-        return sum(worker.cells[place] for worker in self._workers)
+    def _of(self, place: int) -> _PerWorker:
+        return tuple(worker.cells[place] for worker in self._workers)
 
 
 class _Processes:

@@ -15,9 +15,10 @@ from typing import Protocol
 
 from ranker.errors import Code
 from ranker.metrics import catalogue
+from ranker.metrics.access_log import AccessLog, LoggedRequest
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import BATCH_SIZES, LATENCY_SECONDS, ROWS, SLACK_SECONDS
-from ranker.metrics.layout import EXEMPLAR_CELLS, Name
+from ranker.metrics.layout import EXEMPLAR_CELLS, UNKNOWN, Name
 from ranker.metrics.metric import Dimension, Metric
 from ranker.metrics.trace import parse_traceparent
 
@@ -33,23 +34,16 @@ _BATCH_SIZES_SUM = len(BATCH_SIZES) + 1
 _EXEMPLAR_SECONDS = 1.0
 
 
-class EndedRequest(Protocol):
+class EndedRequest(LoggedRequest, Protocol):
     """A ranking request that is over: a unary call, or one message of a stream.
 
     All times are in seconds, on one clock.
     """
 
-    rows: int
-    """How many candidates it held; 0 if that was never known."""
-    arrived: float
     deadline: float
     """When nobody waits any more."""
     has_deadline: bool
     """Whether its caller has said when it stops waiting."""
-    ended: float
-    """When its answer left."""
-    traceparent: str | None
-    """The header of that name, as the caller sent it."""
 
 
 class Recorder:
@@ -58,14 +52,20 @@ class Recorder:
     Args:
         aggregates: where to record.
         worker: which worker this process is, from 0.
+        access_log: where requests are logged, if they are.
 
     Attributes:
+        access_log: likewise.
         beat: takes the time, as a sign that this process moves; see `ranker.process.heartbeat`.
         in_flight: one number, for a transport: see `ranker.rpc.RpcCounts`.
+        waited: likewise.
     """
 
-    def __init__(self, aggregates: Aggregates, worker: int = 0) -> None:
+    def __init__(
+        self, aggregates: Aggregates, worker: int = 0, access_log: AccessLog | None = None
+    ) -> None:
         slot = aggregates.slots[worker]
+        self.access_log = access_log
         slot.occupy()
         cells, places = slot.cells, aggregates.layout.plan.cells
         self.beat = slot.beat
@@ -74,6 +74,9 @@ class Recorder:
         self._cells = cells
         begin = places[catalogue.RPCS_IN_FLIGHT][0]
         self.in_flight = cells[begin : begin + 1]
+        [begin] = places[catalogue.WORKER_WAIT]
+        self.waited = cells[begin : begin + 1]
+        [self._worked] = places[catalogue.WORKER_BUSY]
         self._rpcs = dict(
             zip((*aggregates.layout.methods, ""), places[catalogue.RPCS][:: len(Code)], strict=True)
         )
@@ -117,11 +120,14 @@ class Recorder:
             name: its name and version.
         """
         self._aggregates.name_model(number, name)
-        return ModelRecorder(self._aggregates, self._slot.index, number)
+        return ModelRecorder(self._aggregates, self._slot.index, number, name, self.access_log)
 
     def unknown_model(self) -> ModelRecorder:
         """Where to record requests that name no model that is served, or were not read."""
-        return ModelRecorder(self._aggregates, self._slot.index, self._aggregates.layout.models)
+        number = self._aggregates.layout.models
+        return ModelRecorder(
+            self._aggregates, self._slot.index, number, (UNKNOWN, ""), self.access_log
+        )
 
     def serving(self, serves: bool) -> None:
         """Whether this worker's health says SERVING."""
@@ -130,6 +136,10 @@ class Recorder:
     def queue_changed(self, rows: int) -> None:
         """So many candidates now wait to be scored."""
         self._cells[self._queue_rows] = rows
+
+    def loop_worked(self, seconds: float) -> None:
+        """The loop has worked; see `ranker.serving.loop_load`."""
+        self._cells[self._worked] += seconds
 
     def transport_chosen(self, transport: str, reason: str) -> None:
         """Which transport runs (`core`, `aio`), and why."""
@@ -165,13 +175,22 @@ class Recorder:
 class ModelRecorder:
     """Records what one worker does with one model. Made by a `Recorder`."""
 
-    def __init__(self, aggregates: Aggregates, worker: int, number: int) -> None:
+    def __init__(
+        self,
+        aggregates: Aggregates,
+        worker: int,
+        number: int,
+        name: Name,
+        access_log: AccessLog | None,
+    ) -> None:
         slot = aggregates.slots[worker]
         plan = aggregates.layout.plan
         models = aggregates.layout.models + 1
         self._slot = slot
         self._cells = slot.cells
         self._number = number
+        self._name = name
+        self._access_log = access_log
 
         def of_model(metric: Metric) -> range:
             """The places of the metric's children that have this model."""
@@ -223,6 +242,9 @@ class ModelRecorder:
             cells[self._slack + _SLACK_SUM] += left
         if request.traceparent is not None:
             self._remember(outcome, bucket, seconds, request.traceparent)
+        log = self._access_log
+        if log is not None and (code or not log.errors_only):
+            log.request_ended(code, request, self._name)
 
     def request_shed(self, reason: str) -> None:
         """A ranking request was refused on arrival, for one of `catalogue.SHED_REASON`."""

@@ -1,12 +1,12 @@
 """The office: the process that does all that is slow, so that no request waits for it.
 
-    python -m ranker.process.office LINK SETTINGS METRICS
+    python -m ranker.process.office LINK SETTINGS METRICS ACCESS_LOG WORKERS_END
 
-It speaks HTTP, runs the exporters of metrics, and watches the configuration that says what is
-served, if there is one. It may die and come back: what was
-counted is in the metrics' file, which it only reads. LINK and METRICS are
-inherited descriptors, of the connection to the supervisor and of that file;
-SETTINGS is JSON.
+It speaks HTTP, runs the exporters of metrics, writes the access log, and watches the
+configuration that says what is served, if there is one. It may die and come back: what was
+counted is in the metrics' file, which it only reads. LINK, METRICS, ACCESS_LOG and WORKERS_END
+are inherited descriptors, of the connection to the supervisor, of that file, and of both ends of
+the connection that the access log comes on; SETTINGS is JSON.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from ranker import logs
+from ranker.metrics.access_log import AccessLogWriter
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import Page, exporters
 from ranker.metrics.reader import Reader
@@ -160,12 +161,14 @@ def main() -> None:
     """The program."""
     link = Link(int(sys.argv[1]))
     settings = Settings.from_json(sys.argv[2])
-    metrics_fd = int(sys.argv[3])
+    metrics_fd, access_log_fd, workers_end_fd = map(int, sys.argv[3:])
     signal.pthread_sigmask(signal.SIG_SETMASK, _ENDING)  # until the loop hears them
     logs.configure(settings.log_format, settings.log_level, "office", settings.gcp_project)
     aggregates = Aggregates.attach(metrics_fd)
     recorder = OfficeRecorder(aggregates)
     reader = Reader(aggregates)
+    project = logs.project_of(settings.gcp_project)
+    access_log = AccessLogWriter(access_log_fd, workers_end_fd, aggregates, project)
     try:
         with beating_while_loading(recorder.beat):
             office = Office(settings, reader, recorder)
@@ -180,6 +183,7 @@ def main() -> None:
         watch.start()
         link.listen(lambda _: watch.reload())
     asyncio.run(office.run())
+    access_log.close()
     office.close()
     reader.close()
 

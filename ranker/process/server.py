@@ -24,6 +24,7 @@ from ranker.serving.dispatcher import Dispatcher
 from ranker.serving.generation import Generation
 from ranker.serving.health import Health
 from ranker.serving.intake import Intake
+from ranker.serving.loop_load import LoopLoad
 from ranker.serving.methods import METHODS, SERVICES
 from ranker.serving.queue import Queue
 from ranker.serving.services import RankingService
@@ -66,6 +67,8 @@ class Server:
         self._settings = settings
         self._beat = recorder.beat
         self._record_serving = recorder.serving
+        self._access_log = recorder.access_log
+        self._load = LoopLoad(recorder, recorder.waited, time.monotonic())
         self._drain: Drain | None = None
         self._exit_code = 0
         make_transport, reason = select(settings.transport)
@@ -157,6 +160,8 @@ class Server:
         self._guard.start(self._transport, self._port)
         self._transport.call_soon(lambda: None)  # the first turn, from which the heart beats
         self._transport.run()
+        if self._access_log is not None:
+            self._access_log.flush()
         if self._dispatcher.idle():
             logger.info("drained")
         else:
@@ -182,6 +187,9 @@ class Server:
         if not self._dispatcher.hangs(now):
             self._beat(now)
         delay = self._dispatcher.turn()
+        if self._access_log is not None:
+            self._access_log.flush()
+        self._load.on_turn_end(time.monotonic(), self._dispatcher.scored)
         if self._drain is None:
             return BEAT_SECONDS if delay is None or delay > BEAT_SECONDS else delay
         wait = self._drain.step()

@@ -45,6 +45,8 @@ class Settings:
         drain_timeout: seconds that requests in flight have to finish.
         log_format: `auto`, `json` or `text`.
         log_level: a name that `logging` knows.
+        access_log: one of `ranker.metrics.access_log.MODES`.
+        access_log_rate: the share of the requests that `sampled` logs.
         exporters: the options of the exporters, by their names.
     """
 
@@ -71,6 +73,8 @@ class Settings:
     drain_timeout: float = 25.0
     log_format: str = "auto"
     log_level: str = "INFO"
+    access_log: str = "errors"
+    access_log_rate: float = 0.01
     exporters: Mapping[str, Value] = field(default_factory=dict)
 
     @property

@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ranker.metrics import access_log
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import exporters
 from ranker.metrics.layout import Layout
@@ -85,10 +86,13 @@ class Supervisor:
             settings, host=bare_host(settings.host), port=self._reservation.port
         )
         metrics = aggregates.fd
+        self._access_log = access_log.connect()  # kept: whoever comes back goes on with it
+        access_in, access_out = (end.fileno() for end in self._access_log)
 
         def start_worker(index: int) -> Child:
-            arguments = (self._settings.to_json(), str(index), str(metrics))
-            child = Child("ranker.process.worker", arguments, (metrics,))
+            descriptors = (metrics, access_in)
+            arguments = (self._settings.to_json(), *map(str, (index, *descriptors)))
+            child = Child("ranker.process.worker", arguments, descriptors)
             self._models.on_start(child)
             return child
 
@@ -97,7 +101,9 @@ class Supervisor:
             had = self._office.ready or {"http_port": settings.http_port, "exporters": {}}
             bound = {**self._settings.exporters, **had["exporters"]}
             its = replace(self._settings, http_port=had["http_port"], exporters=bound)
-            return Child("ranker.process.office", (its.to_json(), str(metrics)), (metrics,))
+            descriptors = (metrics, access_out, access_in)
+            arguments = (its.to_json(), *map(str, descriptors))
+            return Child("ranker.process.office", arguments, descriptors)
 
         slots = aggregates.slots
         self._models = ModelSupply(self._settings, aggregates, self._recorder, self._running)

@@ -1,10 +1,10 @@
 """A worker: the process that speaks gRPC and scores, one of several behind one port.
 
-    python -m ranker.process.worker LINK SETTINGS INDEX METRICS
+    python -m ranker.process.worker LINK SETTINGS INDEX METRICS ACCESS_LOG
 
-LINK and METRICS are inherited descriptors: of the connection to the supervisor, who
-says which models are served (`ranker.process.rollout`), and of the metrics' file.
-SETTINGS is JSON.
+LINK, METRICS and ACCESS_LOG are inherited descriptors: of the connection to the supervisor,
+who says which models are served (`ranker.process.rollout`), of the metrics' file, and of the
+connection to the office. SETTINGS is JSON.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ranker.engine.runtime import onnxruntime
 from ranker.engine.simd import engine as simd
 from ranker.errors import RankerError
 from ranker.incident import incident
+from ranker.metrics.access_log import AccessLog
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.recorder import Recorder
 from ranker.process.generations import Generations
@@ -41,11 +42,16 @@ def main() -> NoReturn:
     """The program."""
     link = Link(int(sys.argv[1]))
     settings = Settings.from_json(sys.argv[2])
-    index, metrics_fd = map(int, sys.argv[3:])
+    index, metrics_fd, access_log_fd = map(int, sys.argv[3:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's own is inherited
     logs.configure(settings.log_format, settings.log_level, str(index), settings.gcp_project)
-    recorder = Recorder(Aggregates.attach(metrics_fd), index)
+    aggregates = Aggregates.attach(metrics_fd)
+    access_log = None
+    if settings.access_log != "off":
+        rate = settings.access_log_rate
+        access_log = AccessLog(access_log_fd, settings.access_log, rate, aggregates, index)
+    recorder = Recorder(aggregates, index, access_log)
     generations = Generations(settings, recorder, link)
     try:
         with beating_while_loading(recorder.beat):

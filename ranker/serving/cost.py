@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _MEMORY = 0.98
-"""Weight of the past at each observation: the last 50 batches count most."""
+"""Of the last 50 batches."""
 
 _OUTLIER = 4.0
 """A batch that took this many times its prediction was held up by something else."""
@@ -17,9 +17,13 @@ class CostModel:
 
     Weighted least squares over (rows, seconds) with exponentially fading
     weights, kept as five sums. Both coefficients stay non-negative.
+
+    Args:
+        memory: the weight of the past at each observation.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: float = _MEMORY) -> None:
+        self._memory = memory
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
         self.fixed = 0.0
         self.per_row = 0.0
@@ -32,11 +36,12 @@ class CostModel:
         """Learns from a batch that was scored."""
         if self._weight > _TRUSTED:
             seconds = min(seconds, _OUTLIER * self.predict(rows))
-        self._weight = self._weight * _MEMORY + 1.0
-        self._x = self._x * _MEMORY + rows
-        self._y = self._y * _MEMORY + seconds
-        self._xx = self._xx * _MEMORY + rows * rows
-        self._xy = self._xy * _MEMORY + rows * seconds
+        memory = self._memory
+        self._weight = self._weight * memory + 1.0
+        self._x = self._x * memory + rows
+        self._y = self._y * memory + seconds
+        self._xx = self._xx * memory + rows * rows
+        self._xy = self._xy * memory + rows * seconds
         spread = self._weight * self._xx - self._x * self._x
         if spread > 1e-6 * self._weight * self._xx:
             slope = (self._weight * self._xy - self._x * self._y) / spread

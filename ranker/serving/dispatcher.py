@@ -87,6 +87,9 @@ class Dispatcher:
         call_soon: has the loop's thread call a function, whichever thread asks.
         on_engine_lost: called for each batch whose engine is lost to this process.
 
+    Attributes:
+        scored: how many lists have been scored; one that takes several batches counts in each.
+
     Raises:
         RuntimeError: the system doesn't start the threads.
     """
@@ -108,6 +111,7 @@ class Dispatcher:
         overlap = batches_at_once > 1
         self._longest_inline = min(longest_batch, OVERLAP_SECONDS) if overlap else longest_batch
         self._threads = EngineThreads(batches_at_once)
+        self.scored = 0
         self._on_threads: deque[_Scoring] = deque()  # and not handed out yet, in order
         self._scored_at = -math.inf  # when the last batch handed out was scored
 
@@ -208,6 +212,7 @@ class Dispatcher:
             self._fail(batch, outcome)
             return
         served.batcher.learn(batch.rows, seconds)
+        self.scored += len(batch.pieces)
         queued = [scoring.started - task.arrived for task, start, _ in batch.pieces if start == 0]
         # A list has one piece in a batch.
         served.metrics.batch_scored(batch.rows, len(batch.pieces), queued, seconds)

@@ -68,7 +68,7 @@ class AioTransport:
         guard: Guard | None = None,
     ) -> None:
         quieten()
-        self._loop = Loop(turn)
+        self._loop = Loop(turn, counts.waited)
         self._calls: dict[AioCall, None] = {}
         self._room = Room(limits, guard, counts, self._calls)
         self._left = asyncio.Event()

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from ranker.incident import guard
-from ranker.rpc import Turn
+from ranker.rpc import Numbers, Turn
 from ranker.transport.trailers import logger
 
 T = TypeVar("T")
+
+
+class _Selector(selectors.DefaultSelector):
+    """Counts how long the loop waits."""
+
+    def __init__(self, waited: Numbers) -> None:
+        super().__init__()
+        self._waited = waited
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        began = time.monotonic()
+        ready = super().select(timeout)
+        self._waited[0] += time.monotonic() - began
+        return ready
 
 
 class Loop:
@@ -21,10 +37,10 @@ class Loop:
     `on_loop` may be called from any thread, all else from the loop's.
     """
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, waited: Numbers) -> None:
         self.answers_on_their_way = 0
         self._turn = turn
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop(_Selector(waited))
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()

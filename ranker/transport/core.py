@@ -91,6 +91,7 @@ class CoreTransport:
         self._max_calls = limits.calls
         self._guard = guard
         self._asking = False  # the core may hand over a call
+        self._waited = counts.waited
         self._routes = {name.encode(): _route(name, methods[name], counts) for name in methods}
         self._unknown = (StreamCall, Route("", Method(_NoHandler()), counts.ended("")))
         self._soon: deque[Callable[[], None]] = deque()
@@ -155,13 +156,16 @@ class CoreTransport:
         """Turn after turn."""
         poll = self._queue.poll
         loop = self._loop
+        waited = self._waited
         patience = _EMPTY_POLLS
         while not self._left:
             until = self._poll_until()
+            began = time.monotonic()
             loop.steps += 1
             event = poll(until)
             loop.steps += 1
             loop.now = now = time.monotonic()
+            waited[0] += now - began
             loop.monotonic_less_wall = now - time.time()
             left = _COMPLETIONS_PER_TURN
             empty = 0

@@ -210,7 +210,7 @@ def test_a_rollout_never_has_fewer_pods_than_before(documents):
 def test_the_autoscaler_reads_the_metric_that_the_exporter_writes(overlay, pattern):
     documents = rendered(overlay)
     first, second = one(documents, "HorizontalPodAutoscaler")["spec"]["metrics"]
-    metric = catalog.ENGINE_UTILIZATION
+    metric = catalog.WORKER_UTILIZATION
     assert metric.kind is Kind.GAUGE
     assert not metric.labels  # or the adapter would have several series per pod
     assert first["pods"]["metric"]["name"] == pattern.format(metric.name)
@@ -222,7 +222,7 @@ def test_the_rule_for_the_adapter_is_about_that_metric_and_pods():
     (rule,) = yaml.safe_load((ROOT / "deploy/prometheus/adapter.yaml").read_text())["rules"][
         "custom"
     ]
-    assert rule["seriesQuery"].partition("{")[0] == catalog.ENGINE_UTILIZATION.name
+    assert rule["seriesQuery"].partition("{")[0] == catalog.WORKER_UTILIZATION.name
     assert set(rule["resources"]["overrides"]) == {"namespace", "pod"}
 
 

@@ -24,6 +24,9 @@ from tests.exporters.gcp_monitoring.metric_service import LocalMetricService, fa
 MEASURED = {
     catalog.ENGINE_BUSY,
     catalog.ENGINE_UTILIZATION,
+    catalog.WORKER_UTILIZATION,
+    catalog.WORKER_WAIT,
+    catalog.WORKER_BUSY,
     catalog.MODEL_LOAD_DURATION,
     catalog.MODEL_INFO,
     catalog.TRANSPORT_INFO,
@@ -35,6 +38,7 @@ MEASURED = {
     catalog.PROCESS_START,
     catalog.GC_COLLECTIONS,
     catalog.GC_PAUSE,
+    catalog.ACCESS_LOG_LINES,
 }
 EXACT = tuple(m for m in catalog.METRICS if m not in MEASURED and m is not catalog.EXPORT_POINTS)
 EXACT_SUMS = (catalog.REQUEST_CANDIDATES, catalog.BATCH_ROWS, catalog.BATCH_REQUESTS)

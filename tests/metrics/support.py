@@ -35,6 +35,12 @@ class Ended:
     deadline: float
     ended: float
     traceparent: str | None = None
+    request_id: str = ""
+    queued: float = 0.0
+    scoring: float = 0.0
+
+    def connection(self) -> str:
+        return "ipv4:192.0.2.1:4711"
 
     @property
     def has_deadline(self) -> bool:

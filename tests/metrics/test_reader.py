@@ -100,13 +100,17 @@ def test_utilization_is_busy_time_over_time_and_workers(monkeypatch: pytest.Monk
     monkeypatch.setattr("ranker.metrics.reader._TICK_SECONDS", 3600)
     reader = Reader(aggregates)
     try:
-        ratio = []
+        ratio, workers = [], []
         for second in range(1, 26):
             now = 100.0 + second
             if second <= 10:
                 recorders[0].batch_scored(0, 1, 1, [0.0], 0.5)
                 recorders[1].batch_scored(1, 1, 1, [0.0], 0.25)
-            ratio.append(value(reader.snapshot(), catalog.ENGINE_UTILIZATION))
+                recorders[0].loop_worked(0.25)
+                recorders[1].loop_worked(0.75)
+            families = reader.snapshot()
+            ratio.append(value(families, catalog.ENGINE_UTILIZATION))
+            workers.append(value(families, catalog.WORKER_UTILIZATION))
             with reader._lock:
                 reader._utilization.tick()
     finally:
@@ -116,6 +120,11 @@ def test_utilization_is_busy_time_over_time_and_workers(monkeypatch: pytest.Monk
     assert ratio[:10] == [pytest.approx(0.375)] * 10
     assert ratio[14] == pytest.approx(0.375 / 2)
     assert ratio[19:] == [0.0] * 6
+    assert (
+        workers[:10] == [pytest.approx(0.625)] * 10
+    )  # one is bound by its engine, one by its loop
+    assert workers[14] == pytest.approx(0.625 / 2)
+    assert workers[19:] == [0.0] * 6
 
 
 def test_utilization_thread_ticks(aggregates: Aggregates, monkeypatch: pytest.MonkeyPatch):

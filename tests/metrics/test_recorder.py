@@ -6,13 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranker.errors import Code
+from ranker.metrics import access_log
 from ranker.metrics import catalogue as catalog
+from ranker.metrics.access_log import ERRORS_PER_SECOND, AccessLog
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.families import Distribution
 from ranker.metrics.metric import Kind
 from ranker.metrics.recorder import OfficeRecorder, SupervisorRecorder
 from ranker.metrics.snapshot import snapshot
-from tests.metrics.support import RANK, Worker, new_aggregates, nonzero, value
+from tests.metrics.support import RANK, Ended, Worker, new_aggregates, nonzero, value
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 METHOD = RANK.removeprefix("/")
@@ -270,6 +272,8 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.model(0).request_expired("deadline")
     recorder.batch_scored(0, 10, 1, [0.001], 0.001)
     recorder.queue_changed(1)
+    recorder.waited[0] += 1.0
+    recorder.loop_worked(1.0)
     recorder.model_loaded(0, 1.0, {})
     recorder.transport_chosen("core", "")
     recorder.simd_found("avx2", "")
@@ -284,6 +288,11 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     supervisor.worker_restarted()
     supervisor.switched(2)
     OfficeRecorder(aggregates).points("gcp_monitoring", "failed", 1)
+    workers_end, offices_end = access_log.connect()
+    log = AccessLog(workers_end.detach(), "errors", 0.0, aggregates, 0)
+    for _ in range(ERRORS_PER_SECOND + 1):
+        log.request_ended(14, Ended(10, 0.0, 0.05, 0.001), ("books", "1"))
+    offices_end.close()
     aggregates.slots[0].vacate(cpu_seconds=1.5)
     recorder = Worker(aggregates)  # the next one
     recorder.rpc_started()

@@ -48,7 +48,7 @@ def turns(
         taken.append([])
         return 0.0
 
-    counts = SimpleNamespace(in_flight=[0.0], ended=lambda _: [0.0] * 17)
+    counts = SimpleNamespace(in_flight=[0.0], waited=[0.0], ended=lambda _: [0.0] * 17)
     transport = CoreTransport({}, turn, counts, max_message_bytes=1000)
     transport._turn_at = 0.0
     transport._asking = True  # there is no server to ask

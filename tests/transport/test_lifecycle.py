@@ -18,7 +18,7 @@ KINDS = [pytest.param(AioTransport, id="aio"), pytest.param(CoreTransport, id="c
 
 
 def make(kind, **options):
-    counts = SimpleNamespace(in_flight=[0.0], ended=lambda _: [0.0] * 17)
+    counts = SimpleNamespace(in_flight=[0.0], waited=[0.0], ended=lambda _: [0.0] * 17)
     return kind({}, lambda: None, counts, max_message_bytes=1000, **options)
 
 

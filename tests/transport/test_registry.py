@@ -109,7 +109,7 @@ def test_prepared_grpc_knows_the_experiment():
         "from ranker.transport import environment; environment.prepare();"
         "from ranker.transport.core import CoreTransport as T;"
         "from types import SimpleNamespace as N;"
-        "counts = N(in_flight=[0.0], ended=lambda _: [0.0] * 17);"
+        "counts = N(in_flight=[0.0], waited=[0.0], ended=lambda _: [0.0] * 17);"
         "T({}, lambda: None, counts, max_message_bytes=1).bind('127.0.0.1:0')"
     )
     done = subprocess.run(

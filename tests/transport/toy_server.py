@@ -64,6 +64,7 @@ class Counts:
 
     def __init__(self):
         self.in_flight = [0.0]
+        self.waited = [0.0]
         self.by_method = defaultdict(lambda: [0.0] * 17)
 
     def ended(self, method):

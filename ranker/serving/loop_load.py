@@ -1,0 +1,61 @@
+"""How much of a loop's time its work would take if every turn were a full one.
+
+A turn of the loop has a fixed cost, to wake up and to score a batch, and each list that it answers
+adds to it. A server with little to do takes a turn for each list, so it looks busy long before
+it is: with more to do it answers more lists in a turn. What a turn costs beyond its share
+in a full one is therefore not counted.
+
+A few callers who each wait for their answers before they ask again never fill it, though they
+may keep the loop from waiting: each turn has a few lists. More servers would not help them.
+"""
+
+from __future__ import annotations
+
+from ranker.metrics.recorder import Recorder
+from ranker.rpc import Numbers
+from ranker.serving.cost import CostModel
+
+FULL_TURN = 32
+"""Lists in a turn from which more of them save next to nothing."""
+
+_MEMORY = 0.999
+"""Weight of the past at each turn: in the last thousand there are longer and shorter ones."""
+
+
+class LoopLoad:
+    """Records how busy a worker's loop is. For the loop's thread alone.
+
+    Args:
+        recorder: where.
+        waited: one number: the seconds that the loop has waited so far; see `ranker.rpc.RpcCounts`.
+        now: when the first turn begins.
+    """
+
+    def __init__(self, recorder: Recorder, waited: Numbers, now: float) -> None:
+        self._recorder = recorder
+        self._waited = waited
+        self._costs = CostModel(_MEMORY)
+        self._lists = 0
+        self._turn_began = now
+        self._waited_before = waited[0]
+
+    def on_turn_end(self, now: float, lists: int) -> None:
+        """A turn is over.
+
+        Args:
+            now: the time, in seconds.
+            lists: how many the worker has scored since it started.
+        """
+        waited = self._waited[0]
+        seconds = now - self._turn_began - (waited - self._waited_before)
+        scored = lists - self._lists
+        self._turn_began, self._waited_before, self._lists = now, waited, lists
+        if seconds <= 0.0:
+            return
+        if scored:
+            costs = self._costs
+            costs.observe(scored, seconds)
+            if scored < FULL_TURN and costs.per_row:
+                saved = costs.fixed * (1.0 - scored / FULL_TURN)
+                seconds = seconds - saved if seconds > saved else 0.0
+        self._recorder.loop_worked(seconds)

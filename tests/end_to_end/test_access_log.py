@@ -1,0 +1,80 @@
+"""The access log of a real server: one line a request, also while its office is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+
+import grpc
+import numpy as np
+
+from ranker.client import RankerClient
+from ranker.v1 import ranking_pb2 as pb
+from tests.end_to_end.conftest import NAMES
+from tests.end_to_end.test_lifecycle import wait_until
+from tests.end_to_end.test_traces import request, traced
+
+SECRET = 12345.625
+
+
+def lines(server) -> list[dict[str, object]]:
+    """Of the access log, so far."""
+    entries = [json.loads(line) for line in server.log.read_text().splitlines()]
+    return [entry for entry in entries if entry["logger"] == "ranker.access"]
+
+
+def wait_for_lines(server, count: int) -> list[dict[str, object]]:
+    wait_until(lambda: len(lines(server)) >= count)
+    return lines(server)
+
+
+def test_each_request_has_its_line(start):
+    server = start("--log-format", "json", "--access-log", "all")
+    trace = secrets.token_hex(16)
+    with grpc.insecure_channel(server.address) as channel:
+        assert traced(channel, request(SECRET, "a7"), trace).code() is grpc.StatusCode.OK
+    [unary] = wait_for_lines(server, 1)
+    assert (unary["request_id"], unary["model"], unary["version"]) == ("a7", "books", "7")
+    assert (unary["code"], unary["candidates"]) == ("OK", 1)
+    assert unary["logging.googleapis.com/trace"] == trace
+    assert re.fullmatch(r"ipv[46]:.*:\d+", unary["peer"])
+    assert 0 < unary["scoring_seconds"] < unary["total_seconds"] < 5
+    assert 0 < unary["queue_seconds"] < unary["total_seconds"]
+
+    rows = np.full((5, len(NAMES)), SECRET, np.float32)
+    with RankerClient(server.address) as client, client.stream() as stream:
+        for waiting in [stream.submit(rows, request_id=name) for name in ("s1", "s2")]:
+            waiting.result()
+    *_, first, second = wait_for_lines(server, 3)
+    assert {first["request_id"], second["request_id"]} == {"s1", "s2"}
+    assert first["peer"] == second["peer"] != ""
+
+    assert server.stop() == 0
+    assert len(lines(server)) == 3
+    assert str(SECRET) not in server.log.read_text()
+
+
+def test_errors_have_their_lines_unless_they_are_off(start):
+    for mode, codes in (("errors", ["NOT_FOUND"]), ("off", [])):
+        server = start("--log-format", "json", "--access-log", mode)
+        with grpc.insecure_channel(server.address) as channel:
+            traced(channel, request(1.0), secrets.token_hex(16))
+            traced(channel, pb.RankRequest(model="films"), secrets.token_hex(16))
+        assert server.stop() == 0
+        assert [line["code"] for line in lines(server)] == codes
+
+
+def test_an_office_that_dies_loses_no_line_that_it_had_not_read(start, truth):
+    server = start("--log-format", "json", "--access-log", "all")
+    office = int(re.search(r"office started, pid (\d+)", server.log.read_text())[1])
+    with RankerClient(server.address) as client:
+        os.kill(office, signal.SIGKILL)
+        for number in range(100):
+            client.rank(truth.rows[:2], request_id=str(number))
+        wait_until(lambda: server.log.read_text().count("office started") == 2)
+        client.rank(truth.rows[:2], request_id="last")
+    found = wait_for_lines(server, 101)
+    assert [line["request_id"] for line in found] == [*map(str, range(100)), "last"]

@@ -1,0 +1,218 @@
+"""The access log: what is logged, what a line says, and what is lost rather than waited for."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from ranker.errors import Code
+from ranker.metrics import access_log
+from ranker.metrics.access_log import ERRORS_PER_SECOND, AccessLog, AccessLogWriter
+from ranker.metrics.catalogue import ACCESS_LOG_LINES
+from ranker.metrics.recorder import Recorder
+from ranker.metrics.snapshot import snapshot
+from tests.metrics.support import NAMES, Ended, new_aggregates, value
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN = "00f067aa0ba902b7"
+HEADER = f"00-{TRACE}-{SPAN}-01"
+OK, OVERLOADED = Code.OK, Code.RESOURCE_EXHAUSTED
+
+
+class Server:
+    """One worker, and one office after the other."""
+
+    def __init__(self, mode: str, rate: float = 1.0) -> None:
+        self.aggregates = new_aggregates()
+        self.workers_end, self.offices_end = access_log.connect()
+        fd = os.dup(self.workers_end.fileno())
+        log = AccessLog(fd, mode, rate, self.aggregates, 0)
+        self.recorder = Recorder(self.aggregates, 0, log)
+        self.model = self.recorder.model(0, NAMES[0])
+
+    def end(self, code: int, request: Ended) -> None:
+        self.model.request_ended(code, request)
+
+    def flush(self) -> None:
+        assert self.recorder.access_log is not None
+        self.recorder.access_log.flush()
+
+    def office(self, output: int, project: str = "") -> AccessLogWriter:
+        """The office of the server, or the next one if that has died."""
+        ends = os.dup(self.offices_end.fileno()), os.dup(self.workers_end.fileno())
+        return AccessLogWriter(*ends, self.aggregates, project, output)
+
+    def lines(self, project: str = "") -> list[dict[str, object]]:
+        """Every line that the office writes."""
+        self.flush()
+        with tempfile.TemporaryFile("w+") as output:
+            self.office(output.fileno(), project).close()
+            output.seek(0)
+            return [json.loads(line) for line in output]
+
+    def counted(self, outcome: str) -> float:
+        found = value(snapshot(self.aggregates), ACCESS_LOG_LINES, outcome)
+        assert isinstance(found, float)
+        return found
+
+    def close(self) -> None:
+        self.recorder.close()
+        self.workers_end.close()
+        self.offices_end.close()
+
+
+@pytest.fixture
+def make() -> Iterator[type[Server]]:
+    made: list[Server] = []
+
+    def make(*arguments) -> Server:
+        made.append(Server(*arguments))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+def ended(**fields) -> Ended:
+    return Ended(**{"rows": 3, "arrived": 1.0, "deadline": 2.0, "ended": 1.25, **fields})
+
+
+def test_a_line_says_whose_request_it_was_and_where_its_time_went(make):
+    server = make("all")
+    before = time.time()
+    server.end(OK, ended(request_id="a7", queued=0.0625, scoring=0.125, traceparent=HEADER))
+    [line] = server.lines(project="shop")
+    assert before <= _seconds(line.pop("time")) <= time.time()
+    assert line == {
+        "severity": "INFO",
+        "message": "ranking request: OK",
+        "logger": "ranker.access",
+        "request_id": "a7",
+        "model": "books",
+        "version": "1",
+        "candidates": 3,
+        "code": "OK",
+        "queue_seconds": 0.0625,
+        "scoring_seconds": 0.125,
+        "total_seconds": 0.25,
+        "peer": "ipv4:192.0.2.1:4711",
+        "logging.googleapis.com/trace": f"projects/shop/traces/{TRACE}",
+        "logging.googleapis.com/spanId": SPAN,
+        "logging.googleapis.com/trace_sampled": True,
+        "logging.googleapis.com/labels": {"worker": "0"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("mode", "rate", "logged"),
+    [
+        pytest.param("errors", 1.0, ["bad"], id="errors"),
+        pytest.param("sampled", 1.0, ["good", "bad"], id="sampled-everything"),
+        pytest.param("sampled", 0.0, ["bad"], id="sampled-nothing"),
+        pytest.param("all", 0.0, ["good", "bad"], id="all"),
+    ],
+)
+def test_what_each_mode_logs(make, mode, rate, logged):
+    server = make(mode, rate)
+    server.end(OK, ended(request_id="good"))
+    server.end(OVERLOADED, ended(request_id="bad"))
+    assert [line["request_id"] for line in server.lines()] == logged
+
+
+def test_a_request_for_no_model_that_is_served_is_of_an_unknown_one(make):
+    server = make("errors")
+    server.recorder.unknown_model().request_ended(Code.NOT_FOUND, ended())
+    [line] = server.lines()
+    assert (line["model"], line["version"], line["severity"]) == ("unknown", "", "WARNING")
+
+
+def test_a_trace_is_in_the_sample_as_a_whole(make):
+    server = make("sampled", 0.5)
+    traces = [f"{number:032x}" for number in range(1, 201)]
+    for trace in traces * 3:
+        server.end(OK, ended(traceparent=f"00-{trace}-{SPAN}-00"))
+    found = [line["logging.googleapis.com/trace"] for line in server.lines()]
+    assert all(found.count(trace) in (0, 3) for trace in traces)
+    assert 60 < len(set(found)) < 140
+
+
+def test_errors_are_capped_and_the_rest_is_counted(make):
+    server = make("errors")
+    for second in (10.0, 11.5):
+        for _ in range(ERRORS_PER_SECOND + 7):
+            server.end(OVERLOADED, ended(ended=second))
+    assert len(server.lines()) == 2 * ERRORS_PER_SECOND
+    assert server.counted("capped") == 14
+    assert server.counted("written") == 2 * ERRORS_PER_SECOND
+
+
+def test_a_worker_never_waits_for_an_office_that_does_not_read(make):
+    server = make("all")
+    requests = 0
+    while not server.counted("dropped"):
+        server.end(OK, ended())
+        requests += 1
+        assert requests < 1_000_000
+    lines = len(server.lines())
+    assert lines > 0
+    assert server.counted("dropped") + lines == requests
+
+
+def test_what_was_sent_while_there_was_no_office_is_written_by_the_next_one(make):
+    server = make("all")
+    server.end(OK, ended(request_id="first"))
+    assert [line["request_id"] for line in server.lines()] == ["first"]
+    server.end(OK, ended(request_id="second"))
+    server.flush()
+    assert [line["request_id"] for line in server.lines()] == ["second"]
+
+
+def test_an_output_that_is_gone_is_reported_once_and_lines_count_as_dropped(make, caplog):
+    server = make("all")
+    read, write = os.pipe()
+    os.close(read)
+    for _ in range(200):
+        server.end(OK, ended())
+    server.flush()
+    server.office(write).close()
+    os.close(write)
+    assert server.counted("dropped") == 200
+    assert [record.message for record in caplog.records] == [
+        "the access log can't be written: Broken pipe"
+    ]
+
+
+def test_an_office_ends_although_nobody_reads_its_output(make, monkeypatch, caplog):
+    monkeypatch.setattr(access_log, "_CLOSING_SECONDS", 0.05)
+    server = make("all")
+    read, write = os.pipe()
+    office = server.office(write)
+    while not server.counted("dropped"):
+        server.end(OK, ended())
+    office.close()
+    assert "nobody reads the access log" in caplog.text
+    monkeypatch.undo()
+    os.close(read)  # so that the thread can't write, and comes to its end
+    office.close()
+    os.close(write)
+
+
+def test_long_texts_of_a_caller_are_cut(make):
+    server = make("all")
+    for _ in range(64):
+        server.end(OK, ended(request_id="\U0001f4d6" * 100_000, traceparent=HEADER + "x" * 100_000))
+    lines = server.lines()
+    assert len(lines) == 64
+    assert {line["request_id"] for line in lines} == {"\U0001f4d6" * 128}
+
+
+def _seconds(text: object) -> float:
+    assert isinstance(text, str)
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,114 @@
+"""A worker's utilisation is its load over its capacity, however many lists its turns have."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from ranker.metrics import catalogue
+from ranker.metrics.recorder import Recorder
+from ranker.serving.loop_load import FULL_TURN, LoopLoad
+from tests.metrics.support import new_aggregates
+
+LEARNING_LISTS, LISTS = 5_000, 20_000
+MOST_LISTS = 64
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    recorder = Recorder(new_aggregates())
+    yield recorder
+    recorder.close()
+
+
+class SimulatedLoop:
+    """Lists arrive at random; each turn takes all that wait, and the longer the more they are."""
+
+    def __init__(self, recorder: Recorder, fixed: float, each: float, spread: float) -> None:
+        self.recorder = recorder
+        [self._worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
+        self._fixed, self._each, self._spread = fixed, each, spread
+        self._random = random.Random(1)
+        self._load = LoopLoad(recorder, recorder.waited, 0.0)
+        self._now = 0.0
+        self._scored = 0
+
+    def worked(self) -> float:
+        return self.recorder._cells[self._worked]
+
+    def run(self, rate: float, seconds: float) -> float:
+        """The utilisation at so many lists a second."""
+        chance, end, before = self._random, self._now + seconds, self.worked()
+        began, waiting = self._now, 0
+        arrival = self._now + chance.expovariate(rate)
+        while self._now < end:
+            while arrival <= self._now or not waiting:
+                if arrival > self._now:
+                    self.recorder.waited[0] += arrival - self._now
+                    self._now = arrival
+                waiting += 1
+                arrival += chance.expovariate(rate)
+            lists = min(waiting, MOST_LISTS)
+            waiting -= lists
+            self._turn(lists)
+        return (self.worked() - before) / (self._now - began)
+
+    def closed(self, callers: int, seconds: float) -> float:
+        """The utilisation if so many callers ask again as soon as they are answered."""
+        began, before = self._now, self.worked()
+        while self._now < began + seconds:
+            self._turn(callers)
+        return (self.worked() - before) / (self._now - began)
+
+    def _turn(self, lists: int) -> None:
+        noise = self._random.lognormvariate(-(self._spread**2) / 2, self._spread)
+        self._now += (self._fixed + self._each * lists) * noise
+        self._scored += lists
+        self._load.on_turn_end(self._now, self._scored)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8, 1.0, 1.5])
+@pytest.mark.parametrize(
+    ("fixed", "each"),
+    [
+        pytest.param(180e-6, 60e-6, id="short-lists"),
+        pytest.param(180e-6, 120e-6, id="lists-of-a-hundred"),
+        pytest.param(100e-6, 800e-6, id="lists-of-a-thousand"),
+        pytest.param(1e-3, 2e-3, id="slow-engine"),
+    ],
+)
+def test_utilisation_is_load_over_capacity(recorder, fixed, each, share):
+    loop = SimulatedLoop(recorder, fixed, each, spread=0.3)
+    capacity = FULL_TURN / (fixed + each * FULL_TURN)
+    loop.run(share * capacity, LEARNING_LISTS / capacity)
+    assert loop.run(share * capacity, LISTS / capacity) == pytest.approx(min(share, 1.0), abs=0.1)
+
+
+def test_it_follows_a_load_that_changes(recorder):
+    loop = SimulatedLoop(recorder, 180e-6, 60e-6, 0.1)
+    capacity = FULL_TURN / (180e-6 + 60e-6 * FULL_TURN)
+    for share in (0.2, 0.8, 0.3):
+        assert loop.run(share * capacity, 3.0) == pytest.approx(share, abs=0.1)
+
+
+def test_full_turns_one_after_the_other_are_all_there_is(recorder):
+    loop = SimulatedLoop(recorder, 180e-6, 60e-6, 0.0)
+    loop.run(3000.0, 1.0)
+    assert loop.closed(FULL_TURN, 2.0) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_few_callers_do_not_fill_it_though_it_never_waits(recorder):
+    loop = SimulatedLoop(recorder, 180e-6, 60e-6, 0.0)
+    loop.run(3000.0, 1.0)
+    assert loop.closed(2, 2.0) < 0.5
+
+
+def test_turns_without_a_list_count_in_full(recorder):
+    load = LoopLoad(recorder, recorder.waited, 10.0)
+    load.on_turn_end(10.5, 0)
+    recorder.waited[0] += 0.25
+    load.on_turn_end(11.0, 0)
+    [place] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
+    assert recorder._cells[place] == 0.75
