@@ -252,7 +252,7 @@ MODEL_LOAD_DURATION = Metric(
 MODEL_GENERATION = Metric(
     "ranker_model_generation",
     Kind.GAUGE,
-    "1",
+    "generations",
     "How many sets of models have been served since the server started, the present one included.",
 )
 MODEL_SWITCHES = Metric(

@@ -163,11 +163,11 @@ class ModelSupply:
 
     def _others(self) -> list[dict[str, str]]:
         current = self._rollout.current
-        served = {model.name for model in current.models} if current is not None else set()
+        served = current.models if current is not None else ()
         wanted = self._wanted.models if self._wanted is not None else ()
         facts = {"reason": self.failure or "", "state": "failed" if self.failure else "loading"}
         return [
             {"name": model.name, "version": model.version, **facts}
             for model in wanted
-            if f"{model.name}@{model.version}" not in served
+            if model.name and self._known.get(model) not in served
         ]

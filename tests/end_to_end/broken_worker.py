@@ -16,8 +16,7 @@ import time
 
 from ranker.engine.api import Engine, EngineLostError
 from ranker.errors import ModelError
-from ranker.model import Model
-from ranker.process import worker
+from ranker.process import generations, worker
 from ranker.serving import dispatcher, intake
 from tests.end_to_end.broken_server import BROKEN, LARGE, LOST, STUCK, STUCK_ON_LOOP
 
@@ -44,11 +43,12 @@ class BrokenEngine(Engine):
 
 
 def break_it() -> None:
-    load, read, write = Model.of, intake.read_request, dispatcher.write_response
+    load, read = generations.take_over, intake.read_request
+    write = dispatcher.write_response
 
     def load_broken(*arguments):
         if os.path.exists(os.environ.get("BROKEN_START", "")):
-            raise ModelError("it is broken today")
+            raise ModelError("books@7: it is broken today")
         if "STOPPED_START" in os.environ:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.environ["STOPPED_START"])
@@ -69,7 +69,7 @@ def break_it() -> None:
 
     seconds = float(os.environ.get("LONGEST_BATCH", dispatcher.LONGEST_BATCH_SECONDS))
     dispatcher.LONGEST_BATCH_SECONDS = seconds
-    Model.of = load_broken
+    generations.take_over = load_broken
     intake.read_request = read_broken
     dispatcher.write_response = write_broken
 

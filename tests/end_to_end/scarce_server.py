@@ -1,6 +1,7 @@
 """The `ranker` command on a machine that has no process to spare, now and then.
 
-The environment's SCARCE says when: the worker processes that can't be started, counted from 1.
+The environment's SCARCE says when: the processes that can't be started, counted from 1, but for
+the one that reads the models.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if __name__ == "__main__":
 
     class Popen(subprocess.Popen[bytes]):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            if next(starts) in scarce:
+            if "ranker.process.preparer" not in arguments[0] and next(starts) in scarce:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), arguments[0][0])
             super().__init__(*arguments, **options)
 

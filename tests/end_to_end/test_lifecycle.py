@@ -238,7 +238,7 @@ def test_a_worker_that_cannot_start_is_tried_again_until_it_can(
     server = start("--workers", "2", kind=Broken)
     broken.touch()
     os.kill(worker_pids(server.log.read_text())[0], signal.SIGKILL)
-    server.wait_for_log("worker 0 can't do its work: books.onnx: it is broken today")
+    server.wait_for_log("worker 0 can't do its work: books@7: it is broken today")
     server.wait_for_log("worker 0 ended with exit code 1")
     assert server.metric("ranker_model_loads_total", outcome="error") >= 1
     with RankerClient(server.address, timeout=10.0) as client:
