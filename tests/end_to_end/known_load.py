@@ -37,8 +37,6 @@ LIMITS = (
     # The bound in bytes is the higher one, but for a list of which a part is in a batch already.
     *("--max-queue-rows", str(QUEUE), "--max-queue-bytes", str(QUEUE_BYTES)),
 )
-# 500,000 empty pieces of a Matrix: they add nothing, but it takes milliseconds to see that.
-PADDING = b"\x22\x00" * 500_000
 
 
 class Tally:
@@ -232,17 +230,11 @@ class KnownLoad:
                 "RESOURCE_EXHAUSTED",
                 {"rows": QUEUE - 15},
             ),
-            (
-                PADDING + self._request(3, request_id="e", deadline_ms=1),
-                "RESOURCE_EXHAUSTED",
-                {"rows": 3, "deadline": True},
-            ),
         ):
             stream.send(message)
             assert Code(stream.receive().status.code).name == code
             self._tally.request(code, **request)
         self._tally.add(catalog.SHED, *BOOKS, "queue_rows")
-        self._tally.add(catalog.SHED, *BOOKS, "deadline")
         stream.send(self._request(48, request_id="f"))
         codes = {}
         for _ in range(3):
