@@ -119,12 +119,6 @@ class InternalError(RankerError):
     code = Code.INTERNAL
 
 
-class ConfigError(RankerError):
-    """The file that says what is served is wrong; the message has a line for each error."""
-
-    code = Code.FAILED_PRECONDITION
-
-
 class ModelError(RankerError):
     """A model file that can't be loaded or exported; says which part and why."""
 
@@ -133,6 +127,10 @@ class ModelError(RankerError):
 
 class UnsupportedModelError(ModelError):
     """A sound model that one engine can't represent exactly; another one may."""
+
+
+class ConfigError(ModelError):
+    """The file that says what is served is wrong; the message has a line for each error."""
 
 
 class SourceError(ModelError):

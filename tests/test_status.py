@@ -25,7 +25,6 @@ EVERY_KIND = [
     errors.UnimplementedError("no method 'x'"),
     errors.InternalError("incident 7"),
     errors.ModelError("node 3: no such child"),
-    errors.ConfigError("ranker.yaml:3:1: there is no such field"),
 ]
 
 
