@@ -11,7 +11,7 @@ import click
 
 from ranker.distribution import NAME, MissingExtraError
 
-_COMMANDS = ("evaluate", "export", "publish", "rank", "serve")
+_COMMANDS = ("evaluate", "export", "models", "publish", "rank", "serve")
 
 
 class _Commands(click.Group):
@@ -49,6 +49,7 @@ def cli() -> None:
       ranker evaluate books.onnx test.parquet   measure it on labelled queries
       ranker publish books.onnx gs://bucket/rankers/books   put it where servers find it
       ranker serve books.onnx                   serve it over gRPC
+      ranker models                             show what that server serves
       ranker rank candidates.csv --top-k 10     rank a file's candidates on that server
     """
 

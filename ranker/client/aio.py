@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import channel as wire
 from ranker.client.aio_stream import AsyncRankStream
+from ranker.client.model_list import ModelList
 from ranker.client.question import AsyncWriter, Question
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
@@ -85,13 +86,13 @@ class AsyncRankerClient:
         response: ranking_pb2.GetModelResponse = await self._call(self._get_model, request, timeout)
         return response.model
 
-    async def list_models(self, *, timeout: float | None = None) -> tuple[ranking_pb2.Model, ...]:
+    async def list_models(self, *, timeout: float | None = None) -> ModelList:
         """Describes every model that the server holds; raises as `rank` does."""
         request = ranking_pb2.ListModelsRequest()
         response: ranking_pb2.ListModelsResponse = await self._call(
             self._list_models, request, timeout
         )
-        return tuple(response.models)
+        return ModelList.from_response(response)
 
     async def wait_ready(self, timeout: float = 10.0) -> None:
         """Waits for a serving server; takes and raises what `RankerClient.wait_ready` does."""

@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import channel as wire
+from ranker.client.model_list import ModelList
 from ranker.client.question import Question, Writer
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
@@ -122,11 +123,11 @@ class RankerClient:
         response: ranking_pb2.GetModelResponse = self._call(self._get_model, request, timeout)
         return response.model
 
-    def list_models(self, *, timeout: float | None = None) -> tuple[ranking_pb2.Model, ...]:
+    def list_models(self, *, timeout: float | None = None) -> ModelList:
         """Describes every model that the server holds; raises as `rank` does."""
         request = ranking_pb2.ListModelsRequest()
         response: ranking_pb2.ListModelsResponse = self._call(self._list_models, request, timeout)
-        return tuple(response.models)
+        return ModelList.from_response(response)
 
     def wait_ready(self, timeout: float = 10.0) -> None:
         """Waits until a server has said over every connection that it is serving.

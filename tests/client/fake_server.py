@@ -45,6 +45,7 @@ class FakeServer:
         stream: how to answer a RankStream.
         health: a real health service, SERVING from the start.
         models: what it serves; the first one answers requests that name no version.
+        generation: how many sets of models it says it has served.
         arms: the label that each unit has; those that are not here have none.
         asked: the GetModel calls that arrived, name and version.
     """
@@ -57,6 +58,7 @@ class FakeServer:
         self.models = [
             pb.Model(name="fake", version="7", num_features=len(FEATURES), feature_names=FEATURES)
         ]
+        self.generation = 1
         self.arms: dict[str, str] = {}
         self.asked: list[tuple[str, str]] = []
         self.port = 0
@@ -150,7 +152,7 @@ class FakeServer:
     def _list_models(
         self, _request: pb.ListModelsRequest, _context: grpc.ServicerContext
     ) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=self.models)
+        return pb.ListModelsResponse(models=self.models, generation=self.generation)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         def unary(
