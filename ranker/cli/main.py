@@ -11,7 +11,7 @@ import click
 
 from ranker.distribution import NAME, MissingExtraError
 
-_COMMANDS = ("evaluate", "export", "models", "publish", "rank", "serve")
+_COMMANDS = ("check", "evaluate", "export", "models", "publish", "rank", "serve")
 
 
 class _Commands(click.Group):
