@@ -35,10 +35,6 @@ def edit(
     Raises:
         ConfigError: the change is not possible, or can't be written.
     """
-    from ranker.distribution import require
-
-    require("serve")
-
     from ranker.repository.config_file import ConfigFile
 
     file = ConfigFile(config)

@@ -30,6 +30,10 @@ def promote(model: str, label: str, to: str, config: Path, dry_run: bool) -> Non
     \b
       ranker promote books canary --config ranker.yaml
     """
+    from ranker.distribution import require
+
+    require("serve")
+
     from ranker.repository.promotion import promote as promoted
 
     edit(config, model, lambda before: promoted(model, before, label, to), dry_run)

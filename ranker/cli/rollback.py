@@ -24,6 +24,10 @@ def rollback(model: str, label: str, config: Path, dry_run: bool) -> None:
       ranker rollback books            after a promotion: the version before
       ranker rollback books canary     during a canary: nobody gets it any more
     """
+    from ranker.distribution import require
+
+    require("serve")
+
     from ranker.repository.promotion import roll_back
 
     edit(config, model, lambda before: roll_back(model, before, label), dry_run)

@@ -15,7 +15,9 @@ import grpc
 import numpy as np
 import pytest
 import xgboost as xgb
+from click.testing import CliRunner
 
+from ranker.cli.main import cli
 from ranker.client import RankerClient
 from ranker.client.request import rank_request
 from ranker.export import export_onnx
@@ -248,6 +250,29 @@ def test_labels_split_and_arms(serve, shop):
     assert all(m.state == pb.MODEL_STATE_AVAILABLE for m in models.values())
 
 
+def test_promotion_and_rollback(serve, shop):
+    shop.write(
+        "models: {books: {source: books, labels: {stable: 7, canary: 8}, traffic: {stable: 100}}}"
+    )
+    server = serve("--workers", "2")
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(cli, [*arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    with Callers(server, shop) as callers:
+        callers.wait_for("7")
+        run("promote", "books", "canary", "--config", str(shop.config))
+        callers.wait_for("8")
+        run("rollback", "books", "--config", str(shop.config))
+        callers.wait_for("7")
+    assert callers.failures == []
+    rows = [line.split() for line in run("models", server.address).splitlines()]
+    assert rows[1][:6] == ["books", "7", "previous,", "stable", "100", "%"]
+    assert rows[-1] == ["generation", "3"]
+
+
 def test_a_version_that_failed_is_listed_with_the_reason(serve, shop):
     node = onnx_models.tree_ensemble([Node(0, "LT", 0.5, 1.0, 2.0, True)])
     wide = onnx_models.model(node, features=1000).SerializeToString()
@@ -255,7 +280,7 @@ def test_a_version_that_failed_is_listed_with_the_reason(serve, shop):
     server = serve()
     shop.write(STABLE.format(7).replace("}}}", "}}, films: {source: wide.onnx}}"))
     server.wait_for_log("generation 1 goes on being served: films@1: has 1000 features")
-    wait_until(lambda: any(model.name == "films" for model in listed(server).models))
+    wait_until(lambda: pb.MODEL_STATE_FAILED in {model.state for model in listed(server).models})
     models = {model.name: model for model in listed(server).models}
     assert models["books"].state == pb.MODEL_STATE_AVAILABLE
     assert models["films"].state == pb.MODEL_STATE_FAILED
