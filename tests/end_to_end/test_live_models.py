@@ -237,6 +237,10 @@ def test_labels_split_and_arms(serve, shop):
         assert {client.get_model().version for _ in range(20)} == {"7"}, "not drawn"
         described = client.get_model(unit="reader-1")
         assert list(described.labels) == [arm_of_1]
+    asked = Counter(split.arm(f"reader-{i}") for i in range(100)) + drawn + Counter([arm_of_1])
+    for label, version in {"stable": "7", "canary": "8"}.items():
+        found = server.metric("ranker_split_requests_total", model="books", version=version)
+        assert found == asked[label], "those that named a version or a label are not among them"
     body = {"candidates": shop.rows.tolist(), "unit": "reader-1"}
     assert ask_http(server.http_port, "/v1/models/books:rank", body).json["arm"] == arm_of_1
     canary = ask_http(server.http_port, "/v1/models/books/labels/canary:rank", body).json
