@@ -1,11 +1,13 @@
 """Trains a small book ranker, exports it, and writes a candidate list to rank with it.
 
-python -m demo.books --out build/demo
+python -m demo.books --out build/demo             a model to serve
+python -m demo.books --out build/demo --rollout   two versions to play with, and a ranker.yaml
 """
 
 from __future__ import annotations
 
 import csv
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from demo.shelf import SHELF
 from demo.world import FEATURES, GENRES, draw_books, draw_readers, enjoyment, meet, observe, take
 from ranker.export import export_onnx
+from ranker.model import ModelFile
+from ranker.repository.publication import publish
 
 SEED = 11
 LIBRARY = 2000
@@ -52,11 +56,11 @@ def invent_lists(rng: np.random.Generator, count: int) -> Lists:
     return Lists(observe(rng, pairs), relevance, query)
 
 
-def train(lists: Lists) -> xgb.XGBRanker:
+def train(lists: Lists, trees: int = 150) -> xgb.XGBRanker:
     """A LambdaMART ranker."""
     model = xgb.XGBRanker(
         objective="rank:ndcg",
-        n_estimators=150,
+        n_estimators=trees,
         max_depth=5,
         learning_rate=0.1,
         n_jobs=1,  # so that every machine adds up the same sums
@@ -79,6 +83,28 @@ def ndcg(scores: NDArray[np.float32], lists: Lists, k: int = 10) -> float:
             ranked = np.argsort(-scores[of_query], kind="stable")[:k]
             values.append(gain[ranked] @ discount / best)
     return float(np.mean(values))
+
+
+ROLLOUT = """\
+# What `ranker serve --config` serves; docs/rollout.md tells what to do with it.
+models:
+  books:
+    source: books
+    labels: {stable: 1, canary: 2}
+    traffic: {stable: 90, canary: 10}
+    salt: books-1
+"""
+
+
+def write_rollout(lists: Lists, out: Path) -> None:
+    """A second version, both of them in a repository, and a configuration that serves them."""
+    second = out / "books-2.onnx"
+    second.unlink(missing_ok=True)
+    export_onnx(train(lists, trees=300), second, name="books", version="2")
+    shutil.rmtree(out / "books", ignore_errors=True)  # versions are never overwritten
+    for path in (out / "books.onnx", second):
+        publish(ModelFile.read(path), str(out / "books"), progress=print)
+    (out / "ranker.yaml").write_text(ROLLOUT, encoding="utf-8")
 
 
 def write_candidates(rng: np.random.Generator, path: Path) -> None:
@@ -115,7 +141,12 @@ def write_candidates(rng: np.random.Generator, path: Path) -> None:
     show_default=True,
     help="Directory to write books.onnx and candidates.csv to.",
 )
-def main(out: Path) -> None:
+@click.option(
+    "--rollout",
+    is_flag=True,
+    help="Publish it and a second version to the folder books in there, and write ranker.yaml.",
+)
+def main(out: Path, rollout: bool) -> None:
     """Train a small book ranker on invented data, export it, and write candidates to rank."""
     rng = np.random.default_rng(SEED)
     lists, held_out = invent_lists(rng, TRAINING_LISTS), invent_lists(rng, HELD_OUT_LISTS)
@@ -141,6 +172,9 @@ def main(out: Path) -> None:
     print("exported ", str(report).replace("\n", "\n" + " " * 10))
     write_candidates(rng, out / "candidates.csv")
     print(f"wrote     {out / 'candidates.csv'}, {len(SHELF)} books for one reader")
+    if rollout:
+        write_rollout(lists, out)
+        print(f"published {out / 'books'}, versions 1 and 2; wrote {out / 'ranker.yaml'}")
 
 
 if __name__ == "__main__":

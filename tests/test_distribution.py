@@ -88,7 +88,7 @@ def test_the_client_imports_nothing_of_the_server():
 
 def test_the_client_and_its_command_need_nothing_of_the_server():
     assert python(f"{WITHOUT} import ranker.client, ranker.errors").returncode == 0
-    for arguments in (["--help"], ["rank", "--help"], ["--version"]):
+    for arguments in (["--help"], ["rank", "--help"], ["models", "--help"], ["--version"]):
         done = python(WITHOUT + COMMAND, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -97,6 +97,9 @@ def test_the_client_and_its_command_need_nothing_of_the_server():
     ("extra", "arguments"),
     [
         pytest.param("serve", ["serve", "books.onnx"], id="serve"),
+        pytest.param("serve", ["check", "ranker.yaml"], id="check"),
+        pytest.param("serve", ["promote", "books", "canary"], id="promote"),
+        pytest.param("serve", ["rollback", "books"], id="rollback"),
         pytest.param("export", ["export", sys.executable, "-o", "books.onnx"], id="export"),
     ],
 )

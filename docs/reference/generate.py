@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +13,7 @@ from ranker import errors
 from ranker.cli.main import cli
 from ranker.metrics.catalogue import METRICS
 from ranker.metrics.metric import Kind
+from ranker.repository.config import Config
 
 FOLDER = Path(__file__).parent
 
@@ -150,9 +153,32 @@ def error_classes() -> list[type[errors.RankerError]]:
     ]
 
 
+def config_schema() -> str:
+    """The JSON schema of `ranker serve --config`'s file, by which editors complete and check it."""
+    schema = Config.model_json_schema()
+    _close(schema)
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps({**head, **schema, "title": "ranker.yaml"}, indent=2) + "\n"
+
+
+def _close(schema: Any) -> None:
+    """Admits no other names where names have a pattern, and removes titles, which say nothing."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("title"), str):
+            del schema["title"]
+        if "patternProperties" in schema:
+            schema["additionalProperties"] = False
+        for part in schema.values():
+            _close(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _close(part)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "flags.md": flags,
     "metrics.md": metrics,
+    "ranker.schema.json": config_schema,
     "status-codes.md": status_codes,
 }
 """What makes each page."""

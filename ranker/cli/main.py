@@ -11,7 +11,17 @@ import click
 
 from ranker.distribution import NAME, MissingExtraError
 
-_COMMANDS = ("evaluate", "export", "publish", "rank", "serve")
+_COMMANDS = (
+    "check",
+    "evaluate",
+    "export",
+    "models",
+    "promote",
+    "publish",
+    "rank",
+    "rollback",
+    "serve",
+)
 
 
 class _Commands(click.Group):
@@ -49,6 +59,8 @@ def cli() -> None:
       ranker evaluate books.onnx test.parquet   measure it on labelled queries
       ranker publish books.onnx gs://bucket/rankers/books   put it where servers find it
       ranker serve books.onnx                   serve it over gRPC
+      ranker models                             show what that server serves
+      ranker promote books canary               have a new version rank for everybody
       ranker rank candidates.csv --top-k 10     rank a file's candidates on that server
     """
 

@@ -75,6 +75,13 @@ def _context_value(name: str, text: str, categories: Categories | None) -> float
 @click.option(
     "--model-version", default="", show_default="the model's default", help="Its version."
 )
+@click.option("--label", default="", help="The label of a version, instead of --model-version.")
+@click.option(
+    "--unit",
+    default="",
+    help="For whom is ranked: a reader's id, say. Where the server splits the traffic, it decides "
+    "which version ranks.",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -98,6 +105,8 @@ def rank(
     context: dict[str, str],
     model: str,
     model_version: str,
+    label: str,
+    unit: str,
     timeout: float,
     output: str,
 ) -> None:
@@ -126,9 +135,12 @@ def rank(
     from ranker.client.known_models import KnownModel
     from ranker.errors import UnavailableError
 
+    if label and model_version:
+        raise click.UsageError("expected --model-version or --label, and not both")
+    version = f"@{label}" if label else model_version
     with RankerClient(server, timeout=timeout) as client:
         try:
-            about = client.get_model(model, model_version)
+            about = client.get_model(model, version, unit=unit)
         except UnavailableError as error:
             raise UnavailableError(f"can't reach a server at {server}: {error.message}") from error
         categories = KnownModel.of(about).categories
@@ -139,14 +151,21 @@ def rank(
         given = {*(candidates.feature_names or about.feature_names), *shared}
         if absent := [name for name in about.feature_names if name not in given]:
             click.echo(f"missing for every candidate: {', '.join(absent)}", err=True)
-        # By name, so that the model that was described is the one that ranks.
+        # The unit or the label chooses again, so that the answer tells by which. All else is by
+        # name, so that the model that was described is the one that ranks.
         ranking = client.rank(
             candidates.features,
             feature_names=candidates.feature_names,
             context=shared,
             top_k=top_k,
             model=about.name,
-            model_version=about.version,
+            model_version=version if unit or label else about.version,
+            unit=unit,
+        )
+    if ranking.version != about.version:
+        raise UnavailableError(
+            f"{about.name}@{about.version} was described, then {about.name}@{ranking.version} "
+            "ranked: the server's models have just changed; run it again"
         )
     {"table": _print_table, "json": _print_json, "csv": _print_csv}[output](ranking, candidates)
 
@@ -161,8 +180,9 @@ def _print_table(ranking: Ranking, candidates: Candidates) -> None:
     ]
     click.echo(format_table(["rank", "score", *labels], rows, numeric=("rank", "score", "index")))
     timing = ranking.timing
+    arm = f" ({ranking.arm})" if ranking.arm else ""
     click.echo(
-        f"{ranking.model} {ranking.version}: {len(candidates.features)} candidates in "
+        f"{ranking.model} {ranking.version}{arm}: {len(candidates.features)} candidates in "
         f"{timing.total_us / 1e3:.2f} ms on the server, {timing.scoring_us / 1e3:.2f} ms of it "
         "scoring",
         err=True,
@@ -184,6 +204,7 @@ def _print_json(ranking: Ranking, candidates: Candidates) -> None:
             {
                 "model": ranking.model,
                 "version": ranking.version,
+                "arm": ranking.arm,
                 "ranking": best,
                 "timing": vars(ranking.timing),
             },

@@ -22,7 +22,7 @@ from ranker.transport.registry import CHOICES as TRANSPORTS
 logger = logging.getLogger(__name__)
 
 _OTHERS = re.compile(
-    r"RANKER_(EXPORT|RANK|SERVE)_.*"  # flags of one command, as click finds them
+    r"RANKER_(CHECK|EVALUATE|EXPORT|MODELS|PROMOTE|PUBLISH|RANK|ROLLBACK|SERVE)_.*"  # of a command
     r"|RANKER_SERVICE_(HOST|PORT).*|RANKER_PORT_\d+_.*"  # of a Kubernetes service named `ranker`
 )
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Self, Unpack
 
 import grpc
@@ -13,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import channel as wire
 from ranker.client.aio_stream import AsyncRankStream
+from ranker.client.model_list import ModelList
 from ranker.client.question import AsyncWriter, Question
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
@@ -48,7 +50,9 @@ class AsyncRankerClient:
         self._get_model = itertools.repeat(self._channels[0].unary_unary(*wire.GET_MODEL))
         self._list_models = itertools.repeat(self._channels[0].unary_unary(*wire.LIST_MODELS))
         self._writer = AsyncWriter(
-            lambda model, version, left: self.get_model(model, version, timeout=left)
+            lambda model, version, unit, left: self.get_model(
+                model, version, unit=unit, timeout=left
+            )
         )
 
     async def rank(
@@ -60,7 +64,8 @@ class AsyncRankerClient:
         request, known = await self._writer.write(question, deadline)
         ranking = await self._ranked(request, deadline)
         if (other := await self._writer.other(question, known, ranking, deadline)) is not None:
-            ranking = await self._ranked(question.written_to(other), deadline)
+            answer = await self._ranked(question.written_to(other), deadline)
+            ranking = replace(answer, arm=ranking.arm)  # which chose the version
         return ranking
 
     def stream(self, *, max_in_flight: int = 64) -> AsyncRankStream:
@@ -69,20 +74,25 @@ class AsyncRankerClient:
         return AsyncRankStream(call, self._writer, self._timeout, max_in_flight)
 
     async def get_model(
-        self, model: str = "", model_version: str = "", *, timeout: float | None = None
+        self,
+        model: str = "",
+        model_version: str = "",
+        *,
+        unit: str = "",
+        timeout: float | None = None,
     ) -> ranking_pb2.Model:
         """Describes a model; takes and raises what `RankerClient.get_model` does."""
-        request = ranking_pb2.GetModelRequest(model=model, model_version=model_version)
+        request = ranking_pb2.GetModelRequest(model=model, model_version=model_version, unit=unit)
         response: ranking_pb2.GetModelResponse = await self._call(self._get_model, request, timeout)
         return response.model
 
-    async def list_models(self, *, timeout: float | None = None) -> tuple[ranking_pb2.Model, ...]:
+    async def list_models(self, *, timeout: float | None = None) -> ModelList:
         """Describes every model that the server holds; raises as `rank` does."""
         request = ranking_pb2.ListModelsRequest()
         response: ranking_pb2.ListModelsResponse = await self._call(
             self._list_models, request, timeout
         )
-        return tuple(response.models)
+        return ModelList.from_response(response)
 
     async def wait_ready(self, timeout: float = 10.0) -> None:
         """Waits for a serving server; takes and raises what `RankerClient.wait_ready` does."""

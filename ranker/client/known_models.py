@@ -12,6 +12,14 @@ _MOST = 64
 """Versions that are remembered; the one that was asked for first is forgotten first."""
 
 
+def is_open(model: str, version: str) -> bool:
+    """Whether a request that asks for these may be answered by one version now, by another then.
+
+    A label may move, and a split gives each unit its own.
+    """
+    return not model or not version or version.startswith("@")
+
+
 @dataclass(frozen=True)
 class KnownModel:
     """A version of a model, as the server describes it.
@@ -53,7 +61,7 @@ class KnownModels:
         return self._known.get(self._last.get(asked, asked))
 
     def add(self, model: str, version: str, described: ranking_pb2.Model) -> KnownModel:
-        """Notes what the server said when it was asked for a model, in a version or in none."""
+        """Notes what the server said when it was asked for a model, a version, or neither."""
         known = KnownModel.of(described)
         self._known[known.name, known.version] = known
         self.answers(model, version, known)
@@ -62,6 +70,6 @@ class KnownModels:
         return known
 
     def answers(self, model: str, version: str, known: KnownModel) -> None:
-        """Notes which version answers where name or version are left open."""
-        if not (model and version):
+        """Notes which version answers, if what was asked for left that open."""
+        if is_open(model, version):
             self._last[model, version] = known.name, known.version

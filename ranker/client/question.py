@@ -5,8 +5,9 @@ written for one version of a model: its columns are checked by that version's
 features, its values coded by that version's categories. So the client asks the
 server for the model (`GetModel`), once per version, since a version never changes.
 
-A request that leaves the version open is written for the one that answered last;
-if it does not suit that one, the server is asked anew before it is refused.
+A request that leaves the version open, or names a label, is written for the one
+that answered last; if it does not suit that one, the server is asked anew before it
+is refused. Where the traffic is split, one or another answers, as the unit has it.
 Another version may answer it than it was written for. Then the client asks for
 that one too, and if any value in the request has another code there, the answer
 does not count.
@@ -19,7 +20,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
-from ranker.client.known_models import KnownModel, KnownModels
+from ranker.client.known_models import KnownModel, KnownModels, is_open
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout, rank_request
 from ranker.errors import DeadlineError, InvalidRequestError, UnavailableError
@@ -36,7 +37,8 @@ class Question:
 
     Attributes:
         model: the model's name, as the request has it.
-        version: its version, likewise.
+        version: its version, or a label's, likewise.
+        unit: for whom is ranked, likewise.
         needs_model: whether it can be written for a known model only.
 
     Raises:
@@ -53,6 +55,7 @@ class Question:
             self._valued.update(frame.labels())
         self.model = options.get("model", "")
         self.version = options.get("model_version", "")
+        self.unit = options.get("unit", "")
         self.needs_model = bool(self._valued or (frame is not None and frame.names))
 
     def written(self, known: KnownModel | None) -> bytes:
@@ -81,11 +84,11 @@ class Writer:
     """Writes questions, and asks the server for what it needs to know. Thread-safe.
 
     Args:
-        get_model: describes a model by name, version and timeout, as
+        get_model: describes a model by name, version, unit and timeout, as
             `RankerClient.get_model` does.
     """
 
-    def __init__(self, get_model: Callable[[str, str, float], ranking_pb2.Model]) -> None:
+    def __init__(self, get_model: Callable[[str, str, str, float], ranking_pb2.Model]) -> None:
         self._get_model = get_model
         self._models = KnownModels()
         self._asking = threading.Lock()
@@ -106,7 +109,7 @@ class Writer:
         known = self._models.find(question.model, question.version)
         message = _written_for(question, known)
         if message is None:
-            known = self._ask(question.model, question.version, deadline, known)
+            known = self._ask(question.model, question.version, question.unit, deadline, known)
             message = question.written(known)
         return message, known
 
@@ -128,11 +131,13 @@ class Writer:
             return None
         other = self._models.find(ranking.model, ranking.version)
         if other is None:
-            other = self._ask(ranking.model, ranking.version, deadline, None)
+            other = self._ask(ranking.model, ranking.version, "", deadline, None)
         self._models.answers(question.model, question.version, other)
         return None if question.same_for(known, other) else other
 
-    def _ask(self, model: str, version: str, deadline: float, had: KnownModel | None) -> KnownModel:
+    def _ask(
+        self, model: str, version: str, unit: str, deadline: float, had: KnownModel | None
+    ) -> KnownModel:
         """Has the server describe a model, unless another thread has while this one waited."""
         if not self._asking.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise DeadlineError("the deadline passed while another call asked for the model")
@@ -141,7 +146,7 @@ class Writer:
             if found is not None and found is not had:
                 return found
             left = checked_timeout(deadline - time.monotonic())
-            return self._models.add(model, version, self._get_model(model, version, left))
+            return self._models.add(model, version, self._get_model(model, version, unit, left))
         finally:
             self._asking.release()
 
@@ -154,7 +159,7 @@ class AsyncWriter:
     """
 
     def __init__(
-        self, get_model: Callable[[str, str, float], Awaitable[ranking_pb2.Model]]
+        self, get_model: Callable[[str, str, str, float], Awaitable[ranking_pb2.Model]]
     ) -> None:
         self._get_model = get_model
         self._models = KnownModels()
@@ -167,7 +172,9 @@ class AsyncWriter:
         known = self._models.find(question.model, question.version)
         message = _written_for(question, known)
         if message is None:
-            known = await self._ask(question.model, question.version, deadline, known)
+            known = await self._ask(
+                question.model, question.version, question.unit, deadline, known
+            )
             message = question.written(known)
         return message, known
 
@@ -179,12 +186,12 @@ class AsyncWriter:
             return None
         other = self._models.find(ranking.model, ranking.version)
         if other is None:
-            other = await self._ask(ranking.model, ranking.version, deadline, None)
+            other = await self._ask(ranking.model, ranking.version, "", deadline, None)
         self._models.answers(question.model, question.version, other)
         return None if question.same_for(known, other) else other
 
     async def _ask(
-        self, model: str, version: str, deadline: float, had: KnownModel | None
+        self, model: str, version: str, unit: str, deadline: float, had: KnownModel | None
     ) -> KnownModel:
         """Has the server describe a model, unless another task has while this one waited."""
         try:
@@ -193,7 +200,8 @@ class AsyncWriter:
                 if found is not None and found is not had:
                     return found
                 left = checked_timeout(deadline - time.monotonic())
-                return self._models.add(model, version, await self._get_model(model, version, left))
+                described = await self._get_model(model, version, unit, left)
+                return self._models.add(model, version, described)
         except TimeoutError:
             raise DeadlineError(
                 "the deadline passed before the server described the model"
@@ -205,7 +213,8 @@ def changed(known: KnownModel | None, ranking: Ranking) -> UnavailableError:
     expected = f"{known.name}@{known.version}" if known else "another"
     return UnavailableError(
         f"{ranking.model}@{ranking.version} answered, whose categories have other codes than those "
-        f"of {expected}, for which the values were coded; submit it again"
+        f"of {expected}, for which the values were coded; submit it again with "
+        f"model_version={ranking.version!r}"
     )
 
 
@@ -216,6 +225,6 @@ def _written_for(question: Question, known: KnownModel | None) -> bytes | None:
     try:
         return question.written(known)
     except InvalidRequestError:
-        if question.model and question.version:
+        if not is_open(question.model, question.version):
             raise
         return None  # by now another version may answer

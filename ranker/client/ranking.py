@@ -35,6 +35,8 @@ class Ranking:
         ids: the id of each, k of them; empty if the request sent no ids.
         model: the name of the model that scored.
         version: its version.
+        arm: the label that the version was chosen by, of a split or of the request; empty where
+            no label was.
         request_id: the request's own.
         timing: where the server's time went.
     """
@@ -44,6 +46,7 @@ class Ranking:
     ids: tuple[str, ...]
     model: str
     version: str
+    arm: str
     request_id: str
     timing: Timing
 
@@ -57,6 +60,7 @@ class Ranking:
             ids=tuple(response.candidate_ids),
             model=response.model,
             version=response.model_version,
+            arm=response.arm,
             request_id=response.request_id,
             timing=Timing(timing.queue_us, timing.scoring_us, timing.total_us),
         )

@@ -33,7 +33,11 @@ class RankOptions(TypedDict, total=False):
             A number is the feature, or a category's code; text is a category.
         candidate_ids: one text per candidate, returned in rank order.
         model: the name of the model; by default the server's default.
-        model_version: its version; by default the model's default.
+        model_version: its version, or `@` and a label, as in `@canary`; by default what the
+            server's configuration gives the unit, or the model's default.
+        unit: for whom or what is ranked, the same in all requests: a hashed reader id, say.
+            Where a model's traffic is split it decides which version ranks; without it
+            each request is drawn anew.
         request_id: the caller's own mark, echoed in the answer and the server's
             log. On a stream it must be unique among the requests in flight, and
             is made up if it is not given.
@@ -45,6 +49,7 @@ class RankOptions(TypedDict, total=False):
     candidate_ids: Sequence[str]
     model: str
     model_version: str
+    unit: str
     request_id: str
 
 
@@ -58,6 +63,7 @@ def rank_request(
     candidate_ids: Sequence[str] = (),
     model: str = "",
     model_version: str = "",
+    unit: str = "",
     request_id: str = "",
 ) -> bytes:
     """Encodes a request.
@@ -80,6 +86,7 @@ def rank_request(
         candidate_ids: see there.
         model: see there.
         model_version: see there.
+        unit: see there.
         request_id: see there.
 
     Returns:
@@ -104,6 +111,7 @@ def rank_request(
             request_id=request_id,
             model=model,
             model_version=model_version,
+            unit=unit,
             feature_names=_texts("feature_names", feature_names),
             context=pb.Context(
                 feature_names=_texts("context.feature_names", context),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Self, Unpack
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import channel as wire
+from ranker.client.model_list import ModelList
 from ranker.client.question import Question, Writer
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
@@ -60,7 +62,9 @@ class RankerClient:
         self._get_model = itertools.repeat(self._channels[0].unary_unary(*wire.GET_MODEL))
         self._list_models = itertools.repeat(self._channels[0].unary_unary(*wire.LIST_MODELS))
         self._writer = Writer(
-            lambda model, version, left: self.get_model(model, version, timeout=left)
+            lambda model, version, unit, left: self.get_model(
+                model, version, unit=unit, timeout=left
+            )
         )
 
     def rank(
@@ -87,7 +91,8 @@ class RankerClient:
         request, known = self._writer.write(question, deadline)
         ranking = self._ranked(request, deadline)
         if (other := self._writer.other(question, known, ranking, deadline)) is not None:
-            ranking = self._ranked(question.written_to(other), deadline)
+            answer = self._ranked(question.written_to(other), deadline)
+            ranking = replace(answer, arm=ranking.arm)  # which chose the version
         return ranking
 
     def stream(self, *, max_in_flight: int = 64) -> RankStream:
@@ -95,28 +100,34 @@ class RankerClient:
         return RankStream(next(self._stream), self._writer, self._timeout, max_in_flight)
 
     def get_model(
-        self, model: str = "", model_version: str = "", *, timeout: float | None = None
+        self,
+        model: str = "",
+        model_version: str = "",
+        *,
+        unit: str = "",
+        timeout: float | None = None,
     ) -> ranking_pb2.Model:
         """Describes a model: its features, what its scores are, how it is scored.
 
         Args:
             model: its name; by default the server's default.
-            model_version: its version; by default the model's default.
+            model_version: its version, or `@` and a label; by default the model's default.
+            unit: whose version to describe, where none is named and the traffic is split.
             timeout: as for `rank`.
 
         Raises:
             NotFoundError: the server has no such model.
             RankerError: of the class that says what else went wrong.
         """
-        request = ranking_pb2.GetModelRequest(model=model, model_version=model_version)
+        request = ranking_pb2.GetModelRequest(model=model, model_version=model_version, unit=unit)
         response: ranking_pb2.GetModelResponse = self._call(self._get_model, request, timeout)
         return response.model
 
-    def list_models(self, *, timeout: float | None = None) -> tuple[ranking_pb2.Model, ...]:
+    def list_models(self, *, timeout: float | None = None) -> ModelList:
         """Describes every model that the server holds; raises as `rank` does."""
         request = ranking_pb2.ListModelsRequest()
         response: ranking_pb2.ListModelsResponse = self._call(self._list_models, request, timeout)
-        return tuple(response.models)
+        return ModelList.from_response(response)
 
     def wait_ready(self, timeout: float = 10.0) -> None:
         """Waits until a server has said over every connection that it is serving.

@@ -135,6 +135,13 @@ NO_DEADLINE = Metric(
     "Ranking requests without a deadline.",
     by=(MODEL,),
 )
+SPLIT_REQUESTS = Metric(
+    "ranker_split_requests_total",
+    Kind.COUNTER,
+    "requests",
+    "Ranking requests that named no version and got this one by a split of the traffic.",
+    by=(MODEL,),
+)
 SHED = Metric(
     "ranker_requests_shed_total",
     Kind.COUNTER,

@@ -205,6 +205,7 @@ class ModelRecorder:
         [self._candidates] = of_model(catalogue.REQUEST_CANDIDATES)
         [self._slack] = of_model(catalogue.DEADLINE_SLACK)
         [self._no_deadline] = of_model(catalogue.NO_DEADLINE)
+        [self._split] = of_model(catalogue.SPLIT_REQUESTS)
         self._shed = _by_value(catalogue.SHED_REASON, of_model(catalogue.SHED))
         self._expired = _by_value(catalogue.EXPIRED_REASON, of_model(catalogue.EXPIRED))
         [self._queue] = of_model(catalogue.QUEUE_DURATION)
@@ -245,6 +246,10 @@ class ModelRecorder:
         log = self._access_log
         if log is not None and (code or not log.errors_only):
             log.request_ended(code, request, self._name)
+
+    def request_split(self) -> None:
+        """A split of the traffic has given a ranking request to this model."""
+        self._cells[self._split] += 1.0
 
     def request_shed(self, reason: str) -> None:
         """A ranking request was refused on arrival, for one of `catalogue.SHED_REASON`."""

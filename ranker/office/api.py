@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -31,12 +32,13 @@ MODEL_SECONDS = 5.0
 
 _MODEL = "/v1/models/{model:name}"
 _VERSION = "/versions/{version:name}"
+_LABEL = "/labels/{label:name}"
 
 T = TypeVar("T")
 
 
 class _Name(Convertor[str]):
-    """A model's name or version in a path: what follows a colon is no part of it."""
+    """A model's name, version or label in a path: what follows a colon is no part of it."""
 
     regex = "[^/:]+"
 
@@ -71,7 +73,9 @@ class Api:
             Route("/v1/models", self.models, methods=["GET"]),
             Route(f"{_MODEL}:rank", self.rank, methods=["POST"]),
             Route(f"{_MODEL}{_VERSION}:rank", self.rank, methods=["POST"]),
+            Route(f"{_MODEL}{_LABEL}:rank", self.rank, methods=["POST"]),
             Route(f"{_MODEL}{_VERSION}", self.model, methods=["GET"]),
+            Route(f"{_MODEL}{_LABEL}", self.model, methods=["GET"]),
             Route(_MODEL, self.model, methods=["GET"]),
         ]
 
@@ -86,7 +90,8 @@ class Api:
     async def model(self, request: Request) -> Response:
         """Describes one model."""
         model, version = _named(request)
-        return json_response(_described(await self._workers.model(model, version, MODEL_SECONDS)))
+        described = await self._workers.model(model, version, "", MODEL_SECONDS)
+        return json_response(_described(described))
 
     async def rank(self, request: Request) -> Response:
         """Ranks one list."""
@@ -121,6 +126,7 @@ async def check_required(workers: Workers, asked: Asked, place: str = "candidate
     """Refuses candidates that lack a feature which their model requires.
 
     A worker sees a table, in which a feature that one candidate does not have is missing.
+    A request without a unit gets one: the version that ranks must be the one that was asked.
 
     Raises:
         InvalidRequestError: names the candidate and the feature.
@@ -128,7 +134,10 @@ async def check_required(workers: Workers, asked: Asked, place: str = "candidate
     """
     if asked.lacking:
         message = asked.message
-        model = await workers.model(message.model, message.model_version, MODEL_SECONDS)
+        message.unit = message.unit or secrets.token_hex(8)
+        model = await workers.model(
+            message.model, message.model_version, message.unit, MODEL_SECONDS
+        )
         for name in model.required_feature_names:
             if name in asked.lacking:
                 raise InvalidRequestError(
@@ -167,6 +176,8 @@ def _named(request: Request, message: pb.RankRequest | None = None) -> tuple[str
         InvalidRequestError: it does.
     """
     model, version = request.path_params["model"], request.path_params.get("version", "")
+    if label := request.path_params.get("label"):
+        version = f"@{label}"
     for field, named in (("model", model), ("model_version", version)):
         said = getattr(message, field, "")
         if said and said != named:

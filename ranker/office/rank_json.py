@@ -20,6 +20,7 @@ FIELDS = (
     "ids",
     "top_k",
     "request_id",
+    "unit",
     "deadline_ms",
 )
 """What a request may say."""
@@ -82,6 +83,7 @@ def read_rank_json(
         )
     message = pb.RankRequest(
         request_id=as_text(f"{within}request_id", asked.get("request_id", "")),
+        unit=as_text(f"{within}unit", asked.get("unit", "")),
         candidate_ids=as_texts(f"{within}candidate_ids", asked.get("ids", []), most_rows),
         top_k=as_count(f"{within}top_k", asked.get("top_k", 0), 2**31 - 1),
         feature_names=as_texts(
@@ -160,6 +162,8 @@ def write_rank_json(answer: bytes) -> dict[str, Any]:
     }
     if response.candidate_ids:
         written["ids"] = list(response.candidate_ids)
+    if response.arm:
+        written["arm"] = response.arm
     if response.request_id:
         written["request_id"] = response.request_id
     return written

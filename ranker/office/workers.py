@@ -72,10 +72,10 @@ class Workers:
         answer: bytes = await self._ask("Rank", request, seconds, metadata)
         return answer
 
-    async def model(self, name: str, version: str, seconds: float) -> pb.Model:
+    async def model(self, name: str, version: str, unit: str, seconds: float) -> pb.Model:
         """Describes a model; empty texts stand for the defaults. Raises as `rank` does."""
-        request = pb.GetModelRequest(model=name, model_version=version).SerializeToString()
-        answer = await self._ask("GetModel", request, seconds)
+        request = pb.GetModelRequest(model=name, model_version=version, unit=unit)
+        answer = await self._ask("GetModel", request.SerializeToString(), seconds)
         return pb.GetModelResponse.FromString(answer).model
 
     async def models(self, seconds: float) -> pb.ListModelsResponse:

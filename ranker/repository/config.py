@@ -18,7 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -35,7 +43,12 @@ def _as_text(value: object) -> object:
 
 
 Name = Annotated[str, Field(pattern=_NAME)]
-Version = Annotated[str, BeforeValidator(_as_text), Field(pattern=_NAME)]
+Version = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    Field(pattern=_NAME),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": _NAME, "minimum": 0}),
+]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 

@@ -38,7 +38,7 @@ class Descriptions:
     def get_model(self, data: bytes) -> bytes:
         """One model's description."""
         request = read_message(pb.GetModelRequest, data)
-        arm = self._generation.find(request.model, request.model_version, "")
+        arm = self._generation.find(request.model, request.model_version, request.unit or None)
         return self._described[arm.served]
 
     def list_models(self, data: bytes) -> bytes:

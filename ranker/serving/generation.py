@@ -77,19 +77,20 @@ class Generation:
             self._add_route(name, route)
         self._add_default(models[0].name)
 
-    def find(self, name: str, version: str, unit: str) -> Arm:
+    def find(self, name: str, version: str, unit: str | None) -> Arm:
         """The model that ranks, and its label.
 
         Args:
             name: of the model; empty: the default.
             version: one, or `@` and a label; empty: what the unit has.
-            unit: for whom is ranked; empty: it is drawn at random.
+            unit: for whom is ranked; empty: it is drawn at random; None: for nobody, who gets
+                the default.
 
         Raises:
             NotFoundError: the server has no such model, or not in that version.
         """
         try:
-            if not version and name in self._splits:
+            if not version and unit is not None and name in self._splits:
                 version = "@" + self._splits[name](unit)
             return self._arms[name, version]
         except KeyError:

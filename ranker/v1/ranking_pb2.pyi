@@ -113,12 +113,14 @@ class Status(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
-    __slots__ = ("model", "model_version")
+    __slots__ = ("model", "model_version", "unit")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ...) -> None: ...
+    unit: str
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., unit: _Optional[str] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
     __slots__ = ("model",)

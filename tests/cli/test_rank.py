@@ -58,6 +58,43 @@ def test_table(fake, command, books):
     assert request.top_k == 10
 
 
+@pytest.fixture
+def two_versions(fake):
+    names = ("relevance", "freshness")
+    fake.models = [
+        pb.Model(name="fake", version=version, feature_names=names, labels=[label])
+        for version, label in {"7": "stable", "8": "canary"}.items()
+    ]
+    fake.arms = {"reader-1": "canary"}
+
+
+@pytest.mark.usefixtures("two_versions")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param([], "fake 7: ", id="default"),
+        pytest.param(["--unit", "reader-1"], "fake 8 (canary): ", id="unit"),
+        pytest.param(["--label", "canary"], "fake 8 (canary): ", id="label"),
+        pytest.param(["--model-version", "8"], "fake 8: ", id="version"),
+    ],
+)
+def test_a_unit_or_a_label_chooses_the_version(command, books, arguments, told):
+    assert command(books, *arguments).stderr.startswith(told)
+
+
+@pytest.mark.usefixtures("two_versions")
+def test_another_version_than_was_described_is_no_answer(fake, command, books):
+    fake.steps.append(lambda _context: fake.arms.clear())
+    with pytest.raises(UnavailableError, match="fake@8 was described, then fake@7 ranked"):
+        command(books, "--unit", "reader-1")
+
+
+def test_a_label_and_a_version(command, books):
+    result = command(books, "--label", "canary", "--model-version", "8")
+    assert result.exit_code == 2
+    assert "--model-version or --label, and not both" in result.stderr
+
+
 def test_top_k_and_context(fake, command, books):
     result = command(books, "--top-k", "1", "--context", "reader_age=41.5")
     assert len(result.stdout.splitlines()) == 2
@@ -79,6 +116,7 @@ def test_json(command, books):
     assert content == {
         "model": "fake",
         "version": "7",
+        "arm": "",
         "ranking": [
             {
                 "rank": 1,

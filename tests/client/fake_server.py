@@ -45,6 +45,8 @@ class FakeServer:
         stream: how to answer a RankStream.
         health: a real health service, SERVING from the start.
         models: what it serves; the first one answers requests that name no version.
+        generation: how many sets of models it says it has served.
+        arms: the label that each unit has; those that are not here have none.
         asked: the GetModel calls that arrived, name and version.
     """
 
@@ -56,6 +58,8 @@ class FakeServer:
         self.models = [
             pb.Model(name="fake", version="7", num_features=len(FEATURES), feature_names=FEATURES)
         ]
+        self.generation = 1
+        self.arms: dict[str, str] = {}
         self.asked: list[tuple[str, str]] = []
         self.port = 0
         self.start()
@@ -98,11 +102,13 @@ class FakeServer:
     def answer(self, request: pb.RankRequest) -> pb.RankResponse:
         matrix = request.candidates
         rows = np.frombuffer(matrix.data, "<f4").reshape(matrix.rows, matrix.columns)
+        version, arm = self._chosen(request)
         order = np.argsort(-rows[:, 0], kind="stable")[: request.top_k or None]
         return pb.RankResponse(
             request_id=request.request_id,
             model=request.model or self.models[0].name,
-            model_version=request.model_version or self.models[0].version,
+            model_version=version,
+            arm=arm,
             indices=order,
             scores=rows[order, 0],
             candidate_ids=[request.candidate_ids[i] for i in order]
@@ -110,6 +116,17 @@ class FakeServer:
             else [],
             timing=pb.ServerTiming(queue_us=1, scoring_us=2, total_us=4),
         )
+
+    def _chosen(self, request: pb.RankRequest | pb.GetModelRequest) -> tuple[str, str]:
+        """The version that a request gets, and the label that it is chosen by."""
+        version = request.model_version
+        label = version[1:] if version.startswith("@") else ""
+        if not version:
+            label = self.arms.get(request.unit, "")
+        for model in self.models:
+            if label in model.labels:
+                return model.version, label
+        return version or self.models[0].version, label
 
     def _rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:
         self.attempts.append(Attempt(request, context.peer(), context.time_remaining()))
@@ -127,7 +144,7 @@ class FakeServer:
     ) -> pb.GetModelResponse:
         self.asked.append((request.model, request.model_version))
         for model in self.models:
-            if request.model in ("", model.name) and request.model_version in ("", model.version):
+            if request.model in ("", model.name) and self._chosen(request)[0] == model.version:
                 return pb.GetModelResponse(model=model)
         context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model!r}")
         raise AssertionError  # abort does not return
@@ -135,7 +152,7 @@ class FakeServer:
     def _list_models(
         self, _request: pb.ListModelsRequest, _context: grpc.ServicerContext
     ) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=self.models)
+        return pb.ListModelsResponse(models=self.models, generation=self.generation)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         def unary(

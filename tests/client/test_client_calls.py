@@ -28,6 +28,7 @@ from ranker.v1 import ranking_pb2 as pb
 
 FEATURES = np.array([[0.5, 1], [2.5, np.nan], [0.5, 3], [9.5, 4]], dtype=np.float32)
 DEFAULT_TIMEOUT = inspect.signature(RankerClient).parameters["timeout"].default
+LABELS = {"7": "stable", "8": "canary"}
 BEST_FIRST = [3, 1, 0, 2]  # the two 0.5 keep their order
 
 
@@ -50,6 +51,15 @@ def test_ranking(fake, run):
     )
 
 
+def test_a_ranking_tells_its_version_and_the_label_that_chose_it(fake, run_all):
+    fake.models = [pb.Model(name="fake", version=v, labels=[label]) for v, label in LABELS.items()]
+    fake.arms = {"reader-1": "canary"}
+    options = [{}, {"unit": "reader-1"}, {"model_version": "@canary"}, {"model_version": "8"}]
+    rankings = run_all(fake.target, [lambda client, o=o: rank(client, **o) for o in options])
+    found = [(ranking.version, ranking.arm) for ranking in rankings]
+    assert found == [("7", ""), ("8", "canary"), ("8", "canary"), ("8", "")]
+
+
 def test_top_k_and_ids(fake, run):
     options = {"top_k": 2, "candidate_ids": ["a", "b", "c", "d"]}
     ranking = run(fake.target, lambda client: rank(client, **options))
@@ -68,6 +78,7 @@ def test_what_is_sent(fake, run):
             candidate_ids=["a", "b", "c", "d"],
             model="books",
             model_version="3",
+            unit="reader-7",
             request_id="r2",
         ),
     )
@@ -80,7 +91,7 @@ def test_what_is_sent(fake, run):
     np.testing.assert_array_equal(request.context.values, [31.5, np.nan])
     assert list(request.candidate_ids) == ["a", "b", "c", "d"]
     assert (request.model, request.model_version, request.request_id) == ("books", "3", "r2")
-    assert request.top_k == 3
+    assert (request.top_k, request.unit) == (3, "reader-7")
 
 
 def test_nothing_is_sent_that_was_not_given(fake, run):

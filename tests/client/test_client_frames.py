@@ -216,6 +216,67 @@ def test_a_feature_that_a_later_version_has_is_sent_to_it(fake, run_all):
     assert fake.asked == [("", ""), ("", "")]
 
 
+@pytest.fixture
+def split(fake):
+    """Two versions that code the genre differently, and a unit for each."""
+    old, new = model("7"), model("8", OTHER_GENRES)
+    old.labels.append("stable")
+    new.labels.append("canary")
+    fake.models = [old, new]
+    fake.arms = {"old": "stable", "new": "canary"}
+
+
+@pytest.mark.usefixtures("split")
+def test_a_label_is_asked_for_once_and_followed_when_it_moves(fake, run_all):
+    def move(_client):
+        fake.models[0].labels[:], fake.models[1].labels[:] = ["canary"], ["stable"]
+        return _nothing()
+
+    canary = ranks(FRAME, model="fake", model_version="@canary")
+    rankings = run_all(fake.target, [canary, canary, move, canary, canary])
+    found = [(rankings[i].version, rankings[i].arm) for i in (0, 1, 3, 4)]
+    assert found == [("8", "canary")] * 2 + [("7", "canary")] * 2
+    assert fake.asked == [("fake", "@canary"), ("fake", "7")]
+    codes = [sent(attempt.request)["genre"] for attempt in fake.attempts]
+    assert codes == [[1, 0]] * 3 + [[2, 1]] * 2, "the third was coded for version 8"
+
+
+@pytest.mark.usefixtures("split")
+def test_each_unit_of_a_split_is_answered_by_its_version_in_its_codes(fake, run_all):
+    units = ["old", "new", "new", "old"]
+    rankings = run_all(fake.target, [ranks(FRAME, unit=unit) for unit in units])
+    arms = [("7", "stable"), ("8", "canary"), ("8", "canary"), ("7", "stable")]
+    assert [(ranking.version, ranking.arm) for ranking in rankings] == arms
+    assert [ranking.indices.tolist() for ranking in rankings] == [[0, 1]] * 4
+    codes = {"7": [2, 1], "8": [1, 0]}
+    for attempt in fake.attempts:
+        if attempt.request.model_version:
+            assert sent(attempt.request)["genre"] == codes[attempt.request.model_version]
+    assert len(fake.attempts) == 4 + 2, "what was coded for the other version was sent again"
+
+
+@pytest.mark.usefixtures("split")
+def test_a_column_that_only_a_units_version_has_is_taken(fake, run_all):
+    fake.models[1].feature_names.append("clicks")
+    frame = pd.DataFrame({"clicks": [1.0, 2.0]})
+    with pytest.raises(InvalidRequestError, match="no feature 'clicks'"):
+        run_all(fake.target, [ranks(FRAME, unit="old"), ranks(frame, unit="old")])
+    rankings = run_all(fake.target, [ranks(FRAME, unit="old"), ranks(frame, unit="new")])
+    assert [ranking.version for ranking in rankings] == ["7", "8"]
+
+
+@pytest.mark.usefixtures("split")
+def test_a_stream_refuses_an_answer_by_another_arm_and_says_how_to_ask_again(fake, submit_all):
+    again = {"unit": "new", "model_version": "8"}
+    first, other, third = submit_all(
+        fake.target, [(FRAME, {"unit": "old"})], then=[(FRAME, {"unit": "new"}), (FRAME, again)]
+    )
+    assert (first.version, first.arm) == ("7", "stable")
+    assert isinstance(other, UnavailableError)
+    assert "submit it again with model_version='8'" in str(other)
+    assert third.version == "8"
+
+
 def test_streams_take_frames_and_values(fake, submit_all):
     context = {"context": {"store": "10"}}
     rankings = submit_all(fake.target, [FRAME, (FRAME, context)], then=[FRAME])

@@ -15,6 +15,7 @@ from demo import books
 from demo.shelf import SHELF
 from demo.world import FEATURES, GENRES
 from ranker.cli.candidates import read_candidates
+from ranker.cli.main import cli
 from ranker.model.metadata import ModelMetadata
 
 
@@ -22,7 +23,9 @@ from ranker.model.metadata import ModelMetadata
 def made(tmp_path_factory):
     """Where the demo wrote its files, and what it printed."""
     out = tmp_path_factory.mktemp("demo")
-    result = CliRunner().invoke(books.main, ["--out", str(out)], catch_exceptions=False)
+    result = CliRunner().invoke(
+        books.main, ["--out", str(out), "--rollout"], catch_exceptions=False
+    )
     assert result.exit_code == 0
     return out, result.stdout
 
@@ -52,6 +55,16 @@ def test_the_model_knows_its_name_and_features(made):
     metadata = ModelMetadata.from_props({prop.key: prop.value for prop in model.metadata_props})
     assert (metadata.name, metadata.version) == ("books", "1")
     assert metadata.feature_names == FEATURES
+
+
+def test_two_versions_that_a_server_takes(made):
+    result = CliRunner().invoke(cli, ["check", str(made[0] / "ranker.yaml")])
+    assert result.exit_code == 0, result.stderr
+    lines = [line.split()[:6] for line in result.stdout.splitlines()[1:]]
+    assert lines == [
+        ["books", "1", "stable", "90", "%", "150"],
+        ["books", "2", "canary", "10", "%", "300"],
+    ]
 
 
 def test_candidates(candidates):

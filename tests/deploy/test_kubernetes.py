@@ -23,10 +23,11 @@ from ranker.metrics.exporters import exporters
 from ranker.metrics.metric import Kind
 from ranker.process.settings import Settings
 from ranker.process.supervisor import KILL_AFTER, OFFICE_SECONDS
+from ranker.repository.config import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
-OVERLAYS = ("cpu", "gpu", "gke")
+OVERLAYS = ("cpu", "gpu", "gke", "live")
 VERSIONS = ("1.34", "1.35", "1.36", "1.37")
 CUSTOM = {"PodMonitoring"}
 """Kinds that Kubernetes' own API does not have."""
@@ -123,7 +124,7 @@ def test_kinds(documents):
         "NetworkPolicy",
     }
     assert len(kinds) == len(set(kinds))
-    assert expected <= set(kinds) <= expected | CUSTOM
+    assert expected <= set(kinds) <= expected | CUSTOM | {"ConfigMap"}
 
 
 def test_every_selector_selects_the_pods(documents):
@@ -204,6 +205,7 @@ def test_a_rollout_never_has_fewer_pods_than_before(documents):
     [
         pytest.param("cpu", "{}", id="cpu"),
         pytest.param("gpu", "{}", id="gpu"),
+        pytest.param("live", "{}", id="live"),
         pytest.param("gke", "prometheus.googleapis.com|{}|gauge", id="gke"),
     ],
 )
@@ -234,7 +236,9 @@ def test_pods_meet_the_restricted_security_standard(documents):
     assert security["allowPrivilegeEscalation"] is False
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert security["readOnlyRootFilesystem"] is True
-    assert not {"hostNetwork", "hostPID", "hostIPC", "volumes"} & pod.keys()
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    for volume in pod.get("volumes", []):
+        assert volume.keys() <= {"name", "configMap", "emptyDir"}
     assert one(documents, "ServiceAccount")["automountServiceAccountToken"] is False
 
 
@@ -249,3 +253,23 @@ def test_gpu_pods_ask_for_a_gpu_and_the_engine_that_uses_it():
     assert container(documents)["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert environment(documents)["RANKER_ENGINE"] == "cuda"
     assert int(environment(documents)["RANKER_MAX_BATCH_ROWS"]) > Settings.max_batch_rows
+
+
+def test_live_pods_follow_the_configuration_that_is_mounted():
+    documents = rendered("live")
+    settings = environment(documents)
+    mounts = {each["name"]: each for each in container(documents)["volumeMounts"]}
+    volumes = {
+        each["name"]: each
+        for each in one(documents, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    }
+    assert mounts.keys() == volumes.keys()
+    config = one(documents, "ConfigMap")
+    assert config["metadata"]["name"] == volumes["config"]["configMap"]["name"] == "ranker"
+    (name,) = config["data"]
+    assert settings["RANKER_CONFIG"] == f"{mounts['config']['mountPath']}/{name}"
+    assert "subPath" not in mounts["config"]  # it would not follow the ConfigMap
+    assert settings["RANKER_MODEL_CACHE"] == mounts["models"]["mountPath"]
+    assert container(documents)["args"] == ["serve"]
+    assert "RANKER_MODELS" not in settings
+    assert parse_config(config["data"][name], name).models["books"].traffic

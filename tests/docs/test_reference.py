@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
+
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
 from docs.reference import generate
 from ranker import errors
 from ranker.cli.main import cli
+from ranker.errors import ConfigError
+from ranker.repository.config import parse_config
 
 
 @pytest.mark.parametrize("name", generate.PAGES)
@@ -16,7 +22,36 @@ def test_the_page_is_the_codes(name):
 
 
 def test_every_page_is_made():
-    assert {path.name for path in generate.FOLDER.glob("*.md")} == set(generate.PAGES)
+    made = {path.name for kind in ("*.md", "*.json") for path in generate.FOLDER.glob(kind)}
+    assert made == set(generate.PAGES)
+
+
+SOURCE = {"source": "books"}
+
+
+@pytest.mark.parametrize(
+    ("models", "valid"),
+    [
+        pytest.param({"a": SOURCE}, True, id="least"),
+        pytest.param(
+            {"a": {**SOURCE, "labels": {"stable": 7, "canary": "8b"}, "versions": {"latest": 2}}},
+            True,
+            id="labels",
+        ),
+        pytest.param({"a": {**SOURCE, "versions": [7, "8"]}}, True, id="versions"),
+        pytest.param({}, False, id="no-models"),
+        pytest.param({"a b": SOURCE}, False, id="name"),
+        pytest.param({"a": {"sorce": "books"}}, False, id="field"),
+        pytest.param({"a": {**SOURCE, "versions": {"latest": 0}}}, False, id="range"),
+        pytest.param({"a": {**SOURCE, "labels": {"stable": "a b"}}}, False, id="version"),
+    ],
+)
+def test_the_schema_takes_what_the_server_takes(models, valid):
+    document = {"models": models}
+    schema = jsonschema.Draft202012Validator(json.loads(generate.config_schema()))
+    assert schema.is_valid(document) == valid
+    with nullcontext() if valid else pytest.raises(ConfigError):
+        parse_config(json.dumps(document), "ranker.yaml")
 
 
 def test_every_error_of_the_wire_is_listed():

@@ -15,7 +15,10 @@ import grpc
 import numpy as np
 import pytest
 import xgboost as xgb
+from click.testing import CliRunner
 
+from ranker.cli.main import cli
+from ranker.client import RankerClient
 from ranker.client.request import rank_request
 from ranker.export import export_onnx
 from ranker.model import ModelFile
@@ -25,6 +28,7 @@ from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import RunningServer
 from tests.forest.onnx import onnx_models
 from tests.forest.onnx.onnx_models import Split as Node
+from tests.office.support import ask as ask_http
 
 RANK = "/ranker.v1.RankingService/Rank"
 LIST_MODELS = "/ranker.v1.RankingService/ListModels"
@@ -226,11 +230,51 @@ def test_labels_split_and_arms(serve, shop):
         assert ask(model_version="@canary", unit="x") == ("8", "canary")
         assert ask(model_version="7", unit="x") == ("7", "")
         drawn = Counter(ask()[1] for _ in range(300))
+    arm_of_1 = split.arm("reader-1")
+    with RankerClient(server.address, timeout=PATIENCE) as client:
+        assert client.rank(shop.rows, unit="reader-1").arm == arm_of_1
+        assert client.rank(shop.rows, model_version="@canary").version == "8"
+        assert {client.get_model().version for _ in range(20)} == {"7"}, "not drawn"
+        described = client.get_model(unit="reader-1")
+        assert list(described.labels) == [arm_of_1]
+    asked = Counter(split.arm(f"reader-{i}") for i in range(100)) + drawn + Counter([arm_of_1])
+    for label, version in {"stable": "7", "canary": "8"}.items():
+        found = server.metric("ranker_split_requests_total", model="books", version=version)
+        assert found == asked[label], "those that named a version or a label are not among them"
+    body = {"candidates": shop.rows.tolist(), "unit": "reader-1"}
+    assert ask_http(server.http_port, "/v1/models/books:rank", body).json["arm"] == arm_of_1
+    canary = ask_http(server.http_port, "/v1/models/books/labels/canary:rank", body).json
+    assert (canary["model_version"], canary["arm"]) == ("8", "canary")
+    assert ask_http(server.http_port, "/v1/models/books/labels/no:rank", body).status == 404
+    assert ask_http(server.http_port, "/v1/models/books/labels/canary").json["version"] == "8"
     assert 50 < drawn["canary"] < 130
     models = {model.version: model for model in listed(server).models}
     assert {v: list(m.labels) for v, m in models.items()} == {"7": ["stable"], "8": ["canary"]}
     assert {v: m.traffic_percent for v, m in models.items()} == {"7": 70, "8": 30}
     assert all(m.state == pb.MODEL_STATE_AVAILABLE for m in models.values())
+
+
+def test_promotion_and_rollback(serve, shop):
+    shop.write(
+        "models: {books: {source: books, labels: {stable: 7, canary: 8}, traffic: {stable: 100}}}"
+    )
+    server = serve("--workers", "2")
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(cli, [*arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    with Callers(server, shop) as callers:
+        callers.wait_for("7")
+        run("promote", "books", "canary", "--config", str(shop.config))
+        callers.wait_for("8")
+        run("rollback", "books", "--config", str(shop.config))
+        callers.wait_for("7")
+    assert callers.failures == []
+    rows = [line.split() for line in run("models", server.address).splitlines()]
+    assert rows[1][:6] == ["books", "7", "previous,", "stable", "100", "%"]
+    assert rows[-1] == ["generation", "3"]
 
 
 def test_a_version_that_failed_is_listed_with_the_reason(serve, shop):
@@ -240,20 +284,21 @@ def test_a_version_that_failed_is_listed_with_the_reason(serve, shop):
     server = serve()
     shop.write(STABLE.format(7).replace("}}}", "}}, films: {source: wide.onnx}}"))
     server.wait_for_log("generation 1 goes on being served: films@1: has 1000 features")
-    wait_until(lambda: any(model.name == "films" for model in listed(server).models))
+    wait_until(lambda: pb.MODEL_STATE_FAILED in {model.state for model in listed(server).models})
     models = {model.name: model for model in listed(server).models}
     assert models["books"].state == pb.MODEL_STATE_AVAILABLE
     assert models["films"].state == pb.MODEL_STATE_FAILED
     assert "1000 features" in models["films"].state_reason
 
 
-def test_a_new_version_under_latest_is_served_on_sighup(serve, shop):
-    shop.write("models: {books: {source: growing}}")
-    publish(ModelFile.read(shop.folder / "7.onnx"), str(shop.folder / "growing"), progress=str)
+def test_a_new_version_under_latest_is_served_on_sighup(serve, shop, transport):
+    growing = f"growing-{transport}"
+    shop.write(f"models: {{books: {{source: {growing}}}}}")
+    publish(ModelFile.read(shop.folder / "7.onnx"), str(shop.folder / growing), progress=str)
     server = serve()
     with Callers(server, shop, 1) as callers:
         callers.wait_for("7")
-        publish(ModelFile.read(shop.folder / "8.onnx"), str(shop.folder / "growing"), progress=str)
+        publish(ModelFile.read(shop.folder / "8.onnx"), str(shop.folder / growing), progress=str)
         server.signal(signal.SIGHUP)
         callers.wait_for("8")
     assert callers.failures == []

@@ -101,6 +101,11 @@ def test_no_deadline_is_counted_apart(aggregates: Aggregates, recorder: Worker):
     assert "ranker_request_deadline_slack_seconds" not in found
 
 
+def test_a_split_is_counted_by_model(aggregates: Aggregates, recorder: Worker):
+    recorder.model(1).request_split()
+    assert recorded(aggregates) == {"ranker_split_requests_total": {("films", "2024-05"): 1}}
+
+
 def test_unknown_number_of_candidates_is_not_zero(aggregates: Aggregates, recorder: Worker):
     recorder.request_finished(0, 3, 0, 0.05, 0.001)
     assert "ranker_request_candidates" not in recorded(aggregates)
@@ -293,6 +298,7 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     for _ in range(ERRORS_PER_SECOND + 1):
         log.request_ended(14, Ended(10, 0.0, 0.05, 0.001), ("books", "1"))
     offices_end.close()
+    recorder.model(0).request_split()
     aggregates.slots[0].vacate(cpu_seconds=1.5)
     recorder = Worker(aggregates)  # the next one
     recorder.rpc_started()

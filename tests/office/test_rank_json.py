@@ -28,10 +28,13 @@ def table(message: pb.RankRequest) -> np.ndarray:
 
 
 def test_lists():
-    asked = read('{"candidates": [[1, 2.5, null], [-3, 0, 1e-3]], "top_k": 1, "ids": ["a", "b"]}')
+    asked = read(
+        '{"candidates": [[1, 2.5, null], [-3, 0, 1e-3]], "top_k": 1, "ids": ["a", "b"],'
+        ' "unit": "reader-7"}'
+    )
     expected = np.array([[1, 2.5, math.nan], [-3, 0, 1e-3]], np.float32)
     np.testing.assert_array_equal(table(asked.message), expected)
-    assert asked.message.top_k == 1
+    assert (asked.message.top_k, asked.message.unit) == (1, "reader-7")
     assert list(asked.message.candidate_ids) == ["a", "b"]
     assert list(asked.message.feature_names) == []
     assert asked.seconds == 10

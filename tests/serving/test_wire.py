@@ -12,8 +12,13 @@ from ranker.serving.wire import REQUEST_BYTES, read_request, write_response
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import FakeCall
 
+SPLIT: list[str] = []
 SERVED = SimpleNamespace(
-    name="m", version="7", batcher=None, metrics=None, features=FeatureContract(3, ("a", "b", "c"))
+    name="m",
+    version="7",
+    batcher=None,
+    metrics=SimpleNamespace(request_split=lambda: SPLIT.append("m")),
+    features=FeatureContract(3, ("a", "b", "c")),
 )
 GENERATION = SimpleNamespace(find=lambda *_: (SERVED, "canary"))
 
@@ -44,6 +49,13 @@ def test_a_task_knows_what_is_asked():
     task = read(request(request_id="r", top_k=1, candidate_ids=["x", "yy"]))
     assert (task.request_id, task.top_k, task.candidate_ids) == ("r", 1, ["x", "yy"])
     assert (task.rows, task.size) == (2, 2 * 3 * 4 + 3 + REQUEST_BYTES)
+
+
+@pytest.mark.parametrize(("version", "counted"), [("", 1), ("7", 0), ("@canary", 0)])
+def test_what_a_split_decides_is_counted(version, counted):
+    SPLIT.clear()
+    read(request(model_version=version))
+    assert len(SPLIT) == counted
 
 
 def spoilt(**changes) -> pb.RankRequest:

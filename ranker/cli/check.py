@@ -1,0 +1,103 @@
+"""`ranker check`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ranker.repository.config import Config
+    from ranker.repository.wanted import Wanted, WantedModel
+
+_DIGITS = 12
+"""Of a digest, in the table."""
+
+
+@click.command(short_help="Check a configuration, and show what it would serve.")
+@click.argument("file", default="ranker.yaml", type=click.Path(path_type=Path))
+@click.option("--offline", is_flag=True, help="Read the file only; ask no source.")
+@click.option(
+    "--model-cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_default="ranker in the user's cache",
+    help="Folder for models that are fetched from elsewhere.",
+)
+def check(file: Path, offline: bool, model_cache: Path | None) -> None:
+    """Check FILE, a configuration of `ranker serve --config`, and show what it would serve.
+
+    All that is wrong is told with its line and column, and the exit code is 1. The
+    sources are asked too, and the models of their versions are fetched and read.
+    They are not tried: that a server does before it serves them.
+
+    \b
+      ranker check ranker.yaml --offline
+    """
+    from ranker.distribution import require
+
+    require("serve")
+
+    from ranker.errors import ConfigError
+    from ranker.repository.config import load_config
+    from ranker.repository.resolver import Resolver
+
+    try:
+        config = load_config(file)
+    except ConfigError as error:
+        click.echo(error.message, err=True)
+        sys.exit(1)
+    if offline:
+        click.echo(_described(config))
+    else:
+        click.echo(_resolved(Resolver(file.absolute().parent, model_cache).resolve(config)))
+
+
+def _described(config: Config) -> str:
+    """What the file says, where no source is asked."""
+    from ranker.cli.text_table import format_table
+    from ranker.repository.config import Latest
+
+    rows = []
+    for name, model in config.models.items():
+        rows += [
+            [name, version, label, _percent(model.traffic.get(label)), model.source]
+            for label, version in model.labels.items()
+        ]
+        if isinstance(model.versions, Latest):
+            rows.append([name, f"latest {model.versions.latest}", "", "", model.source])
+        elif others := [v for v in model.versions if v not in model.labels.values()]:
+            rows += [[name, version, "", "", model.source] for version in others]
+        elif not model.labels:
+            rows.append([name, "latest 1", "", "", model.source])
+    return format_table(["model", "version", "label", "traffic", "source"], rows, ("traffic",))
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:g} %"
+
+
+def _resolved(wanted: Wanted) -> str:
+    """What would be served, as the sources are now."""
+    from ranker.cli.text_table import format_table
+
+    header = ["model", "version", "labels", "traffic", "trees", "sha256"]
+    rows = [_row(model, wanted) for model in wanted.models]
+    return format_table(header, rows, ("traffic", "trees"))
+
+
+def _row(model: WantedModel, wanted: Wanted) -> list[str]:
+    from ranker.model import ModelFile
+    from ranker.model.model import errors_named
+
+    route = wanted.routes[model.name]
+    labels = [label for label, version in route.labels.items() if version == model.version]
+    if route.traffic:
+        share = sum(route.traffic.get(label, 0.0) for label in labels)
+    else:
+        share = 100.0 if model.version == route.default else 0.0
+    with errors_named(model.path):
+        file = ModelFile.read(model.path)
+    trees, digest = str(file.metadata.trees), file.digest[:_DIGITS]
+    return [model.name, model.version, ", ".join(labels), _percent(share), trees, digest]

@@ -1,0 +1,160 @@
+"""The configuration's file, edited where it is: labels and traffic change, and nothing else.
+
+Scalars are replaced at the places where the YAML parser has found them. A round trip through
+the parser would lay the rest of the file out anew.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from ranker.errors import ConfigError
+from ranker.repository.config import ModelConfig, parse_config
+from ranker.repository.place import BUCKETS
+
+_SCALAR = re.compile(r"""[A-Za-z0-9._+-]+|"[^"\n]*"|'[^'\n]*'""")
+
+
+class ConfigFile:
+    """A configuration and its text.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        config: what it says.
+        text: how it says it.
+
+    Raises:
+        ConfigError: it can't be read, or is wrong.
+    """
+
+    def __init__(self, path: Path) -> None:
+        address = str(path)
+        if address.startswith(tuple(bucket.rstrip("/") for bucket in BUCKETS)):
+            raise ConfigError(
+                f"{address}: a configuration in a bucket can't be edited: edit the file that it "
+                "was made from, and upload that"
+            )
+        self._path = path
+        self.text = self._read()
+        self.config = parse_config(self.text, path.name)
+
+    def model(self, name: str) -> ModelConfig:
+        """What it says of a model.
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+        if name not in self.config.models:
+            known = ", ".join(self.config.models)
+            raise ConfigError(f"{self._path.name}: there is no model {name}; there are: {known}")
+        return self.config.models[name]
+
+    def edited(self, name: str, model: ModelConfig) -> str:
+        """The text with other labels and traffic of a model.
+
+        Args:
+            name: of the model.
+            model: what is to be said of it; versions must have a label already.
+
+        Raises:
+            ConfigError: the text can't be edited, since it has anchors and the like.
+        """
+        expected = self.config.model_copy(update={"models": {**self.config.models, name: model}})
+        edits = self._edits(name, model)
+        text = self.text
+        for start, end, new in sorted(edits, reverse=True):
+            text = text[:start] + new + text[end:]
+        if parse_config(text, self._path.name) != expected:
+            raise self._not_editable(name)
+        return text
+
+    def replace(self, text: str) -> None:
+        """Writes another text, whole or not at all.
+
+        Raises:
+            ConfigError: it can't be written, or somebody else has changed the file.
+        """
+        if self._read() != self.text:
+            raise ConfigError(f"{self._path.name}: has changed in the meantime; run it again")
+        path = self._path.resolve()
+        try:
+            with tempfile.NamedTemporaryFile(
+                dir=path.parent, prefix=f".{path.name}.", delete=False
+            ) as file:
+                try:
+                    file.write(text.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                    os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
+                    os.replace(file.name, path)
+                except BaseException:
+                    os.unlink(file.name)
+                    raise
+        except OSError as error:
+            raise ConfigError(
+                f"{self._path.name}: can't be written: {error.strerror}; if it is made from "
+                "another file, edit that one"
+            ) from error
+
+    def _read(self) -> str:
+        try:
+            return self._path.read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise ConfigError(f"{self._path.name}: can't be read: {reason}") from error
+
+    def _edits(self, name: str, model: ModelConfig) -> list[tuple[int, int, str]]:
+        """What to put in place of which characters."""
+        before = self.config.models[name]
+        written = YAML(typ="rt").load(io.StringIO(self.text))["models"][name]
+        versions = {
+            version: self._scalar(name, written.get("labels"), label)
+            for label, version in before.labels.items()
+        }
+        edits = []
+        for label, version in model.labels.items():
+            if before.labels.get(label) != version:
+                start, end = versions[version]
+                new = self.text[start:end]
+                edits.append(self._edit(name, written["labels"], label, new))
+        for label, share in model.traffic.items():
+            if before.traffic.get(label) != share:
+                edits.append(self._edit(name, written["traffic"], label, f"{share:g}"))
+        return edits
+
+    def _edit(self, name: str, mapping: Any, key: str, value: str) -> tuple[int, int, str]:
+        """Sets a key; a new one comes before the others."""
+        if key in mapping:
+            return (*self._scalar(name, mapping, key), value)
+        line, column = mapping.lc.key(next(iter(mapping)))
+        start = self._offset(line, column)
+        line_break = "\r\n" if "\r\n" in self.text else "\n"
+        separator = ", " if mapping.fa.flow_style() else line_break + " " * column
+        return start, start, f"{key}: {value}{separator}"
+
+    def _scalar(self, name: str, mapping: Any, key: str) -> tuple[int, int]:
+        """Where a key's value begins and ends in the text."""
+        if isinstance(mapping, CommentedMap) and key in (mapping.lc.data or {}):
+            found = _SCALAR.match(self.text, self._offset(*mapping.lc.value(key)))
+            if found:
+                return found.span()
+        raise self._not_editable(name)
+
+    def _offset(self, line: int, column: int) -> int:
+        return sum(map(len, self.text.split("\n")[:line])) + line + column
+
+    def _not_editable(self, name: str) -> ConfigError:
+        return ConfigError(
+            f"{self._path.name}: the labels and the traffic of {name} are written in a way that "
+            "only a person can edit, with anchors for example"
+        )

@@ -1,0 +1,145 @@
+"""The configuration's file, edited: only what was to change changes, whatever the layout."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from ranker.errors import ConfigError
+from ranker.repository.config_file import ConfigFile
+from ranker.repository.promotion import promote
+
+FLOW = """\
+# What we serve.
+models:
+  books:
+    source:   'gs://bucket/rankers/books'
+    versions: {latest: 2}              # or a list
+    labels: {stable: 7, canary: "8"}
+    traffic: {  stable: 95,canary: 5 }   # by salted hash of unit
+
+  # films next
+  films: {source: films.onnx, labels: {stable: 1, canary: 2}}
+"""
+BLOCK = """\
+models:
+    films:
+        source: films.onnx
+        labels:
+            stable: 7
+    books:
+        source: books
+        labels:
+            # the one that pays
+            stable: 7  # since May
+            canary: '8'
+            # more labels here
+        versions:
+            - 6
+        traffic:
+            canary: 5
+            stable: 95
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "ranker.yaml"
+        path.write_bytes(text.encode())
+        return path
+
+    return write
+
+
+def promoted(path):
+    file = ConfigFile(path)
+    return file, file.edited("books", promote("books", file.model("books"), "canary"))
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        pytest.param(
+            FLOW,
+            [
+                ('{stable: 7, canary: "8"}', '{previous: 7, stable: "8", canary: "8"}'),
+                ("{  stable: 95,canary: 5 }", "{  stable: 100,canary: 0 }"),
+            ],
+            id="flow",
+        ),
+        pytest.param(
+            BLOCK,
+            [
+                ("stable: 7  # since", "previous: 7\n            stable: '8'  # since"),
+                ("canary: 5\n            stable: 95", "canary: 0\n            stable: 100"),
+            ],
+            id="block",
+        ),
+        pytest.param(
+            BLOCK.replace("\n", "\r\n"),
+            [
+                ("stable: 7  # since", "previous: 7\r\n            stable: '8'  # since"),
+                ("canary: 5\r\n            stable: 95", "canary: 0\r\n            stable: 100"),
+            ],
+            id="crlf",
+        ),
+    ],
+)
+def test_nothing_else_changes(write, text, changes):
+    _, edited = promoted(write(text))
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    assert edited == text
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param("&l {stable: 7, canary: 8}", id="shared-mapping"),
+        pytest.param("{stable: &v 7, canary: 8}", id="anchor"),
+        pytest.param("{<<: &l {stable: 7}, canary: 8}", id="merge"),
+    ],
+)
+def test_what_only_a_person_can_edit_is_refused(write, labels):
+    shared = "*l" if "&l" in labels else "{stable: *v}"
+    text = (
+        f"models:\n  books: {{source: b, labels: {labels}}}\n"
+        f"  films: {{source: f, labels: {shared}}}\n"
+    )
+    with pytest.raises(ConfigError, match="only a person can edit"):
+        promoted(write(text))
+
+
+def test_it_is_replaced_behind_a_link_with_its_mode(write, tmp_path):
+    path = write(FLOW)
+    path.chmod(0o640)
+    link = tmp_path / "link.yaml"
+    link.symlink_to(path)
+    file, edited = promoted(link)
+    file.replace(edited)
+    assert link.is_symlink()
+    assert path.read_text() == edited
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert sorted(os.listdir(tmp_path)) == ["link.yaml", "ranker.yaml"]
+
+
+def test_a_change_by_somebody_else_is_not_lost(write):
+    file, edited = promoted(write(FLOW))
+    write(FLOW + "poll_seconds: 5\n")
+    with pytest.raises(ConfigError, match="has changed in the meantime"):
+        file.replace(edited)
+
+
+def test_no_such_model(write):
+    with pytest.raises(ConfigError, match="there is no model x; there are: books, films"):
+        ConfigFile(write(FLOW)).model("x")
+
+
+def test_a_bucket_is_refused_with_advice():
+    with pytest.raises(ConfigError, match="in a bucket can't be edited: edit the file"):
+        ConfigFile(Path("gs://bucket/ranker.yaml"))
