@@ -51,10 +51,12 @@ def receive(end: socket.socket) -> Message | None:
     Raises:
         BlockingIOError: there is none, and the connection does not wait.
     """
-    try:
-        data, files, _, _ = socket.recv_fds(end, MAX_MESSAGE, MAX_FILES)
-    except ConnectionResetError:  # it went without having read all of it
-        return None
+    while True:
+        try:
+            data, files, _, _ = socket.recv_fds(end, MAX_MESSAGE, MAX_FILES)
+            break
+        except ConnectionResetError:
+            continue  # it went without having read all; that is told once, before its last words
     return Message(json.loads(data), files) if data else None
 
 

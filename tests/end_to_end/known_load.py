@@ -29,12 +29,12 @@ BOOKS = ("books", "7")
 UNKNOWN = ("unknown", "")
 GARBAGE = b"\xff\xff\xff"
 
-BATCH, QUEUE, ROW_BYTES = 64, 500, 4 * len(NAMES)
+BATCH, QUEUE, ROW_BYTES = 64, 2500, 4 * len(NAMES)
 # Twice what waits at most: one connection may have half.
 QUEUE_BYTES = 2 * (128 * ROW_BYTES + 3 * REQUEST_BYTES)
 LIMITS = (
     *("--max-batch-rows", str(BATCH), "--max-batch-delay", "600"),
-    # The bound in bytes is the higher one, but for a list of which a part is in a batch already.
+    # Lists of a few candidates break the bound in bytes first, long ones that in rows.
     *("--max-queue-rows", str(QUEUE), "--max-queue-bytes", str(QUEUE_BYTES)),
 )
 

@@ -255,7 +255,7 @@ def asking(client, rows) -> tuple[threading.Thread, list[RankerError]]:
 
     def ask() -> None:
         try:
-            client.rank(rows, timeout=60.0)
+            client.rank(rows, timeout=8.0)
         except RankerError as error:
             refusals.append(error)
 

@@ -162,7 +162,7 @@ def test_idle_streams(start, truth, transport):
     assert not seen.errors
     assert seen.worst < 10.0
     # grpc.aio takes a task and more for each, before it can be told that there is no room.
-    assert seen.most < (LIMIT if transport == "core" else 1.2 * LIMIT)
+    assert seen.most < (LIMIT if transport == "core" else 1.5 * LIMIT)
     assert server.metric("ranker_rpcs_evicted_total", reason="calls") > 1000
 
 

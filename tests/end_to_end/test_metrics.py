@@ -29,6 +29,7 @@ MEASURED = {
     catalog.WORKER_BUSY,
     catalog.MODEL_LOAD_DURATION,
     catalog.MODEL_INFO,
+    catalog.MEMORY_LIMIT,
     catalog.TRANSPORT_INFO,
     catalog.SIMD_INFO,
     catalog.BUILD_INFO,
@@ -149,6 +150,8 @@ def load_while_a_worker_dies(server: TwoWorkers, truth: Truth) -> Tally:
     tally = Tally()
     load = KnownLoad(server, truth, tally)
     tally.add(catalog.WORKERS, number=2)
+    tally.add(catalog.MODEL_GENERATION)
+    tally.add(catalog.MODEL_SWITCHES, "ok")
     tally.add(catalog.WORKERS_SERVING, number=2)
     tally.add(catalog.MODEL_LOADS, *BOOKS, "ok", number=2)
     for index in (0, 1):

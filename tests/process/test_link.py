@@ -45,3 +45,11 @@ def test_a_process_gets_a_signal_once_its_supervisor_is_gone(monkeypatch, heard)
     link.listen()
     ended[0].run()
     assert list(signals) == [(os.getpid(), signal.SIGTERM)]
+
+
+def test_the_last_words_are_heard_of_one_that_did_not_read_all():
+    ours, theirs = socket_pair()
+    send(ours, {"switch": 1})
+    Link(theirs.detach()).failed("no room")  # and it is closed
+    assert receive(ours).facts == {"failed": "no room"}
+    assert receive(ours) is None
