@@ -19,7 +19,7 @@ import random
 import socket
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from threading import Thread
 from typing import Any, Protocol
 
@@ -77,11 +77,36 @@ class LoggedRequest(Protocol):
         """The connection that it came on; empty if that is gone."""
 
 
+class ErrorSink(Protocol):
+    """Who is told of errors as the office hears of them, on a thread of its own."""
+
+    def add_request(self, line: Mapping[str, object]) -> None:
+        """A request that failed: its line of the log."""
+
+    def add_incident(self, time: str, incident: str, what: str, process: str) -> None:
+        """A bug that a process has logged under an id."""
+
+
 def connect() -> tuple[socket.socket, socket.socket]:
     """The two ends of the connection: the workers', and the office's."""
     workers, office = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     workers.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     return workers, office
+
+
+def send(end: socket.socket, worker: str, kind: str, entries: list[Any]) -> None:
+    """Sends one packet from a worker to the office.
+
+    Args:
+        end: the workers'.
+        worker: who sends.
+        kind: of the entries: `requests`, or `incidents` (`ranker.metrics.incident_log`).
+        entries: at most `_MOST_ENTRIES` of them.
+
+    Raises:
+        OSError: the office does not keep up.
+    """
+    end.send(marshal.dumps((worker, kind, entries)), socket.MSG_DONTWAIT)
 
 
 class AccessLog:
@@ -154,7 +179,7 @@ class AccessLog:
         if not noted:
             return
         try:
-            self._socket.send(marshal.dumps((self._worker, noted)), socket.MSG_DONTWAIT)
+            send(self._socket, self._worker, "requests", noted)
         except OSError:  # the buffer is full
             self._cells[self._lost["dropped"]] += len(noted)
         noted.clear()
@@ -182,10 +207,17 @@ class AccessLogWriter:
         aggregates: where is counted what was written, in the office's slot.
         project: the GCP project that traces belong to; empty if there is none.
         output: the descriptor to write to.
+        errors: who else hears of what failed.
     """
 
     def __init__(
-        self, fd: int, wake_fd: int, aggregates: Aggregates, project: str = "", output: int = 1
+        self,
+        fd: int,
+        wake_fd: int,
+        aggregates: Aggregates,
+        project: str = "",
+        output: int = 1,
+        errors: ErrorSink | None = None,
     ) -> None:
         self._socket = socket.socket(fileno=fd)
         self._wake = socket.socket(fileno=wake_fd)
@@ -193,6 +225,7 @@ class AccessLogWriter:
         self._counts = _lines(aggregates)
         self._project = project
         self._output = output
+        self._errors = errors
         self._failed = False
         self._thread = Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
@@ -208,13 +241,22 @@ class AccessLogWriter:
 
     def _run(self) -> None:
         while packet := self._socket.recv(_MOST_PACKET_BYTES):
-            worker, entries = marshal.loads(packet)
-            outcome = "written" if self._write(self._lines(worker, entries)) else "dropped"
-            self._cells[self._counts[outcome]] += len(entries)
+            worker, kind, entries = marshal.loads(packet)
+            if kind == "requests":
+                self._requests_ended(worker, entries)
+            elif self._errors is not None:
+                for at, mark, what in entries:
+                    self._errors.add_incident(time_of(at), mark, what, f"worker {worker}")
 
-    def _lines(self, worker: str, entries: Iterable[Any]) -> bytes:
-        lines = [json.dumps(as_json(worker, entry, self._project)) for entry in entries]
-        return ("\n".join(lines) + "\n").encode()
+    def _requests_ended(self, worker: str, entries: Sequence[Any]) -> None:
+        lines = [as_json(worker, entry, self._project) for entry in entries]
+        text = "\n".join(map(json.dumps, lines)) + "\n"
+        outcome = "written" if self._write(text.encode()) else "dropped"
+        self._cells[self._counts[outcome]] += len(entries)
+        if self._errors is not None:
+            for line in lines:
+                if line["code"] != Code.OK.name:
+                    self._errors.add_request(line)
 
     def _write(self, text: bytes) -> bool:
         """Writes all of a text; whether that was possible."""

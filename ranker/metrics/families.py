@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,41 @@ class Distribution:
     def count(self) -> int:
         """The number of observations: always that of the buckets together."""
         return sum(self.counts)
+
+    def since(self, before: Distribution) -> Distribution:
+        """What has been observed after an earlier reading of the same histogram."""
+        pairs = zip(self.counts, before.counts, strict=True)
+        counts = tuple(max(0, now - then) for now, then in pairs)
+        return Distribution(counts, max(0.0, self.sum - before.sum))
+
+    def quantile(self, bounds: Sequence[float], share: float) -> float | None:
+        """The value that a share of the observations does not exceed, as far as buckets tell.
+
+        Within a bucket observations count as evenly spread, as in PromQL's `histogram_quantile`.
+
+        Args:
+            bounds: the metric's `buckets`.
+            share: from 0 to 1.
+
+        Returns:
+            None if nothing was observed; the last bound if it lies beyond that.
+        """
+        wanted = share * self.count
+        low, below = 0.0, 0
+        for high, count in zip(bounds, self.counts, strict=False):
+            if count and below + count >= wanted:
+                return low + (high - low) * (wanted - below) / count
+            low, below = high, below + count
+        return low if self.count else None
+
+
+def merged(distributions: Iterable[Distribution]) -> Distribution | None:
+    """All observations of some histograms of one metric; None if there is no histogram."""
+    found = list(distributions)
+    if not found:
+        return None
+    columns = zip(*(each.counts for each in found), strict=True)
+    return Distribution(tuple(map(sum, columns)), sum(each.sum for each in found))
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,15 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import Page, exporters
 from ranker.metrics.reader import Reader
 from ranker.metrics.recorder import OfficeRecorder
+from ranker.metrics.snapshot import snapshot
 from ranker.office.api import Api
 from ranker.office.app import application, health_routes, page_routes
 from ranker.office.bodies import Bodies
+from ranker.office.history import History
 from ranker.office.http_server import HttpServer
 from ranker.office.predictions import Predictions
+from ranker.office.recent_errors import RecentErrors
+from ranker.office.status_page import StatusPage
 from ranker.office.workers import Workers
 from ranker.process.address import PortTakenError, bind_http, local_address
 from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
@@ -58,6 +62,8 @@ class Office:
         settings: how.
         reader: the server's metrics.
         recorder: where the office's own go.
+        aggregates: where all of them are.
+        errors: what went wrong lately.
 
     Attributes:
         ports: those that it has: the HTTP port (None: none) and those of the exporters'
@@ -67,7 +73,14 @@ class Office:
         OSError, ValueError, ImportError: it can't be put together so; says why.
     """
 
-    def __init__(self, settings: Settings, reader: Reader, recorder: OfficeRecorder) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reader: Reader,
+        recorder: OfficeRecorder,
+        aggregates: Aggregates,
+        errors: RecentErrors,
+    ) -> None:
         self._recorder = recorder
         self._running = ExitStack()
         self._sockets: list[socket.socket] = []
@@ -75,6 +88,8 @@ class Office:
         self._vertex = Vertex.of(os.environ)
         self._workers = Workers(local_address(settings.host, settings.port), settings.workers)
         self._reader = reader
+        history = History(lambda: snapshot(aggregates))
+        self._status = StatusPage(history, self._workers, errors)
         health = health_routes(self._serves)
         with self._running:
             pages = self._start_exporters(settings, reader)
@@ -83,7 +98,8 @@ class Office:
                 if page.port >= 0:
                     own = application([*page_routes([page]), *health])
                     own_ports[page.option] = self._listen("metrics", settings.host, page.port, own)
-            front = application([*page_routes(pages), *self._api_routes(settings), *health])
+            api, status = self._api_routes(settings), self._status.routes()
+            front = application([*page_routes(pages), *api, *health, *status])
             self.ports = {"http_port": self._listen_http(settings, front), "exporters": own_ports}
             self._running = self._running.pop_all()
 
@@ -91,12 +107,20 @@ class Office:
         """Works until SIGTERM or SIGINT."""
         server = HttpServer(self._applications, self._sockets)
         loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            self._status.close()
+            server.stop()
+
         for number in _ENDING:
-            loop.add_signal_handler(number, server.stop)
+            loop.add_signal_handler(number, stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-        beating = asyncio.create_task(self._beat())
+        tasks = [asyncio.create_task(self._beat())]
+        if self.ports["http_port"] not in (None, -1):
+            tasks.append(asyncio.create_task(self._status.run()))
         await server.run_until_stopped()
-        beating.cancel()
+        for task in tasks:
+            task.cancel()
         await self._workers.close()
 
     def close(self) -> None:
@@ -168,10 +192,11 @@ def main() -> None:
     recorder = OfficeRecorder(aggregates)
     reader = Reader(aggregates)
     project = logs.project_of(settings.gcp_project)
-    access_log = AccessLogWriter(access_log_fd, workers_end_fd, aggregates, project)
+    errors = RecentErrors()
+    access_log = AccessLogWriter(access_log_fd, workers_end_fd, aggregates, project, errors=errors)
     try:
         with beating_while_loading(recorder.beat):
-            office = Office(settings, reader, recorder)
+            office = Office(settings, reader, recorder, aggregates, errors)
             watch = watch_config(settings, link) if settings.config else None
     except (OSError, ValueError, ImportError) as error:
         link.failed(str(error))

@@ -24,6 +24,7 @@ from ranker.errors import RankerError
 from ranker.incident import incident
 from ranker.metrics.access_log import AccessLog
 from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.incident_log import IncidentLog
 from ranker.metrics.recorder import Recorder
 from ranker.process.generations import Generations
 from ranker.process.heap import keep_freed_memory, return_freed_arrays
@@ -47,6 +48,7 @@ def main() -> NoReturn:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's own is inherited
     logs.configure(settings.log_format, settings.log_level, str(index), settings.gcp_project)
     aggregates = Aggregates.attach(metrics_fd)
+    logging.getLogger().addHandler(IncidentLog(os.dup(access_log_fd), index))
     access_log = None
     if settings.access_log != "off":
         rate = settings.access_log_rate

@@ -1,0 +1,129 @@
+"""What the status page is told."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from ranker.client import RankerClient
+from ranker.errors import RankerError
+from ranker.office.status_page import MOST_VIEWERS
+from tests.end_to_end.broken_server import BROKEN
+from tests.end_to_end.conftest import NAMES
+from tests.end_to_end.test_traces import BrokenServer
+from tests.office.support import ask
+
+SECONDS = 15.0
+
+
+class Events:
+    """A stream of server-sent events."""
+
+    def __init__(self, port: int, last: str = "") -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+        self._connection.request("GET", "/events", headers={"Last-Event-ID": last} if last else {})
+        self.answer = self._connection.getresponse()
+
+    def __iter__(self) -> Iterator[tuple[str, str, object]]:
+        """The id, kind and data of each."""
+        fields: dict[str, str] = {}
+        for line in self.answer:
+            name, _, value = line.decode().rstrip("\n").partition(": ")
+            if name:
+                fields[name] = value
+            else:
+                yield fields.get("id", ""), fields["event"], json.loads(fields["data"])
+                fields = {}
+
+    def until(self, kind: str, condition=lambda _: True):
+        """The data of the first event of a kind that has something."""
+        limit = time.monotonic() + SECONDS
+        for _, event, data in self:
+            if event == kind and condition(data):
+                return data
+            assert time.monotonic() < limit, data
+        raise AssertionError("the stream has ended")
+
+    def close(self) -> None:
+        self.answer.close()
+        self._connection.close()
+
+
+def test_it_tells_what_is_served_and_what_was_ranked(server, client, truth):
+    with closing(Events(server.http_port)) as events:
+        [model] = events.until("models")["models"]
+        assert (model["name"], model["version"], model["engine"]) == ("books", "7", "simd")
+        client.rank(truth.rows[:10])
+        with pytest.raises(RankerError):
+            client.rank(truth.rows[:10], model="films")
+        points = events.until("points", lambda points: points[-1]["requests"] > 0)
+        assert points[-1]["models"]["books@7"]["p99"] > 0
+        assert points[-1]["serving"] == 1
+        assert len(points[-1]["utilization"]) == 1
+        [failed, *_] = events.until("errors", lambda errors: errors["requests"])["requests"]
+        assert (failed["code"], failed["model"]) == ("NOT_FOUND", "unknown")
+
+
+def test_a_page_that_comes_back_is_told_what_is_new(server):
+    with closing(Events(server.http_port)) as events:
+        first = next(number for number, kind, _ in events if kind == "points")
+    with closing(Events(server.http_port, first)) as events:
+        points = events.until("points")
+    assert all(point["id"] > int(first) for point in points)
+
+
+def test_a_bug_is_shown_with_its_id_and_without_features(start):
+    server = start(kind=BrokenServer)
+    rows = np.full((1, len(NAMES)), BROKEN, np.float32)
+    with RankerClient(server.address) as client, pytest.raises(RankerError) as caught:
+        client.rank(rows)
+    with closing(Events(server.http_port)) as events:
+        errors = events.until("errors", lambda errors: errors["incidents"])
+    [bug] = errors["incidents"]
+    assert f"[{bug['incident']}]" in str(caught.value)
+    assert (bug["what"], bug["process"]) == ("scoring failed", "worker 0")
+    assert str(BROKEN) not in json.dumps(errors)
+
+
+def test_too_many_pages_are_refused(start):
+    port = start().http_port
+    events = [Events(port) for _ in range(MOST_VIEWERS)]
+    try:
+        for each in events:
+            each.until("models")
+        refused = ask(port, "/events")
+        assert refused.status == 429
+        assert "retry-after" in refused.headers
+    finally:
+        for each in events:
+            each.close()
+    limit = time.monotonic() + SECONDS
+    while True:  # those who have gone are noticed
+        with closing(Events(port)) as again:
+            if again.answer.status == 200:
+                break
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+
+
+def test_viewers_do_not_keep_a_server_from_ending(start):
+    server = start()
+    with closing(Events(server.http_port)) as events:
+        events.until("models")
+        assert server.stop() == 0
+
+
+def test_the_page_may_do_nothing_but_ask_here(server):
+    page = ask(server.http_port, "/")
+    assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; connect-src 'self'")
+    assert "unsafe" not in policy
+    assert b"http://" not in page.body.replace(b"http://www.w3.org/2000/svg", b"")
+    assert b"https://" not in page.body
