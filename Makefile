@@ -66,8 +66,9 @@ loadtest: $(READY) ## a minute of locust on the demo ranker, held to SLO=p99=10m
 	$(BIN)/python -m demo.books --out build/demo
 	$(BIN)/python -m loadtests locust --serve build/demo/books.onnx --slo "$(SLO)"
 
-docs: $(READY) ## docs/reference/ from the code
+docs: $(READY) ## docs/reference/ and deploy/dashboards/ from the code
 	$(BIN)/python docs/reference/generate.py
+	$(BIN)/python deploy/dashboards/generate.py
 
 clean: ## everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -25,8 +25,16 @@ def test_alerts_name_metrics_that_are_published():
 
 
 def test_alerts_name_status_codes_that_exist():
-    (codes,) = re.findall(r'code=~"([^"]*)"', (PROMETHEUS / "alerts.yaml").read_text())
-    assert set(codes.split("|")) <= {code.name for code in Code}
+    named = re.findall(r'code=~"([^"]*)"', (PROMETHEUS / "alerts.yaml").read_text())
+    assert named
+    for codes in named:
+        assert set(codes.split("|")) <= {code.name for code in Code}
+
+
+def test_the_objective_is_a_bound_of_the_histogram():
+    bounds = re.findall(r'le="([\d.]+)"', (PROMETHEUS / "alerts.yaml").read_text())
+    assert set(map(float, bounds)) == {0.02}
+    assert 0.02 in catalog.REQUEST_DURATION.buckets
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool: Debian's prometheus")
