@@ -2,24 +2,25 @@
 
 The Kubernetes autoscaler's documented algorithm (every 15 s: tolerance of 0.1, pods that are not
 ready count as idle when it scales up, limits and windows of the manifest's `behavior`) over pods
-whose turns take `--fixed-us` and `--each-us` per list: what `NAME=server` measures with one call in
-flight and with 32 gives both. What a pod can't answer in time it refuses.
+whose utilisation and p99 at each load are first measured, as `NAME=utilization` does. What a pod
+can't answer in time it refuses.
 https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#algorithm-details
 """
 
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import numpy as np
 
-from benchmarks.harness.report import Report, command
-from ranker.serving.loop_load import FULL_TURN
+from benchmarks import utilization
+from benchmarks.harness import cost, h2load, machine
+from benchmarks.harness.data import SERVED, Trained
+from benchmarks.harness.launch import RankerServer
+from benchmarks.harness.report import Report, Rounds, command
 
 SYNC, START, METRIC_AGE, TOLERANCE = 15, 30, 15, 0.1
 """Seconds between decisions, until a new pod is ready, and that the metric is old; and the
@@ -27,6 +28,8 @@ autoscaler's default tolerance."""
 STABLE, LEAST_PODS, MOST_PODS = 300, 2, 100
 BASE_PODS, SPIKE, BEGINS, LASTS, SECONDS = 3.0, 4.0, 300, 900, 2400
 """What the load takes at full capacity, in pods; how it grows, when, and for how long."""
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of what a pod can do: where it is measured."""
 SLO = 0.01
 """Seconds."""
 
@@ -39,28 +42,39 @@ class Moment(NamedTuple):
     refused: float
 
 
-def latency_curve(fixed: float, each: float, deadline: float) -> Callable[[float], float]:
-    """The p99 of one pod, in seconds, at a share of what it can do."""
-    shares = np.append(np.arange(0.05, 1.0, 0.05), 0.98)
-    capacity = FULL_TURN / (fixed + each * FULL_TURN)
-    found = [_p99(fixed, each, share * capacity) for share in shares]
-    return lambda share: deadline if share >= 1 else float(np.interp(share, shares, found))
+class Pod(NamedTuple):
+    """What one pod shows and does at shares of what it can do, in ascending order."""
+
+    shares: list[float]
+    utilizations: list[float]
+    p99s: list[float]
+
+    def utilization(self, share: float) -> float:
+        """What the metric says."""
+        return float(np.interp(share, self.shares, self.utilizations))
+
+    def p99(self, share: float, deadline: float) -> float:
+        """In seconds; beyond what it can do, answers come just in time."""
+        return deadline if share >= 1 else float(np.interp(share, self.shares, self.p99s))
 
 
-def _p99(fixed: float, each: float, rate: float, lists: int = 20_000) -> float:
-    """Of lists that come at random, where a turn takes all that wait, up to two full turns."""
-    chance, now, begin, took = random.Random(1), 0.0, 0, list[float]()
-    arrivals = np.cumsum([chance.expovariate(rate) for _ in range(lists)])
-    while begin < lists:
-        now = max(now, arrivals[begin])
-        end = min(int(np.searchsorted(arrivals, now, "right")), begin + 2 * FULL_TURN)
-        now += fixed + each * (end - begin)
-        took.extend(now - arrivals[begin:end])
-        begin = end
-    return float(np.percentile(took, 99))
+def measure(report: Report, candidates: int, seconds: float, rounds: int) -> Pod:
+    """Measures a real server."""
+    trained, found = Trained(SERVED), Rounds()
+    requests = trained.requests(candidates, count=h2load.PROCESSES)
+    with RankerServer(str(trained.onnx()), cores=machine.share_cores()) as server:
+        cost.flat_out(server, requests, cost.WARM_UP_SECONDS)
+        for _ in report.rounds(rounds):
+            for share in SHARES:
+                figures = utilization.measure(server, requests, share, seconds)
+                found.note(f"{share:g}", figures)
+    found.show(report, "asked for", f"{candidates} candidates")
+    medians = [found.medians(each) for each in found.things()]
+    used, p99s = ([each[name] for each in medians] for name in ("utilisation", "p99 ms"))
+    return Pod(list(SHARES), used, [each / 1e3 for each in p99s])
 
 
-def simulate(target: float, p99: Callable[[float], float]) -> list[Moment]:
+def simulate(target: float, pod: Pod, deadline: float) -> list[Moment]:
     """Every second of a spike."""
     first = math.ceil(BASE_PODS / target)
     ready_at, metric, wanted = [0] * first, list[float](), list[tuple[int, int]]()
@@ -70,8 +84,8 @@ def simulate(target: float, p99: Callable[[float], float]) -> list[Moment]:
         load = BASE_PODS * (SPIKE if BEGINS <= now < BEGINS + LASTS else 1.0)
         ready = sum(at <= now for at in ready_at)
         share = load / ready
-        metric.append(min(share, 1.0))
-        moments.append(Moment(ready, p99(share), max(0.0, 1 - 1 / share)))
+        metric.append(pod.utilization(share))
+        moments.append(Moment(ready, pod.p99(share, deadline), max(0.0, 1 - 1 / share)))
         counts.append(len(ready_at))
         if now % SYNC or now < SYNC + METRIC_AGE:
             continue
@@ -103,24 +117,26 @@ def _recommended(pods: int, ready: int, ratio: float) -> int:
 
 @command
 @click.option("--target", "targets", multiple=True, type=float, default=(0.5, 0.6, 0.7, 0.8, 0.9))
-@click.option("--fixed-us", default=185.0, help="Of a turn.")
-@click.option("--each-us", default=60.0, help="Of a list.")
+@click.option("--candidates", default=100)
+@click.option("--seconds", default=2.0, help="For each load that is measured.")
+@click.option("--rounds", default=3)
 @click.option("--deadline-ms", default=50.0)
 @click.option("--folder", default="build", type=click.Path(path_type=Path), help="For the chart.")
 def main(
-    report: Report, targets: tuple[float, ...], fixed_us: float, each_us: float,
+    report: Report, targets: tuple[float, ...], candidates: int, seconds: float, rounds: int,
     deadline_ms: float, folder: Path,
 ) -> None:  # fmt: skip
-    """Simulates, prints a row per target, and draws a chart."""
+    """Measures, simulates, prints a row per target, and draws a chart."""
     import matplotlib.pyplot as plt
 
-    p99 = latency_curve(fixed_us / 1e6, each_us / 1e6, deadline_ms / 1e3)
+    h2load.required()
+    pod = measure(report, candidates, seconds, rounds)
     table = report.table(
         "target", "p99 ms before", "s above 10 ms", "s that refuse", "refused of all", "pod minutes"
     )
     figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 6))
     for target in targets:
-        found = simulate(target, p99)
+        found = simulate(target, pod, deadline_ms / 1e3)
         refused = np.array([moment.refused for moment in found])
         load = np.where((np.arange(SECONDS) // 1 - BEGINS) % SECONDS < LASTS, SPIKE, 1.0)
         late = sum(moment.p99 > SLO for moment in found)
