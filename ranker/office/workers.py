@@ -1,4 +1,4 @@
-"""The workers, as the office asks them: over their own gRPC port, as any client does."""
+"""The workers, as the office asks them: over gRPC, as any client does, at addresses of its own."""
 
 from __future__ import annotations
 
@@ -11,22 +11,19 @@ from ranker.errors import DeadlineError, RankerError, UnavailableError
 from ranker.v1 import ranking_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import grpc.aio
 
 _SERVICE = "/ranker.v1.RankingService/"
 
-_MOST_CHANNELS = 16
-
 _ATTEMPTS = 4
-"""A worker that drains or has died refuses; another connection may lead to another worker."""
+"""A worker that drains or has died refuses; another one may not."""
 
 _PAUSE = 0.05
 """Seconds between two attempts."""
 
 _OPTIONS = (
-    ("grpc.use_local_subchannel_pool", 1),  # else all channels would share one connection
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -36,21 +33,17 @@ _OPTIONS = (
 
 
 class Workers:
-    """Asks whichever worker a connection leads to.
+    """Asks one worker after the other.
 
     Connects when first asked, since gRPC takes time and memory that a server whose HTTP
     port nobody uses should not spend.
 
     Args:
-        address: where the workers listen, `host:port`.
-        number: how many they are.
+        addresses: where each of them listens for the office.
     """
 
-    def __init__(self, address: str, number: int) -> None:
-        self._address = address
-        # The kernel chooses a worker for each connection: more connections than workers,
-        # so that most workers get one.
-        self._number = 1 if number == 1 else min(2 * number, _MOST_CHANNELS)
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
         self._channels: list[grpc.aio.Channel] = []
         self._next: Iterator[grpc.aio.Channel] = iter(())
 
@@ -118,7 +111,5 @@ class Workers:
     def _connect(self) -> None:
         from grpc.aio import insecure_channel
 
-        self._channels = [
-            insecure_channel(self._address, options=_OPTIONS) for _ in range(self._number)
-        ]
+        self._channels = [insecure_channel(each, options=_OPTIONS) for each in self._addresses]
         self._next = itertools.cycle(self._channels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import secrets
 import socket
 
 
@@ -18,10 +19,13 @@ def host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def local_address(host: str, port: int) -> str:
-    """How a process of the same machine reaches what listens on `host`: `host:port`."""
-    everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
-    return host_and_port(everywhere.get(bare_host(host), host), port)
+def private_addresses(number: int) -> tuple[str, ...]:
+    """Addresses that only this machine can reach, and only who knows them, in gRPC's notation.
+
+    They are names of Linux' own, without a file behind them: see unix(7).
+    """
+    secret = secrets.token_hex(16)
+    return tuple(f"unix-abstract:ranker-{secret}-{index}" for index in range(number))
 
 
 class PortTakenError(OSError):

@@ -41,7 +41,7 @@ from ranker.office.predictions import Predictions
 from ranker.office.recent_errors import RecentErrors
 from ranker.office.status_page import StatusPage
 from ranker.office.workers import Workers
-from ranker.process.address import PortTakenError, bind_http, local_address
+from ranker.process.address import PortTakenError, bind_http
 from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
 from ranker.process.link import Link
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
@@ -86,7 +86,7 @@ class Office:
         self._sockets: list[socket.socket] = []
         self._applications: dict[int, ASGIApp] = {}
         self._vertex = Vertex.of(os.environ)
-        self._workers = Workers(local_address(settings.host, settings.port), settings.workers)
+        self._workers = Workers(settings.worker_addresses)
         self._reader = reader
         history = History(lambda: snapshot(aggregates))
         self._status = StatusPage(history, self._workers, errors)

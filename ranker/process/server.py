@@ -117,16 +117,20 @@ class Server:
         )
         self._port = 0
 
-    def bind(self) -> None:
+    def bind(self, office_address: str) -> None:
         """Listens; call it once the models are warm.
 
         A worker that listened while it was cold would get its share of connections,
         and turn them away, while the others are warm.
 
+        Args:
+            office_address: where to listen for the office, beside the port.
+
         Raises:
             OSError: the address can't be had.
         """
         address = host_and_port(self._settings.host, self._settings.port)
+        self._transport.bind(office_address)
         self._port = self._transport.bind(address)
         self._record_serving(True)
 

@@ -27,6 +27,8 @@ class Settings:
         http_port: the HTTP port; 0 takes any free one, -1 is none, and None is
             `DEFAULT_HTTP_PORT` if that is free.
         workers: processes behind the port.
+        worker_addresses: where each of them listens for the office alone; the supervisor
+            chooses them.
         engine: one of `ranker.engine.registry.CHOICES`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: threads that may share one large batch.
@@ -57,6 +59,7 @@ class Settings:
     port: int = 50051
     http_port: int | None = None
     workers: int = 1
+    worker_addresses: tuple[str, ...] = ()
     engine: str = "auto"
     device: str = "auto"
     threads: int = 1
@@ -90,5 +93,6 @@ class Settings:
     def from_json(cls, text: str) -> Settings:
         """Reads what `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
-        values["models"] = tuple(values["models"])
+        for name in ("models", "worker_addresses"):
+            values[name] = tuple(values[name])
         return cls(**values)

@@ -26,7 +26,7 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import exporters
 from ranker.metrics.layout import Layout
 from ranker.metrics.recorder import SupervisorRecorder
-from ranker.process.address import Reservation, bare_host, host_and_port
+from ranker.process.address import Reservation, bare_host, host_and_port, private_addresses
 from ranker.process.child import Child
 from ranker.process.model_supply import ModelSupply
 from ranker.process.place import Place
@@ -83,7 +83,10 @@ class Supervisor:
         self._recorder = SupervisorRecorder(aggregates)
         self._reservation = Reservation(settings.host, settings.port)
         self._settings = replace(
-            settings, host=bare_host(settings.host), port=self._reservation.port
+            settings,
+            host=bare_host(settings.host),
+            port=self._reservation.port,
+            worker_addresses=private_addresses(settings.workers),
         )
         metrics = aggregates.fd
         self._access_log = access_log.connect()  # kept: whoever comes back goes on with it

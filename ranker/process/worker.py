@@ -64,7 +64,7 @@ def main() -> NoReturn:
                 end_process(0)
             server = Server(settings, first, recorder)
             server.serve(None, generations.others)
-            server.bind()
+            server.bind(settings.worker_addresses[index])
     except (RankerError, OSError, ValueError, RuntimeError) as error:
         recorder.unknown_model().load_failed()
         link.failed(str(error))
