@@ -22,7 +22,7 @@ import psutil
 
 from benchmarks.harness.machine import on_cores
 from benchmarks.harness.scrape import Scrape
-from ranker.client import RankerClient
+from ranker.client import RankerClient, Tls
 
 STARTUP_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -155,6 +155,8 @@ class RankerServer(ServerProcess):
 
     exit_codes = (0,)
     program: ClassVar[tuple[str, ...]] = ("-m", "ranker")
+    tls: Tls | None = None
+    """How to connect."""
 
     def __init__(
         self, *arguments: str, environment: Mapping[str, str] | None = None, **places: Any
@@ -162,13 +164,13 @@ class RankerServer(ServerProcess):
         own = {name: text for name, text in os.environ.items() if not name.startswith("RANKER_")}
         # The same everywhere, also where there is a GPU.
         own |= {"RANKER_DEVICE": "cpu", **(environment or {})}
-        ports = ("--host", "127.0.0.1", "--port", "0", "--metrics-port", "0")
+        ports = ("--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", "--http-port", "0")
         command = (sys.executable, *self.program, "serve", *ports, *arguments)
         super().__init__(*command, environment=own, **places)
 
     def wait_ready(self) -> None:
         """Waits until its health is SERVING."""
-        with RankerClient(self.address) as client:
+        with RankerClient(self.address, tls=self.tls) as client:
             client.wait_ready(STARTUP_SECONDS)
 
     @cached_property

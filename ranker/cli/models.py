@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ranker.cli.tls import tls_options
+
 if TYPE_CHECKING:
+    from ranker.client import Tls
     from ranker.client.model_list import ModelList
     from ranker.v1 import ranking_pb2 as pb
 
@@ -25,7 +28,8 @@ _DIGITS = 12
     help="Seconds to wait for the server's answer.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all that the server tells, as JSON.")
-def models(target: str, timeout: float, as_json: bool) -> None:
+@tls_options
+def models(target: str, timeout: float, as_json: bool, tls: Tls | None) -> None:
     """Show what a running server serves, by default that of this machine.
 
     \b
@@ -40,7 +44,7 @@ def models(target: str, timeout: float, as_json: bool) -> None:
     from ranker.client import RankerClient
     from ranker.errors import UnavailableError
 
-    with RankerClient(target, timeout=timeout) as client:
+    with RankerClient(target, timeout=timeout, tls=tls) as client:
         try:
             served = client.list_models()
         except UnavailableError as error:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ranker.cli.tls import tls_options
+
 if TYPE_CHECKING:
     from ranker.categories import Categories
     from ranker.cli.candidates import Candidates
-    from ranker.client import Ranking
+    from ranker.client import Ranking, Tls
 
 
 def _context(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
@@ -97,6 +99,7 @@ def _context_value(name: str, text: str, categories: Categories | None) -> float
     show_default=True,
     help="How to print the ranking.",
 )
+@tls_options
 def rank(
     file: Path,
     server: str,
@@ -109,6 +112,7 @@ def rank(
     unit: str,
     timeout: float,
     output: str,
+    tls: Tls | None,
 ) -> None:
     """Rank the candidates in FILE (.csv, .json or .npy) on a running server.
 
@@ -138,7 +142,7 @@ def rank(
     if label and model_version:
         raise click.UsageError("expected --model-version or --label, and not both")
     version = f"@{label}" if label else model_version
-    with RankerClient(server, timeout=timeout) as client:
+    with RankerClient(server, timeout=timeout, tls=tls) as client:
         try:
             about = client.get_model(model, version, unit=unit)
         except UnavailableError as error:

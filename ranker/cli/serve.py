@@ -115,6 +115,18 @@ def _stored_models() -> tuple[str, ...]:
 @_setting("host", str, "Address to listen on.")
 @_setting("port", _PORT, "Port for gRPC. 0: any free port; the log says which.")
 @_setting(
+    "tls_cert",
+    click.Path(dir_okay=False),
+    "Certificate in PEM, with those between it and its authority, for TLS on --port and "
+    "--http-port (not on --metrics-port). Read anew when it changes. Empty: no TLS.",
+)
+@_setting("tls_key", click.Path(dir_okay=False), "Its private key in PEM, without a password.")
+@_setting(
+    "tls_client_ca",
+    click.Path(dir_okay=False),
+    "Authorities in PEM; callers need a certificate of one of them. Empty: none.",
+)
+@_setting(
     "http_port",
     click.IntRange(-1, 65535),
     "Port for HTTP: the status page, JSON requests, /metrics, health. 0: any free port; -1: none.",
@@ -243,6 +255,10 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     logs.configure(
         settings.log_format, settings.log_level, "supervisor", project=settings.gcp_project
     )
+    try:
+        settings.certificates()
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
     warn_of_unknown_variables(click.get_current_context().command, os.environ)
     try:
         sys.exit(Supervisor(settings).run())

@@ -12,6 +12,7 @@ from ranker.client.aio_stream import AsyncRankStream
 from ranker.client.ranking import Ranking, Timing
 from ranker.client.stream import RankStream
 from ranker.client.sync import RankerClient
+from ranker.client.tls import Tls
 
 __all__ = [
     "AsyncRankStream",
@@ -20,4 +21,5 @@ __all__ = [
     "RankerClient",
     "Ranking",
     "Timing",
+    "Tls",
 ]

@@ -20,6 +20,7 @@ from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
 from ranker.client.retry import pause_before_retry
 from ranker.client.sync import HEALTH_INTERVAL
+from ranker.client.tls import Tls
 from ranker.errors import DeadlineError, UnavailableError
 from ranker.frames import Features
 from ranker.rpc_error import from_rpc_error
@@ -34,14 +35,19 @@ class AsyncRankerClient:
     """
 
     def __init__(
-        self, target: str, *, channels: int = 1, timeout: float = 1.0, watch_health: bool = True
+        self,
+        target: str,
+        *,
+        channels: int = 1,
+        timeout: float = 1.0,
+        watch_health: bool = True,
+        tls: Tls | None = None,
     ) -> None:
         """As `RankerClient`; call it where the event loop runs."""
         self._target = target
         self._timeout = timeout
         self._channels = [
-            grpc.aio.insecure_channel(target, options=wire.options(watch_health))
-            for _ in range(channels)
+            wire.connect(grpc.aio, target, wire.options(watch_health), tls) for _ in range(channels)
         ]
         if not self._channels:
             raise ValueError(f"channels: expected at least 1, got {channels}")

@@ -17,7 +17,10 @@ one without, which it retries, too.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
+from ranker.client.tls import Tls
 from ranker.v1 import ranking_pb2 as pb
 
 SERVICE = "ranker.v1.RankingService"
@@ -75,6 +78,15 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
 )
 """Channel arguments, for `grpc` and `grpc.aio` alike."""
+
+
+def connect(
+    api: Any, target: str, options: Sequence[tuple[str, int | str]], tls: Tls | None
+) -> Any:
+    """A channel of `grpc` or `grpc.aio`, whichever `api` is. Raises what `Tls.credentials` does."""
+    if tls is None:
+        return api.insecure_channel(target, options=options)
+    return api.secure_channel(target, tls.credentials(), options=(*options, *tls.options))
 
 
 def options(watch_health: bool) -> tuple[tuple[str, int | str], ...]:

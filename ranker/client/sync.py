@@ -18,6 +18,7 @@ from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
 from ranker.client.retry import pause_before_retry
 from ranker.client.stream import RankStream
+from ranker.client.tls import Tls
 from ranker.errors import DeadlineError, UnavailableError
 from ranker.frames import Features
 from ranker.rpc_error import from_rpc_error
@@ -35,7 +36,13 @@ class RankerClient:
     """
 
     def __init__(
-        self, target: str, *, channels: int = 1, timeout: float = 1.0, watch_health: bool = True
+        self,
+        target: str,
+        *,
+        channels: int = 1,
+        timeout: float = 1.0,
+        watch_health: bool = True,
+        tls: Tls | None = None,
     ) -> None:
         """Connects when first needed.
 
@@ -47,12 +54,15 @@ class RankerClient:
             timeout: the seconds that a call may take, unless it says otherwise.
             watch_health: leave a server that says it drains. Not behind a proxy:
                 it watches its servers itself, and what we saw would be one of them.
+            tls: how the server is known, and this client by it; None: plain HTTP/2.
+
+        Raises:
+            OSError: a file that `tls` names can't be read.
         """
         self._target = target
         self._timeout = timeout
         self._channels = [
-            grpc.insecure_channel(target, options=wire.options(watch_health))
-            for _ in range(channels)
+            wire.connect(grpc, target, wire.options(watch_health), tls) for _ in range(channels)
         ]
         if not self._channels:
             raise ValueError(f"channels: expected at least 1, got {channels}")

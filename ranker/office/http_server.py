@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 
 import uvicorn
@@ -25,10 +26,14 @@ class HttpServer(uvicorn.Server):
     Args:
         applications: by the port that they are on.
         sockets: bound to these ports.
+        context: for TLS, the same on all of them; None: plain HTTP.
     """
 
     def __init__(
-        self, applications: Mapping[int, ASGIApp], sockets: Sequence[socket.socket]
+        self,
+        applications: Mapping[int, ASGIApp],
+        sockets: Sequence[socket.socket],
+        context: ssl.SSLContext | None = None,
     ) -> None:
         # What it logs is that clients send nonsense, which is not news, and uncaught
         # exceptions, of which there are none: see `ranker.office.app`.
@@ -54,6 +59,8 @@ class HttpServer(uvicorn.Server):
                 timeout_graceful_shutdown=_STOP_SECONDS,
             )
         )
+        self.config.load()
+        self.config.ssl = context  # made of files that change, which uvicorn would read once
         self._sockets = list(sockets)
 
     async def run_until_stopped(self) -> None:

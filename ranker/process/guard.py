@@ -77,15 +77,18 @@ class Guard:
     Args:
         budget: its memory.
         counts: where to count the connections that are closed.
+        greeting_bytes: what every caller gets before any answer, beside settings: the handshake
+            of TLS.
 
     Attributes:
         short: whether memory is short.
     """
 
-    def __init__(self, budget: MemoryBudget, counts: RpcCounts) -> None:
+    def __init__(self, budget: MemoryBudget, counts: RpcCounts, greeting_bytes: int = 0) -> None:
         self.short = False
         self._budget = budget
         self._counts = counts
+        self._hardly_anything = _HARDLY_ANYTHING + greeting_bytes
         self._transport: Transport
         self._port = 0
         self._loop_clock = 0
@@ -186,7 +189,7 @@ class Guard:
         worst = max(brought, key=lambda each: brought[each], default=None)
         if worst is None or brought[worst] < _MUCH or self._transport.steps != self._steps:
             return
-        answered = worst.sent >= _HARDLY_ANYTHING
+        answered = worst.sent >= self._hardly_anything
         if seconds >= (_ALERT_STANDSTILL[answered] if alert else _STANDSTILL_SECONDS):
             self._incident(worst, "standstill", "what it sends holds all others up")
 
@@ -196,7 +199,7 @@ class Guard:
         self._unanswered = {
             each.peer: since.get(each.peer, now)
             for each in found
-            if each.received + each.unread >= _SOME and each.sent < _HARDLY_ANYTHING
+            if each.received + each.unread >= _SOME and each.sent < self._hardly_anything
         }
         for each in found:
             if now - self._unanswered.get(each.peer, now) >= _UNANSWERED_SECONDS:

@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from contextlib import ExitStack
@@ -46,11 +47,15 @@ from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
 from ranker.process.link import Link
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
 from ranker.process.vertex import Vertex
+from ranker.tls import Certificates
 
 if TYPE_CHECKING:
     from ranker.process.config_watch import ConfigWatch
 
 logger = logging.getLogger(__name__)
+
+_CERTIFICATE_SECONDS = 2.0
+"""Seconds between two looks at the certificates' files."""
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -83,7 +88,9 @@ class Office:
     ) -> None:
         self._recorder = recorder
         self._running = ExitStack()
-        self._sockets: list[socket.socket] = []
+        self._plain: list[socket.socket] = []
+        self._secure: list[socket.socket] = []
+        self._certificates = settings.certificates()
         self._applications: dict[int, ASGIApp] = {}
         self._vertex = Vertex.of(os.environ)
         self._workers = Workers(settings.worker_addresses)
@@ -97,7 +104,10 @@ class Office:
             for page in pages:
                 if page.port >= 0:
                     own = application([*page_routes([page]), *health])
-                    own_ports[page.option] = self._listen("metrics", settings.host, page.port, own)
+                    bound = self._plain  # whoever scrapes and probes has no certificate
+                    own_ports[page.option] = self._listen(
+                        "metrics", settings.host, page.port, own, bound
+                    )
             api, status = self._api_routes(settings), self._status.routes()
             front = application([*page_routes(pages), *api, *health, *status])
             self.ports = {"http_port": self._listen_http(settings, front), "exporters": own_ports}
@@ -105,20 +115,25 @@ class Office:
 
     async def run(self) -> None:
         """Works until SIGTERM or SIGINT."""
-        server = HttpServer(self._applications, self._sockets)
+        servers = [HttpServer(self._applications, self._plain)]
+        tasks = [asyncio.create_task(self._beat())]
+        if self._certificates:
+            context = self._certificates.context()
+            servers.append(HttpServer(self._applications, self._secure, context))
+            tasks.append(asyncio.create_task(self._follow(self._certificates, context)))
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
             self._status.close()
-            server.stop()
+            for server in servers:
+                server.stop()
 
         for number in _ENDING:
             loop.add_signal_handler(number, stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-        tasks = [asyncio.create_task(self._beat())]
         if self.ports["http_port"] not in (None, -1):
             tasks.append(asyncio.create_task(self._status.run()))
-        await server.run_until_stopped()
+        await asyncio.gather(*(server.run_until_stopped() for server in servers))
         for task in tasks:
             task.cancel()
         await self._workers.close()
@@ -131,6 +146,13 @@ class Office:
         while True:
             self._recorder.beat(time.monotonic())
             await asyncio.sleep(BEAT_SECONDS)
+
+    async def _follow(self, certificates: Certificates, context: ssl.SSLContext) -> None:
+        """Has new connections get new certificates."""
+        while True:
+            await asyncio.sleep(_CERTIFICATE_SECONDS)
+            if certificates.refresh():
+                certificates.load_into(context)
 
     def _start_exporters(self, settings: Settings, reader: Reader) -> list[Page]:
         pages: list[Page] = []
@@ -153,13 +175,15 @@ class Office:
             routes[:0] = predictions.routes(self._vertex.health_route, self._vertex.predict_route)
         return routes
 
-    def _listen(self, what: str, host: str, port: int, app: ASGIApp) -> int:
-        """Has an application served; returns the port."""
+    def _listen(
+        self, what: str, host: str, port: int, app: ASGIApp, bound: list[socket.socket]
+    ) -> int:
+        """Has an application served; adds its sockets to `bound` and returns the port."""
         sockets = bind_http(what, host, port)
         for each in sockets:
             self._running.callback(each.close)
         port = int(sockets[0].getsockname()[1])
-        self._sockets += sockets
+        bound += sockets
         self._applications[port] = app
         logger.info("%s on port %d", what, port)
         return port
@@ -169,13 +193,15 @@ class Office:
 
         Nobody asked for the default port: if it is taken the server does without.
         """
+        bound = self._secure if self._certificates else self._plain
+        what = "HTTPS" if self._certificates else "HTTP"
         port = settings.http_port
         if port is None and self._vertex:
             port = self._vertex.http_port
         if port is not None:
-            return self._listen("HTTP", settings.host, port, app) if port >= 0 else port
+            return self._listen(what, settings.host, port, app, bound) if port >= 0 else port
         try:
-            return self._listen("HTTP", settings.host, DEFAULT_HTTP_PORT, app)
+            return self._listen(what, settings.host, DEFAULT_HTTP_PORT, app, bound)
         except PortTakenError as error:
             logger.warning("no HTTP: %s", error.strerror)
             return None

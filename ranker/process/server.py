@@ -59,7 +59,7 @@ class Server:
         recorder: where its metrics go.
 
     Raises:
-        ValueError: the transport that is asked for can't be had.
+        ValueError: the transport that is asked for can't be had, or the certificate.
         RuntimeError: the system doesn't start the engines' threads.
     """
 
@@ -76,7 +76,9 @@ class Server:
         recorder.transport_chosen(make_transport.name, reason)
         budget = MemoryBudget.of_worker(settings.max_memory, settings.workers, resident_bytes())
         recorder.memory_limited(budget.overfull)
-        self._guard = Guard(budget, recorder)
+        certificates = settings.certificates()
+        self._credentials = certificates.credentials() if certificates else None
+        self._guard = Guard(budget, recorder, certificates.handshake_bytes if certificates else 0)
         queue: Queue[RankTask] = Queue(
             max_rows=settings.max_queue_rows,
             max_bytes=settings.max_queue_bytes or budget.waiting,
@@ -131,7 +133,7 @@ class Server:
         """
         address = host_and_port(self._settings.host, self._settings.port)
         self._transport.bind(office_address)
-        self._port = self._transport.bind(address)
+        self._port = self._transport.bind(address, self._credentials)
         self._record_serving(True)
 
     def serve(self, generation: Generation | None, others: Sequence[pb.Model]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ranker.metrics.exporters import Value
+from ranker.tls import Certificates
 
 DEFAULT_HTTP_PORT = 8080
 """Where HTTP is served if no port is asked for and this one is free."""
@@ -24,6 +25,9 @@ class Settings:
         model_cache: the folder for models that are fetched; empty: the user's cache.
         host: the address to listen on.
         port: the gRPC port; 0 takes any free one.
+        tls_cert: path of the server's certificate; empty: no TLS on the two ports.
+        tls_key: path of its key.
+        tls_client_ca: path of the authorities that callers need a certificate of; empty: of none.
         http_port: the HTTP port; 0 takes any free one, -1 is none, and None is
             `DEFAULT_HTTP_PORT` if that is free.
         workers: processes behind the port.
@@ -57,6 +61,9 @@ class Settings:
     model_cache: str = ""
     host: str = "0.0.0.0"
     port: int = 50051
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
     http_port: int | None = None
     workers: int = 1
     worker_addresses: tuple[str, ...] = ()
@@ -84,6 +91,18 @@ class Settings:
     def gcp_project(self) -> str:
         """The project that traces in the log belong to."""
         return str(self.exporters.get("gcp_project", ""))
+
+    def certificates(self) -> Certificates | None:
+        """Reads the certificate and what belongs to it; None: there is to be no TLS.
+
+        Raises:
+            ValueError: says which file is wrong, and how.
+        """
+        if not (self.tls_cert or self.tls_key or self.tls_client_ca):
+            return None
+        if not (self.tls_cert and self.tls_key):
+            raise ValueError("TLS: expected --tls-cert and --tls-key")
+        return Certificates(self.tls_cert, self.tls_key, self.tls_client_ca)
 
     def to_json(self) -> str:
         """For another process; `from_json` reads it back."""

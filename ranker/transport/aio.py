@@ -82,10 +82,13 @@ class AioTransport:
         """See `Transport.answers_on_their_way`."""
         return self._loop.answers_on_their_way
 
-    def bind(self, address: str) -> int:
-        """Listens on `host:port`; see `Transport.bind`."""
+    def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listens on an address; see `Transport.bind`."""
         try:
-            port = self._server.add_insecure_port(address)
+            if credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise bind_error(address) from error
         limit_buffers(port)

@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from grpc import ServerCredentials
+
 from ranker.errors import UnimplementedError
 from ranker.incident import guard as guarded
 from ranker.rpc import (
@@ -36,7 +38,7 @@ from ranker.rpc import (
 from ranker.transport.address import bind_error
 from ranker.transport.arguments import MAX_METADATA_BYTES, channel_arguments
 from ranker.transport.connections import limit_buffers, peer_of
-from ranker.transport.core_api import CompletionQueue, ReceiveMessage, Server
+from ranker.transport.core_api import CompletionQueue, ReceiveMessage, Server, core_credentials
 from ranker.transport.core_call import Loop, Route, StreamCall, UnaryCall, ignore
 from ranker.transport.room import Room, too_much_metadata
 from ranker.transport.trailers import logger
@@ -116,9 +118,9 @@ class CoreTransport:
         """See `Transport.steps`."""
         return self._loop.steps
 
-    def bind(self, address: str) -> int:
-        """Listens on `host:port`; see `Transport.bind`."""
-        port: int = self._server.add_http2_port(address.encode())
+    def bind(self, address: str, credentials: ServerCredentials | None = None) -> int:
+        """Listens on an address; see `Transport.bind`."""
+        port: int = self._server.add_http2_port(address.encode(), core_credentials(credentials))
         if port == 0:
             raise bind_error(address)
         limit_buffers(port)

@@ -64,6 +64,11 @@ def unavailable() -> str | None:
     return None
 
 
+def core_credentials(credentials: grpc.ServerCredentials | None) -> Any:
+    """A server's credentials as the core takes them."""
+    return None if credentials is None else credentials._credentials  # type: ignore[attr-defined]
+
+
 def _has(path: str) -> bool:
     found: Any = cygrpc
     for name in path.split("."):

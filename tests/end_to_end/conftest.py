@@ -52,7 +52,7 @@ class RunningServer(RankerServer):
     """A `ranker serve` process that serves, started by the launcher of the benchmarks."""
 
     def __init__(self, log: Path, *arguments: str) -> None:
-        super().__init__("--http-port", "0", *arguments, log=log)
+        super().__init__(*arguments, log=log)
 
     @property
     def port(self) -> int:

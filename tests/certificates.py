@@ -1,0 +1,66 @@
+"""Certificates for tests, signed by an authority of their own."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+class Authority:
+    """Signs certificates for 127.0.0.1 and `localhost`.
+
+    Args:
+        folder: where to write.
+        name: of the authority.
+    """
+
+    def __init__(self, folder: Path, name: str = "authority") -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        authority = x509.BasicConstraints(ca=True, path_length=None)
+        self.path = folder / f"{name}.pem"
+        self.path.write_bytes(_pem(self._signed(self._name, self._key.public_key(), authority)))
+
+    def issue(self, folder: Path, name: str) -> tuple[Path, Path]:
+        """Writes a certificate and its key: `tls.crt` and `tls.key`, as cert-manager does."""
+        folder.mkdir(parents=True, exist_ok=True)
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        hosts = x509.SubjectAlternativeName(
+            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        )
+        cert = self._signed(subject, key.public_key(), hosts)
+        paths = folder / "tls.crt", folder / "tls.key"
+        paths[0].write_bytes(_pem(cert))
+        paths[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return paths
+
+    def _signed(self, subject: x509.Name, key, extension: x509.ExtensionType) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(minutes=5))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(extension, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+def _pem(cert: x509.Certificate) -> bytes:
+    return cert.public_bytes(serialization.Encoding.PEM)
