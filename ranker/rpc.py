@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ranker.errors import Code, OverloadedError, RankerError
 
-if TYPE_CHECKING:
-    from grpc import ServerCredentials
+Credentials = Any
+"""gRPC's own `ServerCredentials`, for TLS; whoever binds a port passes them on."""
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -251,7 +251,7 @@ class Transport(Protocol):
     """The loop's steps into gRPC and out of it: odd while it is inside, and does not change
     while gRPC keeps it there. Always 0 if the loop never is inside."""
 
-    def bind(self, address: str, credentials: ServerCredentials | None = None) -> int:
+    def bind(self, address: str, credentials: Credentials | None = None) -> int:
         """Listens on an address: `host:port`, port 0 for any free one, or `unix-abstract:name`.
 
         Args:

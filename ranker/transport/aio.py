@@ -25,6 +25,7 @@ from ranker.errors import Code, OverloadedError, UnimplementedError
 from ranker.incident import guard as guarded
 from ranker.rpc import (
     DEFAULT_LIMITS,
+    Credentials,
     Guard,
     Limits,
     Method,
@@ -82,7 +83,7 @@ class AioTransport:
         """See `Transport.answers_on_their_way`."""
         return self._loop.answers_on_their_way
 
-    def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    def bind(self, address: str, credentials: Credentials | None = None) -> int:
         """Listens on an address; see `Transport.bind`."""
         try:
             if credentials is None:

@@ -19,13 +19,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from grpc import ServerCredentials
-
 from ranker.errors import UnimplementedError
 from ranker.incident import guard as guarded
 from ranker.rpc import (
     DEFAULT_LIMITS,
     Call,
+    Credentials,
     Guard,
     Handler,
     Limits,
@@ -118,7 +117,7 @@ class CoreTransport:
         """See `Transport.steps`."""
         return self._loop.steps
 
-    def bind(self, address: str, credentials: ServerCredentials | None = None) -> int:
+    def bind(self, address: str, credentials: Credentials | None = None) -> int:
         """Listens on an address; see `Transport.bind`."""
         port: int = self._server.add_http2_port(address.encode(), core_credentials(credentials))
         if port == 0:
