@@ -44,7 +44,7 @@ EVICTED_REASON = _fixed("reason", "calls", "memory", "unsent", "message")
 CLOSED_REASON = _fixed("reason", "headers", "memory", "standstill", "unanswered")
 EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")
 GENERATION = _fixed("generation", "0", "1", "2")
-SHADOW_DROPPED_REASON = _fixed("reason", "busy", "columns", "failed", "stopped")
+SHADOW_DROPPED_REASON = _fixed("reason", "busy", "memory", "columns", "failed", "stopped")
 EXPORTER = Dimension(("exporter",))
 EXPORT_OUTCOME = _fixed("outcome", "exported", "failed", "dropped")
 ACCESS_LOG_OUTCOME = _fixed("outcome", "written", "capped", "dropped")
@@ -298,8 +298,8 @@ SHADOW_DROPPED = Metric(
     Kind.COUNTER,
     "lists",
     "Lists that were to be scored by a shadow and were not: the worker had no time to spare "
-    "(`busy`), the shadow's `columns` are others, its engine `failed`, or the worker `stopped` to "
-    "serve these models while they waited.",
+    "(`busy`) or was short of `memory`, the shadow's `columns` are others, its engine `failed`, or "
+    "the worker `stopped` to serve these models while they waited.",
     by=(MODEL, SHADOW, SHADOW_DROPPED_REASON),
 )
 SHADOW_OVERLAP = Metric(

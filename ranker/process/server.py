@@ -201,6 +201,8 @@ class Server:
         if self._access_log is not None:
             self._access_log.flush()
         scored = self._dispatcher.scored
+        if self._shadows.waiting and self._guard.short:
+            self._shadows.drop("memory")
         if self._shadows.waiting and scored == self._scored and self._dispatcher.idle():
             self._shadows.step()
             self._load.leave_out(time.monotonic())

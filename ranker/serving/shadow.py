@@ -83,10 +83,14 @@ class Shadows:
 
     def stop(self) -> None:
         """Drops what waits, and takes no more."""
-        for each in self.waiting:
-            each.pair.metrics.dropped("stopped")
-        self.waiting.clear()
+        self.drop("stopped")
         self.pairs.clear()
+
+    def drop(self, reason: str) -> None:
+        """Drops what waits, for one of `catalogue.SHADOW_DROPPED_REASON`."""
+        for each in self.waiting:
+            each.pair.metrics.dropped(reason)
+        self.waiting.clear()
         self._bytes = 0
 
     def on_answered(self, batch: Batch[RankTask], scores: Scores) -> None:

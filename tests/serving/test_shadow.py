@@ -311,6 +311,14 @@ def test_what_waits_is_dropped_with_the_generation_or_the_worker(setup, by):
     assert not setup.shadows.waiting
 
 
+def test_what_waits_is_dropped_if_memory_is_short(setup):
+    setup.answer(10, 10)
+    setup.shadows.drop("memory")
+    assert (setup.dropped("memory"), len(setup.shadows.waiting)) == (2, 0)
+    setup.answer(10)
+    assert len(setup.shadows.waiting) == 1
+
+
 def test_a_new_shadow_begins_from_zero_and_the_last_one_counts_no_more(setup):
     setup.answer(10, 10)
     setup.shadows.step()
