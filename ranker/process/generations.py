@@ -153,9 +153,9 @@ def _route(wanted: WantedRoute) -> Route:
         wanted.labels,
         wanted.traffic,
         split,
-        wanted.shadow,
-        wanted.shadow_share,
-        Sample(wanted.shadow_share, wanted.salt).has,
+        shadow=wanted.shadow,
+        shadow_share=wanted.shadow_share,
+        in_sample=Sample(wanted.shadow_share, wanted.salt).has,
     )
 
 

@@ -2,8 +2,8 @@
 
 A list is noted once its answer has left, as long as there is room for it; else it is dropped. It
 is scored on the loop, when a turn has found nothing to read and nothing to score: in steps so short
-that a request which arrives meanwhile hardly waits. A thread would not be kinder to requests: it
-would have the same core, and the interpreter's lock at moments that nobody chooses.
+that a request which arrives meanwhile hardly waits. On a thread it would have the same core, and
+take the interpreter's lock at moments that nobody chooses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from ranker.serving.task import RankTask
 logger = logging.getLogger(__name__)
 
 STEP_SECONDS = 0.00025
-"""What a step may take by prediction; a single row may take longer."""
+"""What a step may take by prediction."""
+
+FIXED_COSTS = 2.0
+"""Or so many times the fixed cost of a batch, if that is more; else most of it would be that."""
 
 BEST = 10
 """Of how many of the best candidates the overlap is."""
@@ -227,13 +230,14 @@ class WaitingList:
             self._compare()
             return True
         batcher = self.pair.shadow.batcher
-        stop = min(start + batcher.rows_for(seconds), len(self._scores))
-        rows = self._candidates[start:stop]
+        rows = batcher.rows_for(max(seconds, FIXED_COSTS * batcher.cost.fixed))
+        stop = min(start + rows, len(self._scores))
+        piece = self._candidates[start:stop]
         if self._plan is not None:
-            rows = self._plan.rows(rows, self._context)
-        rows = self.pair.rows(rows)
+            piece = self._plan.rows(piece, self._context)
+        piece = self.pair.rows(piece)
         began = clock()
-        self._others[start:stop] = self.pair.shadow.engine.score([rows])
+        self._others[start:stop] = self.pair.shadow.engine.score([piece])
         batcher.learn(stop - start, clock() - began)
         self._scored = stop
         return False

@@ -146,6 +146,14 @@ def test_a_step_is_a_piece_of_what_it_may_take_by_prediction(setup):
     assert setup.lists == 1
 
 
+def test_where_the_fixed_cost_is_high_a_step_takes_twice_that(setup):
+    setup.shadows = Shadows(setup.serving.recorder, setup.max_bytes, 5e-5, setup.clock)
+    setup.shadows.serve(setup.generation)
+    setup.answer(250)
+    setup.step_until_done()
+    assert [sum(batch) for batch in setup.engine.batches] == [100, 100, 50]
+
+
 def test_the_time_is_counted_apart_and_nowhere_else(setup):
     setup.answer(100)
     setup.step_until_done()
