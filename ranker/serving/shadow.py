@@ -37,8 +37,10 @@ FIXED_COSTS = 2.0
 BEST = 10
 """Of how many of the best candidates the overlap is."""
 
-MOST_COMPARED = 1024
-"""Of a list with more candidates every second one is compared, or every third, and so on."""
+MOST_COMPARED = 512
+"""Of a list with more candidates every second one is compared, or every third, and so on: so many
+take about as long as a step may.
+"""
 
 LIST_BYTES = 1024
 """What a list takes that waits, beside its numbers."""
