@@ -93,6 +93,7 @@ models:
     labels: {stable: 1, canary: 2}
     traffic: {stable: 90, canary: 10}
     salt: books-1
+    # shadow: {version: 2}  # in place of its traffic: scores what 1 ranks, for metrics
 """
 
 

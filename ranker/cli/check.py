@@ -59,19 +59,23 @@ def _described(config: Config) -> str:
     from ranker.cli.text_table import format_table
     from ranker.repository.config import Latest
 
-    rows = []
+    rows: list[list[str]] = []
     for name, model in config.models.items():
-        rows += [
-            [name, version, label, _percent(model.traffic.get(label)), model.source]
+        found = [
+            (version, label, _percent(model.traffic.get(label)), "")
             for label, version in model.labels.items()
         ]
         if isinstance(model.versions, Latest):
-            rows.append([name, f"latest {model.versions.latest}", "", "", model.source])
+            found.append((f"latest {model.versions.latest}", "", "", ""))
         elif others := [v for v in model.versions if v not in model.labels.values()]:
-            rows += [[name, version, "", "", model.source] for version in others]
+            found += [(version, "", "", "") for version in others]
         elif not model.labels:
-            rows.append([name, "latest 1", "", "", model.source])
-    return format_table(["model", "version", "label", "traffic", "source"], rows, ("traffic",))
+            found.append(("latest 1", "", "", ""))
+        if model.shadow is not None:
+            found.append((model.shadow.version, "", "", _percent(100.0 * model.shadow.share)))
+        rows += [[name, *each, model.source] for each in found]
+    header = ["model", "version", "label", "traffic", "shadow", "source"]
+    return format_table(header, rows, ("traffic", "shadow"))
 
 
 def _percent(share: float | None) -> str:
@@ -82,9 +86,9 @@ def _resolved(wanted: Wanted) -> str:
     """What would be served, as the sources are now."""
     from ranker.cli.text_table import format_table
 
-    header = ["model", "version", "labels", "traffic", "trees", "sha256"]
+    header = ["model", "version", "labels", "traffic", "shadow", "trees", "sha256"]
     rows = [_row(model, wanted) for model in wanted.models]
-    return format_table(header, rows, ("traffic", "trees"))
+    return format_table(header, rows, ("traffic", "shadow", "trees"))
 
 
 def _row(model: WantedModel, wanted: Wanted) -> list[str]:
@@ -100,4 +104,5 @@ def _row(model: WantedModel, wanted: Wanted) -> list[str]:
     with errors_named(model.path):
         file = ModelFile.read(model.path)
     trees, digest = str(file.metadata.trees), file.digest[:_DIGITS]
-    return [model.name, model.version, ", ".join(labels), _percent(share), trees, digest]
+    shadow = _percent(100.0 * route.shadow_share) if model.version == route.shadow else ""
+    return [model.name, model.version, ", ".join(labels), _percent(share), shadow, trees, digest]

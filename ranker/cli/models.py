@@ -36,7 +36,8 @@ def models(target: str, timeout: float, as_json: bool, tls: Tls | None) -> None:
       ranker models ranker.shop.internal:50051
 
     For each version of each model: its labels, the percentage that it ranks of the
-    requests which name no version, its state, what scores it, the number of its
+    requests which name no version, that of the other versions' lists which it scores
+    too as their shadow, its state, what scores it, the number of its
     trees, and the SHA-256 of its file. A version that the server's configuration
     names and that could not be loaded is shown with the reason. The generation
     counts how often the set of models was replaced.
@@ -55,8 +56,18 @@ def models(target: str, timeout: float, as_json: bool, tls: Tls | None) -> None:
 def _as_table(served: ModelList) -> str:
     from ranker.cli.text_table import format_table
 
-    header = ["model", "version", "labels", "traffic", "state", "engine", "trees", "sha256"]
-    lines = [format_table(header, list(map(_row, served)), numeric=("traffic", "trees"))]
+    header = [
+        "model",
+        "version",
+        "labels",
+        "traffic",
+        "shadow",
+        "state",
+        "engine",
+        "trees",
+        "sha256",
+    ]
+    lines = [format_table(header, list(map(_row, served)), numeric=("traffic", "shadow", "trees"))]
     lines += [
         f"{model.name}@{model.version}: {model.state_reason}"
         for model in served
@@ -72,6 +83,7 @@ def _row(model: pb.Model) -> list[str]:
         model.version,
         ", ".join(model.labels),
         f"{model.traffic_percent:g} %" if is_served else "",
+        f"{model.shadow_percent:g} %" if model.shadow_percent else "",
         _state(model),
         model.engine,
         str(model.num_trees) if is_served else "",

@@ -1,7 +1,7 @@
 """The metrics' values: plain doubles in one file of memory, shared by all processes of a server.
 
 The file has a header, which says how it is laid out; the names of the models
-that are served; and one slot per process. A process writes its own slot and
+that are served, and of their shadows; and one slot per process. A process writes its own slot and
 nothing else. Whoever holds the file reads all slots without asking their
 writers, and adds them up. A worker that replaces another goes on in its slot, so
 that counters never go backwards and nothing piles up.
@@ -26,12 +26,14 @@ from typing import Self
 
 from ranker.memory_file import new_memory_file
 from ranker.metrics import catalogue
-from ranker.metrics.catalogue import MODEL
+from ranker.metrics.catalogue import MODEL, SHADOW
 from ranker.metrics.layout import DOUBLE, TEXT_BYTES, Layout, Name
-from ranker.metrics.metric import Kind, Metric
+from ranker.metrics.metric import Dimension, Kind, Metric
 
 _PID, _BEAT = 0, 1
 _NAME_BYTES = 2 * TEXT_BYTES
+_ENTRY_BYTES = _NAME_BYTES + TEXT_BYTES
+"""Of a model: its name and version, and the version of its shadow."""
 
 
 class Slot:
@@ -169,14 +171,36 @@ class Aggregates:
             model: its number, below `layout.models`.
             name: its name and version; two empty texts free the number.
         """
-        begin = model * _NAME_BYTES
+        begin = model * _ENTRY_BYTES
         self._names[begin : begin + _NAME_BYTES] = b"".join(map(as_field, name))
+
+    def name_shadow(self, model: int, version: str) -> None:
+        """Says which version is a model's shadow; what was counted of another one is forgotten.
+
+        Args:
+            model: its number, below `layout.models`.
+            version: the shadow's; empty: it has none.
+        """
+        if not self.has_shadow(model, version):
+            begin = model * _ENTRY_BYTES + _NAME_BYTES
+            self._names[begin : begin + TEXT_BYTES] = as_field(version)
+            self._clear(model, SHADOW)
+
+    def has_shadow(self, model: int, version: str) -> bool:
+        """Whether this version is the model's shadow."""
+        begin = model * _ENTRY_BYTES + _NAME_BYTES
+        return self._names[begin : begin + TEXT_BYTES] == as_field(version)
 
     def clear_model(self, model: int) -> None:
         """Forgets a model that no process serves any more: its name, and all that was counted."""
+        self.name_shadow(model, "")
         self.name_model(model, ("", ""))
+        self._clear(model, MODEL)
+
+    def _clear(self, model: int, dimension: Dimension) -> None:
+        """Forgets what metrics of a dimension have counted of a model."""
         for metric, places in self.layout.plan.cells.items():
-            if MODEL not in metric.by:
+            if dimension not in metric.by:
                 continue
             per_model = len(places) // (self.layout.models + 1)
             own = places[model * per_model : (model + 1) * per_model]
@@ -186,11 +210,18 @@ class Aggregates:
 
     def names(self) -> tuple[Name, ...]:
         """The names and versions of the models, by their numbers; empty where there is none."""
-        fields = [
+        fields = self._fields()
+        return tuple(zip(fields[::3], fields[1::3], strict=True))
+
+    def shadows(self) -> tuple[str, ...]:
+        """The versions of the models' shadows, by the models' numbers; empty: it has none."""
+        return tuple(self._fields()[2::3])
+
+    def _fields(self) -> list[str]:
+        return [
             read_field(self._names[begin : begin + TEXT_BYTES])
-            for begin in range(0, self.layout.models * _NAME_BYTES, TEXT_BYTES)
+            for begin in range(0, self.layout.models * _ENTRY_BYTES, TEXT_BYTES)
         ]
-        return tuple(zip(fields[::2], fields[1::2], strict=True))
 
 
 def as_field(text: str) -> bytes:
@@ -207,7 +238,7 @@ def read_field(field: bytes | memoryview) -> str:
 
 def _names_size(layout: Layout) -> int:
     """The bytes of the models' names: whole pages."""
-    return -(-layout.models * _NAME_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
+    return -(-layout.models * _ENTRY_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _read_header(buffer: mmap.mmap) -> tuple[Layout, float]:

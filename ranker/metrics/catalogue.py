@@ -20,6 +20,8 @@ def _fixed(label: str, *values: str) -> Dimension:
 METHOD = Dimension(("method",))
 MODEL = Dimension(("model", "version"))
 WORKER = Dimension(("worker",))
+SHADOW = Dimension(("shadow_version",), values=(("",),))
+"""Which version is the shadow of a `MODEL`; one at a time, so that it takes no cells of its own."""
 
 CODE = Dimension(
     ("code",),
@@ -42,6 +44,7 @@ EVICTED_REASON = _fixed("reason", "calls", "memory", "unsent", "message")
 CLOSED_REASON = _fixed("reason", "headers", "memory", "standstill", "unanswered")
 EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")
 GENERATION = _fixed("generation", "0", "1", "2")
+SHADOW_DROPPED_REASON = _fixed("reason", "busy", "memory", "columns", "failed", "stopped")
 EXPORTER = Dimension(("exporter",))
 EXPORT_OUTCOME = _fixed("outcome", "exported", "failed", "dropped")
 ACCESS_LOG_OUTCOME = _fixed("outcome", "written", "capped", "dropped")
@@ -60,6 +63,12 @@ LATENCY_SECONDS = (
 )
 SLACK_SECONDS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 ROWS = tuple(float(step * 10**decade) for decade in range(5) for step in (1, 2, 5))
+SHARES = tuple(step / 10 for step in range(11))
+RANK_DISTANCES = (
+    *(0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15),
+    *(0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0),
+)
+DEVIATIONS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 5.0)
 BATCH_SIZES = tuple(float(n) for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256))
 
 RPCS = Metric(
@@ -276,6 +285,57 @@ MODEL_INFO = Metric(
     "A model that is served, and the engine that scores it.",
     by=(MODEL,),
     texts=("engine", "reason", "trees", "depth", "features", "objective", "output"),
+)
+SHADOW_LISTS = Metric(
+    "ranker_shadow_lists_total",
+    Kind.COUNTER,
+    "lists",
+    "Lists that a version ranked and its shadow scored too; those of the histograms below.",
+    by=(MODEL, SHADOW),
+)
+SHADOW_DROPPED = Metric(
+    "ranker_shadow_dropped_total",
+    Kind.COUNTER,
+    "lists",
+    "Lists that were to be scored by a shadow and were not: the worker had no time to spare "
+    "(`busy`) or was short of `memory`, the shadow's `columns` are others, its engine `failed`, or "
+    "the worker `stopped` to serve these models while they waited.",
+    by=(MODEL, SHADOW, SHADOW_DROPPED_REASON),
+)
+SHADOW_OVERLAP = Metric(
+    "ranker_shadow_overlap_ratio",
+    Kind.HISTOGRAM,
+    "1",
+    "Share of a list's ten best candidates that are among the shadow's ten best; of a shorter "
+    "list, of all.",
+    by=(MODEL, SHADOW),
+    buckets=SHARES,
+)
+SHADOW_DISTANCE = Metric(
+    "ranker_shadow_rank_distance",
+    Kind.HISTOGRAM,
+    "1",
+    "1 less Kendall's tau-b of a list's scores and the shadow's: 0 is the same order, 1 no "
+    "relation, 2 the reverse. Without lists that either scores all alike.",
+    by=(MODEL, SHADOW),
+    buckets=RANK_DISTANCES,
+)
+SHADOW_SHIFT = Metric(
+    "ranker_shadow_score_shift",
+    Kind.HISTOGRAM,
+    "1",
+    "By how much the shadow's scores of a list differ: the mean absolute difference, in standard "
+    "deviations of the list's own scores. Without lists whose own are all alike.",
+    by=(MODEL, SHADOW),
+    buckets=DEVIATIONS,
+)
+SHADOW_BUSY = Metric(
+    "ranker_shadow_busy_seconds_total",
+    Kind.COUNTER,
+    "seconds",
+    "Time that a worker spent on shadows; it had nothing else to do, so that no other metric has "
+    "this time as work.",
+    by=(WORKER,),
 )
 TRANSPORT_INFO = Metric(
     "ranker_transport_info",

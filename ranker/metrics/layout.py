@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import product
 
-from ranker.metrics.catalogue import EXPORTER, METHOD, METRICS, MODEL, WORKER
+from ranker.metrics.catalogue import EXPORTER, METHOD, METRICS, MODEL, SHADOW, WORKER
 from ranker.metrics.metric import Dimension, Kind, Metric
 
 UNKNOWN = "unknown"
@@ -79,7 +79,9 @@ class Layout:
             return self.models + 1
         return len(self._fixed_values(dimension))
 
-    def children(self, metric: Metric, names: tuple[Name, ...]) -> list[tuple[str, ...] | None]:
+    def children(
+        self, metric: Metric, names: tuple[Name, ...], shadows: tuple[str, ...]
+    ) -> list[tuple[str, ...] | None]:
         """The label values of each of the metric's cells in a slot, in the cells' order.
 
         The slot itself is the worker, which is therefore not among them.
@@ -87,17 +89,24 @@ class Layout:
         Args:
             metric: which.
             names: those of the models, by their numbers.
+            shadows: the versions of their shadows; empty: none.
 
         Returns:
-            None for the cells of a number that no model has.
+            None for the cells of a number that no model has, or, of a shadow's metric, no model
+            with a shadow.
         """
+        free = ("", "")
         known: list[tuple[tuple[str, ...], ...]] = []
         for dimension in metric.by:
-            if dimension is MODEL:
+            if dimension is MODEL and SHADOW in metric.by:
+                pairs = zip(names, shadows, strict=True)
+                known.append(
+                    (*((*name, shadow) if shadow else free for name, shadow in pairs), free)
+                )
+            elif dimension is MODEL:
                 known.append((*names, (UNKNOWN, "")))
-            elif dimension is not WORKER:
+            elif dimension is not WORKER and dimension is not SHADOW:
                 known.append(self._fixed_values(dimension))
-        free = ("", "")
         return [
             None
             if free in combination and MODEL in metric.by

@@ -20,6 +20,7 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import BATCH_SIZES, LATENCY_SECONDS, ROWS, SLACK_SECONDS
 from ranker.metrics.layout import EXEMPLAR_CELLS, UNKNOWN, Name
 from ranker.metrics.metric import Dimension, Metric
+from ranker.metrics.shadow_recorder import ShadowRecorder
 from ranker.metrics.trace import parse_traceparent
 
 _OK, _ERROR = range(len(catalogue.OUTCOME.values))
@@ -77,6 +78,7 @@ class Recorder:
         [begin] = places[catalogue.WORKER_WAIT]
         self.waited = cells[begin : begin + 1]
         [self._worked] = places[catalogue.WORKER_BUSY]
+        [self._shadow_busy] = places[catalogue.SHADOW_BUSY]
         self._rpcs = dict(
             zip((*aggregates.layout.methods, ""), places[catalogue.RPCS][:: len(Code)], strict=True)
         )
@@ -141,6 +143,10 @@ class Recorder:
         """The loop has worked; see `ranker.serving.loop_load`."""
         self._cells[self._worked] += seconds
 
+    def shadow_worked(self, seconds: float) -> None:
+        """The loop has spent time that it had to spare on a shadow."""
+        self._cells[self._shadow_busy] += seconds
+
     def transport_chosen(self, transport: str, reason: str) -> None:
         """Which transport runs (`core`, `aio`), and why."""
         texts = {"transport": transport, "reason": reason}
@@ -186,6 +192,7 @@ class ModelRecorder:
         slot = aggregates.slots[worker]
         plan = aggregates.layout.plan
         models = aggregates.layout.models + 1
+        self._aggregates = aggregates
         self._slot = slot
         self._cells = slot.cells
         self._number = number
@@ -298,6 +305,10 @@ class ModelRecorder:
         self._slot.write_info(catalogue.MODEL_INFO, self._number, info)
         self._cells[self._load_duration] = seconds
         self._cells[self._loads[_OK]] += 1.0
+
+    def shadow(self, version: str) -> ShadowRecorder:
+        """Where to record how it and its shadow agree, if that is this version."""
+        return ShadowRecorder(self._aggregates, self._slot.index, self._number, version)
 
     def load_failed(self) -> None:
         """The model could not be loaded."""

@@ -123,6 +123,16 @@ class FeatureContract:
             )
         return plan
 
+    def columns_in(self, other: FeatureContract) -> NDArray[np.intp] | None:
+        """Where the columns of this model are in the rows of another one that has them all.
+
+        Returns:
+            intp [num_features]; None if the rows are the same.
+        """
+        if self.names == other.names or not (self.names and other.names):
+            return None
+        return np.array([other._column[name] for name in self.names], np.intp)
+
     def _make_plan(self, names: tuple[str, ...], context_names: tuple[str, ...]) -> ColumnPlan:
         if not self.names:
             field = "feature_names" if names else "context.feature_names"

@@ -14,7 +14,7 @@ from ranker.metrics.recorder import Recorder
 from ranker.model.packed import Packed, take_over
 from ranker.process.link import Link, Message
 from ranker.process.settings import Settings
-from ranker.repository.traffic import Split
+from ranker.repository.traffic import Sample, Split
 from ranker.repository.wanted import WantedRoute
 from ranker.serving.generation import Generation, Route
 from ranker.serving.served_model import ServedModel
@@ -148,7 +148,15 @@ class Generations:
 
 def _route(wanted: WantedRoute) -> Route:
     split = Split(wanted.traffic, wanted.salt).arm if wanted.traffic else None
-    return Route(wanted.default, wanted.labels, wanted.traffic, split)
+    return Route(
+        wanted.default,
+        wanted.labels,
+        wanted.traffic,
+        split,
+        shadow=wanted.shadow,
+        shadow_share=wanted.shadow_share,
+        in_sample=Sample(wanted.shadow_share, wanted.salt).has,
+    )
 
 
 def _not_served(facts: Mapping[str, str]) -> pb.Model:
@@ -176,6 +184,8 @@ def _tell(generation: Generation) -> None:
     for served in generation.models:
         model = served.model
         labels = "".join(f", label {label}" for label in generation.labels(served))
+        if share := generation.shadow_share(served):
+            labels += f", shadow of {share:g}% of the others' lists"
         logger.info(
             "generation %d: %s with %g%% of its traffic%s: %d features, %d trees, engine %s (%s)",
             generation.number,

@@ -78,6 +78,11 @@ class MemoryBudget:
         return self.callers // 4
 
     @property
+    def shadows(self) -> int:
+        """Bytes of lists that wait for a shadow: a thirty-second."""
+        return self.callers // 32
+
+    @property
     def full(self) -> int:
         """The first mark, in bytes of resident memory: from here on nothing more is taken in."""
         return self.at_rest + self.callers // 2

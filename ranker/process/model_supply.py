@@ -46,8 +46,9 @@ class ModelSupply:
         self._settings = settings
         self._workers = workers
         self._recorder = recorder
+        self._aggregates = aggregates
         self._slots = ModelSlots(aggregates)
-        self._rollout = Rollout(workers, self._on_end)
+        self._rollout = Rollout(workers, self._name_shadows, self._on_end)
         self._wanted: Wanted | None = None
         self._preparation: Preparation | None = None
         self._models: dict[str, PreparedModel] = {}
@@ -129,6 +130,14 @@ class ModelSupply:
     def _begin(self, models: Sequence[PreparedModel], wanted: Wanted) -> None:
         self._generations += 1
         self._rollout.begin(Plan(self._generations, models, wanted.routes))
+
+    def _name_shadows(self, plan: Plan) -> None:
+        """Says in the metrics which versions are shadows now; what the last ones counted stays."""
+        for model in plan.models:
+            name, version, _ = model.key.split("@")
+            route = plan.routes.get(name)
+            if route is not None and route.shadow not in ("", version):
+                self._aggregates.name_shadow(model.slot, route.shadow)
 
     def _on_end(self, failure: str | None) -> None:
         self.failure = failure

@@ -94,6 +94,7 @@ class Rollout:
 
     Args:
         workers: gives those that run now.
+        before_switch: is called before the first worker is told to serve a generation.
         on_end: is called when a switch has been made (None), or not, with the reason.
 
     Attributes:
@@ -102,11 +103,15 @@ class Rollout:
     """
 
     def __init__(
-        self, workers: Callable[[], Sequence[Child]], on_end: Callable[[str | None], None]
+        self,
+        workers: Callable[[], Sequence[Child]],
+        before_switch: Callable[[Plan], None],
+        on_end: Callable[[str | None], None],
     ) -> None:
         self.current: Plan | None = None
         self.pending: Plan | None = None
         self._workers = workers
+        self._before_switch = before_switch
         self._on_end = on_end
         self._prepared: set[Child] = set()
         self._limit = 0.0
@@ -165,6 +170,7 @@ class Rollout:
     def _switch(self, plan: Plan, running: Sequence[Child]) -> None:
         self.current, self.pending = plan, None
         self._prepared.clear()
+        self._before_switch(plan)
         for child in running:
             child.say({"switch": plan.number})
         self._on_end(None)

@@ -28,6 +28,7 @@ from ranker.serving.loop_load import LoopLoad
 from ranker.serving.methods import METHODS, SERVICES
 from ranker.serving.queue import Queue
 from ranker.serving.services import RankingService
+from ranker.serving.shadow import Shadows
 from ranker.serving.task import RankTask
 from ranker.transport.registry import select
 from ranker.v1 import ranking_pb2 as pb
@@ -71,6 +72,7 @@ class Server:
         self._load = LoopLoad(recorder, recorder.waited, time.monotonic())
         self._drain: Drain | None = None
         self._exit_code = 0
+        self._scored = 0  # lists, until the last turn that had anything to do
         make_transport, reason = select(settings.transport)
         logger.info("transport %s: %s", make_transport.name, reason)
         recorder.transport_chosen(make_transport.name, reason)
@@ -84,9 +86,12 @@ class Server:
             max_bytes=settings.max_queue_bytes or budget.waiting,
             max_delay=settings.max_batch_delay,
         )
+        self._shadows = Shadows(recorder, budget.shadows, make_transport.longest_batch)
+        self._shadows.serve(generation)
         self._dispatcher = Dispatcher(
             queue,
             recorder,
+            self._shadows,
             batches_at_once=min(served.engine.batches_at_once for served in generation.models),
             longest_batch=make_transport.longest_batch,
             call_soon=lambda function: self._transport.call_soon(function),
@@ -143,7 +148,13 @@ class Server:
             generation: the models; None: the same as before.
             others: what to tell of versions that are wanted and not served.
         """
-        self._transport.call_soon(lambda: self._service.serve(generation, others))
+
+        def serve() -> None:
+            self._service.serve(generation, others)
+            if generation is not None and self._drain is None:
+                self._shadows.serve(generation)
+
+        self._transport.call_soon(serve)
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT, then drains. Call it on the main thread.
@@ -195,7 +206,17 @@ class Server:
         delay = self._dispatcher.turn()
         if self._access_log is not None:
             self._access_log.flush()
-        self._load.on_turn_end(time.monotonic(), self._dispatcher.scored)
+        scored = self._dispatcher.scored
+        if self._shadows.waiting and self._guard.short:
+            self._shadows.drop("memory")
+        if self._shadows.waiting and scored == self._scored and self._dispatcher.idle():
+            self._shadows.step()
+            self._load.leave_out(time.monotonic())
+        else:
+            self._load.on_turn_end(time.monotonic(), scored)
+            self._scored = scored
+        if self._shadows.waiting and self._dispatcher.idle():
+            delay = 0.0  # if the next turn has nothing to read either, there is time to spare
         if self._drain is None:
             return BEAT_SECONDS if delay is None or delay > BEAT_SECONDS else delay
         wait = self._drain.step()
@@ -233,5 +254,6 @@ class Server:
             idle=self._dispatcher.idle,
             undelivered=self._undelivered,
         )
+        self._shadows.stop()
         self._health.drain()
         self._record_serving(False)

@@ -7,6 +7,7 @@
         labels: {stable: 7, canary: 8}
         traffic: {stable: 95, canary: 5}
         salt: books-2026-11
+        shadow: {version: 9, share: 0.1}
 
 It is checked as a whole; every error tells its line and column.
 """
@@ -62,6 +63,16 @@ class Latest(_Part):
     latest: Annotated[int, Field(ge=1, le=16, description="How many.")]
 
 
+class ShadowConfig(_Part):
+    """A version that is only compared: it scores lists too which others have ranked."""
+
+    version: Annotated[Version, Field(description="Which.")]
+    share: Annotated[
+        float,
+        Field(gt=0, le=1, description="Of how many of the lists, from 0 to 1: 0.1 is a tenth."),
+    ] = 1.0
+
+
 class ModelConfig(_Part):
     """One model: where its versions come from, and who is ranked by which."""
 
@@ -95,6 +106,14 @@ class ModelConfig(_Part):
     salt: Annotated[
         str, Field(description="Another one draws anew who is ranked by which version.")
     ] = ""
+    shadow: Annotated[
+        ShadowConfig | None,
+        Field(
+            description="A version that scores lists too which the others have ranked, after their "
+            "answers and in idle time, so that metrics compare the two. It ranks none itself, "
+            "unless it also has a label or is among `versions`."
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _check_traffic(self) -> ModelConfig:

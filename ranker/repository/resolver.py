@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from ranker.errors import ConfigError, SourceUnavailableError
@@ -47,12 +48,17 @@ class Resolver:
             versions = _versions(model, found)
             default = model.labels.get(STABLE) or versions[0]
             # The default first: it is what a server without labels has as the first.
-            for version in dict.fromkeys([default, *versions]):
+            shadow = model.shadow
+            shadows = [shadow.version] if shadow is not None else []
+            for version in dict.fromkeys([default, *versions, *shadows]):
                 stamp = newest.stamp if version == newest.version else ""
                 path = str(repository.fetch(version))
                 models.append(WantedModel(path, name, version, stamp))
             salt = model.salt or name
-            routes[name] = WantedRoute(default, model.labels, model.traffic, salt)
+            route = WantedRoute(default, model.labels, model.traffic, salt)
+            if shadow is not None:
+                route = replace(route, shadow=shadow.version, shadow_share=shadow.share)
+            routes[name] = route
         return Wanted(tuple(models), routes)
 
     def _repository(self, source: str) -> Repository:

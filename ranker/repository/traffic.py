@@ -24,6 +24,28 @@ def place(salt: str, unit: str) -> float:
     return int.from_bytes(digest[:8], "big") / _PLACES
 
 
+class Sample:
+    """A share of all units, the same on every server: those whose place is below it.
+
+    The places are others than those of a split with the same salt, so that a sample has units of
+    every arm.
+
+    Args:
+        share: from 0 to 1.
+        salt: the split's.
+    """
+
+    def __init__(self, share: float, salt: str) -> None:
+        self._share = share
+        self._salt = f"{salt}:shadow"
+
+    def has(self, unit: str) -> bool:
+        """Whether a unit is in the sample; drawn at random for a request without a unit."""
+        if self._share >= 1.0:
+            return True
+        return (place(self._salt, unit) if unit else random.random()) < self._share
+
+
 class Split:
     """Gives each unit an arm.
 

@@ -33,12 +33,16 @@ class WantedRoute:
         labels: the version that each label names.
         traffic: the percentage of each label that ranks for requests without a version.
         salt: of the split; see `ranker.repository.traffic`.
+        shadow: the version that scores lists too which the others have ranked; empty: none.
+        shadow_share: of how many of them, from 0 to 1.
     """
 
     default: str
     labels: Mapping[str, str] = field(default_factory=dict)
     traffic: Mapping[str, float] = field(default_factory=dict)
     salt: str = ""
+    shadow: str = ""
+    shadow_share: float = 0.0
 
 
 @dataclass(frozen=True)

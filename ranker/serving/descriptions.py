@@ -78,4 +78,5 @@ def describe(generation: Generation, served: ServedModel) -> pb.Model:
         traffic_percent=generation.share(served),
         state=pb.MODEL_STATE_AVAILABLE,
         sha256=model.digest,
+        shadow_percent=generation.shadow_share(served),
     )

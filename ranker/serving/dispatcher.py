@@ -38,6 +38,7 @@ from ranker.serving.batcher import Batch
 from ranker.serving.engine_threads import EngineThreads
 from ranker.serving.queue import Queue
 from ranker.serving.served_model import ServedModel
+from ranker.serving.shadow import Shadows
 from ranker.serving.task import RankTask
 from ranker.serving.wire import write_response
 
@@ -82,6 +83,7 @@ class Dispatcher:
     Args:
         queue: what waits.
         recorder: where the queue's depth is recorded.
+        shadows: hear which lists have been answered.
         batches_at_once: how many batches the engines may work on.
         longest_batch: a batch predicted to take more seconds is scored on a thread.
         call_soon: has the loop's thread call a function, whichever thread asks.
@@ -98,6 +100,7 @@ class Dispatcher:
         self,
         queue: Queue[RankTask],
         recorder: Recorder,
+        shadows: Shadows,
         *,
         batches_at_once: int,
         longest_batch: float,
@@ -106,6 +109,7 @@ class Dispatcher:
     ) -> None:
         self._queue = queue
         self._recorder = recorder
+        self._shadows = shadows
         self._call_soon = call_soon
         self._on_engine_lost = on_engine_lost
         overlap = batches_at_once > 1
@@ -217,6 +221,8 @@ class Dispatcher:
         # A list has one piece in a batch.
         served.metrics.batch_scored(batch.rows, len(batch.pieces), queued, seconds)
         _answer(batch, outcome, scoring.started, seconds)
+        if self._shadows.pairs:
+            guard(logger, "noting lists for a shadow", self._shadows.on_answered, batch, outcome)
 
     def _fail(self, batch: Batch[RankTask], error: Exception | None) -> None:
         failure: RankerError

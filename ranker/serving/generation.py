@@ -26,12 +26,18 @@ class Route:
         labels: the version that each label names.
         traffic: the percentage of each label; empty: it is not split.
         split: gives a unit the label that ranks for it; None: the traffic is not split.
+        shadow: the version that scores lists too which the others have ranked; empty: none.
+        shadow_share: of how many of them, from 0 to 1.
+        in_sample: whether a unit's lists are among them; all are, if it is None.
     """
 
     default: str
     labels: Mapping[str, str] = field(default_factory=dict)
     traffic: Mapping[str, float] = field(default_factory=dict)
     split: Callable[[str], str] | None = None
+    shadow: str = ""
+    shadow_share: float = 0.0
+    in_sample: Callable[[str], bool] | None = None
 
 
 class Generation:
@@ -49,7 +55,8 @@ class Generation:
         count: how many models there are.
 
     Raises:
-        ModelError: no models, or two with the same name and version, or a label of none.
+        ModelError: no models, or two with the same name and version, or a label or a shadow that
+            is none of them.
     """
 
     def __init__(
@@ -109,6 +116,18 @@ class Generation:
         )
         return 100.0 * sum(own) / total
 
+    def shadow(self, served: ServedModel) -> ServedModel | None:
+        """The shadow of a model: the one that scores lists too which the model has ranked."""
+        version = self.routes[served.name].shadow
+        return (
+            self._arms[served.name, version].served if version not in ("", served.version) else None
+        )
+
+    def shadow_share(self, served: ServedModel) -> float:
+        """Of the lists that others of its name rank, the percentage that a model scores too."""
+        route = self.routes[served.name]
+        return 100.0 * route.shadow_share if route.shadow == served.version else 0.0
+
     def labels(self, served: ServedModel) -> list[str]:
         """The labels of a model."""
         labels = self.routes[served.name].labels
@@ -116,6 +135,8 @@ class Generation:
 
     def _add_route(self, name: str, route: Route) -> None:
         named = {f"@{label}": (version, label) for label, version in route.labels.items()}
+        if route.shadow and (name, route.shadow) not in self._arms:
+            raise ModelError(f"{name}: the shadow is {route.shadow}, which is not among them")
         for text, (version, label) in {"": (route.default, ""), **named}.items():
             if (name, version) not in self._arms:
                 what = f"label {label!r}" if label else "the default"

@@ -39,6 +39,10 @@ class LoopLoad:
         self._turn_began = now
         self._waited_before = waited[0]
 
+    def leave_out(self, now: float) -> None:
+        """A turn is over in which the loop has done nothing but what it had time to spare for."""
+        self._turn_began, self._waited_before = now, self._waited[0]
+
     def on_turn_end(self, now: float, lists: int) -> None:
         """A turn is over.
 

@@ -46,6 +46,7 @@ class RankTask:
         context: float32 values that all candidates share.
         rows: how many candidates it has; 0 until they have been read.
         size: the bytes that it holds while it waits.
+        unit: for whom is ranked; empty: its caller does not say.
         top_k: how many of the best to answer with; 0 is all.
         candidate_ids: one per candidate, or none.
         cancelled: set once nobody wants the answer.
@@ -85,6 +86,7 @@ class RankTask:
         "taken",
         "top_k",
         "traceparent",
+        "unit",
         "waited",
     )
 
@@ -107,7 +109,7 @@ class RankTask:
         self.has_deadline = call.deadline < math.inf
         self.traceparent = call.traceparent
         self.metrics = unknown
-        self.request_id = self.holder = self.arm = ""
+        self.request_id = self.holder = self.arm = self.unit = ""
         self.rows = self.size = self.top_k = self.taken = 0
         self.plan: ColumnPlan | None = None
         self.context: NDArray[np.float32] = _NO_CONTEXT

@@ -57,7 +57,8 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
     except DecodeError as error:
         raise InvalidRequestError("request", "not a ranker.v1.RankRequest message") from error
     task.on_read(request)
-    served, task.arm = generation.find(request.model, request.model_version, request.unit)
+    unit = task.unit = request.unit
+    served, task.arm = generation.find(request.model, request.model_version, unit)
     task.served = served
     task.batcher = served.batcher
     task.metrics = served.metrics

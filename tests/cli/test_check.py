@@ -17,6 +17,7 @@ models:
     versions: {latest: 1}
     labels: {stable: 7, canary: 8}
     traffic: {stable: 95, canary: 5}
+    shadow: {version: 7, share: 0.1}
 """
 
 
@@ -46,11 +47,12 @@ def test_offline_asks_no_source(check):
     result = check(CONFIG + "  films: {source: 'gs://nowhere/films'}\n", "--offline")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "model  version   label   traffic  source",
-        "books  7         stable     95 %  books",
-        "books  8         canary      5 %  books",
-        "books  latest 1                   books",
-        "films  latest 1                   gs://nowhere/films",
+        "model  version   label   traffic  shadow  source",
+        "books  7         stable     95 %          books",
+        "books  8         canary      5 %          books",
+        "books  latest 1                           books",
+        "books  7                            10 %  books",
+        "films  latest 1                           gs://nowhere/films",
     ]
 
 
@@ -60,12 +62,12 @@ def test_what_would_be_served(check, tmp_path):
         publish(file, str(tmp_path / "books"), version, progress=str)
     result = check(CONFIG)
     assert result.exit_code == 0
-    lines = [line.split()[:4] for line in result.stdout.splitlines()]
+    lines = [line.split()[:6] for line in result.stdout.splitlines()]
     assert lines == [
-        ["model", "version", "labels", "traffic"],
-        ["books", "7", "stable", "95"],
-        ["books", "9", "0", "%"],
-        ["books", "8", "canary", "5"],
+        ["model", "version", "labels", "traffic", "shadow", "trees"],
+        ["books", "7", "stable", "95", "%", "10"],
+        ["books", "9", "0", "%", *lines[2][4:]],
+        ["books", "8", "canary", "5", "%", lines[3][5]],
     ]
     assert file.digest[:12] in result.stdout
 

@@ -25,6 +25,7 @@ def listed(fake):
             engine="simd",
             num_trees=500,
             sha256="0123456789abcdef" * 4,
+            shadow_percent=10,
         ),
         pb.Model(
             name="books",
@@ -44,9 +45,9 @@ def run(*arguments: str) -> str:
 
 def test_table(listed):
     assert run(listed.target).splitlines() == [
-        "model  version  labels            traffic  state      engine  trees  sha256",
-        "books  7        stable, previous     95 %  available  simd      500  0123456789ab",
-        "books  8                                   failed",
+        "model  version  labels            traffic  shadow  state      engine  trees  sha256",
+        "books  7        stable, previous     95 %    10 %  available  simd      500  0123456789ab",
+        "books  8                                           failed",
         "books@8: 8/model.onnx: not an ONNX file",
         "generation 4",
     ]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ranker.repository.config import parse_config
-from ranker.repository.traffic import Split, place
+from ranker.repository.config import ShadowConfig, parse_config
+from ranker.repository.traffic import Sample, Split, place
 from tests.repository.test_traffic import VECTORS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/rollout.md").read_text()
@@ -48,5 +48,13 @@ def test_the_vectors_are_those_that_the_split_is_tested_with():
 
 
 def test_the_configuration_is_one():
-    (text,) = blocks("yaml")
-    assert parse_config(text, "ranker.yaml").models["books"].traffic == SHARES
+    first, *others = [parse_config(text, "ranker.yaml").models["books"] for text in blocks("yaml")]
+    assert first.traffic == SHARES
+    assert [model.shadow for model in others] == [ShadowConfig(version="9", share=0.1)]
+
+
+def test_the_documented_place_of_a_sample_is_the_servers():
+    assert '`place("SALT:shadow", unit)` is below the share' in PAGE
+    sample = Sample(0.1, "books-2026-11")
+    for unit in UNITS:
+        assert sample.has(unit) == (place("books-2026-11:shadow", unit) < 0.1)

@@ -299,6 +299,11 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
         log.request_ended(14, Ended(10, 0.0, 0.05, 0.001), ("books", "1"))
     offices_end.close()
     recorder.model(0).request_split()
+    aggregates.name_shadow(0, "2")
+    shadow = recorder.model(0).shadow("2")
+    shadow.dropped("busy")
+    shadow.compared(overlap=1.0, tau=0.5, shift=0.1)
+    recorder.shadow_worked(1.0)
     aggregates.slots[0].vacate(cpu_seconds=1.5)
     recorder = Worker(aggregates)  # the next one
     recorder.rpc_started()

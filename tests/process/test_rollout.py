@@ -33,8 +33,9 @@ class FakeWorker:
 class Setup:
     def __init__(self, workers: int = 2) -> None:
         self.workers = [FakeWorker() for _ in range(workers)]
+        self.begun: list[Plan] = []
         self.ends: list[str | None] = []
-        self.rollout = Rollout(lambda: self.workers, self.ends.append)
+        self.rollout = Rollout(lambda: self.workers, self.begun.append, self.ends.append)
 
     def prepare(self, number: int, *workers: FakeWorker) -> None:
         for worker in workers or self.workers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ranker.errors import ConfigError
-from ranker.repository.config import Latest, load_config, parse_config
+from ranker.repository.config import Latest, ShadowConfig, load_config, parse_config
 
 WHOLE = """\
 models:
@@ -15,6 +15,7 @@ models:
     labels: {stable: 7, canary: 8}
     traffic: {stable: 95, canary: 5}
     salt: books-2026-11
+    shadow: {version: 9, share: 0.1}
   films: {source: films.onnx}
 poll_seconds: 5
 """
@@ -28,6 +29,8 @@ def test_all_that_it_may_say():
     assert books.labels == {"stable": "7", "canary": "8"}
     assert books.traffic == {"stable": 95, "canary": 5}
     assert (books.salt, config.poll_seconds) == ("books-2026-11", 5)
+    assert books.shadow == ShadowConfig(version="9", share=0.1)
+    assert config.models["films"].shadow is None
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,16 @@ def test_all_that_it_may_say():
             "models:\n  a: {source: x, labels: {s: 1}, traffic: {t: 100}}",
             "traffic: t is no label; there are: s",
             id="label",
+        ),
+        pytest.param(
+            "models:\n  a:\n    source: x\n    shadow: {version: 9, share: 10}",
+            "ranker.yaml:4:33: models.a.shadow.share: input should be less than or equal to 1",
+            id="shadow-share",
+        ),
+        pytest.param(
+            "models:\n  a:\n    source: x\n    shadow: {share: 0.5}",
+            "ranker.yaml:4:13: models.a.shadow.version: is required",
+            id="shadow-version",
         ),
         pytest.param(
             "models:\n  a: {source: x}\n  a: {source: y}",

@@ -42,6 +42,13 @@ def resolve(folder: Path, books: str) -> Wanted:
             ", versions: {latest: 1}, labels: {stable: 7}", ["7", "10"], "7", id="stable-first"
         ),
         pytest.param(", labels: {a: 8, b: 9}", ["8", "9"], "8", id="first-label"),
+        pytest.param(
+            ", labels: {stable: 7}, shadow: {version: 9}", ["7", "9"], "7", id="shadow-last"
+        ),
+        pytest.param(", shadow: {version: 9}", ["10", "9"], "10", id="shadow-of-the-newest"),
+        pytest.param(
+            ", labels: {a: 8, b: 9}, shadow: {version: 9}", ["8", "9"], "8", id="labelled-shadow"
+        ),
     ],
 )
 def test_which_versions_are_served(folder, books, versions, default):
@@ -65,6 +72,12 @@ def test_a_file_that_changes_is_wanted_anew(folder):
 def test_what_passes_between_processes_is_the_same(folder):
     wanted = resolve(folder, ", labels: {stable: 7, canary: 8}, traffic: {stable: 90, canary: 10}")
     assert Wanted.from_facts(wanted.to_facts()) == wanted
+
+
+def test_the_shadow_and_its_share(folder):
+    route = resolve(folder, ", labels: {stable: 7}, shadow: {version: 8, share: 0.5}")
+    assert (route.routes["books"].shadow, route.routes["books"].shadow_share) == ("8", 0.5)
+    assert Wanted.from_facts(route.to_facts()) == route
 
 
 def test_a_version_that_is_not_there(folder):

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from ranker.repository.traffic import Split, place
+from ranker.repository.traffic import Sample, Split, place
 
 UNITS = [f"reader-{i}" for i in range(20_000)]
 
@@ -55,3 +55,27 @@ def test_without_a_unit_each_request_is_drawn():
 def test_an_arm_without_a_share_gets_nobody():
     split = Split({"a": 0, "b": 100}, "salt")
     assert {split.arm(unit) for unit in UNITS} == {"b"}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3])
+def test_a_sample_is_a_share_of_the_units_of_each_arm(share):
+    sample, split = Sample(share, "salt"), Split({"a": 50, "b": 50}, "salt")
+    found = Counter(split.arm(unit) for unit in UNITS if sample.has(unit))
+    for arm in ("a", "b"):
+        expected = len(UNITS) / 2 * share
+        assert abs(found[arm] - expected) < 4 * (expected * (1 - share)) ** 0.5
+
+
+def test_a_larger_sample_has_all_of_a_smaller_one():
+    small, large = Sample(0.1, "salt"), Sample(0.2, "salt")
+    assert all(large.has(unit) for unit in UNITS if small.has(unit))
+
+
+def test_a_unit_is_in_a_sample_by_its_place():
+    sample = Sample(0.25, "books")
+    assert all(sample.has(unit) == (place("books:shadow", unit) < 0.25) for unit in UNITS)
+
+
+def test_without_a_unit_each_request_is_in_the_sample_or_not():
+    assert 200 < sum(Sample(0.3, "salt").has("") for _ in range(1000)) < 400
+    assert all(Sample(1.0, "salt").has("") for _ in range(100))

@@ -26,6 +26,7 @@ from ranker.serving.intake import Intake
 from ranker.serving.queue import Queue
 from ranker.serving.served_model import ServedModel
 from ranker.serving.services import SERVICE, RankingService
+from ranker.serving.shadow import Shadows
 from ranker.serving.task import RankTask
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import FakeCall, SumEngine
@@ -87,6 +88,7 @@ class Serving:
         max_batch_rows: int = 100,
         max_queue_rows: int = 10_000,
         max_queue_bytes: int = 10**9,
+        max_shadow_bytes: int = 10**6,
         max_delay: float = 0.0,
         max_deadline: float = 30.0,
     ) -> None:
@@ -111,9 +113,11 @@ class Serving:
         self.unknown = self.recorder.unknown_model()
         self._soon: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.lost = 0
+        self.shadows = Shadows(self.recorder, max_shadow_bytes, longest_batch)
         self.dispatcher = Dispatcher(
             self.queue,
             self.recorder,
+            self.shadows,
             batches_at_once=min(engine.batches_at_once for engine in self.engines),
             longest_batch=longest_batch,
             call_soon=self._soon.put,

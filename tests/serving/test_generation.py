@@ -62,6 +62,14 @@ def test_shares_and_labels(generation):
     assert generation.labels(EIGHT) == ["canary"]
 
 
+def test_the_shadow_of_all_others_of_its_name():
+    routes = {"books": Route("7", shadow="8", shadow_share=0.1)}
+    generation = Generation([SEVEN, EIGHT, FILMS], 1, routes)
+    assert [generation.shadow(served) for served in (SEVEN, EIGHT, FILMS)] == [EIGHT, None, None]
+    assert [generation.shadow_share(served) for served in (SEVEN, EIGHT, FILMS)] == [0, 10, 0]
+    assert [generation.share(served) for served in (SEVEN, EIGHT)] == [100, 0]
+
+
 def test_without_routes_the_first_of_a_name_is_its_default():
     generation = Generation([EIGHT, SEVEN])
     assert generation.find("books", "", "").served is EIGHT
@@ -74,6 +82,7 @@ def test_without_routes_the_first_of_a_name_is_its_default():
         pytest.param([SEVEN, SEVEN], {}, "two models are books@7", id="twice"),
         pytest.param([SEVEN], {"books": Route("7", {"new": "8"})}, "label 'new'", id="label"),
         pytest.param([SEVEN], {"books": Route("8")}, "the default is version 8", id="default"),
+        pytest.param([SEVEN], {"books": Route("7", shadow="8")}, "the shadow is 8", id="shadow"),
     ],
 )
 def test_what_makes_no_sense_is_refused(models, routes, message):

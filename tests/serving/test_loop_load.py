@@ -112,3 +112,13 @@ def test_turns_without_a_list_count_in_full(recorder):
     load.on_turn_end(11.0, 0)
     [place] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
     assert recorder._cells[place] == 0.75
+
+
+def test_what_there_was_time_to_spare_for_is_no_load(recorder):
+    [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
+    load = LoopLoad(recorder, recorder.waited, 10.0)
+    recorder.waited[0] += 0.5
+    load.leave_out(12.0)
+    assert recorder._cells[worked] == 0
+    load.on_turn_end(12.25, 0)
+    assert recorder._cells[worked] == 0.25
