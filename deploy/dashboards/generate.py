@@ -163,6 +163,23 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             (catalogue.MODEL_LOAD_DURATION,), ("model", "version"), largest=True,
         ),
     ),
+    "Shadows": (
+        Panel(
+            "Overlap of the best ten",
+            (catalogue.SHADOW_OVERLAP,), ("model", "version", "shadow_version"),
+        ),
+        Panel(
+            "Rank distance, 1 - tau-b",
+            (catalogue.SHADOW_DISTANCE,), ("model", "version", "shadow_version"),
+        ),
+        Panel(
+            "Shift of the scores, in standard deviations",
+            (catalogue.SHADOW_SHIFT,), ("model", "version", "shadow_version"),
+        ),
+        Panel("Lists that were compared", (catalogue.SHADOW_LISTS,), ("model", "shadow_version")),
+        Panel("Lists that were not, by reason", (catalogue.SHADOW_DROPPED,), ("reason",)),
+        Panel("Time spent on shadows", (catalogue.SHADOW_BUSY,), ("pod", "worker")),
+    ),
     "Processes": (
         Panel("CPU, in cores", (catalogue.PROCESS_CPU,), ("pod", "worker")),
         Panel(

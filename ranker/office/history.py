@@ -55,6 +55,8 @@ class Point:
         utilization: of each worker, from 0 to 1.
         refused: requests a second that were not ranked, by the reason.
         models: by name and version, as `name@version`.
+        shadows: the mean overlap of the best ten with those of the version's shadow, from 0 to 1,
+            as `name@version and shadow version`.
     """
 
     id: int
@@ -69,6 +71,7 @@ class Point:
     utilization: tuple[float, ...]
     refused: Mapping[str, float]
     models: Mapping[str, ModelPoint]
+    shadows: Mapping[str, float]
 
 
 class History:
@@ -185,6 +188,11 @@ def _point(span: _Span, number: int, at: float) -> Point:
             )
             for name, version in names
             if version  # else requests asked for a model that there is not
+        },
+        shadows={
+            f"{name}@{version} and {shadow}": overlap.sum / overlap.count
+            for (name, version, shadow), overlap in span.observed(catalogue.SHADOW_OVERLAP).items()
+            if overlap.count
         },
     )
 

@@ -39,14 +39,18 @@ const FIGURES = [
   ["Candidates that wait", [["all", (p) => p.queue_rows]], short],
 ];
 
-/** One more figure for each worker: how busy it is. */
+/** One more figure for each worker, how busy it is, and for each shadow, how far it agrees. */
 function figures() {
   const workers = points.length ? points.at(-1).utilization.length : 0;
   const percent = (value) => (value === undefined ? "–" : `${short(100 * value)} %`);
   const busy = Array.from({ length: workers }, (_, i) => [
     `Worker ${i} is busy`, [["all", (p) => p.utilization[i]]], percent, 1,
   ]);
-  return [...FIGURES, ...busy];
+  const pairs = new Set(points.flatMap((p) => Object.keys(p.shadows)));
+  const shadows = [...pairs].sort().map((pair) => [
+    `Best ten that ${pair} agree on`, [["all", (p) => p.shadows[pair]]], percent, 1,
+  ]);
+  return [...FIGURES, ...busy, ...shadows];
 }
 
 /** A line for each series over the last ten minutes; from 0 to the greatest value, or to `most`. */
