@@ -92,11 +92,7 @@ def _row(model: WantedModel, wanted: Wanted) -> list[str]:
     from ranker.model.model import errors_named
 
     route = wanted.routes[model.name]
-    labels = [label for label, version in route.labels.items() if version == model.version]
-    if route.traffic:
-        share = sum(route.traffic.get(label, 0.0) for label in labels)
-    else:
-        share = 100.0 if model.version == route.default else 0.0
+    labels, share = route.names(model.version), 100.0 * route.share(model.version)
     with errors_named(model.path):
         file = ModelFile.read(model.path)
     trees, digest = str(file.metadata.trees), file.digest[:_DIGITS]

@@ -53,7 +53,7 @@ def edit(
 
 def _told(name: str, model: ModelConfig) -> str:
     """A model's labels and traffic in a line."""
-    from ranker.repository.resolver import STABLE
+    from ranker.repository.traffic import STABLE
 
     labels = ", ".join(f"{label} is {version}" for label, version in model.labels.items())
     shares = {label: share for label, share in model.traffic.items() if share}

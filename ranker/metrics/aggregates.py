@@ -12,7 +12,8 @@ catalogue asks for, one per counter or gauge and one per bucket, plus the sum,
 of a histogram; the exemplars; the texts of info metrics, in fields of fixed
 length. Cells are aligned 8-byte doubles, which the processor stores whole. A
 histogram's count is not stored, it is the sum of its buckets, so that the two
-agree however a reader and a writer interleave.
+agree however a reader and a writer interleave. Between the exemplars and the texts are
+the samples of units (`ranker.metrics.unit_sample`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ranker.metrics import catalogue
 from ranker.metrics.catalogue import MODEL
 from ranker.metrics.layout import DOUBLE, TEXT_BYTES, Layout, Name
 from ranker.metrics.metric import Kind, Metric
+from ranker.metrics.unit_sample import clear
 
 _PID, _BEAT = 0, 1
 _NAME_BYTES = 2 * TEXT_BYTES
@@ -77,7 +79,7 @@ class Slot:
         self.cells[_PID] = 0
         for metric, places in self._plan.cells.items():
             if metric.kind in (Kind.GAUGE, Kind.INFO):
-                for place in places:
+                for place in range(places.start, places.stop):
                     self.cells[place] = 0.0
         self.cells[self._plan.cells[catalogue.PROCESS_CPU][0]] += cpu_seconds
 
@@ -90,17 +92,25 @@ class Slot:
         self.bytes[begin : begin + 16] = bytes.fromhex(trace_id)
         self.cells[place] = now
 
-    def write_info(self, metric: Metric, child: int, texts: Mapping[str, str]) -> None:
+    def write_info(
+        self, metric: Metric, child: int, texts: Mapping[str, str], copy: int = 0
+    ) -> None:
         """Sets an info metric; texts not given are empty, long ones are cut.
+
+        Args:
+            metric: which.
+            child: which of its children.
+            texts: what it says.
+            copy: which of the child's samples, below `metric.copies`.
 
         Raises:
             ValueError: a text is not among the metric's.
         """
         if unknown := texts.keys() - set(metric.texts):
             raise ValueError(f"{metric.name}: expected {metric.texts}, got {sorted(unknown)}")
-        present = self._plan.cells[metric][child]
+        present = self._plan.cells[metric][child] + copy
         self.cells[present] = 0.0
-        begin = self._plan.texts[metric][child]
+        begin = self._plan.texts[metric][child] + copy * len(metric.texts) * TEXT_BYTES
         for name in metric.texts:
             self.bytes[begin : begin + TEXT_BYTES] = as_field(texts.get(name, ""))
             begin += TEXT_BYTES
@@ -175,14 +185,15 @@ class Aggregates:
     def clear_model(self, model: int) -> None:
         """Forgets a model that no process serves any more: its name, and all that was counted."""
         self.name_model(model, ("", ""))
-        for metric, places in self.layout.plan.cells.items():
+        for metric in self.layout.plan.cells:
             if MODEL not in metric.by:
                 continue
-            per_model = len(places) // (self.layout.models + 1)
-            own = places[model * per_model : (model + 1) * per_model]
+            own = self.layout.of_model(metric, model)
             for slot in self.slots:
                 for place in range(own.start, own.stop):
                     slot.cells[place] = 0.0
+        for slot in self.slots:
+            clear(slot.cells, self.layout.plan.units[model])
 
     def names(self) -> tuple[Name, ...]:
         """The names and versions of the models, by their numbers; empty where there is none."""

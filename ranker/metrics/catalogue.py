@@ -19,6 +19,7 @@ def _fixed(label: str, *values: str) -> Dimension:
 
 METHOD = Dimension(("method",))
 MODEL = Dimension(("model", "version"))
+MODEL_NAME = Dimension(("model",))
 WORKER = Dimension(("worker",))
 
 CODE = Dimension(
@@ -46,6 +47,8 @@ EXPORTER = Dimension(("exporter",))
 EXPORT_OUTCOME = _fixed("outcome", "exported", "failed", "dropped")
 ACCESS_LOG_OUTCOME = _fixed("outcome", "written", "capped", "dropped")
 
+MOST_LABELS = 8
+"""So many labels of a version are published."""
 
 # Ten steps a decade (the R10 series), so that a quantile interpolated within a
 # bucket is at most a quarter off: a p99 of 2.0 ms and one of 2.5 ms differ.
@@ -140,6 +143,40 @@ SPLIT_REQUESTS = Metric(
     Kind.COUNTER,
     "requests",
     "Ranking requests that named no version and got this one by a split of the traffic.",
+    by=(MODEL,),
+)
+SPLIT_SHARE = Metric(
+    "ranker_split_share_ratio",
+    Kind.GAUGE,
+    "1",
+    "The share of the units that a split of the traffic gives to this version, as configured. "
+    "Absent where the traffic is not split.",
+    by=(MODEL,),
+    derived=True,
+)
+SPLIT_UNITS = Metric(
+    "ranker_split_units",
+    Kind.GAUGE,
+    "units",
+    "The units that have got this version, each once, among a sample of at most 4096 units that "
+    "have asked since the split is as it is.",
+    by=(MODEL,),
+    derived=True,
+)
+SPLIT_P_VALUE = Metric(
+    "ranker_split_p_value",
+    Kind.GAUGE,
+    "1",
+    "How probable it is that the shares of the sampled units are so far off the configured ones "
+    "by chance. Absent below 1000 units, and where fewer than 5 are expected for a version.",
+    by=(MODEL_NAME,),
+    derived=True,
+)
+GUARD_ROLLBACKS = Metric(
+    "ranker_guard_rollbacks_total",
+    Kind.COUNTER,
+    "rollbacks",
+    "How often the guard has moved this version's share of the traffic back to `stable`.",
     by=(MODEL,),
 )
 SHED = Metric(
@@ -276,6 +313,15 @@ MODEL_INFO = Metric(
     "A model that is served, and the engine that scores it.",
     by=(MODEL,),
     texts=("engine", "reason", "trees", "depth", "features", "objective", "output"),
+)
+MODEL_LABEL_INFO = Metric(
+    "ranker_model_label_info",
+    Kind.INFO,
+    "1",
+    f"A label that names this version now; of one with more than {MOST_LABELS}, the first ones.",
+    by=(MODEL,),
+    texts=("label",),
+    copies=MOST_LABELS,
 )
 TRANSPORT_INFO = Metric(
     "ranker_transport_info",

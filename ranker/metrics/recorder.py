@@ -11,16 +11,23 @@ import gc
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ranker.errors import Code
 from ranker.metrics import catalogue
 from ranker.metrics.access_log import AccessLog, LoggedRequest
 from ranker.metrics.aggregates import Aggregates
-from ranker.metrics.catalogue import BATCH_SIZES, LATENCY_SECONDS, ROWS, SLACK_SECONDS
+from ranker.metrics.catalogue import (
+    BATCH_SIZES,
+    LATENCY_SECONDS,
+    MOST_LABELS,
+    ROWS,
+    SLACK_SECONDS,
+)
 from ranker.metrics.layout import EXEMPLAR_CELLS, UNKNOWN, Name
 from ranker.metrics.metric import Dimension, Metric
 from ranker.metrics.trace import parse_traceparent
+from ranker.metrics.unit_sample import UnitSample
 
 _OK, _ERROR = range(len(catalogue.OUTCOME.values))
 
@@ -185,7 +192,6 @@ class ModelRecorder:
     ) -> None:
         slot = aggregates.slots[worker]
         plan = aggregates.layout.plan
-        models = aggregates.layout.models + 1
         self._slot = slot
         self._cells = slot.cells
         self._number = number
@@ -194,9 +200,7 @@ class ModelRecorder:
 
         def of_model(metric: Metric) -> range:
             """The places of the metric's children that have this model."""
-            places = plan.cells[metric]
-            per_model = len(places) // models
-            return places[number * per_model : (number + 1) * per_model]
+            return aggregates.layout.of_model(metric, number)
 
         self._codes = of_model(catalogue.REQUESTS)
         self._durations = of_model(catalogue.REQUEST_DURATION)
@@ -206,6 +210,7 @@ class ModelRecorder:
         [self._slack] = of_model(catalogue.DEADLINE_SLACK)
         [self._no_deadline] = of_model(catalogue.NO_DEADLINE)
         [self._split] = of_model(catalogue.SPLIT_REQUESTS)
+        self._units = UnitSample(slot.cells, plan.units[number])
         self._shed = _by_value(catalogue.SHED_REASON, of_model(catalogue.SHED))
         self._expired = _by_value(catalogue.EXPIRED_REASON, of_model(catalogue.EXPIRED))
         [self._queue] = of_model(catalogue.QUEUE_DURATION)
@@ -247,9 +252,23 @@ class ModelRecorder:
         if log is not None and (code or not log.errors_only):
             log.request_ended(code, request, self._name)
 
-    def request_split(self) -> None:
-        """A split of the traffic has given a ranking request to this model."""
+    def split_served(self, mark: float) -> None:
+        """A split of the traffic is served that has this model, the same as before or another.
+
+        Args:
+            mark: tells the split from others.
+        """
+        self._units.start(mark)
+
+    def request_split(self, unit: str) -> None:
+        """A split of the traffic has given a ranking request to this model.
+
+        Args:
+            unit: for whom is ranked; empty: it was drawn at random.
+        """
         self._cells[self._split] += 1.0
+        if unit:
+            self._units.add(unit)
 
     def request_shed(self, reason: str) -> None:
         """A ranking request was refused on arrival, for one of `catalogue.SHED_REASON`."""
@@ -314,14 +333,30 @@ class ModelRecorder:
             self._slot.write_exemplar(place, trace.trace_id, seconds, now)
 
 
+class NamedModel(NamedTuple):
+    """How requests find a model that is served.
+
+    Attributes:
+        labels: those that name it.
+        mark: tells the split of the traffic from others; 0: it is not split.
+        share: what the split gives to it, from 0 to 1.
+    """
+
+    labels: Sequence[str] = ()
+    mark: float = 0.0
+    share: float = 0.0
+
+
 class SupervisorRecorder:
     """Records the supervisor's work in its slot."""
 
     def __init__(self, aggregates: Aggregates) -> None:
         slot = aggregates.slots[aggregates.layout.slot("supervisor")]
         slot.occupy()
+        self._slot = slot
         self._cells = slot.cells
-        places = aggregates.layout.plan.cells
+        self._plan = aggregates.layout.plan
+        places = self._plan.cells
         [self._restarts] = places[catalogue.WORKER_RESTARTS]
         [self._generation] = places[catalogue.MODEL_GENERATION]
         self._switches = _by_value(catalogue.OUTCOME, places[catalogue.MODEL_SWITCHES])
@@ -330,10 +365,27 @@ class SupervisorRecorder:
         """A worker died and another one was started in its place."""
         self._cells[self._restarts] += 1.0
 
-    def switched(self, generation: int) -> None:
-        """All workers serve another set of models, and how many sets there have been."""
+    def switched(self, generation: int, models: Mapping[int, NamedModel]) -> None:
+        """All workers serve another set of models.
+
+        Args:
+            generation: how many sets there have been.
+            models: by their numbers.
+        """
         self._cells[self._generation] = generation
         self._cells[self._switches["ok"]] += 1.0
+        for number, begin in enumerate(self._plan.units[:-1]):
+            model = models.get(number, NamedModel())
+            UnitSample(self._cells, begin).start(model.mark, model.share)
+            infos = self._plan.cells[catalogue.MODEL_LABEL_INFO][number]
+            for copy in range(MOST_LABELS):
+                self._cells[infos + copy] = 0.0
+            for copy, label in enumerate(model.labels[:MOST_LABELS]):
+                self._slot.write_info(catalogue.MODEL_LABEL_INFO, number, {"label": label}, copy)
+
+    def rolled_back(self, number: int) -> None:
+        """The guard takes the traffic from the model that has this number."""
+        self._cells[self._plan.cells[catalogue.GUARD_ROLLBACKS][number]] += 1.0
 
     def switch_failed(self) -> None:
         """Another set of models is wanted, and can't be served."""

@@ -135,7 +135,7 @@ class Generations:
             if isinstance(model, RankerError):
                 raise model
             served.append(model)
-        plans = {name: WantedRoute(**route) for name, route in routes.items()}
+        plans = {name: WantedRoute.from_facts(route) for name, route in routes.items()}
         generation = Generation(served, number, {n: _route(plan) for n, plan in plans.items()})
         self._prepared[number] = generation, models
         self._link.say({"prepared": number})
@@ -148,7 +148,9 @@ class Generations:
 
 def _route(wanted: WantedRoute) -> Route:
     split = Split(wanted.traffic, wanted.salt).arm if wanted.traffic else None
-    return Route(wanted.default, wanted.labels, wanted.traffic, split)
+    return Route(
+        wanted.default, wanted.labels, wanted.traffic, split, wanted.split_mark(), wanted.held
+    )
 
 
 def _not_served(facts: Mapping[str, str]) -> pb.Model:

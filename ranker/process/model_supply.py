@@ -9,13 +9,15 @@ from typing import Any
 
 from ranker.errors import ModelError
 from ranker.metrics.aggregates import Aggregates
-from ranker.metrics.recorder import SupervisorRecorder
+from ranker.metrics.recorder import NamedModel, SupervisorRecorder
 from ranker.process.child import Child
 from ranker.process.model_slots import ModelSlots
 from ranker.process.preparation import Preparation
 from ranker.process.rollout import Plan, PreparedModel, Rollout
+from ranker.process.rollout_guard import Breach, RolloutGuard
 from ranker.process.settings import Settings
-from ranker.repository.wanted import Wanted, WantedModel
+from ranker.repository.holds import Holds
+from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,10 @@ class ModelSupply:
         self._recorder = recorder
         self._slots = ModelSlots(aggregates)
         self._rollout = Rollout(workers, self._on_end)
+        self._guard = RolloutGuard(aggregates)
+        self._holds = Holds()
         self._wanted: Wanted | None = None
+        self._answer: Plan | None = None  # to what is wanted
         self._preparation: Preparation | None = None
         self._models: dict[str, PreparedModel] = {}
         self._known: dict[WantedModel, PreparedModel] = {}
@@ -60,7 +65,9 @@ class ModelSupply:
         """Sets what is to be served from as soon as possible."""
         if wanted == self._wanted:
             return
-        self._wanted = wanted
+        self._wanted, self._answer = wanted, None
+        for name in self._holds.keep(wanted.routes):
+            logger.info("%s: its configuration has changed: the guard lets it go", name)
         self._began = time.monotonic()
         self.close()
         self._tell_workers()
@@ -92,6 +99,8 @@ class ModelSupply:
             if self._preparation.done:
                 self._on_prepared(self._preparation)
         self._rollout.step()
+        if self._rollout.pending is None and (breach := self._guard.look(time.monotonic())):
+            self._roll_back(breach)
         self._slots.retire_due(time.monotonic())
         return self._preparation is not None or self._rollout.pending is not None
 
@@ -127,15 +136,41 @@ class ModelSupply:
         return models
 
     def _begin(self, models: Sequence[PreparedModel], wanted: Wanted) -> None:
+        self._answer = self._plan(models, wanted.routes)
+        self._rollout.begin(self._answer)
+
+    def _plan(self, models: Sequence[PreparedModel], routes: Mapping[str, WantedRoute]) -> Plan:
         self._generations += 1
-        self._rollout.begin(Plan(self._generations, models, wanted.routes))
+        return Plan(self._generations, models, self._holds.apply(routes))
+
+    def _roll_back(self, breach: Breach) -> None:
+        """Moves a version's share of the traffic to `stable`; nothing else changes."""
+        current = self._rollout.current
+        assert current is not None, "what is not served has no traffic"
+        logger.warning(
+            "%s: the guard moves the %g %% of %s to stable: %s. It stays so until the "
+            "configuration of %s changes",
+            breach.name,
+            breach.route.traffic[breach.label],
+            breach.label,
+            breach.reason,
+            breach.name,
+        )
+        self._recorder.rolled_back(breach.slot)
+        self._holds.add(
+            breach.name, breach.route.entry, breach.label, f"the guard holds it: {breach.reason}"
+        )
+        self._began = time.monotonic()
+        self._rollout.begin(self._plan(current.models, current.routes))
 
     def _on_end(self, failure: str | None) -> None:
-        self.failure = failure
         current = self._rollout.current
+        if failure is not None or current is self._answer:
+            self.failure = failure
         seconds = time.monotonic() - self._began
         if failure is None and current is not None:
-            self._recorder.switched(current.number)
+            self._recorder.switched(current.number, _named(current))
+            self._guard.watch(current)
             names = ", ".join(model.name for model in current.models)
             logger.info("generation %d in %.2f s: %s", current.number, seconds, names)
         else:
@@ -149,9 +184,10 @@ class ModelSupply:
         """Closes the files of models that are not served."""
         current = self._rollout.current
         served = current.models if current is not None else ()
-        for key, model in list(self._models.items()):
-            if model not in served:
-                self._models.pop(key).close()
+        # A preparer that runs has been told which models are there.
+        unused = [] if self._preparation else set(self._models.values()).difference(served)
+        for model in unused:
+            self._models.pop(model.key).close()
         self._known = {wanted: model for wanted, model in self._known.items() if model in served}
         names = [(name, version) for name, version, _ in (m.key.split("@") for m in served)]
         self._slots.leave(names, time.monotonic())
@@ -171,3 +207,16 @@ class ModelSupply:
             for model in wanted
             if model.name and self._known.get(model) not in served
         ]
+
+
+def _named(plan: Plan) -> dict[int, NamedModel]:
+    """How requests find the models of a generation, by their numbers in the metrics."""
+    named = {}
+    for model in plan.models:
+        name, version, _ = model.key.split("@")
+        route = plan.routes.get(name)
+        if route is not None:
+            mark = route.split_mark()
+            share = route.share(version) if mark else 0.0
+            named[model.slot] = NamedModel(route.names(version), mark, share)
+    return named

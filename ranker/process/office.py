@@ -41,6 +41,7 @@ from ranker.process.address import PortTakenError, bind_http, local_address
 from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
 from ranker.process.link import Link
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
+from ranker.process.split_watch import LOOK_SECONDS, SplitWatch
 from ranker.process.vertex import Vertex
 
 if TYPE_CHECKING:
@@ -94,9 +95,10 @@ class Office:
         for number in _ENDING:
             loop.add_signal_handler(number, server.stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-        beating = asyncio.create_task(self._beat())
+        tasks = [asyncio.create_task(task) for task in (self._beat(), self._watch_splits())]
         await server.run_until_stopped()
-        beating.cancel()
+        for task in tasks:
+            task.cancel()
         await self._workers.close()
 
     def close(self) -> None:
@@ -107,6 +109,12 @@ class Office:
         while True:
             self._recorder.beat(time.monotonic())
             await asyncio.sleep(BEAT_SECONDS)
+
+    async def _watch_splits(self) -> None:
+        watch = SplitWatch()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            watch.look(self._reader.splits())
 
     def _start_exporters(self, settings: Settings, reader: Reader) -> list[Page]:
         pages: list[Page] = []

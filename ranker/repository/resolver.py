@@ -9,12 +9,10 @@ from ranker.errors import ConfigError, SourceUnavailableError
 from ranker.repository.config import Config, Latest, ModelConfig
 from ranker.repository.published import Published
 from ranker.repository.repository import Repository, open_repository
+from ranker.repository.traffic import STABLE
 from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
 
 logger = logging.getLogger(__name__)
-
-STABLE = "stable"
-"""The label of the version that a request gets which names none, if the traffic is not split."""
 
 
 class Resolver:
@@ -52,7 +50,9 @@ class Resolver:
                 path = str(repository.fetch(version))
                 models.append(WantedModel(path, name, version, stamp))
             salt = model.salt or name
-            routes[name] = WantedRoute(default, model.labels, model.traffic, salt)
+            limits = model.guard.limits() if model.guard else None
+            entry = model.model_dump_json(exclude_defaults=True)
+            routes[name] = WantedRoute(default, model.labels, model.traffic, salt, limits, entry)
         return Wanted(tuple(models), routes)
 
     def _repository(self, source: str) -> Repository:
