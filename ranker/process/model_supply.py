@@ -54,6 +54,7 @@ class ModelSupply:
         self._holds = Holds()
         self._wanted: Wanted | None = None
         self._answer: Plan | None = None  # to what is wanted
+        self._failed = False  # whether that can't be served
         self._preparation: Preparation | None = None
         self._models: dict[str, PreparedModel] = {}
         self._known: dict[WantedModel, PreparedModel] = {}
@@ -62,10 +63,16 @@ class ModelSupply:
         self._began = 0.0
 
     def want(self, wanted: Wanted) -> None:
-        """Sets what is to be served from as soon as possible."""
-        if wanted == self._wanted:
+        """Sets what is to be served from as soon as possible.
+
+        What could not be served before is tried again: a process may have died, for example.
+        """
+        if wanted == self._wanted and not self._failed:
+            if self.failure is not None:  # nobody could say what is wanted, and now it is the same
+                self.failure = None
+                self._tell_workers()
             return
-        self._wanted, self._answer = wanted, None
+        self._wanted, self._answer, self._failed = wanted, None, False
         for name in self._holds.keep(wanted.routes):
             logger.info("%s: its configuration has changed: the guard lets it go", name)
         self._began = time.monotonic()
@@ -165,8 +172,10 @@ class ModelSupply:
 
     def _on_end(self, failure: str | None) -> None:
         current = self._rollout.current
+        known = failure is not None and failure == self.failure
         if failure is not None or current is self._answer:
             self.failure = failure
+            self._failed = failure is not None
         seconds = time.monotonic() - self._began
         if failure is None and current is not None:
             self._recorder.switched(current.number, _named(current))
@@ -175,7 +184,7 @@ class ModelSupply:
             logger.info("generation %d in %.2f s: %s", current.number, seconds, names)
         else:
             self._recorder.switch_failed()
-            if current is not None:  # else the server ends, and says why
+            if current is not None and not known:  # at the start the server ends, and says why
                 logger.error("generation %d goes on being served: %s", current.number, failure)
         self._forget_others()
         self._tell_workers()

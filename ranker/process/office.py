@@ -19,13 +19,13 @@ import socket
 import sys
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from ranker import logs
+from ranker.errors import RankerError
 from ranker.metrics.access_log import AccessLogWriter
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import Page, exporters
@@ -181,7 +181,7 @@ def main() -> None:
         with beating_while_loading(recorder.beat):
             office = Office(settings, reader, recorder)
             watch = watch_config(settings, link) if settings.config else None
-    except (OSError, ValueError, ImportError) as error:
+    except (RankerError, OSError, ValueError, ImportError) as error:
         link.failed(str(error))
         sys.exit(1)
     link.ready(office.ports)
@@ -201,7 +201,7 @@ def watch_config(settings: Settings, link: Link) -> ConfigWatch:
     from ranker.process.config_watch import ConfigWatch
 
     return ConfigWatch(
-        Path(settings.config),
+        settings.config,
         settings.model_cache,
         want=lambda wanted: link.say({"wanted": wanted.to_facts()}),
         fail=lambda reason: link.say({"unwanted": reason}),

@@ -1,4 +1,4 @@
-"""Models that were fetched before, on this machine's disk, by the digest of their bytes."""
+"""What was fetched before, on this machine's disk: models by the digest of their bytes."""
 
 from __future__ import annotations
 
@@ -49,6 +49,21 @@ class Cache:
         path = self._manifests(source) / f"{manifest.version}.json"
         self._write((manifest.content,), path)
 
+    def config(self, address: str) -> bytes | None:
+        """A configuration as it was when last read."""
+        try:
+            return self._config(address).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def keep_config(self, address: str, content: bytes) -> None:
+        """Writes a configuration.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        self._write((content,), self._config(address))
+
     def model(self, manifest: Manifest) -> Path | None:
         """A model that is whole; None if there is none.
 
@@ -76,7 +91,10 @@ class Cache:
         return path
 
     def _manifests(self, source: str) -> Path:
-        return self.folder / "sources" / hashlib.sha256(source.encode()).hexdigest()[:32]
+        return self.folder / "sources" / _short(source)
+
+    def _config(self, address: str) -> Path:
+        return self.folder / "configurations" / f"{_short(address)}.yaml"
 
     def _model(self, sha256: str) -> Path:
         return self.folder / "models" / f"{sha256}.onnx"
@@ -99,6 +117,10 @@ class Cache:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _short(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:32]
 
 
 def difference(path: Path, manifest: Manifest) -> str | None:

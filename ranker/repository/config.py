@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -190,20 +189,6 @@ class Config(_Part):
     ] = 30.0
 
 
-def load_config(path: Path) -> Config:
-    """Reads the file.
-
-    Raises:
-        ConfigError: it can't be read, or is wrong; has all that is wrong, a line each.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError(f"{path.name}: can't be read: {reason}") from error
-    return parse_config(text, path.name)
-
-
 def parse_config(text: str, name: str) -> Config:
     """Reads the text of such a file.
 
@@ -212,7 +197,7 @@ def parse_config(text: str, name: str) -> Config:
         name: what errors call the file.
 
     Raises:
-        ConfigError: as for `load_config`.
+        ConfigError: it is wrong; has all that is wrong, a line each.
     """
     try:
         document = YAML(typ="rt").load(io.StringIO(text))

@@ -19,12 +19,12 @@ class Resolver:
     """Finds the versions that a configuration names, and has their files on this machine.
 
     Args:
-        folder: what relative sources count from.
+        base: what relative sources count from: a folder, or a bucket's prefix.
         cache: the folder for what is fetched; None: see `open_repository`.
     """
 
-    def __init__(self, folder: Path, cache: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, base: str, cache: Path | None) -> None:
+        self._base = base
         self._cache = cache
         self._repositories: dict[str, Repository] = {}
 
@@ -57,7 +57,8 @@ class Resolver:
 
     def _repository(self, source: str) -> Repository:
         if source not in self._repositories:
-            where = source if "://" in source else str(self._folder / source)
+            stands_alone = "://" in source or source.startswith("/")
+            where = source if stands_alone else f"{self._base}/{source}"
             self._repositories[source] = open_repository(where, self._cache)
         return self._repositories[source]
 

@@ -20,6 +20,12 @@ from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
 from tests.metrics.support import Ended, Worker, new_aggregates
 from tests.process.test_rollout import FakeWorker
 
+NAME = "test-model-supply"
+
+
+def new_file() -> int:
+    return os.memfd_create(NAME)
+
 
 class FakePreparation:
     """A preparer that reads whatever is wanted, once it is told to."""
@@ -37,7 +43,7 @@ class FakePreparation:
     def finish(self, failure: str | None = None) -> None:
         for model in self.wanted.models:
             key = f"books@{model.version}@ab"
-            files = () if key in self.known else (os.dup(0), os.dup(0))
+            files = () if key in self.known else (new_file(), new_file())
             self.models.append(ReadModel(key, "books", model.version, files))
         self.done, self.failure = True, failure
 
@@ -113,20 +119,45 @@ def test_a_model_that_was_there_when_the_preparer_began_is_there_when_it_ends(s)
     assert s.supply.failure is None
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def test_what_failed_is_tried_again_when_it_is_wanted_again(s, caplog):
+    """A preparer that was killed for want of memory, say."""
+    s.serve(wanted("7", entry="a"))
+    for _ in range(3):
+        s.supply.want(wanted("8", entry="b"))
+        FakePreparation.running[-1].finish("ended with SIGKILL")
+        s.supply.step()
+    assert s.supply.failure == "ended with SIGKILL"
+    assert caplog.text.count("ended with SIGKILL") == 1
+    assert len(FakePreparation.running) == 4
+    s.serve(wanted("8", entry="b"))
+    assert s.supply.failure is None
+    assert s.worker.serves == 2
+
+
+def test_a_wrong_file_that_is_made_right_again_leaves_no_trace(s):
+    s.serve(wanted("7", entry="a"))
+    s.supply.fail("line 3: wrong")
+    s.supply.want(wanted("7", entry="a"))
+    assert s.supply.failure is None
+    assert len(FakePreparation.running) == 1
+
+
+def open_files() -> int:
+    """How many of the models' files this process holds."""
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    return sum(NAME in os.readlink(link) for link in links if os.path.lexists(link))
 
 
 def test_files_of_models_that_are_not_served_are_closed(s):
     s.serve(wanted("1", entry="0"))
-    before = descriptors()
+    before = open_files()
     for i in range(1, 20):
         s.supply.want(wanted("7", entry=f"{i}"))
         FakePreparation.running[-1].finish()
         s.supply.step()
         s.serve(wanted(f"{i}", "x", entry=f"{i}"))
         s.serve(wanted("1", entry=f"back-{i}"))
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def breach(s: Setup, monkeypatch) -> None:

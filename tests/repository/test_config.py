@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ranker.errors import ConfigError
-from ranker.repository.config import Latest, load_config, parse_config
+from ranker.repository.config import Latest, parse_config
+from ranker.repository.config_place import load_config, open_config
 from ranker.repository.guard import Limits
 
 WHOLE = """\
@@ -113,4 +114,4 @@ def test_all_errors_are_told_at_once():
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match=r"ranker\.yaml: can't be read: No such file"):
-        load_config(tmp_path / "ranker.yaml")
+        load_config(open_config(str(tmp_path / "ranker.yaml")))
