@@ -41,7 +41,7 @@ PATIENCE = 30.0
 class Shop:
     """A repository of three versions, each one's own scores of some rows, and a configuration."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trees: int = 20) -> None:
         self.folder = folder
         self.config = folder / "ranker.yaml"
         dice = np.random.default_rng(4)
@@ -53,7 +53,7 @@ class Shop:
         self.scores: dict[str, np.ndarray] = {}
         for version in VERSIONS:
             settings = {"objective": "rank:ndcg", "subsample": 0.7, "nthread": 1}
-            booster = xgb.train({**settings, "seed": int(version)}, train, 20)
+            booster = xgb.train({**settings, "seed": int(version)}, train, trees)
             path = folder / f"{version}.onnx"
             export_onnx(booster, path, name="books", version=version)
             publish(ModelFile.read(path), str(folder / "books"), progress=str)
