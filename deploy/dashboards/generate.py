@@ -157,6 +157,16 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Generation of each pod", (catalogue.MODEL_GENERATION,), ("pod",), largest=True),
         Panel("Switches of what is served", (catalogue.MODEL_SWITCHES,), ("outcome",)),
         Panel("Requests of a split", (catalogue.SPLIT_REQUESTS,), ("model", "version")),
+        Panel(
+            "Share of a split's units",
+            (catalogue.SPLIT_SHARE,), ("model", "version"), mean=True,
+        ),
+        Panel("Units that were seen", (catalogue.SPLIT_UNITS,), ("model", "version")),
+        Panel(
+            "Is it split as configured? p below 0.001: no",
+            (catalogue.SPLIT_P_VALUE,), ("model", "pod"), mean=True,
+        ),
+        Panel("Rollbacks by the guard", (catalogue.GUARD_ROLLBACKS,), ("model", "version")),
         Panel("Loads of models", (catalogue.MODEL_LOADS,), ("model", "version", "outcome")),
         Panel(
             "Time of the last load",
@@ -204,7 +214,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 NOT_SHOWN = frozenset(
     {
         catalogue.MODEL_INFO, catalogue.TRANSPORT_INFO, catalogue.SIMD_INFO, catalogue.GPU_INFO,
-        catalogue.BUILD_INFO,  # facts that stay as they are
+        catalogue.MODEL_LABEL_INFO, catalogue.BUILD_INFO,  # facts that stay as they are
         catalogue.PROCESS_START,
     }
 )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from exporters.gcp_monitoring import MIN_INTERVAL, NAME
 from ranker.metrics.catalogue import METRICS
 from ranker.metrics.families import Source
-from ranker.metrics.recorder import OfficeRecorder
+from ranker.metrics.office_recorder import OfficeRecorder
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError

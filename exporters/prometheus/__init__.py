@@ -9,7 +9,7 @@ from ranker.metrics.exporters import Option, Page, Running, Value
 
 if TYPE_CHECKING:
     from ranker.metrics.families import Source
-    from ranker.metrics.recorder import OfficeRecorder
+    from ranker.metrics.office_recorder import OfficeRecorder
 
 
 class PrometheusExporter:

@@ -17,7 +17,7 @@ _DIGITS = 12
 
 
 @click.command(short_help="Check a configuration, and show what it would serve.")
-@click.argument("file", default="ranker.yaml", type=click.Path(path_type=Path))
+@click.argument("file", default="ranker.yaml")
 @click.option("--offline", is_flag=True, help="Read the file only; ask no source.")
 @click.option(
     "--model-cache",
@@ -25,8 +25,10 @@ _DIGITS = 12
     show_default="ranker in the user's cache",
     help="Folder for models that are fetched from elsewhere.",
 )
-def check(file: Path, offline: bool, model_cache: Path | None) -> None:
+def check(file: str, offline: bool, model_cache: Path | None) -> None:
     """Check FILE, a configuration of `ranker serve --config`, and show what it would serve.
+
+    FILE may be in a bucket, as gs://bucket/ranker.yaml.
 
     All that is wrong is told with its line and column, and the exit code is 1. The
     sources are asked too, and the models of their versions are fetched and read.
@@ -40,18 +42,19 @@ def check(file: Path, offline: bool, model_cache: Path | None) -> None:
     require("serve")
 
     from ranker.errors import ConfigError
-    from ranker.repository.config import load_config
+    from ranker.repository.config_place import load_config, open_config
     from ranker.repository.resolver import Resolver
 
     try:
-        config = load_config(file)
+        place = open_config(file, model_cache)
+        config = load_config(place)
     except ConfigError as error:
         click.echo(error.message, err=True)
         sys.exit(1)
     if offline:
         click.echo(_described(config))
     else:
-        click.echo(_resolved(Resolver(file.absolute().parent, model_cache).resolve(config)))
+        click.echo(_resolved(Resolver(place.base, model_cache).resolve(config)))
 
 
 def _described(config: Config) -> str:
@@ -96,11 +99,7 @@ def _row(model: WantedModel, wanted: Wanted) -> list[str]:
     from ranker.model.model import errors_named
 
     route = wanted.routes[model.name]
-    labels = [label for label, version in route.labels.items() if version == model.version]
-    if route.traffic:
-        share = sum(route.traffic.get(label, 0.0) for label in labels)
-    else:
-        share = 100.0 if model.version == route.default else 0.0
+    labels, share = route.names(model.version), 100.0 * route.share(model.version)
     with errors_named(model.path):
         file = ModelFile.read(model.path)
     trees, digest = str(file.metadata.trees), file.digest[:_DIGITS]

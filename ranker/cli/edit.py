@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,15 +19,14 @@ def edit_options(command: Any) -> Any:
     )
     return click.option(
         "--config",
-        type=click.Path(path_type=Path),
         default="ranker.yaml",
         show_default=True,
-        help="The file to edit: what `ranker serve --config` reads.",
+        help="The file to edit: what `ranker serve --config` reads. It may be in a bucket.",
     )(command)
 
 
 def edit(
-    config: Path, name: str, change: Callable[[ModelConfig], ModelConfig], dry_run: bool
+    config: str, name: str, change: Callable[[ModelConfig], ModelConfig], dry_run: bool
 ) -> None:
     """Edits what a configuration says of a model, and prints how.
 
@@ -36,8 +34,9 @@ def edit(
         ConfigError: the change is not possible, or can't be written.
     """
     from ranker.repository.config_file import ConfigFile
+    from ranker.repository.config_place import open_config
 
-    file = ConfigFile(config)
+    file = ConfigFile(open_config(config))
     before = file.model(name)
     after = change(before)
     if after == before:
@@ -45,7 +44,7 @@ def edit(
         return
     text = file.edited(name, after)
     old, new = (each.splitlines(keepends=True) for each in (file.text, text))
-    click.echo("".join(difflib.unified_diff(old, new, f"{config}", f"{config}")), nl=False)
+    click.echo("".join(difflib.unified_diff(old, new, config, config)), nl=False)
     if not dry_run:
         file.replace(text)
     click.echo(f"{'not written' if dry_run else 'written'}: {_told(name, after)}")
@@ -53,7 +52,7 @@ def edit(
 
 def _told(name: str, model: ModelConfig) -> str:
     """A model's labels and traffic in a line."""
-    from ranker.repository.resolver import STABLE
+    from ranker.repository.traffic import STABLE
 
     labels = ", ".join(f"{label} is {version}" for label, version in model.labels.items())
     shares = {label: share for label, share in model.traffic.items() if share}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from ranker.cli.edit import edit, edit_options
@@ -19,7 +17,7 @@ from ranker.cli.edit import edit, edit_options
     help="The label that gets the version. With another than stable only that label moves.",
 )
 @edit_options
-def promote(model: str, label: str, to: str, config: Path, dry_run: bool) -> None:
+def promote(model: str, label: str, to: str, config: str, dry_run: bool) -> None:
     """Have the version that LABEL names, the canary's say, rank for everybody.
 
     Edits the configuration: `stable` gets the version of LABEL and all traffic, and

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from ranker.cli.edit import edit, edit_options
@@ -13,7 +11,7 @@ from ranker.cli.edit import edit, edit_options
 @click.argument("model")
 @click.argument("label", default="")
 @edit_options
-def rollback(model: str, label: str, config: Path, dry_run: bool) -> None:
+def rollback(model: str, label: str, config: str, dry_run: bool) -> None:
     """Have the version rank again that was stable before the last promotion.
 
     Edits the configuration: `stable` gets the version of `previous` and all traffic.

@@ -103,9 +103,9 @@ def _stored_models() -> tuple[str, ...]:
 @click.argument("models", metavar="[MODEL...]", nargs=-1, envvar="RANKER_MODELS")
 @_setting(
     "config",
-    click.Path(dir_okay=False),
+    str,
     "A file that says what is served, instead of MODEL...: versions, labels, traffic. The server "
-    "follows its changes, and those of the sources that it names.",
+    "follows its changes, and those of the sources that it names. It may be in a bucket.",
 )
 @_setting(
     "model_cache",

@@ -12,7 +12,8 @@ catalogue asks for, one per counter or gauge and one per bucket, plus the sum,
 of a histogram; the exemplars; the texts of info metrics, in fields of fixed
 length. Cells are aligned 8-byte doubles, which the processor stores whole. A
 histogram's count is not stored, it is the sum of its buckets, so that the two
-agree however a reader and a writer interleave.
+agree however a reader and a writer interleave. Between the exemplars and the texts are
+the samples of units (`ranker.metrics.unit_sample`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ranker.metrics import catalogue
 from ranker.metrics.catalogue import MODEL, SHADOW
 from ranker.metrics.layout import DOUBLE, TEXT_BYTES, Layout, Name
 from ranker.metrics.metric import Dimension, Kind, Metric
+from ranker.metrics.unit_sample import clear
 
 _PID, _BEAT = 0, 1
 _NAME_BYTES = 2 * TEXT_BYTES
@@ -79,7 +81,7 @@ class Slot:
         self.cells[_PID] = 0
         for metric, places in self._plan.cells.items():
             if metric.kind in (Kind.GAUGE, Kind.INFO):
-                for place in places:
+                for place in range(places.start, places.stop):
                     self.cells[place] = 0.0
         self.cells[self._plan.cells[catalogue.PROCESS_CPU][0]] += cpu_seconds
 
@@ -92,17 +94,25 @@ class Slot:
         self.bytes[begin : begin + 16] = bytes.fromhex(trace_id)
         self.cells[place] = now
 
-    def write_info(self, metric: Metric, child: int, texts: Mapping[str, str]) -> None:
+    def write_info(
+        self, metric: Metric, child: int, texts: Mapping[str, str], copy: int = 0
+    ) -> None:
         """Sets an info metric; texts not given are empty, long ones are cut.
+
+        Args:
+            metric: which.
+            child: which of its children.
+            texts: what it says.
+            copy: which of the child's samples, below `metric.copies`.
 
         Raises:
             ValueError: a text is not among the metric's.
         """
         if unknown := texts.keys() - set(metric.texts):
             raise ValueError(f"{metric.name}: expected {metric.texts}, got {sorted(unknown)}")
-        present = self._plan.cells[metric][child]
+        present = self._plan.cells[metric][child] + copy
         self.cells[present] = 0.0
-        begin = self._plan.texts[metric][child]
+        begin = self._plan.texts[metric][child] + copy * len(metric.texts) * TEXT_BYTES
         for name in metric.texts:
             self.bytes[begin : begin + TEXT_BYTES] = as_field(texts.get(name, ""))
             begin += TEXT_BYTES
@@ -196,14 +206,15 @@ class Aggregates:
         self.name_shadow(model, "")
         self.name_model(model, ("", ""))
         self._clear(model, MODEL)
+        for slot in self.slots:
+            clear(slot.cells, self.layout.plan.units[model])
 
     def _clear(self, model: int, dimension: Dimension) -> None:
         """Forgets what metrics of a dimension have counted of a model."""
-        for metric, places in self.layout.plan.cells.items():
+        for metric in self.layout.plan.cells:
             if dimension not in metric.by:
                 continue
-            per_model = len(places) // (self.layout.models + 1)
-            own = places[model * per_model : (model + 1) * per_model]
+            own = self.layout.of_model(metric, model)
             for slot in self.slots:
                 for place in range(own.start, own.stop):
                     slot.cells[place] = 0.0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from ranker.metrics.families import Source
-    from ranker.metrics.recorder import OfficeRecorder
+    from ranker.metrics.office_recorder import OfficeRecorder
 
 GROUP = "ranker.exporters"
 

@@ -7,6 +7,7 @@ from itertools import product
 
 from ranker.metrics.catalogue import EXPORTER, METHOD, METRICS, MODEL, SHADOW, WORKER
 from ranker.metrics.metric import Dimension, Kind, Metric
+from ranker.metrics.unit_sample import SIZE
 
 UNKNOWN = "unknown"
 """The method, or the model, of requests whose own is not among those served."""
@@ -79,6 +80,12 @@ class Layout:
             return self.models + 1
         return len(self._fixed_values(dimension))
 
+    def of_model(self, metric: Metric, number: int) -> range:
+        """The places of those of a metric's children that have the model with this number."""
+        places = self.plan.cells[metric]
+        each = len(places) // (self.models + 1)
+        return places[number * each : (number + 1) * each]
+
     def children(
         self, metric: Metric, names: tuple[Name, ...], shadows: tuple[str, ...]
     ) -> list[tuple[str, ...] | None]:
@@ -127,9 +134,11 @@ class Plan:
 
     Attributes:
         cells: of each recorded metric, where each child's cells begin. A histogram
-            has one cell per bucket from there on, then one for the sum.
+            has one cell per bucket from there on, then one for the sum; an info metric one
+            for each copy.
         exemplars: where the exemplars of each child begin, `EXEMPLAR_CELLS` a bucket.
         texts: where the texts of each child of an info metric begin.
+        units: where each model's sample of units begins (`ranker.metrics.unit_sample`).
         summed: how many cells, from the slot's begin, are numbers to add up.
         stride: the doubles of a slot: whole cache lines, so that no two
             processes write to the same one.
@@ -143,17 +152,19 @@ class Plan:
         self.texts: dict[Metric, range] = {}
         end = FIRST_CELL
         for metric in recorded:
-            size = len(metric.buckets) + 2 if metric.kind is Kind.HISTOGRAM else 1
+            histogram = metric.kind is Kind.HISTOGRAM
+            size = len(metric.buckets) + 2 if histogram else metric.copies
             self.cells[metric], end = _places(end, counts[metric], size)
         self.summed = end
         for metric in recorded:
             if metric.exemplars:
                 size = (len(metric.buckets) + 1) * EXEMPLAR_CELLS
                 self.exemplars[metric], end = _places(end, counts[metric], size)
+        self.units, end = _places(end, layout.models + 1, SIZE)
         end *= DOUBLE
         for metric in recorded:
             if metric.kind is Kind.INFO:
-                size = len(metric.texts) * TEXT_BYTES
+                size = metric.copies * len(metric.texts) * TEXT_BYTES
                 self.texts[metric], end = _places(end, counts[metric], size)
         self.stride = -(-end // _CACHE_LINE) * _CACHE_LINE // DOUBLE
 

@@ -56,6 +56,8 @@ class Metric:
         buckets: a histogram's upper bounds, inclusive and ascending; the last
             bucket, without a bound, is implied.
         texts: an info metric's own labels, whose values are facts about the server.
+        copies: how many samples of an info metric there may be at a time with the same labels
+            but its own.
         exemplars: whether a histogram's buckets remember the trace of a request.
         across: how a gauge is put together from the workers'.
         derived: whether it is worked out when it is read rather than recorded.
@@ -68,6 +70,7 @@ class Metric:
     by: tuple[Dimension, ...] = ()
     buckets: tuple[float, ...] = ()
     texts: tuple[str, ...] = ()
+    copies: int = 1
     exemplars: bool = False
     across: Across = Across.SUM
     derived: bool = False

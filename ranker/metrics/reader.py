@@ -15,6 +15,7 @@ from ranker.metrics.families import Family, Sample
 from ranker.metrics.gpu import GpuMonitor
 from ranker.metrics.metric import Metric
 from ranker.metrics.snapshot import snapshot
+from ranker.metrics.unit_sample import SplitCheck, split_checks
 
 _WINDOW_SECONDS = 10
 _TICK_SECONDS = 1.0
@@ -51,12 +52,18 @@ class Reader:
                 *self._gpu.read(gpus),
             ):
                 families[family.metric] = family
+        for family in _splits(self.splits()):
+            families[family.metric] = family
         return [families[metric] for metric in catalogue.METRICS]
 
     def serving(self) -> int:
         """How many workers serve now."""
         [place] = self._aggregates.layout.plan.cells[catalogue.WORKERS_SERVING]
         return int(sum(slot.cells[place] for slot in self._aggregates.slots))
+
+    def splits(self) -> list[SplitCheck]:
+        """What is known of each split of the traffic. May be called from any thread."""
+        return list(split_checks(self._aggregates))
 
     def close(self) -> None:
         """Stops the thread."""
@@ -67,6 +74,20 @@ class Reader:
         while not self._closed.wait(_TICK_SECONDS):
             with self._lock:
                 self._utilization.tick()
+
+
+def _splits(checks: Sequence[SplitCheck]) -> Iterator[Family]:
+    """The families of the splits."""
+    shares: list[Sample] = []
+    units: list[Sample] = []
+    for check in checks:
+        for version, share, count in zip(check.versions, check.shares, check.units, strict=True):
+            shares.append(Sample((check.model, version), share))
+            units.append(Sample((check.model, version), float(count)))
+    yield Family(catalogue.SPLIT_SHARE, tuple(shares))
+    yield Family(catalogue.SPLIT_UNITS, tuple(units))
+    found = [(check.model, check.p_value) for check in checks if check.p_value is not None]
+    yield Family(catalogue.SPLIT_P_VALUE, tuple(Sample((name,), p) for name, p in found))
 
 
 class _Utilization:

@@ -17,11 +17,17 @@ from ranker.errors import Code
 from ranker.metrics import catalogue
 from ranker.metrics.access_log import AccessLog, LoggedRequest
 from ranker.metrics.aggregates import Aggregates
-from ranker.metrics.catalogue import BATCH_SIZES, LATENCY_SECONDS, ROWS, SLACK_SECONDS
+from ranker.metrics.catalogue import (
+    BATCH_SIZES,
+    LATENCY_SECONDS,
+    ROWS,
+    SLACK_SECONDS,
+)
 from ranker.metrics.layout import EXEMPLAR_CELLS, UNKNOWN, Name
 from ranker.metrics.metric import Dimension, Metric
 from ranker.metrics.shadow_recorder import ShadowRecorder
 from ranker.metrics.trace import parse_traceparent
+from ranker.metrics.unit_sample import UnitSample
 
 _OK, _ERROR = range(len(catalogue.OUTCOME.values))
 
@@ -83,8 +89,8 @@ class Recorder:
             zip((*aggregates.layout.methods, ""), places[catalogue.RPCS][:: len(Code)], strict=True)
         )
         self._queue_rows = places[catalogue.QUEUE_ROWS][0]
-        self._evicted = _by_value(catalogue.EVICTED_REASON, places[catalogue.RPCS_EVICTED])
-        self._closed = _by_value(catalogue.CLOSED_REASON, places[catalogue.CONNECTIONS_CLOSED])
+        self._evicted = by_value(catalogue.EVICTED_REASON, places[catalogue.RPCS_EVICTED])
+        self._closed = by_value(catalogue.CLOSED_REASON, places[catalogue.CONNECTIONS_CLOSED])
         self._memory_limit = places[catalogue.MEMORY_LIMIT][0]
         self._collections = places[catalogue.GC_COLLECTIONS]
         self._gc_pause = places[catalogue.GC_PAUSE][0]
@@ -191,7 +197,6 @@ class ModelRecorder:
     ) -> None:
         slot = aggregates.slots[worker]
         plan = aggregates.layout.plan
-        models = aggregates.layout.models + 1
         self._aggregates = aggregates
         self._slot = slot
         self._cells = slot.cells
@@ -201,9 +206,7 @@ class ModelRecorder:
 
         def of_model(metric: Metric) -> range:
             """The places of the metric's children that have this model."""
-            places = plan.cells[metric]
-            per_model = len(places) // models
-            return places[number * per_model : (number + 1) * per_model]
+            return aggregates.layout.of_model(metric, number)
 
         self._codes = of_model(catalogue.REQUESTS)
         self._durations = of_model(catalogue.REQUEST_DURATION)
@@ -213,8 +216,9 @@ class ModelRecorder:
         [self._slack] = of_model(catalogue.DEADLINE_SLACK)
         [self._no_deadline] = of_model(catalogue.NO_DEADLINE)
         [self._split] = of_model(catalogue.SPLIT_REQUESTS)
-        self._shed = _by_value(catalogue.SHED_REASON, of_model(catalogue.SHED))
-        self._expired = _by_value(catalogue.EXPIRED_REASON, of_model(catalogue.EXPIRED))
+        self._units = UnitSample(slot.cells, plan.units[number])
+        self._shed = by_value(catalogue.SHED_REASON, of_model(catalogue.SHED))
+        self._expired = by_value(catalogue.EXPIRED_REASON, of_model(catalogue.EXPIRED))
         [self._queue] = of_model(catalogue.QUEUE_DURATION)
         [self._scoring] = of_model(catalogue.SCORING_DURATION)
         [self._scored] = of_model(catalogue.CANDIDATES_SCORED)
@@ -254,9 +258,23 @@ class ModelRecorder:
         if log is not None and (code or not log.errors_only):
             log.request_ended(code, request, self._name)
 
-    def request_split(self) -> None:
-        """A split of the traffic has given a ranking request to this model."""
+    def split_served(self, mark: float) -> None:
+        """A split of the traffic is served that has this model, the same as before or another.
+
+        Args:
+            mark: tells the split from others.
+        """
+        self._units.start(mark)
+
+    def request_split(self, unit: str) -> None:
+        """A split of the traffic has given a ranking request to this model.
+
+        Args:
+            unit: for whom is ranked; empty: it was drawn at random.
+        """
         self._cells[self._split] += 1.0
+        if unit:
+            self._units.add(unit)
 
     def request_shed(self, reason: str) -> None:
         """A ranking request was refused on arrival, for one of `catalogue.SHED_REASON`."""
@@ -325,62 +343,6 @@ class ModelRecorder:
             self._slot.write_exemplar(place, trace.trace_id, seconds, now)
 
 
-class SupervisorRecorder:
-    """Records the supervisor's work in its slot."""
-
-    def __init__(self, aggregates: Aggregates) -> None:
-        slot = aggregates.slots[aggregates.layout.slot("supervisor")]
-        slot.occupy()
-        self._cells = slot.cells
-        places = aggregates.layout.plan.cells
-        [self._restarts] = places[catalogue.WORKER_RESTARTS]
-        [self._generation] = places[catalogue.MODEL_GENERATION]
-        self._switches = _by_value(catalogue.OUTCOME, places[catalogue.MODEL_SWITCHES])
-
-    def worker_restarted(self) -> None:
-        """A worker died and another one was started in its place."""
-        self._cells[self._restarts] += 1.0
-
-    def switched(self, generation: int) -> None:
-        """All workers serve another set of models, and how many sets there have been."""
-        self._cells[self._generation] = generation
-        self._cells[self._switches["ok"]] += 1.0
-
-    def switch_failed(self) -> None:
-        """Another set of models is wanted, and can't be served."""
-        self._cells[self._switches["error"]] += 1.0
-
-
-class OfficeRecorder:
-    """Records the office's work in its slot. Each exporter has cells of its own.
-
-    Attributes:
-        beat: likewise, of the office.
-    """
-
-    def __init__(self, aggregates: Aggregates) -> None:
-        slot = aggregates.slots[aggregates.layout.slot("office")]
-        slot.occupy()
-        self.beat = slot.beat
-        self._cells = slot.cells
-        outcomes = len(catalogue.EXPORT_OUTCOME.values)
-        places = aggregates.layout.plan.cells[catalogue.EXPORT_POINTS]
-        self._points = {
-            name: _by_value(catalogue.EXPORT_OUTCOME, places[i * outcomes : (i + 1) * outcomes])
-            for i, name in enumerate(aggregates.layout.exporters)
-        }
-
-    def points(self, exporter: str, outcome: str, count: int) -> None:
-        """What became of points to export; an exporter calls it from one thread.
-
-        Args:
-            exporter: one of the layout's.
-            outcome: one of `catalogue.EXPORT_OUTCOME`.
-            count: how many points.
-        """
-        self._cells[self._points[exporter][outcome]] += count
-
-
-def _by_value(dimension: Dimension, places: range) -> dict[str, int]:
+def by_value(dimension: Dimension, places: range) -> dict[str, int]:
     """The places of a metric's children by the value of their last label."""
     return {value: place for (value,), place in zip(dimension.values, places, strict=True)}

@@ -78,9 +78,10 @@ class _Snapshot:
         for child, place, labels in self._children(metric):
             begin = self._plan.texts[metric][child]
             seen = {
-                bytes(slot.bytes[begin : begin + length])
+                bytes(slot.bytes[begin + copy * length : begin + (copy + 1) * length])
                 for slot in self._slots
-                if slot.cells[place] == 1.0
+                for copy in range(metric.copies)
+                if slot.cells[place + copy] == 1.0
             }
             for data in sorted(seen):
                 texts = (data[i : i + TEXT_BYTES] for i in range(0, length, TEXT_BYTES))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ranker.errors import RankerError
-from ranker.repository.config import load_config
+from ranker.repository.config_place import load_config, open_config
 from ranker.repository.resolver import Resolver
 from ranker.repository.wanted import Wanted
 
@@ -30,24 +29,30 @@ class ConfigWatch:
     Whatever goes wrong is logged, and tried again.
 
     Args:
-        path: the configuration. It may be a link that is changed, as Kubernetes does it.
+        address: the configuration: a path, or one in a bucket, which is looked at each time that
+            the sources are.
         cache: the folder for what is fetched; empty: see `open_repository`.
         want: is called with what is wanted, from the watch's thread; it may be the same again.
         fail: is called with why that can't be said, once for each reason.
+
+    Raises:
+        SourceError: there can't be a configuration at that address.
+        MissingExtraError: it is in a bucket, and the extra `remote` is not installed.
     """
 
     def __init__(
         self,
-        path: Path,
+        address: str,
         cache: str,
         want: Callable[[Wanted], None],
         fail: Callable[[str], None],
     ) -> None:
-        self._path = path
+        folder = Path(cache) if cache else None
+        self._place = open_config(address, folder)
         self._want = want
         self._fail = fail
         self._failure = ""
-        self._resolver = Resolver(path.absolute().parent, Path(cache) if cache else None)
+        self._resolver = Resolver(self._place.base, folder)
         self._again = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="config-watch", daemon=True)
@@ -68,10 +73,10 @@ class ConfigWatch:
     def _run(self) -> None:
         pause = FIRST_PAUSE
         while not self._over.is_set():
-            seen = self._stamp()
+            seen = self._place.stamp()
             began = time.monotonic()
             try:
-                config = load_config(self._path)
+                config = load_config(self._place)
                 self._want(self._resolver.resolve(config))
                 pause, wait = FIRST_PAUSE, config.poll_seconds
                 self._failure = ""
@@ -89,15 +94,7 @@ class ConfigWatch:
 
     def _wait(self, seen: object, until: float) -> None:
         """Waits until the file changes, somebody asks, or that time."""
-        while time.monotonic() < until and self._stamp() == seen:
+        while time.monotonic() < until and self._place.stamp() == seen:
             if self._again.wait(LOOK_SECONDS):
                 self._again.clear()
                 return
-
-    def _stamp(self) -> object:
-        """What changes when the file does, also behind a link to a folder."""
-        try:
-            found = os.stat(self._path)
-        except OSError as error:
-            return error.errno
-        return os.path.realpath(self._path), found.st_ino, found.st_mtime_ns, found.st_size

@@ -135,7 +135,7 @@ class Generations:
             if isinstance(model, RankerError):
                 raise model
             served.append(model)
-        plans = {name: WantedRoute(**route) for name, route in routes.items()}
+        plans = {name: WantedRoute.from_facts(route) for name, route in routes.items()}
         generation = Generation(served, number, {n: _route(plan) for n, plan in plans.items()})
         self._prepared[number] = generation, models
         self._link.say({"prepared": number})
@@ -153,6 +153,8 @@ def _route(wanted: WantedRoute) -> Route:
         wanted.labels,
         wanted.traffic,
         split,
+        mark=wanted.split_mark(),
+        held=wanted.held,
         shadow=wanted.shadow,
         shadow_share=wanted.shadow_share,
         in_sample=Sample(wanted.shadow_share, wanted.salt).has,

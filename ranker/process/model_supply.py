@@ -9,13 +9,15 @@ from typing import Any
 
 from ranker.errors import ModelError
 from ranker.metrics.aggregates import Aggregates
-from ranker.metrics.recorder import SupervisorRecorder
+from ranker.metrics.supervisor_recorder import NamedModel, SupervisorRecorder
 from ranker.process.child import Child
 from ranker.process.model_slots import ModelSlots
 from ranker.process.preparation import Preparation
 from ranker.process.rollout import Plan, PreparedModel, Rollout
+from ranker.process.rollout_guard import Breach, RolloutGuard
 from ranker.process.settings import Settings
-from ranker.repository.wanted import Wanted, WantedModel
+from ranker.repository.holds import Holds
+from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,11 @@ class ModelSupply:
         self._aggregates = aggregates
         self._slots = ModelSlots(aggregates)
         self._rollout = Rollout(workers, self._name_shadows, self._on_end)
+        self._guard = RolloutGuard(aggregates)
+        self._holds = Holds()
         self._wanted: Wanted | None = None
+        self._answer: Plan | None = None  # to what is wanted
+        self._failed = False  # whether that can't be served
         self._preparation: Preparation | None = None
         self._models: dict[str, PreparedModel] = {}
         self._known: dict[WantedModel, PreparedModel] = {}
@@ -58,10 +64,18 @@ class ModelSupply:
         self._began = 0.0
 
     def want(self, wanted: Wanted) -> None:
-        """Sets what is to be served from as soon as possible."""
-        if wanted == self._wanted:
+        """Sets what is to be served from as soon as possible.
+
+        What could not be served before is tried again: a process may have died, for example.
+        """
+        if wanted == self._wanted and not self._failed:
+            if self.failure is not None:  # nobody could say what is wanted, and now it is the same
+                self.failure = None
+                self._tell_workers()
             return
-        self._wanted = wanted
+        self._wanted, self._answer, self._failed = wanted, None, False
+        for name in self._holds.keep(wanted.routes):
+            logger.info("%s: its configuration has changed: the guard lets it go", name)
         self._began = time.monotonic()
         self.close()
         self._tell_workers()
@@ -93,6 +107,8 @@ class ModelSupply:
             if self._preparation.done:
                 self._on_prepared(self._preparation)
         self._rollout.step()
+        if self._rollout.pending is None and (breach := self._guard.look(time.monotonic())):
+            self._roll_back(breach)
         self._slots.retire_due(time.monotonic())
         return self._preparation is not None or self._rollout.pending is not None
 
@@ -128,8 +144,32 @@ class ModelSupply:
         return models
 
     def _begin(self, models: Sequence[PreparedModel], wanted: Wanted) -> None:
+        self._answer = self._plan(models, wanted.routes)
+        self._rollout.begin(self._answer)
+
+    def _plan(self, models: Sequence[PreparedModel], routes: Mapping[str, WantedRoute]) -> Plan:
         self._generations += 1
-        self._rollout.begin(Plan(self._generations, models, wanted.routes))
+        return Plan(self._generations, models, self._holds.apply(routes))
+
+    def _roll_back(self, breach: Breach) -> None:
+        """Moves a version's share of the traffic to `stable`; nothing else changes."""
+        current = self._rollout.current
+        assert current is not None, "what is not served has no traffic"
+        logger.warning(
+            "%s: the guard moves the %g %% of %s to stable: %s. It stays so until the "
+            "configuration of %s changes",
+            breach.name,
+            breach.route.traffic[breach.label],
+            breach.label,
+            breach.reason,
+            breach.name,
+        )
+        self._recorder.rolled_back(breach.slot)
+        self._holds.add(
+            breach.name, breach.route.entry, breach.label, f"the guard holds it: {breach.reason}"
+        )
+        self._began = time.monotonic()
+        self._rollout.begin(self._plan(current.models, current.routes))
 
     def _name_shadows(self, plan: Plan) -> None:
         """Says in the metrics which versions are shadows now; what the last ones counted stays."""
@@ -140,16 +180,20 @@ class ModelSupply:
                 self._aggregates.name_shadow(model.slot, route.shadow)
 
     def _on_end(self, failure: str | None) -> None:
-        self.failure = failure
         current = self._rollout.current
+        known = failure is not None and failure == self.failure
+        if failure is not None or current is self._answer:
+            self.failure = failure
+            self._failed = failure is not None
         seconds = time.monotonic() - self._began
         if failure is None and current is not None:
-            self._recorder.switched(current.number)
+            self._recorder.switched(current.number, _named(current))
+            self._guard.watch(current)
             names = ", ".join(model.name for model in current.models)
             logger.info("generation %d in %.2f s: %s", current.number, seconds, names)
         else:
             self._recorder.switch_failed()
-            if current is not None:  # else the server ends, and says why
+            if current is not None and not known:  # at the start the server ends, and says why
                 logger.error("generation %d goes on being served: %s", current.number, failure)
         self._forget_others()
         self._tell_workers()
@@ -158,9 +202,10 @@ class ModelSupply:
         """Closes the files of models that are not served."""
         current = self._rollout.current
         served = current.models if current is not None else ()
-        for key, model in list(self._models.items()):
-            if model not in served:
-                self._models.pop(key).close()
+        # A preparer that runs has been told which models are there.
+        unused = [] if self._preparation else set(self._models.values()).difference(served)
+        for model in unused:
+            self._models.pop(model.key).close()
         self._known = {wanted: model for wanted, model in self._known.items() if model in served}
         names = [(name, version) for name, version, _ in (m.key.split("@") for m in served)]
         self._slots.leave(names, time.monotonic())
@@ -180,3 +225,16 @@ class ModelSupply:
             for model in wanted
             if model.name and self._known.get(model) not in served
         ]
+
+
+def _named(plan: Plan) -> dict[int, NamedModel]:
+    """How requests find the models of a generation, by their numbers in the metrics."""
+    named = {}
+    for model in plan.models:
+        name, version, _ = model.key.split("@")
+        route = plan.routes.get(name)
+        if route is not None:
+            mark = route.split_mark()
+            share = route.share(version) if mark else 0.0
+            named[model.slot] = NamedModel(route.names(version), mark, share)
+    return named

@@ -20,18 +20,18 @@ import ssl
 import sys
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from ranker import logs
+from ranker.errors import RankerError
 from ranker.metrics.access_log import AccessLogWriter
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import Page, exporters
+from ranker.metrics.office_recorder import OfficeRecorder
 from ranker.metrics.reader import Reader
-from ranker.metrics.recorder import OfficeRecorder
 from ranker.metrics.snapshot import snapshot
 from ranker.office.api import Api
 from ranker.office.app import application, health_routes, page_routes
@@ -46,6 +46,7 @@ from ranker.process.address import PortTakenError, bind_http
 from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
 from ranker.process.link import Link
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
+from ranker.process.split_watch import LOOK_SECONDS, SplitWatch
 from ranker.process.vertex import Vertex
 from ranker.tls import Certificates
 
@@ -116,7 +117,7 @@ class Office:
     async def run(self) -> None:
         """Works until SIGTERM or SIGINT."""
         servers = [HttpServer(self._applications, self._plain)]
-        tasks = [asyncio.create_task(self._beat())]
+        tasks = [asyncio.create_task(task) for task in (self._beat(), self._watch_splits())]
         if self._certificates:
             context = self._certificates.context()
             servers.append(HttpServer(self._applications, self._secure, context))
@@ -153,6 +154,12 @@ class Office:
             await asyncio.sleep(_CERTIFICATE_SECONDS)
             if certificates.refresh():
                 certificates.load_into(context)
+
+    async def _watch_splits(self) -> None:
+        watch = SplitWatch()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            watch.look(self._reader.splits())
 
     def _start_exporters(self, settings: Settings, reader: Reader) -> list[Page]:
         pages: list[Page] = []
@@ -224,7 +231,7 @@ def main() -> None:
         with beating_while_loading(recorder.beat):
             office = Office(settings, reader, recorder, aggregates, errors)
             watch = watch_config(settings, link) if settings.config else None
-    except (OSError, ValueError, ImportError) as error:
+    except (RankerError, OSError, ValueError, ImportError) as error:
         link.failed(str(error))
         sys.exit(1)
     link.ready(office.ports)
@@ -244,7 +251,7 @@ def watch_config(settings: Settings, link: Link) -> ConfigWatch:
     from ranker.process.config_watch import ConfigWatch
 
     return ConfigWatch(
-        Path(settings.config),
+        settings.config,
         settings.model_cache,
         want=lambda wanted: link.say({"wanted": wanted.to_facts()}),
         fail=lambda reason: link.say({"unwanted": reason}),

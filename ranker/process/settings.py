@@ -21,7 +21,7 @@ class Settings:
     Attributes:
         models: paths of ONNX files; the first is the default model. None if `config` says
             what is served.
-        config: path of the file that says what is served; empty: `models` do.
+        config: path or address of the file that says what is served; empty: `models` do.
         model_cache: the folder for models that are fetched; empty: the user's cache.
         host: the address to listen on.
         port: the gRPC port; 0 takes any free one.

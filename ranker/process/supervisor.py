@@ -25,7 +25,7 @@ from ranker.metrics import access_log
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import exporters
 from ranker.metrics.layout import Layout
-from ranker.metrics.recorder import SupervisorRecorder
+from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from ranker.process.address import Reservation, bare_host, host_and_port, private_addresses
 from ranker.process.child import Child
 from ranker.process.model_supply import ModelSupply

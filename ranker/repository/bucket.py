@@ -9,6 +9,7 @@ retries what may succeed at the next try.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -118,6 +119,46 @@ class Bucket:
             except FileNotFoundError as error:
                 raise self._no_bucket() from error
 
+    def read_object(self, most: int) -> tuple[bytes, str]:
+        """The object at the very address of this place.
+
+        Args:
+            most: the most bytes that it may have.
+
+        Returns:
+            Its bytes, and a stamp for `replace_object`.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            SourceError: it can't be read, or is larger.
+        """
+        import obstore
+
+        with self._errors("can't be read"):
+            found = obstore.get(self._store, "")
+            size = found.meta["size"]
+            if size > most:
+                raise SourceError(self.address, "", f"expected at most {most} bytes, got {size}")
+            which = {name: found.meta[name] for name in ("e_tag", "version")}
+            known = {name: value for name, value in which.items() if value is not None}
+            return bytes(found.bytes()), json.dumps(known)
+
+    def replace_object(self, content: bytes, stamp: str) -> None:
+        """Writes the object anew, if it is still the one that was read.
+
+        Raises:
+            FileExistsError: it is another one by now.
+            SourceError: it can't be written.
+        """
+        import obstore
+        from obstore import exceptions
+
+        with self._errors("can't be written"):
+            try:
+                obstore.put(self._store, "", content, mode=json.loads(stamp), use_multipart=False)
+            except exceptions.PreconditionError as error:
+                raise FileExistsError(self.address) from error
+
     def path(self, key: str) -> Path | None:  # noqa: ARG002
         """None; see `Place`."""
         return None
@@ -133,6 +174,8 @@ class Bucket:
             # A missing bucket is told in the same way as a missing file, but for its name.
             if "NoSuchBucket" in str(error):
                 raise self._no_bucket() from error
+            raise
+        except (SourceError, FileExistsError):
             raise
         except exceptions.AlreadyExistsError as error:
             raise FileExistsError(what) from error

@@ -1,7 +1,8 @@
-"""Models that were fetched before, on this machine's disk, by the digest of their bytes."""
+"""What was fetched before, on this machine's disk: models by the digest of their bytes."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -10,6 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ranker.repository.manifest import Manifest
+
+MOST_MODELS = 64
+"""Beyond so many, those are removed that nobody has asked for in `KEPT_SECONDS`. A server asks for
+what it serves whenever it asks the sources, and every reader of a cache does that for itself."""
+
+KEPT_SECONDS = 24 * 3600.0
 
 _PIECE = 1 << 20
 _ABANDONED_AFTER = 24 * 3600.0
@@ -37,8 +44,10 @@ class Cache:
             return None
 
     def versions(self, source: str) -> list[str]:
-        """The versions of a source that were fetched before, in no order."""
-        return [path.stem for path in self._manifests(source).glob("*.json")]
+        """The versions of a source that were fetched before and are still here, in no order."""
+        return [
+            path.stem for path in self._manifests(source).glob("*.json") if self._has_model(path)
+        ]
 
     def keep_manifest(self, source: str, manifest: Manifest) -> None:
         """Writes a manifest; after the model, which it stands for.
@@ -49,14 +58,31 @@ class Cache:
         path = self._manifests(source) / f"{manifest.version}.json"
         self._write((manifest.content,), path)
 
+    def config(self, address: str) -> bytes | None:
+        """A configuration as it was when last read."""
+        try:
+            return self._config(address).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def keep_config(self, address: str, content: bytes) -> None:
+        """Writes a configuration.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        self._write((content,), self._config(address))
+
     def model(self, manifest: Manifest) -> Path | None:
-        """A model that is whole; None if there is none.
+        """A model that is whole; None if there is none. Notes that it is used.
 
         Raises:
             OSError: it can't be read.
         """
         path = self._model(manifest.sha256)
         if path.exists() and difference(path, manifest) is None:
+            with contextlib.suppress(OSError):  # of a cache that may only be read
+                os.utime(path)
             return path
         return None
 
@@ -73,10 +99,34 @@ class Cache:
         """
         path = self._model(manifest.sha256)
         self._write(pieces, path, manifest)
+        self._remove_unused()
         return path
 
+    def _has_model(self, manifest: Path) -> bool:
+        try:
+            sha256 = Manifest.read(manifest.read_bytes(), manifest.stem).sha256
+        except (OSError, ValueError):
+            return False
+        return self._model(sha256).exists()
+
+    def _remove_unused(self) -> None:
+        """Removes models beyond the number that is kept, those first that were used last long ago.
+
+        Manifests stay: they are small, and hold a version to the model that it was.
+        """
+        used: list[tuple[float, Path]] = []
+        for path in (self.folder / "models").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process removes as well
+                used.append((path.stat().st_mtime, path))
+        for when, path in sorted(used, reverse=True)[MOST_MODELS:]:
+            if time.time() - when > KEPT_SECONDS:
+                path.unlink(missing_ok=True)
+
     def _manifests(self, source: str) -> Path:
-        return self.folder / "sources" / hashlib.sha256(source.encode()).hexdigest()[:32]
+        return self.folder / "sources" / _short(source)
+
+    def _config(self, address: str) -> Path:
+        return self.folder / "configurations" / f"{_short(address)}.yaml"
 
     def _model(self, sha256: str) -> Path:
         return self.folder / "models" / f"{sha256}.onnx"
@@ -99,6 +149,10 @@ class Cache:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _short(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:32]
 
 
 def difference(path: Path, manifest: Manifest) -> str | None:

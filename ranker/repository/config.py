@@ -15,8 +15,8 @@ It is checked as a whole; every error tells its line and column.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -34,6 +34,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from ranker.errors import ConfigError
 from ranker.model.metadata import MAX_NAME
+from ranker.repository.guard import Limits
+from ranker.repository.traffic import STABLE
 
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$"
 
@@ -71,6 +73,64 @@ class ShadowConfig(_Part):
         float,
         Field(gt=0, le=1, description="Of how many of the lists, from 0 to 1: 0.1 is a tenth."),
     ] = 1.0
+
+
+_PERCENTAGE = r"^\d+(\.\d+)? ?%$"
+_TIME = r"^\d+(\.\d+)? ?(ms|s)$"
+
+
+def _as_percentage(value: object) -> object:
+    if not isinstance(value, str) or not re.match(_PERCENTAGE, value):
+        raise ValueError(f"expected a percentage, 1% say, got {_shown(value)}")
+    return value
+
+
+def _as_time(value: object) -> object:
+    if not isinstance(value, str) or not re.match(_TIME, value):
+        raise ValueError(f"expected a time, 20ms or 0.5s say, got {_shown(value)}")
+    return value
+
+
+class GuardConfig(_Part):
+    """When a version's share of the traffic goes back to the stable one."""
+
+    errors: Annotated[
+        str,
+        BeforeValidator(_as_percentage),
+        Field(
+            pattern=_PERCENTAGE,
+            description="If more of its requests fail, and more than of the stable version's: "
+            "`1%`.",
+        ),
+    ] = ""
+    p99: Annotated[
+        str,
+        BeforeValidator(_as_time),
+        Field(
+            pattern=_TIME,
+            description="If more than 1 in 100 of its answers take longer, and more than of the "
+            "stable version's: `20ms`.",
+        ),
+    ] = ""
+    minutes: Annotated[
+        float, Field(gt=0, le=1440, description="Over how long requests are counted.")
+    ] = 5.0
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> GuardConfig:
+        if not self.errors and not self.p99:
+            raise ValueError("expected a limit: errors, p99 or both")
+        return self
+
+    def limits(self) -> Limits:
+        """What it says, in numbers."""
+        errors = float(self.errors.rstrip(" %")) / 100 if self.errors else None
+        return Limits(errors, _seconds(self.p99) if self.p99 else None, self.minutes)
+
+
+def _seconds(text: str) -> float:
+    number = float(text.rstrip(" ms"))
+    return number / 1e3 if text.endswith("ms") else number
 
 
 class ModelConfig(_Part):
@@ -114,6 +174,13 @@ class ModelConfig(_Part):
             "unless it also has a label or is among `versions`."
         ),
     ] = None
+    guard: Annotated[
+        GuardConfig | None,
+        Field(
+            description="Takes the traffic from a version that is worse than the one labelled "
+            "`stable`, until what this file says of the model changes."
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _check_traffic(self) -> ModelConfig:
@@ -124,6 +191,8 @@ class ModelConfig(_Part):
         total = sum(self.traffic.values())
         if self.traffic and abs(total - 100) > 0.01:
             raise ValueError(f"traffic: expected 100 percent in all, got {total:g}")
+        if self.guard is not None and STABLE not in self.labels:
+            raise ValueError(f"guard: needs a label {STABLE}, whose version gets the share")
         return self
 
 
@@ -139,20 +208,6 @@ class Config(_Part):
     ] = 30.0
 
 
-def load_config(path: Path) -> Config:
-    """Reads the file.
-
-    Raises:
-        ConfigError: it can't be read, or is wrong; has all that is wrong, a line each.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError(f"{path.name}: can't be read: {reason}") from error
-    return parse_config(text, path.name)
-
-
 def parse_config(text: str, name: str) -> Config:
     """Reads the text of such a file.
 
@@ -161,7 +216,7 @@ def parse_config(text: str, name: str) -> Config:
         name: what errors call the file.
 
     Raises:
-        ConfigError: as for `load_config`.
+        ConfigError: it is wrong; has all that is wrong, a line each.
     """
     try:
         document = YAML(typ="rt").load(io.StringIO(text))

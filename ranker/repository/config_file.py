@@ -7,10 +7,7 @@ the parser would lay the rest of the file out anew.
 from __future__ import annotations
 
 import io
-import os
 import re
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -18,7 +15,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from ranker.errors import ConfigError
 from ranker.repository.config import ModelConfig, parse_config
-from ranker.repository.place import BUCKETS
+from ranker.repository.config_place import ConfigPlace
 
 _SCALAR = re.compile(r"""[A-Za-z0-9._+-]+|"[^"\n]*"|'[^'\n]*'""")
 
@@ -27,7 +24,7 @@ class ConfigFile:
     """A configuration and its text.
 
     Args:
-        path: the file.
+        place: where it lies.
 
     Attributes:
         config: what it says.
@@ -37,16 +34,11 @@ class ConfigFile:
         ConfigError: it can't be read, or is wrong.
     """
 
-    def __init__(self, path: Path) -> None:
-        address = str(path)
-        if address.startswith(tuple(bucket.rstrip("/") for bucket in BUCKETS)):
-            raise ConfigError(
-                f"{address}: a configuration in a bucket can't be edited: edit the file that it "
-                "was made from, and upload that"
-            )
-        self._path = path
-        self.text = self._read()
-        self.config = parse_config(self.text, path.name)
+    def __init__(self, place: ConfigPlace) -> None:
+        self._place = place
+        self._written = place.read()
+        self.text = self._written.text
+        self.config = parse_config(self.text, place.name)
 
     def model(self, name: str) -> ModelConfig:
         """What it says of a model.
@@ -56,7 +48,7 @@ class ConfigFile:
         """
         if name not in self.config.models:
             known = ", ".join(self.config.models)
-            raise ConfigError(f"{self._path.name}: there is no model {name}; there are: {known}")
+            raise ConfigError(f"{self._place.name}: there is no model {name}; there are: {known}")
         return self.config.models[name]
 
     def edited(self, name: str, model: ModelConfig) -> str:
@@ -74,7 +66,7 @@ class ConfigFile:
         text = self.text
         for start, end, new in sorted(edits, reverse=True):
             text = text[:start] + new + text[end:]
-        if parse_config(text, self._path.name) != expected:
+        if parse_config(text, self._place.name) != expected:
             raise self._not_editable(name)
         return text
 
@@ -84,34 +76,7 @@ class ConfigFile:
         Raises:
             ConfigError: it can't be written, or somebody else has changed the file.
         """
-        if self._read() != self.text:
-            raise ConfigError(f"{self._path.name}: has changed in the meantime; run it again")
-        path = self._path.resolve()
-        try:
-            with tempfile.NamedTemporaryFile(
-                dir=path.parent, prefix=f".{path.name}.", delete=False
-            ) as file:
-                try:
-                    file.write(text.encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                    os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
-                    os.replace(file.name, path)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
-        except OSError as error:
-            raise ConfigError(
-                f"{self._path.name}: can't be written: {error.strerror}; if it is made from "
-                "another file, edit that one"
-            ) from error
-
-    def _read(self) -> str:
-        try:
-            return self._path.read_bytes().decode()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise ConfigError(f"{self._path.name}: can't be read: {reason}") from error
+        self._place.replace(text, self._written)
 
     def _edits(self, name: str, model: ModelConfig) -> list[tuple[int, int, str]]:
         """What to put in place of which characters."""
@@ -155,6 +120,6 @@ class ConfigFile:
 
     def _not_editable(self, name: str) -> ConfigError:
         return ConfigError(
-            f"{self._path.name}: the labels and the traffic of {name} are written in a way that "
+            f"{self._place.name}: the labels and the traffic of {name} are written in a way that "
             "only a person can edit, with anchors for example"
         )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ranker.errors import ConfigError
 from ranker.repository.config import ModelConfig
-from ranker.repository.resolver import STABLE
+from ranker.repository.traffic import STABLE, given_to_stable
 
 PREVIOUS = "previous"
 """The label of the version that was `stable` before the last promotion."""
@@ -68,7 +68,7 @@ def roll_back(name: str, model: ModelConfig, label: str = "") -> ModelConfig:
         )
     if label not in ("", STABLE):
         _version(name, model, label)
-        return model.model_copy(update={"traffic": _without(model.traffic, label)})
+        return model.model_copy(update={"traffic": given_to_stable(model.traffic, label)})
     before = _version(name, model, PREVIOUS)
     labels = {**model.labels, STABLE: before}
     return model.model_copy(update={"labels": labels, "traffic": _all_to_stable(model)})
@@ -84,8 +84,3 @@ def _version(name: str, model: ModelConfig, label: str) -> str:
 def _all_to_stable(model: ModelConfig) -> Mapping[str, float]:
     # Without a split, stable has it all.
     return {**dict.fromkeys(model.traffic, 0.0), STABLE: 100.0} if model.traffic else {}
-
-
-def _without(traffic: Mapping[str, float], label: str) -> Mapping[str, float]:
-    share = traffic.get(label, 0.0)
-    return {**traffic, label: 0.0, STABLE: traffic.get(STABLE, 0.0) + share} if share else traffic

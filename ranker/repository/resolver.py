@@ -10,24 +10,22 @@ from ranker.errors import ConfigError, SourceUnavailableError
 from ranker.repository.config import Config, Latest, ModelConfig
 from ranker.repository.published import Published
 from ranker.repository.repository import Repository, open_repository
+from ranker.repository.traffic import STABLE
 from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
 
 logger = logging.getLogger(__name__)
-
-STABLE = "stable"
-"""The label of the version that a request gets which names none, if the traffic is not split."""
 
 
 class Resolver:
     """Finds the versions that a configuration names, and has their files on this machine.
 
     Args:
-        folder: what relative sources count from.
+        base: what relative sources count from: a folder, or a bucket's prefix.
         cache: the folder for what is fetched; None: see `open_repository`.
     """
 
-    def __init__(self, folder: Path, cache: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, base: str, cache: Path | None) -> None:
+        self._base = base
         self._cache = cache
         self._repositories: dict[str, Repository] = {}
 
@@ -55,7 +53,11 @@ class Resolver:
                 path = str(repository.fetch(version))
                 models.append(WantedModel(path, name, version, stamp))
             salt = model.salt or name
-            route = WantedRoute(default, model.labels, model.traffic, salt)
+            limits = model.guard.limits() if model.guard else None
+            entry = model.model_dump_json(exclude_defaults=True)
+            route = WantedRoute(
+                default, model.labels, model.traffic, salt, guard=limits, entry=entry
+            )
             if shadow is not None:
                 route = replace(route, shadow=shadow.version, shadow_share=shadow.share)
             routes[name] = route
@@ -63,7 +65,8 @@ class Resolver:
 
     def _repository(self, source: str) -> Repository:
         if source not in self._repositories:
-            where = source if "://" in source else str(self._folder / source)
+            stands_alone = "://" in source or source.startswith("/")
+            where = source if stands_alone else f"{self._base}/{source}"
             self._repositories[source] = open_repository(where, self._cache)
         return self._repositories[source]
 

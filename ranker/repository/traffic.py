@@ -15,6 +15,10 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
 
+STABLE = "stable"
+"""The label of the version that a request gets which names none, if the traffic is not split; a
+version that loses its share loses it to this one."""
+
 _PLACES = float(2**64)
 
 
@@ -44,6 +48,12 @@ class Sample:
         if self._share >= 1.0:
             return True
         return (place(self._salt, unit) if unit else random.random()) < self._share
+
+
+def given_to_stable(traffic: Mapping[str, float], label: str) -> Mapping[str, float]:
+    """The traffic with a label's share given to the stable version."""
+    share = traffic.get(label, 0.0)
+    return {**traffic, label: 0.0, STABLE: traffic.get(STABLE, 0.0) + share} if share else traffic
 
 
 class Split:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
+
+from ranker.repository.guard import Limits
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class WantedRoute:
         labels: the version that each label names.
         traffic: the percentage of each label that ranks for requests without a version.
         salt: of the split; see `ranker.repository.traffic`.
+        guard: what versions may do before their share goes back to stable; None: anything.
+        entry: all that the configuration says of the model, as one text.
+        held: labels whose share the guard has moved to `stable`, and why.
         shadow: the version that scores lists too which the others have ranked; empty: none.
         shadow_share: of how many of them, from 0 to 1.
     """
@@ -41,8 +48,38 @@ class WantedRoute:
     labels: Mapping[str, str] = field(default_factory=dict)
     traffic: Mapping[str, float] = field(default_factory=dict)
     salt: str = ""
+    guard: Limits | None = None
+    entry: str = ""
+    held: Mapping[str, str] = field(default_factory=dict)
     shadow: str = ""
     shadow_share: float = 0.0
+
+    def names(self, version: str) -> list[str]:
+        """The labels of a version."""
+        return [label for label, named in self.labels.items() if named == version]
+
+    def share(self, version: str) -> float:
+        """What a version ranks of the requests that name none, from 0 to 1."""
+        if not self.traffic:
+            return float(version == self.default)
+        own = sum(self.traffic.get(label, 0.0) for label in self.names(version))
+        return own / sum(self.traffic.values())
+
+    def split_mark(self) -> float:
+        """A number that tells the split of the traffic from others; 0 if it is not split."""
+        if not self.traffic:
+            return 0.0
+        arms = [
+            (label, self.labels[label], share) for label, share in self.traffic.items() if share
+        ]
+        digest = hashlib.sha256(json.dumps([self.salt, arms]).encode()).digest()
+        return float(int.from_bytes(digest[:6], "big") + 1)  # a double holds it exactly
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """Reads what `dataclasses.asdict` wrote, also after JSON."""
+        guard = facts.get("guard")
+        return cls(**{**facts, "guard": Limits(**guard) if guard else None})
 
 
 @dataclass(frozen=True)
@@ -66,5 +103,5 @@ class Wanted:
         """Reads what `to_facts` wrote, also after JSON."""
         return cls(
             tuple(WantedModel(**model) for model in facts["models"]),
-            {name: WantedRoute(**route) for name, route in facts["routes"].items()},
+            {name: WantedRoute.from_facts(route) for name, route in facts["routes"].items()},
         )

@@ -23,7 +23,9 @@ class Descriptions:
         self._generation = generation
         models = [describe(generation, served) for served in generation.models]
         self._described = {
-            served: pb.GetModelResponse(model=model).SerializeToString()
+            served: pb.GetModelResponse(
+                model=model, generation=generation.number
+            ).SerializeToString()
             for served, model in zip(generation.models, models, strict=True)
         }
         for model in models:
@@ -77,6 +79,7 @@ def describe(generation: Generation, served: ServedModel) -> pb.Model:
         labels=generation.labels(served),
         traffic_percent=generation.share(served),
         state=pb.MODEL_STATE_AVAILABLE,
+        state_reason=generation.held(served),
         sha256=model.digest,
         shadow_percent=generation.shadow_share(served),
     )

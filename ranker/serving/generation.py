@@ -26,6 +26,8 @@ class Route:
         labels: the version that each label names.
         traffic: the percentage of each label; empty: it is not split.
         split: gives a unit the label that ranks for it; None: the traffic is not split.
+        mark: tells the split from others, in the metrics.
+        held: labels whose share the guard has moved to `stable`, and why.
         shadow: the version that scores lists too which the others have ranked; empty: none.
         shadow_share: of how many of them, from 0 to 1.
         in_sample: whether a unit's lists are among them; all are, if it is None.
@@ -35,6 +37,8 @@ class Route:
     labels: Mapping[str, str] = field(default_factory=dict)
     traffic: Mapping[str, float] = field(default_factory=dict)
     split: Callable[[str], str] | None = None
+    mark: float = 0.0
+    held: Mapping[str, str] = field(default_factory=dict)
     shadow: str = ""
     shadow_share: float = 0.0
     in_sample: Callable[[str], bool] | None = None
@@ -84,6 +88,13 @@ class Generation:
             self._add_route(name, route)
         self._add_default(models[0].name)
 
+    def start(self) -> None:
+        """It is served from now on: units are counted for its splits."""
+        for served in self.models:
+            route = self.routes[served.name]
+            if route.split is not None:
+                served.metrics.split_served(route.mark)
+
     def find(self, name: str, version: str, unit: str | None) -> Arm:
         """The model that ranks, and its label.
 
@@ -132,6 +143,11 @@ class Generation:
         """The labels of a model."""
         labels = self.routes[served.name].labels
         return [label for label, version in labels.items() if version == served.version]
+
+    def held(self, served: ServedModel) -> str:
+        """Why the guard has moved a model's share of the traffic away; empty: it has not."""
+        held = self.routes[served.name].held
+        return "; ".join(held[label] for label in self.labels(served) if label in held)
 
     def _add_route(self, name: str, route: Route) -> None:
         named = {f"@{label}": (version, label) for label, version in route.labels.items()}

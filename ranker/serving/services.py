@@ -27,6 +27,7 @@ class RankingService:
         self._intake = intake
         self._streams = RankStreamHandler(intake)
         self._descriptions = Descriptions(intake.generation)
+        intake.generation.start()
 
     def serve(self, generation: Generation | None, others: Sequence[pb.Model]) -> None:
         """Ranks what comes from now on with the models of another generation, if there is one.
@@ -38,6 +39,7 @@ class RankingService:
         if generation is not None:
             self._intake.generation = generation
             self._descriptions = Descriptions(generation)
+            generation.start()
         self._descriptions.tell_others(others)
 
     def methods(self) -> dict[str, Method]:

@@ -63,7 +63,7 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
     task.batcher = served.batcher
     task.metrics = served.metrics
     if task.arm and not request.model_version:
-        served.metrics.request_split()
+        served.metrics.request_split(request.unit)
     _read_candidates(request, task, served.features, max_rows)
     task.top_k = request.top_k
     if request.candidate_ids:

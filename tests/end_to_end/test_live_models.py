@@ -31,6 +31,7 @@ from tests.forest.onnx.onnx_models import Split as Node
 from tests.office.support import ask as ask_http
 
 RANK = "/ranker.v1.RankingService/Rank"
+GET_MODEL = "/ranker.v1.RankingService/GetModel"
 LIST_MODELS = "/ranker.v1.RankingService/ListModels"
 VERSIONS = ("7", "8", "9")
 STABLE = "models: {{books: {{source: books, versions: {{latest: 3}}, labels: {{stable: {}}}}}}}"
@@ -40,7 +41,7 @@ PATIENCE = 30.0
 class Shop:
     """A repository of three versions, each one's own scores of some rows, and a configuration."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trees: int = 20) -> None:
         self.folder = folder
         self.config = folder / "ranker.yaml"
         dice = np.random.default_rng(4)
@@ -52,7 +53,7 @@ class Shop:
         self.scores: dict[str, np.ndarray] = {}
         for version in VERSIONS:
             settings = {"objective": "rank:ndcg", "subsample": 0.7, "nthread": 1}
-            booster = xgb.train({**settings, "seed": int(version)}, train, 20)
+            booster = xgb.train({**settings, "seed": int(version)}, train, trees)
             path = folder / f"{version}.onnx"
             export_onnx(booster, path, name="books", version=version)
             publish(ModelFile.read(path), str(folder / "books"), progress=str)
@@ -140,6 +141,12 @@ class Callers:
 def listed(server: RunningServer) -> pb.ListModelsResponse:
     with grpc.insecure_channel(server.address) as channel:
         return pb.ListModelsResponse.FromString(channel.unary_unary(LIST_MODELS)(b"", timeout=30))
+
+
+def told_of(server: RunningServer, version: str) -> pb.GetModelResponse:
+    request = pb.GetModelRequest(model="books", model_version=version).SerializeToString()
+    with grpc.insecure_channel(server.address) as channel:
+        return pb.GetModelResponse.FromString(channel.unary_unary(GET_MODEL)(request, timeout=30))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -252,6 +259,8 @@ def test_labels_split_and_arms(serve, shop):
     assert {v: list(m.labels) for v, m in models.items()} == {"7": ["stable"], "8": ["canary"]}
     assert {v: m.traffic_percent for v, m in models.items()} == {"7": 70, "8": 30}
     assert all(m.state == pb.MODEL_STATE_AVAILABLE for m in models.values())
+    assert models["8"] == told_of(server, "8").model, "but for categories, which it has none of"
+    assert told_of(server, "@canary").generation == listed(server).generation == 1
 
 
 def test_promotion_and_rollback(serve, shop):

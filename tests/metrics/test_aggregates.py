@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranker.metrics import catalogue as catalog
+from ranker.metrics import unit_sample
 from ranker.metrics.aggregates import TEXT_BYTES, Aggregates, Layout
 from ranker.metrics.families import Distribution
 from ranker.metrics.snapshot import snapshot
@@ -50,7 +51,7 @@ def test_cells_do_not_overlap(aggregates: Aggregates):
     for metric in catalog.METRICS:
         if metric.derived:
             continue
-        size = len(metric.buckets) + 2 if metric.buckets else 1
+        size = len(metric.buckets) + 2 if metric.buckets else metric.copies
         begins = [(begin, size) for begin in plan.cells[metric]]
         if metric.exemplars:
             size = 4 * (len(metric.buckets) + 1)
@@ -59,6 +60,10 @@ def test_cells_do_not_overlap(aggregates: Aggregates):
             cells = set(range(begin, begin + length))
             assert not cells & taken
             taken |= cells
+    for begin in plan.units:
+        cells = set(range(begin, begin + unit_sample.SIZE))
+        assert not cells & taken
+        taken |= cells
     assert taken == set(range(len(taken)))
     assert len(taken) < len(aggregates.slots[0].cells)
 

@@ -10,7 +10,7 @@ from ranker.metrics import catalogue as catalog
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.metric import Metric
 from ranker.metrics.reader import Reader
-from ranker.metrics.recorder import SupervisorRecorder
+from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from tests.metrics.support import Worker, new_aggregates, value
 
 

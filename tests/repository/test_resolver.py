@@ -28,7 +28,7 @@ def folder(tmp_path) -> Path:
 
 def resolve(folder: Path, books: str) -> Wanted:
     config = parse_config(f"models: {{books: {{source: books{books}}}}}", "ranker.yaml")
-    return Resolver(folder, None).resolve(config)
+    return Resolver(str(folder), None).resolve(config)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_which_versions_are_served(folder, books, versions, default):
 
 def test_a_file_that_changes_is_wanted_anew(folder):
     config = parse_config("models: {films: {source: films.onnx}}", "ranker.yaml")
-    resolver = Resolver(folder, None)
+    resolver = Resolver(str(folder), None)
     before = resolver.resolve(config)
     assert resolver.resolve(config) == before
     other = folder / "other"
@@ -89,4 +89,4 @@ def test_a_source_without_versions(folder):
     (folder / "empty").mkdir()
     config = parse_config("models: {books: {source: empty}}", "ranker.yaml")
     with pytest.raises(ConfigError, match="empty has no complete version"):
-        Resolver(folder, None).resolve(config)
+        Resolver(str(folder), None).resolve(config)

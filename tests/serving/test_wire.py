@@ -17,7 +17,7 @@ SERVED = SimpleNamespace(
     name="m",
     version="7",
     batcher=None,
-    metrics=SimpleNamespace(request_split=lambda: SPLIT.append("m")),
+    metrics=SimpleNamespace(request_split=SPLIT.append),
     features=FeatureContract(3, ("a", "b", "c")),
 )
 GENERATION = SimpleNamespace(find=lambda *_: (SERVED, "canary"))
@@ -54,8 +54,9 @@ def test_a_task_knows_what_is_asked():
 @pytest.mark.parametrize(("version", "counted"), [("", 1), ("7", 0), ("@canary", 0)])
 def test_what_a_split_decides_is_counted(version, counted):
     SPLIT.clear()
-    read(request(model_version=version))
+    read(request(model_version=version, unit="u"))
     assert len(SPLIT) == counted
+    assert set(SPLIT) <= {"u"}
 
 
 def spoilt(**changes) -> pb.RankRequest:

@@ -17,8 +17,8 @@ from ranker.metrics import catalogue as catalog
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.families import Distribution
 from ranker.metrics.metric import Kind
+from ranker.metrics.office_recorder import OfficeRecorder
 from ranker.metrics.reader import Reader
-from ranker.metrics.recorder import OfficeRecorder
 from ranker.metrics.snapshot import snapshot
 from tests.metrics.support import RANK, Worker, new_aggregates, value
 

@@ -13,8 +13,8 @@ from exporters.prometheus.scrape import Scrapes
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import METRICS
 from ranker.metrics.metric import Kind
+from ranker.metrics.office_recorder import OfficeRecorder
 from ranker.metrics.reader import Reader
-from ranker.metrics.recorder import OfficeRecorder
 from tests.metrics.support import NAMES, RANK, Worker, new_aggregates
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

@@ -17,8 +17,8 @@ import pytest
 
 from exporters.prometheus import exporter
 from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.office_recorder import OfficeRecorder
 from ranker.metrics.reader import Reader
-from ranker.metrics.recorder import OfficeRecorder
 from ranker.office.app import application, page_routes
 from tests.metrics.support import RANK, Worker, new_aggregates
 from tests.office.support import served

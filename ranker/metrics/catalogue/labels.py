@@ -1,0 +1,47 @@
+"""The labels of metrics, and the values that they may have."""
+
+from __future__ import annotations
+
+from ranker.errors import ANSWERS, Code
+from ranker.metrics.metric import Dimension
+
+
+def _fixed(label: str, *values: str) -> Dimension:
+    return Dimension((label,), tuple((value,) for value in values))
+
+
+METHOD = Dimension(("method",))
+MODEL = Dimension(("model", "version"))
+MODEL_NAME = Dimension(("model",))
+WORKER = Dimension(("worker",))
+SHADOW = Dimension(("shadow_version",), values=(("",),))
+"""Which version is the shadow of a `MODEL`; one at a time, so that it takes no cells of its own."""
+
+CODE = Dimension(
+    ("code",),
+    values=tuple((code.name,) for code in Code),
+    # gRPC itself ends calls with others at times; nobody alerts on a rate of those.
+    rare=frozenset((code.name,) for code in Code if code not in ANSWERS),
+)
+OUTCOME = _fixed("outcome", "ok", "error")
+SHED_REASON = _fixed(
+    "reason",
+    "deadline",
+    "queue_rows",
+    "queue_bytes",
+    "connection_share",
+    "draining",
+    "calls",
+    "memory",
+)
+EVICTED_REASON = _fixed("reason", "calls", "memory", "unsent", "message")
+CLOSED_REASON = _fixed("reason", "headers", "memory", "standstill", "unanswered")
+EXPIRED_REASON = _fixed("reason", "deadline", "cancelled")
+GENERATION = _fixed("generation", "0", "1", "2")
+SHADOW_DROPPED_REASON = _fixed("reason", "busy", "memory", "columns", "failed", "stopped")
+EXPORTER = Dimension(("exporter",))
+EXPORT_OUTCOME = _fixed("outcome", "exported", "failed", "dropped")
+ACCESS_LOG_OUTCOME = _fixed("outcome", "written", "capped", "dropped")
+
+MOST_LABELS = 8
+"""So many labels of a version are published."""

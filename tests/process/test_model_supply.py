@@ -1,0 +1,213 @@
+"""From what is wanted to what is served: edits that come fast, and the guard's own switches."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+from typing import ClassVar
+
+import pytest
+
+from ranker.errors import Code
+from ranker.metrics.supervisor_recorder import SupervisorRecorder
+from ranker.process import model_supply as module
+from ranker.process.model_supply import ModelSupply
+from ranker.process.preparation import ReadModel
+from ranker.process.settings import Settings
+from ranker.repository.guard import Limits
+from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
+from tests.metrics.support import Ended, Worker, new_aggregates
+from tests.process.test_rollout import FakeWorker
+
+NAME = "test-model-supply"
+
+
+def new_file() -> int:
+    return os.memfd_create(NAME)
+
+
+class FakePreparation:
+    """A preparer that reads whatever is wanted, once it is told to."""
+
+    running: ClassVar[list[FakePreparation]] = []
+
+    def __init__(self, wanted: Wanted, known: Collection[str], settings: Settings) -> None:
+        del settings
+        self.wanted, self.known = wanted, set(known)
+        self.models: list[ReadModel] = []
+        self.failure: str | None = None
+        self.done = False
+        self.running.append(self)
+
+    def finish(self, failure: str | None = None) -> None:
+        for model in self.wanted.models:
+            key = f"books@{model.version}@ab"
+            files = () if key in self.known else (new_file(), new_file())
+            self.models.append(ReadModel(key, "books", model.version, files))
+        self.done, self.failure = True, failure
+
+    def look(self) -> None:
+        pass
+
+    def close(self) -> None:
+        for model in self.models:
+            for fd in model.files:
+                os.close(fd)
+
+
+def wanted(*versions: str, share: float = 0.0, entry: str = "") -> Wanted:
+    """These versions of one model; the second is the canary."""
+    labels = dict(zip(("stable", "canary"), versions, strict=False))
+    traffic = {"stable": 100 - share, "canary": share} if share else {}
+    route = WantedRoute(versions[0], labels, traffic, "s", Limits(errors=0.01), entry)
+    # Another stamp each time: the files have to be looked at again.
+    models = [WantedModel(f"{v}.onnx", "books", v, stamp=entry) for v in versions]
+    return Wanted(tuple(models), {"books": route})
+
+
+class Setup:
+    def __init__(self) -> None:
+        names = [("", "")] * 4
+        self.aggregates = new_aggregates(names)
+        self.counts = Worker(self.aggregates)
+        self.worker = FakeWorker()
+        recorder = SupervisorRecorder(self.aggregates)
+        self.supply = ModelSupply(Settings(()), self.aggregates, recorder, lambda: [self.worker])
+
+    def prepared(self) -> None:
+        """The worker has prepared what it was told last."""
+        number = [facts["prepare"] for facts in self.worker.said if "prepare" in facts][-1]
+        self.supply.on_message(self.worker, {"prepared": number})
+        self.supply.step()
+
+    def serve(self, wish: Wanted) -> None:
+        self.supply.want(wish)
+        FakePreparation.running[-1].finish()
+        self.supply.step()
+        self.prepared()
+
+    def routes(self) -> dict:
+        """Those of the generation that the worker was told of last."""
+        return [facts["routes"] for facts in self.worker.said if "routes" in facts][-1]["books"]
+
+    def slots(self) -> list[int]:
+        """The metrics' numbers of the models that the worker was told of."""
+        return [facts["slot"] for facts in self.worker.said if "model" in facts]
+
+
+@pytest.fixture
+def s(monkeypatch) -> Setup:
+    monkeypatch.setattr(module, "Preparation", FakePreparation)
+    FakePreparation.running.clear()
+    return Setup()
+
+
+def test_a_model_that_was_there_when_the_preparer_began_is_there_when_it_ends(s):
+    """The file changes to 8, and back to 7 and 9 before all serve 8."""
+    s.serve(wanted("7", entry="a"))
+    s.supply.want(wanted("8", entry="b"))
+    FakePreparation.running[-1].finish()
+    s.supply.step()
+    s.supply.want(wanted("7", "9", entry="c"))
+    s.prepared()  # 8 is served, and 7 no more
+    assert s.worker.serves == 2
+    FakePreparation.running[-1].finish()
+    s.supply.step()
+    s.prepared()
+    assert s.worker.serves == 3
+    assert s.supply.failure is None
+
+
+def test_what_failed_is_tried_again_when_it_is_wanted_again(s, caplog):
+    """A preparer that was killed for want of memory, say."""
+    s.serve(wanted("7", entry="a"))
+    for _ in range(3):
+        s.supply.want(wanted("8", entry="b"))
+        FakePreparation.running[-1].finish("ended with SIGKILL")
+        s.supply.step()
+    assert s.supply.failure == "ended with SIGKILL"
+    assert caplog.text.count("ended with SIGKILL") == 1
+    assert len(FakePreparation.running) == 4
+    s.serve(wanted("8", entry="b"))
+    assert s.supply.failure is None
+    assert s.worker.serves == 2
+
+
+def test_a_wrong_file_that_is_made_right_again_leaves_no_trace(s):
+    s.serve(wanted("7", entry="a"))
+    s.supply.fail("line 3: wrong")
+    s.supply.want(wanted("7", entry="a"))
+    assert s.supply.failure is None
+    assert len(FakePreparation.running) == 1
+
+
+def open_files() -> int:
+    """How many of the models' files this process holds."""
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    return sum(NAME in os.readlink(link) for link in links if os.path.lexists(link))
+
+
+def test_files_of_models_that_are_not_served_are_closed(s):
+    s.serve(wanted("1", entry="0"))
+    before = open_files()
+    for i in range(1, 20):
+        s.supply.want(wanted("7", entry=f"{i}"))
+        FakePreparation.running[-1].finish()
+        s.supply.step()
+        s.serve(wanted(f"{i}", "x", entry=f"{i}"))
+        s.serve(wanted("1", entry=f"back-{i}"))
+    assert open_files() == before
+
+
+def breach(s: Setup, monkeypatch) -> None:
+    """The canary fails, and the guard notices."""
+    now = time.monotonic() + 10.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    s.supply.step()
+    for slot, code in zip(s.slots(), (Code.OK, Code.INTERNAL), strict=True):
+        for _ in range(200):
+            model = s.counts.recorder.model(slot, ("books", str(slot)))
+            model.request_ended(code, Ended(1, 0.0, 1.0, 0.001))
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + 2.0)
+    s.supply.step()
+
+
+@pytest.fixture
+def shared(s) -> Setup:
+    s.serve(wanted("7", "8", share=20, entry="a"))
+    return s
+
+
+def test_the_guard_moves_the_share_and_says_so(shared, monkeypatch, caplog):
+    breach(shared, monkeypatch)
+    assert shared.routes()["traffic"] == {"stable": 100, "canary": 0}
+    assert "200 of 200 requests failed" in shared.routes()["held"]["canary"]
+    shared.prepared()
+    assert shared.worker.serves == 2
+    assert "the guard moves the 20 % of canary to stable" in caplog.text
+    shared.supply.step()
+    assert shared.supply.failure is None
+
+
+def test_the_guard_does_not_hide_that_something_else_could_not_be_served(shared, monkeypatch):
+    shared.supply.want(wanted("7", "8", "9", share=20, entry="a"))
+    FakePreparation.running[-1].finish("no such file")
+    shared.supply.step()
+    breach(shared, monkeypatch)
+    shared.prepared()
+    assert shared.worker.serves == 2
+    assert shared.supply.failure == "no such file"
+
+
+def test_what_is_wanted_with_the_same_entry_is_held_and_with_another_is_not(shared, monkeypatch):
+    breach(shared, monkeypatch)
+    shared.prepared()
+    shared.supply.want(wanted("7", "8", "9", share=20, entry="a"))
+    FakePreparation.running[-1].finish()
+    shared.supply.step()
+    assert shared.routes()["traffic"] == {"stable": 100, "canary": 0}
+    shared.prepared()
+    shared.serve(wanted("7", "8", share=20, entry="b"))
+    assert shared.routes()["traffic"] == {"stable": 80, "canary": 20}
+    assert shared.routes()["held"] == {}
