@@ -20,6 +20,7 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import BATCH_SIZES, LATENCY_SECONDS, ROWS, SLACK_SECONDS
 from ranker.metrics.layout import EXEMPLAR_CELLS, UNKNOWN, Name
 from ranker.metrics.metric import Dimension, Metric
+from ranker.metrics.totals import ModelTotals, model_totals
 from ranker.metrics.trace import parse_traceparent
 
 _OK, _ERROR = range(len(catalogue.OUTCOME.values))
@@ -186,6 +187,7 @@ class ModelRecorder:
         slot = aggregates.slots[worker]
         plan = aggregates.layout.plan
         models = aggregates.layout.models + 1
+        self._aggregates = aggregates
         self._slot = slot
         self._cells = slot.cells
         self._number = number
@@ -298,6 +300,10 @@ class ModelRecorder:
         self._slot.write_info(catalogue.MODEL_INFO, self._number, info)
         self._cells[self._load_duration] = seconds
         self._cells[self._loads[_OK]] += 1.0
+
+    def totals(self) -> ModelTotals:
+        """What all workers have counted of this model; not for the path of a request."""
+        return model_totals(self._aggregates, self._number)
 
     def load_failed(self) -> None:
         """The model could not be loaded."""

@@ -27,6 +27,7 @@ from ranker.serving.queue import Queue
 from ranker.serving.served_model import ServedModel
 from ranker.serving.services import SERVICE, RankingService
 from ranker.serving.task import RankTask
+from ranker.serving.wire import RANK
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import FakeCall, SumEngine
 from tests.metrics.support import new_aggregates
@@ -52,7 +53,7 @@ class ListTask(RankTask):
 
     def __init__(self, serving: Serving, rows: int, deadline: float = math.inf) -> None:
         call = FakeCall(deadline=deadline)
-        super().__init__(None, call.arrived, call, serving.unknown)
+        super().__init__(None, call.arrived, call, serving.unknown, RANK)
         served = self.served = serving.models[0]
         self.batcher, self.metrics = served.batcher, served.metrics
         random = np.random.default_rng(rows)
