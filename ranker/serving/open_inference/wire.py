@@ -33,7 +33,7 @@ _MOST = 2**31 - 1
 _FP32_TAG = pb.InferTensorContents.FP32_CONTENTS_FIELD_NUMBER << 3 | 2
 """Of floats that stand together, as a field's tag is encoded."""
 
-_IGNORED = frozenset(("priority", "binary_data_output", "triton_enable_empty_final_response"))
+_IGNORED = frozenset(("priority", "triton_enable_empty_final_response"))
 """Parameters that clients send by themselves, and that change nothing in an answer."""
 
 _UNSUPPORTED = {
