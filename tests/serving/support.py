@@ -22,7 +22,10 @@ from ranker.model import Model
 from ranker.model.metadata import ModelMetadata
 from ranker.serving.dispatcher import Dispatcher
 from ranker.serving.generation import Generation
+from ranker.serving.health import Health
 from ranker.serving.intake import Intake
+from ranker.serving.methods import SERVICES
+from ranker.serving.open_inference.service import OpenInferenceService
 from ranker.serving.queue import Queue
 from ranker.serving.served_model import ServedModel
 from ranker.serving.services import SERVICE, RankingService
@@ -128,7 +131,9 @@ class Serving:
             max_deadline=max_deadline,
         )
         self.service = RankingService(self.intake)
-        self.methods = self.service.methods()
+        self.health = Health(SERVICES)
+        self.open_inference = OpenInferenceService(self.intake, self.health)
+        self.methods = {**self.service.methods(), **self.open_inference.methods()}
         self.answered: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         self.refused: list[RankerError] = []
 
@@ -193,9 +198,12 @@ class Serving:
         }
 
     def send(self, method: str, call: FakeCall, message: Any) -> bool:
-        """Gives a handler a call's message, as a transport does."""
+        """Gives a handler a call's message, as a transport does.
+
+        A method without a service is one of `ranker.v1`.
+        """
         data = message if isinstance(message, bytes) else message.SerializeToString()
-        handler = self.methods[f"/{SERVICE}/{method}"].handler
+        handler = self.methods[f"/{SERVICE}/{method}" if method[0] != "/" else method].handler
         if not call.opened:
             call.opened = True
             if not handler.opened(call):
