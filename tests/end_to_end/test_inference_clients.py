@@ -144,3 +144,15 @@ def test_manifests_have_kserves_fields(installed):
     python = installed("kserve") / "python"
     manifests = (Path(__file__).resolve().parents[2] / "deploy/kserve").glob("*.yaml")
     run(python, CLIENTS / "kserve_manifests.py", *sorted(manifests))
+
+
+def test_the_example_of_the_docs_runs(server, installed, tmp_path):
+    python = installed("tritonclient[grpc]") / "python"
+    page = (Path(__file__).resolve().parents[2] / "docs/open-inference.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example = tmp_path / "example.py"
+    example.write_text(code.replace("localhost:50051", f"localhost:{server.port}"))
+    lines = run(python, example).splitlines()
+    scores = [float(line.split()[1]) for line in lines]
+    assert len(scores) == 10
+    assert scores == sorted(scores, reverse=True)
