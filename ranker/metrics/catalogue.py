@@ -10,6 +10,7 @@ server in one sample of an info metric.
 from __future__ import annotations
 
 from ranker.errors import ANSWERS, Code
+from ranker.methods import OPEN_INFERENCE
 from ranker.metrics.metric import Across, Dimension, Kind, Metric
 
 
@@ -17,7 +18,9 @@ def _fixed(label: str, *values: str) -> Dimension:
     return Dimension((label,), tuple((value,) for value in values))
 
 
-METHOD = Dimension(("method",))
+METHOD = Dimension(
+    ("method",), rare=frozenset((name.removeprefix("/"),) for name in OPEN_INFERENCE)
+)
 MODEL = Dimension(("model", "version"))
 WORKER = Dimension(("worker",))
 
@@ -67,6 +70,7 @@ RPCS = Metric(
     Kind.COUNTER,
     "RPCs",
     "RPCs that ended, of every method; a method that the server does not have is `unknown`. "
+    "Those of the Open Inference Protocol are told once there is one. "
     "A call that gRPC itself refuses, since its message is too large, counts as `CANCELLED`.",
     by=(METHOD, CODE),
 )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from ranker.methods import METHODS, SERVICES
 from ranker.metrics.recorder import Recorder
 from ranker.process.address import host_and_port
 from ranker.process.drain import SERVING_SECONDS, Drain
@@ -25,7 +26,6 @@ from ranker.serving.generation import Generation
 from ranker.serving.health import Health
 from ranker.serving.intake import Intake
 from ranker.serving.loop_load import LoopLoad
-from ranker.serving.methods import METHODS, SERVICES
 from ranker.serving.open_inference.service import OpenInferenceService
 from ranker.serving.queue import Queue
 from ranker.serving.services import RankingService
@@ -182,7 +182,7 @@ class Server:
             **self._health.methods(),
             **reflection.methods(SERVICES),
         }
-        assert methods.keys() == set(METHODS), "ranker.serving.methods is not up to date"
+        assert methods.keys() == set(METHODS), "ranker.methods is not up to date"
         return methods
 
     def _refuse_new(self) -> None:

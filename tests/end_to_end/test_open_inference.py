@@ -149,6 +149,7 @@ def test_it_is_counted_and_logged_as_any_request(start, truth):
     server = start("--log-format", "json", "--access-log", "all", "--workers", "2")
     with grpc.insecure_channel(server.address) as channel:
         stub = Stub(channel)
+        assert SERVICE not in server.metrics()  # what nobody calls is not published
         stub.ModelInfer(infer_request(truth.rows[:9], id="r7"), timeout=10)
         with RankerClient(server.address) as client:
             client.rank(truth.rows[:4])

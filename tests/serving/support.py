@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ranker.engine.api import Engine
 from ranker.errors import RankerError
+from ranker.methods import SERVICES
 from ranker.metrics.families import Distribution
 from ranker.metrics.recorder import Recorder
 from ranker.metrics.snapshot import snapshot
@@ -24,7 +25,6 @@ from ranker.serving.dispatcher import Dispatcher
 from ranker.serving.generation import Generation
 from ranker.serving.health import Health
 from ranker.serving.intake import Intake
-from ranker.serving.methods import SERVICES
 from ranker.serving.open_inference.service import OpenInferenceService
 from ranker.serving.queue import Queue
 from ranker.serving.served_model import ServedModel

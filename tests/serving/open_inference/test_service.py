@@ -9,7 +9,7 @@ import pytest
 
 from ranker.errors import Code, NotFoundError, UnimplementedError
 from ranker.inference import open_inference_pb2 as pb
-from ranker.serving.methods import METHODS, SERVICES
+from ranker.methods import METHODS, SERVICES
 from ranker.serving.open_inference.service import SERVICE
 from ranker.serving.stream import MAX_WAITING
 from ranker.v1 import ranking_pb2 as ranker_pb

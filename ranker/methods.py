@@ -16,7 +16,7 @@ SERVICES = (
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """Two versions that differ in their name only; tools ask for either."""
 
-_OPEN_INFERENCE = (
+_OPEN_INFERENCE_NAMES = (
     *("ServerLive", "ServerReady", "ServerMetadata"),
     *("ModelReady", "ModelMetadata", "ModelInfer", "ModelStreamInfer"),
     *("ModelConfig", "ModelStatistics", "TraceSetting", "LogSettings"),
@@ -28,10 +28,13 @@ _OPEN_INFERENCE = (
     ),
 )
 
+OPEN_INFERENCE = tuple(f"/{SERVICES[2]}/{name}" for name in _OPEN_INFERENCE_NAMES)
+"""Full method names of the Open Inference Protocol, which most servers' callers do not speak."""
+
 METHODS = (
     *(f"/{SERVICES[0]}/{name}" for name in ("Rank", "RankStream", "GetModel", "ListModels")),
     *(f"/{SERVICES[1]}/{name}" for name in ("Check", "List", "Watch")),
-    *(f"/{SERVICES[2]}/{name}" for name in _OPEN_INFERENCE),
+    *OPEN_INFERENCE,
     *(f"/{service}/ServerReflectionInfo" for service in REFLECTION),
 )
 """Full method names, `/package.Service/Method`."""
