@@ -46,8 +46,10 @@ format: $(READY) ## ruff's and buf's formatting, applied
 	$(BIN)/ruff format .
 	cd protos && ../$(BIN)/buf format -w
 
-protos: $(READY) ## ranker/v1/ from protos/: the code, and a copy for the wheel
+protos: $(READY) ## the code from protos/, and a copy of our own contract for the wheel
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/ranker/v1/ranking.proto
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=ranker --pyi_out=ranker \
+		protos/inference/open_inference.proto
 	cp protos/ranker/v1/ranking.proto ranker/v1/
 
 test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UBSan

@@ -11,7 +11,8 @@ also where ours has streams. Requests rotate, so that no branch predictor learns
 are checked against XGBoost's own; h2load, which repeats eight lists, reads no answer.
 
 100x500 is lists of 100 candidates and a model of 500 trees; 100x1 shows what the way in and out
-costs. Ours can be measured in several ways side by side: --ours "" --ours "--transport aio".
+costs; infer-100x500 asks by ModelInfer. Ours can be measured in several ways side by side:
+--ours "" --ours "--transport aio".
 Variables may stand first: --ours "GRPC_EXPERIMENTS= --transport core" has gRPC's own threads read.
 --against DIR adds ours as it is in another checkout, which has its extension built.
 
@@ -56,7 +57,8 @@ class Case(NamedTuple):
 
 UNARY = (Case(100, 500), Case(10, 500), Case(100, 100), Case(1000, 500))
 DEFAULT = (*UNARY, Case(100, 500, "stream"), Case(10, 500, "stream"))
-CASES = {str(case): case for case in (*DEFAULT, Case(100, 1), Case(100, 1, "stream"))}
+MORE = (Case(100, 1), Case(100, 1, "stream"), Case(100, 500, "infer"), Case(100, 1, "infer"))
+CASES = {str(case): case for case in (*DEFAULT, *MORE)}
 ECHO = "E, grpc.aio echo of 100"
 LOADS: dict[str, tuple[str, Callable[..., cost.Cost]]] = {
     "h2load": ("kept busy by h2load, 32 in flight", cost.by_h2load),

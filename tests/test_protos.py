@@ -1,4 +1,4 @@
-"""The generated code and the wire contract are in step."""
+"""The generated code and the wire contracts are in step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+CONTRACTS = {
+    "protos/ranker/v1/ranking.proto": ".",
+    "protos/inference/open_inference.proto": "ranker",
+}
+"""The folders that their code is made in."""
+
 
 def test_the_package_has_a_copy_of_the_contract():
     copy = (ROOT / "ranker/v1/ranking.proto").read_text()
@@ -17,9 +23,11 @@ def test_the_package_has_a_copy_of_the_contract():
 
 
 @pytest.mark.parametrize("suffix", ["_pb2.py", "_pb2.pyi"])
-def test_generated_code_is_that_of_the_contract(tmp_path, suffix):
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda path: Path(path).stem)
+def test_generated_code_is_that_of_the_contract(tmp_path, contract, suffix):
     outputs = [f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
     command = [sys.executable, "-m", "grpc_tools.protoc", "-Iprotos", *outputs]
-    subprocess.run([*command, "protos/ranker/v1/ranking.proto"], cwd=ROOT, check=True)
-    name = f"ranker/v1/ranking{suffix}"
-    assert (ROOT / name).read_text() == (tmp_path / name).read_text(), "run: make protos"
+    subprocess.run([*command, contract], cwd=ROOT, check=True)
+    name = contract.removeprefix("protos/").removesuffix(".proto") + suffix
+    code = ROOT / CONTRACTS[contract] / name
+    assert code.read_text() == (tmp_path / name).read_text(), "run: make protos"

@@ -60,8 +60,8 @@ def by_h2load(
 ) -> Cost:
     """Kept busy by h2load: `IN_FLIGHT` calls with one of eight lists, or four streams of many."""
     before, cpu = answered(server), server.cpu_seconds()
-    if method == "unary":
-        done = flat_out(server, requests, seconds)
+    if method != "stream":
+        done = flat_out(server, requests, seconds, method)
     else:
         url, streams = f"http://{server.address}{wire.RANK_STREAM[0]}", range(4)
         named = [[r.on_stream(str(i)) for i, r in enumerate(requests[k::4])] for k in streams]
@@ -75,7 +75,7 @@ def by_h2load(
 def at_half_load(
     server: ServerProcess, requests: Sequence[Request], seconds: float, method: str = "unary"
 ) -> Cost:
-    """Unary calls of an open loop, half as many as in `flat_out`; NaN for streams."""
+    """Calls of `Rank` in an open loop, half as many as in `flat_out`; NaN for other methods."""
     if method != "unary":
         return cost(math.nan, math.nan, 1.0)
     full = flat_out(server, requests, seconds)
@@ -92,10 +92,14 @@ def at_half_load(
     return cost(cpu, len(calls), calls.seconds, *latencies)
 
 
-def flat_out(server: ServerProcess, requests: Sequence[Request], seconds: float) -> h2load.Done:
+def flat_out(
+    server: ServerProcess, requests: Sequence[Request], seconds: float, method: str = "unary"
+) -> h2load.Done:
     """Keeps `IN_FLIGHT` unary calls of h2load in flight, with the first eight lists."""
-    url = f"http://{server.address}{wire.RANK[0]}"
-    bodies = [h2load.framed(each.message) for each in requests[:LISTS]]
+    infer = method == "infer"
+    url = f"http://{server.address}{loads.INFER if infer else wire.RANK[0]}"
+    sent = (each.infer_message if infer else each.message for each in requests[:LISTS])
+    bodies = [h2load.framed(each) for each in sent]
     return h2load.keep_busy(url, bodies, clients=CONNECTIONS, streams=STREAMS, seconds=seconds)
 
 

@@ -17,7 +17,10 @@ import numpy as np
 
 from benchmarks.harness.requests import Request
 from ranker.client import channel as wire
+from ranker.inference import open_inference_pb2 as infer_pb
 from ranker.v1 import ranking_pb2 as pb
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 CHECK_EVERY = 50
 """One in so many answers is held against XGBoost's."""
@@ -39,7 +42,7 @@ def closed_loop(
 ) -> Found:
     """Sends requests in rotation for so many seconds, and waits for the last answers.
 
-    They are unary calls, or go over one stream.
+    They are unary calls, of `Rank` or (`infer`) of `ModelInfer`, or go over one stream.
 
     Raises:
         grpc.RpcError: a request failed.
@@ -48,7 +51,7 @@ def closed_loop(
     waiting: dict[str, tuple[Request, float]] = {}
     latencies, rotation = list[float](), itertools.cycle(requests)
     with grpc.insecure_channel(target, options=wire.OPTIONS) as channel:
-        send, receive = {"unary": _unary, "stream": _stream}[method](channel)
+        send, receive = {"unary": _unary, "stream": _stream, "infer": _infer}[method](channel)
         began = time.monotonic()
         for number in itertools.count():
             if time.monotonic() - began < seconds:
@@ -82,6 +85,24 @@ def _unary(channel: Any) -> tuple[Send, Receive]:
     def receive() -> tuple[str, pb.RankResponse]:
         name, call = ended.get()
         return name, call.result()
+
+    return send, receive
+
+
+def _infer(channel: Any) -> tuple[Send, Receive]:
+    """Calls of the Open Inference Protocol, likewise."""
+    infer = channel.unary_unary(INFER, None, infer_pb.ModelInferResponse.FromString)
+    ended = queue.SimpleQueue[tuple[str, Any]]()
+
+    def send(name: str, request: Request) -> None:
+        call = infer.future(request.infer_message)
+        call.add_done_callback(lambda call: ended.put((name, call)))
+
+    def receive() -> tuple[str, pb.RankResponse]:
+        name, call = ended.get()
+        scores, indices = call.result().raw_output_contents
+        order = np.frombuffer(indices, "<i8")
+        return name, pb.RankResponse(indices=order, scores=np.frombuffer(scores, "<f4")[order])
 
     return send, receive
 

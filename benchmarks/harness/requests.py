@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranker.client.request import rank_request
+from ranker.inference import open_inference_pb2 as infer_pb
 from ranker.v1 import ranking_pb2 as pb
 
 Rows = NDArray[np.float32]
@@ -43,6 +44,13 @@ class Request:
         """An encoded `RankRequest`, without id and deadline."""
         ids = self.ids
         return rank_request(self.rows, top_k=self.top_k, model=self.model, candidate_ids=ids)
+
+    @cached_property
+    def infer_message(self) -> bytes:
+        """The same list as an encoded `ModelInferRequest`."""
+        message = infer_pb.ModelInferRequest(raw_input_contents=[self.rows.tobytes()])
+        message.inputs.add(name="candidates", datatype="FP32", shape=self.rows.shape)
+        return message.SerializeToString()
 
     def on_stream(self, request_id: str) -> bytes:
         """The message as a stream takes it, with its id and its deadline.

@@ -26,6 +26,7 @@ from ranker.metrics.catalogue import (
 from ranker.metrics.layout import EXEMPLAR_CELLS, UNKNOWN, Name
 from ranker.metrics.metric import Dimension, Metric
 from ranker.metrics.shadow_recorder import ShadowRecorder
+from ranker.metrics.totals import ModelTotals, model_totals
 from ranker.metrics.trace import parse_traceparent
 from ranker.metrics.unit_sample import UnitSample
 
@@ -327,6 +328,10 @@ class ModelRecorder:
     def shadow(self, version: str) -> ShadowRecorder:
         """Where to record how it and its shadow agree, if that is this version."""
         return ShadowRecorder(self._aggregates, self._slot.index, self._number, version)
+
+    def totals(self) -> ModelTotals:
+        """What all workers have counted of this model; not for the path of a request."""
+        return model_totals(self._aggregates, self._number)
 
     def load_failed(self) -> None:
         """The model could not be loaded."""

@@ -117,9 +117,9 @@ class Api:
         return read_rank_json(read_json(data, self._most_rows), self._most_rows)
 
 
-def json_response(value: Any) -> Response:
+def json_response(value: Any, status: int = 200) -> Response:
     """An answer in JSON."""
-    return Response(json.dumps(value, allow_nan=False), media_type=JSON)
+    return Response(json.dumps(value, allow_nan=False), status, media_type=JSON)
 
 
 async def check_required(workers: Workers, asked: Asked, place: str = "candidates") -> None:

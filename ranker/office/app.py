@@ -84,14 +84,14 @@ class _Incidents:
             traceparent = headers.get(b"traceparent", b"").decode("latin-1") or None
             what = incident(logger, "answering over HTTP failed", error, traceparent)
             if not begun:
-                await problem(InternalError(what))(scope, receive, send)
+                await problem(scope["path"], InternalError(what))(scope, receive, send)
 
 
-async def _on_error(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RankerError)
-    return problem(error)
+    return problem(request.url.path, error)
 
 
-async def _on_http_error(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return http_problem(error.status_code, error.detail, error.headers)
+    return http_problem(request.url.path, error.status_code, error.detail, error.headers)

@@ -111,12 +111,17 @@ def media_type(request: Request, *expected: str) -> str:
             f"{request.headers.get('content-type', 'none')!r}",
             {"Accept-Post": ", ".join(expected)},
         )
+    check_coding(request)
+    return found
+
+
+def check_coding(request: Request) -> None:
+    """Raises HTTPException, 415, if a body is packed."""
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
         raise HTTPException(
             415, f"expected a body as it is, got one in {coding!r}", {"Accept-Encoding": "identity"}
         )
-    return found
 
 
 def _too_large(kind: str) -> HTTPException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -12,13 +13,14 @@ SPARE_NESTED = 1000
 """Lists and objects that a body may have beside two for each candidate."""
 
 
-def read_json(body: bytes, most_rows: int) -> Any:
+def read_json(body: bytes, most_rows: int, *, nan: bool = False) -> Any:
     """Reads a body.
 
     Args:
         body: JSON in UTF-8.
         most_rows: the most candidates that a list may have; bounds the number of lists and
             objects, of which three bytes would become more than sixty.
+        nan: NaN is a number, too, though it is no JSON.
 
     Raises:
         InvalidRequestError: it is no JSON, or more of it than any request needs.
@@ -29,7 +31,8 @@ def read_json(body: bytes, most_rows: int) -> Any:
         )
     try:
         text = body.decode()
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        constant = _read_nan if nan else _refuse_constant
+        return json.loads(text, object_pairs_hook=_object, parse_constant=constant)
     except UnicodeDecodeError as error:
         raise InvalidRequestError("request", f"not UTF-8: byte {error.start}") from error
     except RecursionError as error:
@@ -93,6 +96,13 @@ def as_count(place: str, value: Any, most: int) -> int:
     return value
 
 
+def as_flag(place: str, value: Any) -> bool:
+    """True or false; raises InvalidRequestError if it is something else."""
+    if not isinstance(value, bool):
+        raise InvalidRequestError(place, f"expected true or false, got {shown(value)}")
+    return value
+
+
 def shown(value: Any) -> str:
     """A value in an error, cut to size."""
     if isinstance(value, dict | list):
@@ -110,6 +120,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise InvalidRequestError("request", f"{shown(name)} stands twice in one object")
             seen.add(name)
     return found
+
+
+def _read_nan(name: str) -> float:
+    return math.nan if name == "NaN" else _refuse_constant(name)
 
 
 def _refuse_constant(name: str) -> NoReturn:

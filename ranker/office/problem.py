@@ -1,4 +1,8 @@
-"""Errors over HTTP: problem details (RFC 9457), and the one mapping from our codes to HTTP's."""
+"""Errors over HTTP, and the one mapping from our codes to HTTP's.
+
+Errors are problem details (RFC 9457); under `/v2` they are what the Open Inference Protocol says,
+an object with a message.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,9 @@ from starlette.responses import Response
 from ranker.errors import Code, InvalidRequestError, OverloadedError, RankerError
 
 MEDIA_TYPE = "application/problem+json"
+
+_PLAIN = "/v2"
+"""The path under which errors are a message alone."""
 
 STATUS: Mapping[Code, int] = {
     Code.CANCELLED: 499,
@@ -27,32 +34,36 @@ STATUS: Mapping[Code, int] = {
 """By code; any other is 500. As google.api.HttpRule's gateways have it; 499 is nginx's."""
 
 
-def problem(error: RankerError, headers: Mapping[str, str] | None = None) -> Response:
+def problem(path: str, error: RankerError) -> Response:
     """An error as an answer.
 
     Args:
+        path: what was asked for.
         error: what went wrong. The field of an invalid request is the same path as over gRPC.
-        headers: further ones.
     """
     status = STATUS.get(error.code, 500)
     details: dict[str, object] = {"code": error.code.name}
-    about = dict(headers or {})
+    about: dict[str, str] = {}
     if isinstance(error, InvalidRequestError):
         details["errors"] = [{"field": error.field, "detail": error.description}]
     if isinstance(error, OverloadedError) and error.retry_after > 0:
         about["Retry-After"] = str(math.ceil(error.retry_after))
         details["retry_after_seconds"] = error.retry_after
-    return _response(status, error.message, details, about)
+    return _response(path, status, error.message, details, about)
 
 
-def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def http_problem(
+    path: str, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
     """A problem that HTTP has and gRPC has not: no such page, a body that is too large."""
-    return _response(status, detail, {}, dict(headers or {}))
+    return _response(path, status, detail, {}, dict(headers or {}))
 
 
 def _response(
-    status: int, detail: str, details: Mapping[str, object], headers: dict[str, str]
+    path: str, status: int, detail: str, details: Mapping[str, object], headers: dict[str, str]
 ) -> Response:
+    if path == _PLAIN or path.startswith(f"{_PLAIN}/"):
+        return Response(json.dumps({"error": detail}), status, headers, "application/json")
     try:
         title = HTTPStatus(status).phrase
     except ValueError:

@@ -105,7 +105,7 @@ def read_rank_json(
         if not isinstance(context, dict):
             raise InvalidRequestError(place, f"expected an object, got {shown(context)}")
         names = _names(place, context)
-        values = _floats(place, list(context.values()), names)
+        values = as_floats(place, list(context.values()), names)
         message.context.CopyFrom(pb.Context(feature_names=names, values=values))
     milliseconds = as_count(f"{within}deadline_ms", asked.get("deadline_ms", 0), MOST_MS)
     return Asked(message, (milliseconds or DEFAULT_MS) / 1000, lacking)
@@ -133,7 +133,7 @@ def write_matrix(place: str, rows: Sequence[Any], names: Sequence[str] = ()) -> 
                 f"{place}[{index}]",
                 f"expected {len(rows[0])} values, as many as the first, got {len(row)}",
             )
-        values.extend(_floats(f"{place}[{index}]", row, names))
+        values.extend(as_floats(f"{place}[{index}]", row, names))
     if sys.byteorder == "big":
         values.byteswap()
     return pb.Matrix(
@@ -207,8 +207,17 @@ def _names(place: str, named: Mapping[str, Any]) -> list[str]:
     return [as_text(place, name) for name in named]
 
 
-def _floats(place: str, row: Sequence[Any], names: Sequence[str]) -> array[float]:
-    """A row in float32; None is NaN."""
+def as_floats(place: str, row: Sequence[Any], names: Sequence[str] = ()) -> array[float]:
+    """A row in float32; None is NaN.
+
+    Args:
+        place: what to call it in an error.
+        row: numbers and None.
+        names: of the columns, for errors.
+
+    Raises:
+        InvalidRequestError: names the first cell that is something else, or can't be.
+    """
     values = row
     if not _NUMBERS.issuperset(map(type, row)):
         for column, value in enumerate(row):

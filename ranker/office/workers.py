@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ranker.errors import DeadlineError, RankerError, UnavailableError
 from ranker.v1 import ranking_pb2 as pb
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     import grpc.aio
 
-_SERVICE = "/ranker.v1.RankingService/"
+_RANKING = "/ranker.v1.RankingService/"
+_OPEN_INFERENCE = "/inference.GRPCInferenceService/"
 
 _ATTEMPTS = 4
 """A worker that drains or has died refuses; another one may not."""
@@ -61,19 +62,23 @@ class Workers:
         Raises:
             RankerError: what the worker says, or that there is none.
         """
-        metadata = (("traceparent", traceparent),) if traceparent else ()
-        answer: bytes = await self._ask("Rank", request, seconds, metadata)
-        return answer
+        return await self._ask(f"{_RANKING}Rank", request, seconds, traceparent)
+
+    async def open_inference(
+        self, method: str, request: bytes, seconds: float, traceparent: str | None = None
+    ) -> bytes:
+        """Calls a unary method of the Open Inference Protocol; like `rank`."""
+        return await self._ask(f"{_OPEN_INFERENCE}{method}", request, seconds, traceparent)
 
     async def model(self, name: str, version: str, unit: str, seconds: float) -> pb.Model:
         """Describes a model; empty texts stand for the defaults. Raises as `rank` does."""
         request = pb.GetModelRequest(model=name, model_version=version, unit=unit)
-        answer = await self._ask("GetModel", request.SerializeToString(), seconds)
+        answer = await self._ask(f"{_RANKING}GetModel", request.SerializeToString(), seconds)
         return pb.GetModelResponse.FromString(answer).model
 
     async def models(self, seconds: float) -> pb.ListModelsResponse:
         """Describes all models. Raises as `rank` does."""
-        answer = await self._ask("ListModels", b"", seconds)
+        answer = await self._ask(f"{_RANKING}ListModels", b"", seconds)
         return pb.ListModelsResponse.FromString(answer)
 
     async def close(self) -> None:
@@ -82,7 +87,7 @@ class Workers:
             await channel.close(grace=None)
 
     async def _ask(
-        self, method: str, request: bytes, seconds: float, metadata: tuple[Any, ...] = ()
+        self, method: str, request: bytes, seconds: float, traceparent: str | None = None
     ) -> bytes:
         import grpc
 
@@ -90,13 +95,14 @@ class Workers:
 
         if not self._channels:
             self._connect()
+        metadata = (("traceparent", traceparent),) if traceparent else ()
         deadline = time.monotonic() + seconds
         for attempt in range(1, _ATTEMPTS + 1):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             # Bytes in, bytes out: what they say is for others to read.
-            call = next(self._next).unary_unary(_SERVICE + method, None, None)
+            call = next(self._next).unary_unary(method, None, None)
             try:
                 answer: bytes = await call(request, timeout=left, metadata=metadata)
             except grpc.RpcError as error:

@@ -38,6 +38,7 @@ from ranker.office.app import application, health_routes, page_routes
 from ranker.office.bodies import Bodies
 from ranker.office.history import History
 from ranker.office.http_server import HttpServer
+from ranker.office.open_inference import OpenInference
 from ranker.office.predictions import Predictions
 from ranker.office.recent_errors import RecentErrors
 from ranker.office.status_page import StatusPage
@@ -175,7 +176,8 @@ class Office:
 
     def _api_routes(self, settings: Settings) -> list[BaseRoute]:
         bodies, most = Bodies(), settings.max_request_rows
-        routes = Api(self._workers, bodies, most).routes()
+        open_inference = OpenInference(self._workers, bodies, most, self._serves)
+        routes = [*Api(self._workers, bodies, most).routes(), *open_inference.routes()]
         if self._vertex:
             predictions = Predictions(self._workers, bodies, most, self._serves)
             # First: they may be any paths.

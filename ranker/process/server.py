@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from ranker.methods import METHODS, SERVICES
 from ranker.metrics.recorder import Recorder
 from ranker.process.address import host_and_port
 from ranker.process.drain import SERVING_SECONDS, Drain
@@ -25,7 +26,7 @@ from ranker.serving.generation import Generation
 from ranker.serving.health import Health
 from ranker.serving.intake import Intake
 from ranker.serving.loop_load import LoopLoad
-from ranker.serving.methods import METHODS, SERVICES
+from ranker.serving.open_inference.service import OpenInferenceService
 from ranker.serving.queue import Queue
 from ranker.serving.services import RankingService
 from ranker.serving.shadow import Shadows
@@ -108,6 +109,7 @@ class Server:
         self._service = RankingService(self._intake)
         self._health = Health(SERVICES)
         self._health.set_serving(True)
+        self._open_inference = OpenInferenceService(self._intake, self._health)
         widest = max(served.features.num_features for served in generation.models)
         age_ms = round(settings.max_connection_age * 1e3)
         self._transport = make_transport(
@@ -153,6 +155,7 @@ class Server:
             self._service.serve(generation, others)
             if generation is not None and self._drain is None:
                 self._shadows.serve(generation)
+            self._open_inference.tell_others(others)
 
         self._transport.call_soon(serve)
 
@@ -188,11 +191,16 @@ class Server:
     def _methods(self) -> dict[str, Method]:
         methods = {
             **self._service.methods(),
+            **self._open_inference.methods(),
             **self._health.methods(),
             **reflection.methods(SERVICES),
         }
-        assert methods.keys() == set(METHODS), "ranker.serving.methods is not up to date"
+        assert methods.keys() == set(METHODS), "ranker.methods is not up to date"
         return methods
+
+    def _refuse_new(self) -> None:
+        self._service.drain()
+        self._open_inference.drain()
 
     def _undelivered(self) -> bool:
         """Whether answers are still in gRPC's hands, or in the kernel's."""
@@ -249,7 +257,7 @@ class Server:
         self._drain = Drain(
             self._settings.drain_timeout,
             serving,
-            refuse=self._service.drain,
+            refuse=self._refuse_new,
             last_asked=lambda: self._intake.last_asked,
             idle=self._dispatcher.idle,
             undelivered=self._undelivered,

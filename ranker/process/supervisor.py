@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ranker.methods import METHODS
 from ranker.metrics import access_log
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import exporters
@@ -32,7 +33,6 @@ from ranker.process.model_supply import ModelSupply
 from ranker.process.place import Place
 from ranker.process.settings import Settings
 from ranker.repository.wanted import Wanted, WantedModel
-from ranker.serving.methods import METHODS
 from ranker.transport import environment
 
 logger = logging.getLogger(__name__)

@@ -40,7 +40,6 @@ from ranker.serving.queue import Queue
 from ranker.serving.served_model import ServedModel
 from ranker.serving.shadow import Shadows
 from ranker.serving.task import RankTask
-from ranker.serving.wire import write_response
 
 logger = logging.getLogger(__name__)
 
@@ -253,7 +252,7 @@ def _answer(batch: Batch[RankTask], scores: Scores, started: float, seconds: flo
             part = task.scores
         if stop == task.rows and not task.is_over:
             try:
-                task.finish(write_response(task, part))
+                task.finish(task.wire.write(task, part))
             except Exception as error:  # a bug here must not spoil the rest of the batch
                 what = incident(logger, "answering failed", error, task.traceparent)
                 guard(logger, "refusing", task.finish, InternalError(what))

@@ -9,13 +9,15 @@ The encoding is described at https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ranker.errors import InvalidRequestError
 
 SMALL = 64 * 2**10
 """Bytes that are parsed without counting: that takes a millisecond or two at most."""
 
-_NESTED = frozenset((4 << 3 | 2, 6 << 3 | 2))
-"""The tags of the messages within a RankRequest, `candidates` and `context`."""
+Nested = Mapping[int, "Nested"]
+"""The messages within a message, by the numbers of their fields, and the messages within those."""
 
 _FIXED = {1: 8, 5: 4}
 """Bytes of a value by the wire types that fix them."""
@@ -23,23 +25,27 @@ _FIXED = {1: 8, 5: 4}
 _LENGTH = 2
 
 
-def check_fields(data: bytes, most: int) -> None:
-    """Refuses a RankRequest that has more fields than any sound one.
+def check_fields(data: bytes, most: int, nested: Nested) -> None:
+    """Refuses a request that has more fields than any sound one.
 
     Of one that is broken nothing is said: that is found when it is parsed.
 
     Args:
-        data: an encoded RankRequest.
+        data: an encoded request.
         most: how many fields it may have; each element of a repeated field counts.
+        nested: the messages within it.
 
     Raises:
         InvalidRequestError: it has more.
     """
     end = len(data)
-    at = inner_end = 0
+    at = 0
     left = most
+    inside: list[tuple[int, Nested]] = [(end, nested)]  # where each message ends, the inmost last
     try:
         while end - at > SMALL:  # what is left can't be many
+            while at >= inside[-1][0]:
+                inside.pop()
             left -= 1
             if left < 0:
                 raise InvalidRequestError(
@@ -55,10 +61,11 @@ def check_fields(data: bytes, most: int) -> None:
                 at += 1
                 if size > 127:
                     size, at = _varint(data, at - 1)
-                if tag in _NESTED and at >= inner_end:
-                    inner_end = at + size
-                else:
+                within = inside[-1][1].get(tag >> 3)
+                if within is None:
                     at += size
+                else:
+                    inside.append((at + size, within))
             elif kind in _FIXED:
                 at += _FIXED[kind]
             elif kind == 0:

@@ -29,6 +29,11 @@ class Health:
         self._status = pb.HealthCheckResponse.NOT_SERVING
         self._watchers: dict[Call, str | None] = {}  # None: of a service that is not ours
 
+    @property
+    def serving(self) -> bool:
+        """Whether it says SERVING."""
+        return bool(self._status == pb.HealthCheckResponse.SERVING)
+
     def set_serving(self, serving: bool) -> None:
         """Changes the status of all services and tells those who watch."""
         kind = pb.HealthCheckResponse

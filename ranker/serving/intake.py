@@ -13,7 +13,6 @@ from ranker.serving.field_limit import SMALL, check_fields
 from ranker.serving.generation import Generation
 from ranker.serving.queue import Queue
 from ranker.serving.task import RankTask
-from ranker.serving.wire import read_request
 
 logger = logging.getLogger(__name__)
 
@@ -90,15 +89,15 @@ class Intake:
 
         Args:
             task: is filled with what is asked.
-            data: an encoded RankRequest.
+            data: an encoded request.
         """
         latest = task.arrived + self._max_deadline
         if latest < task.deadline:
             task.deadline = latest
         try:
             if len(data) > SMALL:
-                check_fields(data, self._most_fields())
-            read_request(data, task, self.generation, self._max_rows)
+                check_fields(data, self._most_fields(), task.wire.nested)
+            task.wire.read(data, task, self.generation, self._max_rows)
             now = self.last_asked = time.monotonic()
             self._queue.admit(task, now)
         except RankerError as error:

@@ -8,8 +8,8 @@ from typing import Any
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 from grpc_reflection.v1alpha.reflection import ReflectionServicer
 
+from ranker.methods import REFLECTION
 from ranker.rpc import Call, Handler, Method
-from ranker.serving.methods import REFLECTION
 from ranker.serving.wire import read_message
 
 

@@ -1,4 +1,4 @@
-"""`RankStream`: many candidate lists over one call, each with its own deadline and status."""
+"""Many candidate lists over one call, each with its own deadline and status."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ import time
 from ranker.errors import InvalidRequestError, RankerError
 from ranker.rpc import Call, Handler
 from ranker.serving.intake import DrainingError, Intake
-from ranker.serving.task import StreamTask
-from ranker.serving.wire import write_refusal
-from ranker.v1 import ranking_pb2 as pb
+from ranker.serving.task import Asked, StreamTask
+from ranker.serving.wire_format import WireFormat
 
 MAX_WAITING = 64
 """Lists of one stream that may wait for answers; the next stays unread till one has its."""
 
 
 class RankStreamHandler(Handler):
-    """Serves the streams of a server."""
+    """Serves the streams of a method.
 
-    def __init__(self, intake: Intake) -> None:
+    Args:
+        intake: lets the lists in.
+        wire: how they are written.
+        in_order: the answers come in the order of the requests, and not as they are ready.
+    """
+
+    def __init__(self, intake: Intake, wire: WireFormat, *, in_order: bool = False) -> None:
         self._intake = intake
+        self._wire = wire
+        self._kind = OrderedStream if in_order else Stream
         self._open: set[Stream] = set()
 
     def opened(self, call: Call) -> bool:
         """Takes no new streams while the server drains."""
         self._intake.check_draining()
-        stream = call.tag = Stream(call, self._intake)
+        stream = call.tag = self._kind(call, self._intake, self._wire)
         self._open.add(stream)
         return True
 
@@ -55,12 +62,13 @@ class RankStreamHandler(Handler):
 
 
 class Stream:
-    """One call, and its lists that wait for their answers."""
+    """One call, and its lists that wait for their answers. They are matched by their ids."""
 
-    def __init__(self, call: Call, intake: Intake) -> None:
+    def __init__(self, call: Call, intake: Intake, wire: WireFormat) -> None:
         self._call = call
         self._intake = intake
-        self._waiting: dict[str, StreamTask] = {}
+        self._wire = wire
+        self._waiting: dict[object, StreamTask] = {}
         self._held = False  # the transport waits for `resume`
         self._ending = False  # once everything is answered
 
@@ -70,45 +78,35 @@ class Stream:
 
     def receive(self, data: bytes) -> bool:
         """Takes one list. Returns whether to read the next one."""
-        task = StreamTask(self, time.monotonic(), self._call, self._intake.unknown)
+        unknown = self._intake.unknown
+        task = StreamTask(self, time.monotonic(), self._call, unknown, self._wire)
+        self._expect(task)
         self._intake.admit(task, data)
         self._held = len(self._waiting) >= MAX_WAITING
         return not self._held
 
-    def on_read(self, task: StreamTask, request: pb.RankRequest) -> None:
+    def on_read(self, task: StreamTask, asked: Asked) -> None:
         """A list has been decoded: notes who waits for its answer.
 
         Raises:
             DrainingError: nothing new is let in.
             InvalidRequestError: it has no id of its own.
         """
-        task.request_id = request.request_id
-        if request.deadline_ms:
-            task.has_deadline = True
-            task.deadline = min(task.deadline, task.arrived + request.deadline_ms / 1e3)
+        task.request_id = asked.request_id
+        if asked.deadline_ms:
+            task.hurry(asked.deadline_ms / 1e3)
         self._intake.check_draining()
-        if not task.request_id:
-            raise InvalidRequestError("request_id", "a stream's requests need one, got none")
-        if task.request_id in self._waiting:
-            raise InvalidRequestError(
-                "request_id", f"{task.request_id!r} is still waiting for its answer on this stream"
-            )
-        self._waiting[task.request_id] = task
+        self._check_id(task)
 
     def answer(self, task: StreamTask, message: bytes) -> None:
         """Sends a list's answer."""
         if self._waiting.get(task.request_id) is task:
             del self._waiting[task.request_id]
-        self._call.send(message)
-        if self._ending and not self._waiting:
-            self._close()
-        elif self._held:
-            self._held = False
-            self._call.resume()
+        self._send(message)
 
     def refuse(self, task: StreamTask, error: RankerError) -> None:
         """Sends why a list has no ranking."""
-        self.answer(task, write_refusal(task.request_id, error))
+        self.answer(task, self._wire.write_refusal(task, error))
 
     def end(self) -> None:
         """Ends the call, once everything is answered."""
@@ -121,8 +119,56 @@ class Stream:
         for task in list(self._waiting.values()):
             task.on_caller_gone(self._call.code)
 
+    def _expect(self, task: StreamTask) -> None:
+        """A list has come, and is not read yet."""
+
+    def _check_id(self, task: StreamTask) -> None:
+        """Its id is known now; raises InvalidRequestError if it can't be matched by that."""
+        if not task.request_id:
+            raise InvalidRequestError("request_id", "a stream's requests need one, got none")
+        if task.request_id in self._waiting:
+            raise InvalidRequestError(
+                "request_id", f"{task.request_id!r} is still waiting for its answer on this stream"
+            )
+        self._waiting[task.request_id] = task
+
+    def _send(self, message: bytes) -> None:
+        self._call.send(message)
+        if self._ending and not self._waiting:
+            self._close()
+        elif self._held:
+            self._held = False
+            self._call.resume()
+
     def _close(self) -> None:
         if self._intake.draining:
             self._call.fail(DrainingError())
         else:
             self._call.finish()
+
+
+class OrderedStream(Stream):
+    """One call whose answers come in the order of its lists, whatever their ids.
+
+    An answer that is ready too soon is kept until those before it have been sent.
+    """
+
+    def __init__(self, call: Call, intake: Intake, wire: WireFormat) -> None:
+        super().__init__(call, intake, wire)
+        self._ready: dict[StreamTask, bytes] = {}
+
+    def answer(self, task: StreamTask, message: bytes) -> None:
+        """Sends a list's answer, and those that have waited for it."""
+        self._ready[task] = message
+        while self._waiting:
+            first = next(iter(self._waiting.values()))
+            if first not in self._ready:
+                return
+            del self._waiting[first]
+            self._send(self._ready.pop(first))
+
+    def _expect(self, task: StreamTask) -> None:
+        self._waiting[task] = task
+
+    def _check_id(self, task: StreamTask) -> None:
+        """Any will do, and none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,40 @@ from ranker.engine.api import Rows, Scores
 from ranker.errors import Code, RankerError
 from ranker.model.features import ColumnPlan
 from ranker.rpc import Call
-from ranker.v1 import ranking_pb2 as pb
 
 if TYPE_CHECKING:
     from ranker.metrics.recorder import ModelRecorder
     from ranker.serving.batcher import Batcher
+    from ranker.serving.generation import Generation
     from ranker.serving.served_model import ServedModel
+    from ranker.serving.wire_format import WireFormat
 
 _OK = int(Code.OK)
 _NO_CONTEXT = np.empty(0, np.float32)
+
+
+class Asked(Protocol):
+    """What a request says beside its candidates; a RankRequest is one."""
+
+    @property
+    def request_id(self) -> str:
+        """The caller's own mark."""
+
+    @property
+    def model(self) -> str:
+        """The model's name; empty: the default."""
+
+    @property
+    def model_version(self) -> str:
+        """A version, or `@` and a label; empty: what the unit has."""
+
+    @property
+    def unit(self) -> str:
+        """For whom is ranked; empty: nobody in particular."""
+
+    @property
+    def deadline_ms(self) -> int:
+        """Within how many milliseconds a stream's list is to be ranked; 0: no limit of its own."""
 
 
 class RankTask:
@@ -35,6 +60,7 @@ class RankTask:
         deadline: when nobody waits any more, its caller or the server.
         has_deadline: whether its caller has said when it stops waiting.
         traceparent: the caller's W3C trace context, if it sent one.
+        wire: how its request and its answer are written.
         request_id: the caller's own mark.
         metrics: where its end is recorded: its model's, once that is known.
         served: the model that ranks it.
@@ -49,6 +75,7 @@ class RankTask:
         unit: for whom is ranked; empty: its caller does not say.
         top_k: how many of the best to answer with; 0 is all.
         candidate_ids: one per candidate, or none.
+        outputs: what to answer with, in a protocol whose requests say that.
         cancelled: set once nobody wants the answer.
         taken: how many of its rows are in batches already.
         holder: the connection that it is counted for in the queue; empty: none.
@@ -75,6 +102,7 @@ class RankTask:
         "holder",
         "is_over",
         "metrics",
+        "outputs",
         "plan",
         "queued",
         "request_id",
@@ -88,13 +116,16 @@ class RankTask:
         "traceparent",
         "unit",
         "waited",
+        "wire",
     )
 
     candidates: Rows
     served: ServedModel
     batcher: Batcher[Any]
 
-    def __init__(self, caller: Any, arrived: float, call: Call, unknown: ModelRecorder) -> None:
+    def __init__(
+        self, caller: Any, arrived: float, call: Call, unknown: ModelRecorder, wire: WireFormat
+    ) -> None:
         """Makes a task of which nothing is known yet.
 
         Args:
@@ -102,6 +133,7 @@ class RankTask:
             arrived: when it came.
             call: the call that brought it.
             unknown: where to record its end as long as its model is not known.
+            wire: how its request and its answer are written.
         """
         self._caller = caller
         self.arrived = arrived
@@ -109,11 +141,13 @@ class RankTask:
         self.has_deadline = call.deadline < math.inf
         self.traceparent = call.traceparent
         self.metrics = unknown
+        self.wire = wire
         self.request_id = self.holder = self.arm = self.unit = ""
         self.rows = self.size = self.top_k = self.taken = 0
         self.plan: ColumnPlan | None = None
         self.context: NDArray[np.float32] = _NO_CONTEXT
         self.candidate_ids: list[str] = []
+        self.outputs: tuple[Any, ...] = ()
         self.cancelled = self.waited = self.is_over = False
         self.queued = self.scoring = self.ended = 0.0
         self.scores: Scores | None = None
@@ -131,7 +165,7 @@ class RankTask:
         """Answers the caller, or refuses it; only the first time counts.
 
         Args:
-            outcome: the encoded RankResponse, or why there is none.
+            outcome: the encoded answer, or why there is none.
         """
         if self.is_over:
             return
@@ -144,13 +178,31 @@ class RankTask:
             self.metrics.request_ended(outcome.code, self)
             self._refuse(outcome)
 
-    def on_read(self, request: pb.RankRequest) -> None:
-        """Its message has been decoded, and nothing but its id has been looked at yet.
+    def on_read(self, asked: Asked, generation: Generation) -> None:
+        """Its message has been decoded, and its candidates have not been looked at yet.
+
+        Args:
+            asked: what it says.
+            generation: the models that there are.
 
         Raises:
+            NotFoundError: no such model.
             RankerError: it is refused.
         """
-        self.request_id = request.request_id
+        self.request_id = asked.request_id
+        version = asked.model_version
+        unit = self.unit = asked.unit
+        served, self.arm = generation.find(asked.model, version, unit)
+        self.served = served
+        self.batcher = served.batcher
+        self.metrics = served.metrics
+        if self.arm and not version:
+            served.metrics.request_split(unit)
+
+    def hurry(self, seconds: float) -> None:
+        """Its caller waits no longer than so many seconds from its arrival."""
+        self.has_deadline = True
+        self.deadline = min(self.deadline, self.arrived + seconds)
 
     def on_caller_gone(self, code: Code) -> None:
         """Its call has ended, so that nobody waits any more; saves the scoring, if there is time.
@@ -167,7 +219,7 @@ class RankTask:
             self.cancelled = True
 
     def _answer(self, message: bytes) -> None:
-        """Sends the encoded RankResponse to the caller."""
+        """Sends the encoded answer to the caller."""
         raise NotImplementedError
 
     def _refuse(self, error: RankerError) -> None:
@@ -176,7 +228,7 @@ class RankTask:
 
 
 class UnaryTask(RankTask):
-    """The list of a call of `Rank`."""
+    """The list of a unary call."""
 
     __slots__ = ()
 
@@ -190,13 +242,14 @@ class UnaryTask(RankTask):
 
 
 class StreamTask(RankTask):
-    """A list of a call of `RankStream`."""
+    """A list of a stream."""
 
     __slots__ = ()
 
-    def on_read(self, request: pb.RankRequest) -> None:
-        """Notes its id and its own deadline; raises what `Stream.on_read` raises."""
-        self._caller.on_read(self, request)
+    def on_read(self, asked: Asked, generation: Generation) -> None:
+        """Notes its own deadline, too; raises also what `Stream.on_read` raises."""
+        self._caller.on_read(self, asked)
+        super().on_read(asked, generation)
 
     def _answer(self, message: bytes) -> None:
         self._caller.answer(self, message)

@@ -1,4 +1,4 @@
-"""Protobuf messages to tasks, and scores to protobuf messages."""
+"""The messages of `ranker.v1`: requests to tasks, and scores to answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ranker.model.features import FeatureContract
 from ranker.model.order import best_first
 from ranker.serving.generation import Generation
 from ranker.serving.task import RankTask
+from ranker.serving.wire_format import WireFormat
 from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
 
@@ -56,15 +57,8 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
         request = pb.RankRequest.FromString(data)
     except DecodeError as error:
         raise InvalidRequestError("request", "not a ranker.v1.RankRequest message") from error
-    task.on_read(request)
-    unit = task.unit = request.unit
-    served, task.arm = generation.find(request.model, request.model_version, unit)
-    task.served = served
-    task.batcher = served.batcher
-    task.metrics = served.metrics
-    if task.arm and not request.model_version:
-        served.metrics.request_split(request.unit)
-    _read_candidates(request, task, served.features, max_rows)
+    task.on_read(request, generation)
+    _read_candidates(request, task, task.served.features, max_rows)
     task.top_k = request.top_k
     if request.candidate_ids:
         task.candidate_ids = list(request.candidate_ids)
@@ -144,10 +138,22 @@ def write_response(task: RankTask, scores: Scores) -> bytes:
     ).SerializeToString()
 
 
-def write_refusal(request_id: str, error: RankerError) -> bytes:
+def write_refusal(task: RankTask, error: RankerError) -> bytes:
     """Encodes the answer to a stream's request that went wrong."""
     status = to_status(error)
     return pb.RankResponse(
-        request_id=request_id,
+        request_id=task.request_id,
         status=pb.Status(code=status.code, message=status.message, details=status.details),
     ).SerializeToString()
+
+
+RANK = WireFormat(
+    read_request,
+    write_response,
+    write_refusal,
+    {
+        pb.RankRequest.CANDIDATES_FIELD_NUMBER: {},
+        pb.RankRequest.CONTEXT_FIELD_NUMBER: {},
+    },
+)
+"""Of `Rank` and `RankStream`."""

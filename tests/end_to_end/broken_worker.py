@@ -17,7 +17,7 @@ import time
 from ranker.engine.api import Engine, EngineLostError
 from ranker.errors import ModelError
 from ranker.process import generations, worker
-from ranker.serving import dispatcher, intake
+from ranker.serving import dispatcher, services
 from tests.end_to_end.broken_server import BROKEN, LARGE, LOST, STUCK, STUCK_ON_LOOP
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,7 @@ class BrokenEngine(Engine):
 
 
 def break_it() -> None:
-    load, read = generations.take_over, intake.read_request
-    write = dispatcher.write_response
+    load, wire = generations.take_over, services.RANK
 
     def load_broken(*arguments):
         if os.path.exists(os.environ.get("BROKEN_START", "")):
@@ -58,20 +57,19 @@ def break_it() -> None:
         return model
 
     def read_broken(data, task, *arguments):
-        read(data, task, *arguments)
+        wire.read(data, task, *arguments)
         if task.request_id == "reading":
             raise RuntimeError("a bug")
 
     def write_broken(task, scores):
         if task.request_id == "answering":
             raise RuntimeError("a bug")
-        return write(task, scores)
+        return wire.write(task, scores)
 
     seconds = float(os.environ.get("LONGEST_BATCH", dispatcher.LONGEST_BATCH_SECONDS))
     dispatcher.LONGEST_BATCH_SECONDS = seconds
     generations.take_over = load_broken
-    intake.read_request = read_broken
-    dispatcher.write_response = write_broken
+    services.RANK = wire._replace(read=read_broken, write=write_broken)
 
 
 if __name__ == "__main__":

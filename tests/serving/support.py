@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ranker.engine.api import Engine
 from ranker.errors import RankerError
+from ranker.methods import SERVICES
 from ranker.metrics.families import Distribution
 from ranker.metrics.recorder import Recorder
 from ranker.metrics.snapshot import snapshot
@@ -22,12 +23,15 @@ from ranker.model import Model
 from ranker.model.metadata import ModelMetadata
 from ranker.serving.dispatcher import Dispatcher
 from ranker.serving.generation import Generation
+from ranker.serving.health import Health
 from ranker.serving.intake import Intake
+from ranker.serving.open_inference.service import OpenInferenceService
 from ranker.serving.queue import Queue
 from ranker.serving.served_model import ServedModel
 from ranker.serving.services import SERVICE, RankingService
 from ranker.serving.shadow import Shadows
 from ranker.serving.task import RankTask
+from ranker.serving.wire import RANK
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import FakeCall, SumEngine
 from tests.metrics.support import new_aggregates
@@ -53,7 +57,7 @@ class ListTask(RankTask):
 
     def __init__(self, serving: Serving, rows: int, deadline: float = math.inf) -> None:
         call = FakeCall(deadline=deadline)
-        super().__init__(None, call.arrived, call, serving.unknown)
+        super().__init__(None, call.arrived, call, serving.unknown, RANK)
         served = self.served = serving.models[0]
         self.batcher, self.metrics = served.batcher, served.metrics
         random = np.random.default_rng(rows)
@@ -131,7 +135,9 @@ class Serving:
             max_deadline=max_deadline,
         )
         self.service = RankingService(self.intake)
-        self.methods = self.service.methods()
+        self.health = Health(SERVICES)
+        self.open_inference = OpenInferenceService(self.intake, self.health)
+        self.methods = {**self.service.methods(), **self.open_inference.methods()}
         self.answered: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         self.refused: list[RankerError] = []
 
@@ -196,9 +202,12 @@ class Serving:
         }
 
     def send(self, method: str, call: FakeCall, message: Any) -> bool:
-        """Gives a handler a call's message, as a transport does."""
+        """Gives a handler a call's message, as a transport does.
+
+        A method without a service is one of `ranker.v1`.
+        """
         data = message if isinstance(message, bytes) else message.SerializeToString()
-        handler = self.methods[f"/{SERVICE}/{method}"].handler
+        handler = self.methods[f"/{SERVICE}/{method}" if method[0] != "/" else method].handler
         if not call.opened:
             call.opened = True
             if not handler.opened(call):

@@ -12,6 +12,7 @@ from ranker.metrics.families import Distribution
 from ranker.metrics.metric import Metric
 from ranker.metrics.snapshot import snapshot
 from ranker.serving.services import SERVICE
+from ranker.serving.wire import RANK
 from tests.fakes import BrokenEngine, FakeCall
 from tests.serving.support import THREE, Serving, StreamOfLists, request
 
@@ -139,7 +140,7 @@ class TestCounts:
         def broken(*_: object) -> None:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr("ranker.serving.intake.read_request", broken)
+        monkeypatch.setattr("ranker.serving.services.RANK", RANK._replace(read=broken))
         s = serving()
         for method in ("Rank", "RankStream"):
             s.send(method, FakeCall(), request(THREE, request_id="a"))

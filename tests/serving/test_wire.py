@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ranker.errors import InvalidRequestError
 from ranker.model.features import FeatureContract
 from ranker.serving.task import UnaryTask
-from ranker.serving.wire import REQUEST_BYTES, read_request, write_response
+from ranker.serving.wire import RANK, REQUEST_BYTES, read_request, write_response
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import FakeCall
 
@@ -33,7 +33,7 @@ def read(message: pb.RankRequest | bytes) -> UnaryTask:
     """The task that a request becomes."""
     data = message if isinstance(message, bytes) else message.SerializeToString()
     call = FakeCall()
-    task = UnaryTask(call, call.arrived, call, None)
+    task = UnaryTask(call, call.arrived, call, None, RANK)
     read_request(data, task, GENERATION, max_rows=10)
     return task
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ranker.errors import ANSWERS, Code
+from ranker.methods import OPEN_INFERENCE
 from ranker.metrics.metric import Dimension
 
 
@@ -10,7 +11,9 @@ def _fixed(label: str, *values: str) -> Dimension:
     return Dimension((label,), tuple((value,) for value in values))
 
 
-METHOD = Dimension(("method",))
+METHOD = Dimension(
+    ("method",), rare=frozenset((name.removeprefix("/"),) for name in OPEN_INFERENCE)
+)
 MODEL = Dimension(("model", "version"))
 MODEL_NAME = Dimension(("model",))
 WORKER = Dimension(("worker",))

@@ -20,6 +20,7 @@ RPCS = Metric(
     Kind.COUNTER,
     "RPCs",
     "RPCs that ended, of every method; a method that the server does not have is `unknown`. "
+    "Those of the Open Inference Protocol are told once there is one. "
     "A call that gRPC itself refuses, since its message is too large, counts as `CANCELLED`.",
     by=(METHOD, CODE),
 )

@@ -21,7 +21,7 @@ def test_descriptor(metric: Metric):
     assert (made.metric_kind == MetricDescriptor.CUMULATIVE) == cumulative
     histogram = metric.kind is Kind.HISTOGRAM
     assert (made.value_type == MetricDescriptor.DISTRIBUTION) == histogram
-    fraction = metric.unit in ("seconds", "1")
+    fraction = metric.kind is not Kind.INFO and metric.unit in ("seconds", "1")
     if not histogram:
         expected: Any = MetricDescriptor.DOUBLE if fraction else MetricDescriptor.INT64
         assert made.value_type == expected

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, version 2, and what Triton has beside it, over gRPC."""
