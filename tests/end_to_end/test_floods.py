@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
+from tests.end_to_end.conftest import RunningServer
 from tests.end_to_end.floods import FLOODS, MIB, another_caller, flood
 from tests.end_to_end.http2 import (
     END_HEADERS,
@@ -40,6 +42,15 @@ def test_others_are_answered_during_a_flood(server, truth, transport, kind):
     assert seen.growth < 300 * MIB
 
 
+@pytest.fixture(scope="module")
+def own_server(truth, transport, tmp_path_factory) -> Iterator[RunningServer]:
+    """One beside that of all tests: grpc.aio has work for a while after what is sent here."""
+    log = tmp_path_factory.mktemp("floods") / "log"
+    running = RunningServer(log, str(truth.path), "--transport", transport)
+    yield running
+    assert running.stop() == 0
+
+
 def test_pings_hold_nobody_up(server, truth):
     """1.4 MB of them, at once."""
     with another_caller(server, truth.rows[:10]) as seen, Connection(server.address) as connection:
@@ -57,9 +68,9 @@ def test_pings_hold_nobody_up(server, truth):
         pytest.param(call(RANK) + b"\xbe" * 16_000, id="bombs"),
     ],
 )
-def test_headers_before_the_settings_are_acknowledged(start, truth, transport, block):
+def test_headers_before_the_settings_are_acknowledged(own_server, truth, transport, block):
     """2 MB of them; no limit on calls or headers holds for such a client yet."""
-    server = start()
+    server = own_server
     first = frame(HEADERS, 1, call(RANK) + field(b"b", b"z", indexed=True), END_HEADERS)
     number = 2_000_000 // (9 + len(block))
     data = first + b"".join(
