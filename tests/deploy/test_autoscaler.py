@@ -1,9 +1,9 @@
-"""The autoscaler through a spike of four times the load: pods and p99 over time, simulated.
+"""The autoscaler through a spike of four times the load, simulated: what docs/operations.md says.
 
 The Kubernetes autoscaler's documented algorithm (every 15 s: tolerance of 0.1, pods that are not
 ready count as idle when it scales up, limits and windows of the manifest's `behavior`) over pods
-whose turns take `--fixed-us` and `--each-us` per list: what `NAME=server` measures with one call in
-flight and with 32 gives both. What a pod can't answer in time it refuses.
+whose turns take `TURN` and `LIST` per list, as measured. What a pod can't answer in time it
+refuses. One second follows the other.
 https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#algorithm-details
 """
 
@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import click
 import numpy as np
+import pytest
 
-from benchmarks.harness.report import Report, command
 from ranker.serving.loop_load import FULL_TURN
 
+OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
+TURN, LIST, DEADLINE = 185e-6, 60e-6, 0.05
+"""Seconds."""
 SYNC, START, METRIC_AGE, TOLERANCE = 15, 30, 15, 0.1
 """Seconds between decisions, until a new pod is ready, and that the metric is old; and the
 autoscaler's default tolerance."""
@@ -39,45 +42,50 @@ class Moment(NamedTuple):
     refused: float
 
 
-def latency_curve(fixed: float, each: float, deadline: float) -> Callable[[float], float]:
+@pytest.fixture(scope="module")
+def latency() -> Callable[[float], float]:
     """The p99 of one pod, in seconds, at a share of what it can do."""
     shares = np.append(np.arange(0.05, 1.0, 0.05), 0.98)
-    capacity = FULL_TURN / (fixed + each * FULL_TURN)
-    found = [_p99(fixed, each, share * capacity) for share in shares]
-    return lambda share: deadline if share >= 1 else float(np.interp(share, shares, found))
+    capacity = FULL_TURN / (TURN + LIST * FULL_TURN)
+    found = [p99(share * capacity) for share in shares]
+    return lambda share: DEADLINE if share >= 1 else float(np.interp(share, shares, found))
 
 
-def _p99(fixed: float, each: float, rate: float, lists: int = 20_000) -> float:
+def p99(rate: float, lists: int = 20_000) -> float:
     """Of lists that come at random, where a turn takes all that wait, up to two full turns."""
     chance, now, begin, took = random.Random(1), 0.0, 0, list[float]()
     arrivals = np.cumsum([chance.expovariate(rate) for _ in range(lists)])
     while begin < lists:
         now = max(now, arrivals[begin])
         end = min(int(np.searchsorted(arrivals, now, "right")), begin + 2 * FULL_TURN)
-        now += fixed + each * (end - begin)
+        now += TURN + LIST * (end - begin)
         took.extend(now - arrivals[begin:end])
         begin = end
     return float(np.percentile(took, 99))
 
 
-def simulate(target: float, p99: Callable[[float], float]) -> list[Moment]:
+def load_at(second: int) -> float:
+    """What the load takes, in pods that do all that they can."""
+    return BASE_PODS * (SPIKE if BEGINS <= second < BEGINS + LASTS else 1.0)
+
+
+def simulate(target: float, latency: Callable[[float], float]) -> list[Moment]:
     """Every second of a spike."""
     first = math.ceil(BASE_PODS / target)
     ready_at, metric, wanted = [0] * first, list[float](), list[tuple[int, int]]()
     moments = list[Moment]()
     counts = list[int]()  # pods, ready or not, by second
     for now in range(SECONDS):
-        load = BASE_PODS * (SPIKE if BEGINS <= now < BEGINS + LASTS else 1.0)
         ready = sum(at <= now for at in ready_at)
-        share = load / ready
+        share = load_at(now) / ready
         metric.append(min(share, 1.0))
-        moments.append(Moment(ready, p99(share), max(0.0, 1 - 1 / share)))
+        moments.append(Moment(ready, latency(share), max(0.0, 1 - 1 / share)))
         counts.append(len(ready_at))
         if now % SYNC or now < SYNC + METRIC_AGE:
             continue
         seen = float(np.mean(metric[now - METRIC_AGE - 10 : now - METRIC_AGE]))
         pods = len(ready_at)
-        wanted.append((now, _recommended(pods, ready, seen / target)))
+        wanted.append((now, recommended(pods, ready, seen / target)))
         ceiling = counts[now - SYNC] + max(counts[now - SYNC], 4)
         lasting = max(count for at, count in wanted if at > now - STABLE)
         before = max(counts[max(0, now - 60) :])
@@ -91,7 +99,7 @@ def simulate(target: float, p99: Callable[[float], float]) -> list[Moment]:
     return moments
 
 
-def _recommended(pods: int, ready: int, ratio: float) -> int:
+def recommended(pods: int, ready: int, ratio: float) -> int:
     """How many pods the autoscaler's formula asks for."""
     if abs(ratio - 1) <= TOLERANCE:
         return pods
@@ -101,38 +109,18 @@ def _recommended(pods: int, ready: int, ratio: float) -> int:
     return math.ceil(ready * ratio)
 
 
-@command
-@click.option("--target", "targets", multiple=True, type=float, default=(0.5, 0.6, 0.7, 0.8, 0.9))
-@click.option("--fixed-us", default=185.0, help="Of a turn.")
-@click.option("--each-us", default=60.0, help="Of a list.")
-@click.option("--deadline-ms", default=50.0)
-@click.option("--folder", default="build", type=click.Path(path_type=Path), help="For the chart.")
-def main(
-    report: Report, targets: tuple[float, ...], fixed_us: float, each_us: float,
-    deadline_ms: float, folder: Path,
-) -> None:  # fmt: skip
-    """Simulates, prints a row per target, and draws a chart."""
-    import matplotlib.pyplot as plt
-
-    p99 = latency_curve(fixed_us / 1e6, each_us / 1e6, deadline_ms / 1e3)
-    table = report.table(
-        "target", "p99 ms before", "s above 10 ms", "s that refuse", "refused of all", "pod minutes"
+@pytest.mark.parametrize("target", [0.5, 0.6, 0.7, 0.8, 0.9], ids=str)
+def test_the_table_of_targets_is_what_comes_out(target, latency):
+    found = simulate(target, latency)
+    refused = np.array([moment.refused for moment in found])
+    load = np.array([load_at(second) for second in range(SECONDS)])
+    row = (
+        f"{1e3 * found[BEGINS - 1].p99:.1f}",
+        f"{sum(moment.p99 > SLO for moment in found)}",
+        f"{(refused > 0).sum()}",
+        f"{(refused * load).sum() / load.sum():.1%}".replace("%", " %"),
+        f"{sum(moment.pods for moment in found) / 60:.0f}",
     )
-    figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 6))
-    for target in targets:
-        found = simulate(target, p99)
-        refused = np.array([moment.refused for moment in found])
-        load = np.where((np.arange(SECONDS) // 1 - BEGINS) % SECONDS < LASTS, SPIKE, 1.0)
-        late = sum(moment.p99 > SLO for moment in found)
-        pods = sum(moment.pods for moment in found) / 60
-        share = float((refused * load).sum() / load.sum())
-        before = 1e3 * found[BEGINS - 1].p99
-        table.row(f"{target:g}", before, late, int((refused > 0).sum()), share, pods)
-        above.plot([moment.pods for moment in found], label=f"target {target:g}")
-        below.semilogy([1e3 * moment.p99 for moment in found])
-    above.set_ylabel("pods that are ready")
-    above.legend()
-    below.set(ylabel="p99, ms", xlabel="seconds")
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "autoscaler.svg")
-    report.say(f"The chart is in {folder / 'autoscaler.svg'}.")
+    table = re.search(rf"(?m)^\| \**{target}\** \| (.*) \|$", OPERATIONS.read_text())
+    assert table is not None
+    assert tuple(table[1].split(" | ")) == row
