@@ -67,8 +67,7 @@ def count(
 @click.option("--most", default=25, help="Functions to name.")
 def main(report: Report, candidates: int, trees: int, most: int) -> None:
     """Counts and prints two tables."""
-    if h2load.missing():
-        raise click.ClickException(h2load.missing())
+    h2load.required()
     core, trained = machine.share_cores(), Trained(SERVED)
     requests = trained.requests(candidates, trees)
     with tempfile.TemporaryDirectory() as folder:
