@@ -57,7 +57,7 @@ def count(
     after = server.scrape()
     worker.send_signal(signal.SIGUSR2)
     load.join()
-    lists, batches = (after.total(name) - before.total(name) for name in (LISTS, BATCHES))
+    lists, batches = (after.grown(before, name) for name in (LISTS, BATCHES))
     return Counter(json.loads(out.read_text())), lists, batches
 
 

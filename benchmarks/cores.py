@@ -123,6 +123,5 @@ PARTS = {"workers": workers, "threads": threads}
 @click.option("--rounds", default=3)
 def main(report: Report, parts: tuple[str, ...], seconds: float, rounds: int) -> None:
     """Measures part by part."""
-    machine.cores()
     for part in parts:
         PARTS[part](report, seconds, rounds)

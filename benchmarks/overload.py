@@ -1,10 +1,10 @@
 """Goodput, and how busy a server says it is, at loads from a fifth to 3x what it can do.
 
-h2load finds the capacity in a closed loop with 32 calls in flight, before each load, as machines
-change; then it offers a part of it, or more, in an open one (Poisson). The last is half of it at
-once after the most, to see whether the server recovers. It reads no status. So an answer counts as
-good if the server sent it, and as many are taken off as calls took longer than the deadline, but
-for those that the server itself ended then: goodput is at least what is printed.
+h2load finds the capacity in a closed loop before each load, as machines change, and then offers a
+part of it, or more, in an open one (Poisson); at last, and at once, half of it again: does the
+server recover? It reads no status. So an answer counts as good if the server sent it, and as many
+are taken off as calls took longer than the deadline, but for those that the server itself ended
+then: goodput is at least what is printed.
 
 Beside `ranker_worker_utilization_ratio`, worked out over the same seconds, are the part of the
 time in which the loop did not wait, and that in which the engine scored; these are best compared
@@ -23,7 +23,6 @@ from benchmarks.harness.launch import RankerServer
 from benchmarks.harness.report import Report, Rounds, command
 from benchmarks.harness.requests import Request
 from ranker.metrics import catalogue
-from ranker.metrics.metric import Metric
 
 CASES = ("onnx 100", "simd 1000")
 """Engine and candidates: a slow engine, or large lists; what one core can send too much of."""
@@ -43,14 +42,10 @@ def measure(
     late = sum(call.latency > deadline for call in calls) if deadline else 0
     refused, good = codes["RESOURCE_EXHAUSTED"], codes["OK"]
     good -= max(0, late - codes["DEADLINE_EXCEEDED"])
-
-    def grown(metric: Metric) -> float:
-        return after.total(metric.name) - before.total(metric.name)
-
     # While h2load starts the server does nothing, so all of this is of the load's own time.
     busy = (catalogue.WORKER_BUSY, catalogue.ENGINE_BUSY)
-    loop, engine = (grown(metric) / calls.seconds for metric in busy)
-    waited = after.taken - before.taken - grown(catalogue.WORKER_WAIT)
+    loop, engine = (after.grown(before, metric.name) / calls.seconds for metric in busy)
+    waited = after.taken - before.taken - after.grown(before, catalogue.WORKER_WAIT.name)
     return {
         "offered/s": calls.rate,
         "of capacity": calls.rate / capacity,

@@ -28,7 +28,6 @@ STOP_TIMEOUT = 15
 WARM_UP = (20.0, 1.0)
 """Requests per second, and seconds."""
 
-
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUT = click.Path(path_type=Path)
 _OPTIONS = (
