@@ -51,6 +51,7 @@ def free_port() -> int:
 def deployed(truth) -> Iterator[tuple[RankerServer, int]]:
     port = free_port()
     server = RankerServer(environment=environment(port, truth.path.parent))
+    server.wait_for_log(f"HTTP on port {port}")
     yield server, port
     assert server.stop() == 0
 
