@@ -27,8 +27,11 @@ serve: $(READY) ## the demo book ranker, trained, exported and served
 	@echo
 	@exec $(BIN)/ranker serve build/demo/books.onnx
 
+# Many tests wait. And those that start servers start hundreds of processes, which would
+# compile everything anew where bytecode is not kept.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) ## all tests but the slow ones
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-slow: $(READY) ## the minutes-long tests
 	$(BIN)/python -m pytest -m slow --timeout 1800

@@ -57,7 +57,7 @@ def count(
     after = server.scrape()
     worker.send_signal(signal.SIGUSR2)
     load.join()
-    lists, batches = (after.total(name) - before.total(name) for name in (LISTS, BATCHES))
+    lists, batches = (after.grown(before, name) for name in (LISTS, BATCHES))
     return Counter(json.loads(out.read_text())), lists, batches
 
 
@@ -67,8 +67,7 @@ def count(
 @click.option("--most", default=25, help="Functions to name.")
 def main(report: Report, candidates: int, trees: int, most: int) -> None:
     """Counts and prints two tables."""
-    if h2load.missing():
-        raise click.ClickException(h2load.missing())
+    h2load.required()
     core, trained = machine.share_cores(), Trained(SERVED)
     requests = trained.requests(candidates, trees)
     with tempfile.TemporaryDirectory() as folder:

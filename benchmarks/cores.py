@@ -27,27 +27,23 @@ from benchmarks.harness.data import SERVED, Trained, make_rows
 from benchmarks.harness.engines import ceiling
 from benchmarks.harness.launch import RankerServer
 from benchmarks.harness.report import Report, Rounds, command
-from benchmarks.harness.requests import Rows
-from ranker.client import channel as wire
+from benchmarks.harness.requests import Request, Rows
 from ranker.engine.simd.engine import SimdEngine
 from ranker.forest.onnx import read_forest
 from ranker.metrics import catalogue
 
 CASES = ((1000, "onnx"), (1000, "simd"), (100, "simd"), (10, "simd"))
 """Candidates of a list, and the engine."""
-LISTS, CONNECTIONS, IN_FLIGHT = 4, 4, 2
-"""Processes of h2load, connections of each, and calls in flight on each of these."""
 MODELS = [spec for spec in SPECS if spec.name in ("500x6", "1000x8", "300x10-uneven")]
 SIZES = (1000, 2000, 10000)
 PAUSES = {"at once": 0.0, "3 ms apart": 0.003}
 
 
-def loaded(server: RankerServer, bodies: list[bytes], seconds: float) -> dict[str, float]:
+def loaded(server: RankerServer, requests: list[Request], seconds: float) -> dict[str, float]:
     """What a server does; `least` is the share of the scoring that the least busy worker did."""
-    url, shape = f"http://{server.address}{wire.RANK[0]}", (CONNECTIONS, IN_FLIGHT)
     for length in (cost.WARM_UP_SECONDS, seconds):
         before, ranked, cpu = server.scrape(), cost.answered(server), server.cpu_seconds()
-        done = h2load.keep_busy(url, bodies, clients=shape[0], streams=shape[1], seconds=length)
+        done = cost.flat_out(server, requests, length)
         cpu, ranked = server.cpu_seconds() - cpu, cost.answered(server) - ranked
     after, name = server.scrape(), catalogue.ENGINE_BUSY.name
     workers = map(str, range(round(after.total(catalogue.WORKERS.name)) or 1))
@@ -70,11 +66,11 @@ def workers(report: Report, seconds: float, rounds: int) -> None:
     for _ in report.rounds(rounds):
         bare.note("1000, simd", {"two processes against one": ceiling(model, 1000, seconds)})
         for candidates, engine in CASES:
-            bodies = [h2load.framed(each.message) for each in trained.requests(candidates)[:LISTS]]
+            requests = trained.requests(candidates, count=cost.LISTS)
             for count, own, others in places:
                 options = (str(model), "--workers", str(count), "--engine", engine)
                 with RankerServer(*options, cores=own) as server, machine.on_cores(*others):
-                    figures = loaded(server, bodies, seconds)
+                    figures = loaded(server, requests, seconds)
                 found.note(f"{candidates}, {engine}, {count}", figures)
     found.show(report, "candidates, engine, workers")
     table = report.table("candidates, engine", "two workers, as measured", "per CPU time")
@@ -127,6 +123,5 @@ PARTS = {"workers": workers, "threads": threads}
 @click.option("--rounds", default=3)
 def main(report: Report, parts: tuple[str, ...], seconds: float, rounds: int) -> None:
     """Measures part by part."""
-    machine.cores()
     for part in parts:
         PARTS[part](report, seconds, rounds)

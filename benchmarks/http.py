@@ -12,15 +12,19 @@ import time
 from collections.abc import Callable, Iterator
 
 import click
+import numpy as np
 
 from benchmarks.harness import cost
-from benchmarks.harness.data import SERVED, Trained
+from benchmarks.harness.data import CACHE, FEATURES, SERVED, Trained
 from benchmarks.harness.launch import RankerServer
 from benchmarks.harness.report import Report, Rounds, command
 from benchmarks.harness.requests import Request
+from ranker import export_onnx
 from ranker.client import RankerClient
 
 CANDIDATES, TREES, WARM_UP = 100, 500, 30
+NAMES = [f"feature_{number}" for number in range(FEATURES)]
+"""Of features: a model without names takes no objects."""
 
 
 def forms(
@@ -43,15 +47,12 @@ def forms(
         return ask
 
     lists = [[[None if v != v else v for v in row] for row in r.rows.tolist()] for r in requests]
-    # A model without names of its own takes lists only.
-    names = model.feature_names or [f"f{column}" for column in range(model.num_features)]
-    objects = [[dict(zip(names, row, strict=True)) for row in rows] for rows in lists]
+    objects = [[dict(zip(NAMES, row, strict=True)) for row in rows] for rows in lists]
     yield "gRPC", [lambda r=r: client.rank(r.rows, timeout=10.0) for r in requests]  # type: ignore[misc]
     yield "HTTP, protobuf", [post(r.message, "application/x-protobuf") for r in requests]
     for name, found in (("lists", lists), ("objects", objects)):
-        if name == "lists" or model.feature_names:
-            bodies = [json.dumps({"candidates": rows}).encode() for rows in found]
-            yield f"HTTP, JSON, {name}", [post(body, "application/json") for body in bodies]
+        bodies = [json.dumps({"candidates": rows}).encode() for rows in found]
+        yield f"HTTP, JSON, {name}", [post(body, "application/json") for body in bodies]
 
 
 @command
@@ -61,8 +62,10 @@ def main(report: Report, rounds: int, count: int) -> None:
     """Measures and prints a table."""
     trained, found = Trained(SERVED), Rounds()
     requests = trained.requests(CANDIDATES, TREES)
+    model, trained.booster.feature_names = CACHE / "named.onnx", NAMES
+    export_onnx(trained.booster, model, iteration_range=(0, TREES))
     with (
-        RankerServer(str(trained.onnx(TREES)), "--http-port", "0") as server,
+        RankerServer(str(model), "--http-port", "0") as server,
         RankerClient(server.address) as client,
     ):
         for _ in report.rounds(rounds):
@@ -75,7 +78,5 @@ def main(report: Report, rounds: int, count: int) -> None:
                     asks[index % len(asks)]()
                     took.append(time.perf_counter() - began)
                 cpu = server.cpu_seconds() - cpu
-                took.sort()
-                p50, p99 = took[count // 2], took[count * 99 // 100]
-                found.note(name, cost.cost(cpu, count, sum(took), p50, p99))
+                found.note(name, cost.cost(cpu, count, sum(took), *np.percentile(took, (50, 99))))
     found.show(report, "form")

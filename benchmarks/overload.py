@@ -1,13 +1,19 @@
-"""Goodput under overload: answers within the deadline, at loads up to 3x what the server can do.
+"""Goodput, and how busy a server says it is, at loads from a fifth to 3x what it can do.
 
-h2load finds the capacity in a closed loop, then offers from half of it to three times as much in
-an open one (Poisson), and at once half of it again, to see whether the server recovers. It reads
-no status. So an answer counts as good if the server sent it, and as many are taken off as calls
-took longer than the deadline, but for those that the server itself ended then: goodput is at least
-what is printed. Needs two cores and h2load (Debian: nghttp2-client).
+h2load finds the capacity in a closed loop before each load, as machines change, and then offers a
+part of it, or more, in an open one (Poisson); at last, and at once, half of it again: does the
+server recover? It reads no status. So an answer counts as good if the server sent it, and as many
+are taken off as calls took longer than the deadline, but for those that the server itself ended
+then: goodput is at least what is printed.
+
+Beside `ranker_worker_utilization_ratio`, worked out over the same seconds, are the part of the
+time in which the loop did not wait, and that in which the engine scored; these are best compared
+without a deadline (0). Needs two cores and h2load (Debian: nghttp2-client).
 """
 
 from __future__ import annotations
+
+import itertools
 
 import click
 
@@ -16,23 +22,33 @@ from benchmarks.harness.data import SERVED, Trained
 from benchmarks.harness.launch import RankerServer
 from benchmarks.harness.report import Report, Rounds, command
 from benchmarks.harness.requests import Request
+from ranker.metrics import catalogue
 
-CASES = (("onnx", 100), ("simd", 1000))
+CASES = ("onnx 100", "simd 1000")
 """Engine and candidates: a slow engine, or large lists; what one core can send too much of."""
-STEPS = {"0.5": 0.5, "0.8": 0.8, "1": 1.0, "1.5": 1.5, "2": 2.0, "3": 3.0, "0.5 again": 0.5}
+LOADS = (0.2, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0)
+AGAIN = 0.5
 
 
 def measure(
-    server: RankerServer, requests: list[Request], rate: float, seconds: float, deadline: float
-) -> dict[str, float]:
-    """One load: goodput at the least, latency of all calls."""
-    codes, cpu = server.scrape().codes(), server.cpu_seconds()
-    calls = cost.offer(server.address, requests, rate, seconds, deadline)
-    codes, cpu = server.scrape().codes() - codes, server.cpu_seconds() - cpu
-    late, refused = sum(call.latency > deadline for call in calls), codes["RESOURCE_EXHAUSTED"]
-    good = codes["OK"] - max(0, late - codes["DEADLINE_EXCEEDED"])
+    server: RankerServer, requests: list[Request], capacity: float, load: float, seconds: float,
+    deadline: float | None,
+) -> dict[str, float]:  # fmt: skip
+    """One load: goodput at the least, latency of all calls, and how busy the server was."""
+    before, cpu = server.scrape(), server.cpu_seconds()
+    calls = cost.offer(server.address, requests, load * capacity, seconds, deadline)
+    after, cpu = server.scrape(), server.cpu_seconds() - cpu
+    codes = after.codes() - before.codes()
+    late = sum(call.latency > deadline for call in calls) if deadline else 0
+    refused, good = codes["RESOURCE_EXHAUSTED"], codes["OK"]
+    good -= max(0, late - codes["DEADLINE_EXCEEDED"])
+    # While h2load starts the server does nothing, so all of this is of the load's own time.
+    busy = (catalogue.WORKER_BUSY, catalogue.ENGINE_BUSY)
+    loop, engine = (after.grown(before, metric.name) / calls.seconds for metric in busy)
+    waited = after.taken - before.taken - after.grown(before, catalogue.WORKER_WAIT.name)
     return {
         "offered/s": calls.rate,
+        "of capacity": calls.rate / capacity,
         "goodput/s": max(0, good) / calls.seconds,
         "p50 ms": 1e3 * calls.percentile(50),
         "p99 ms": 1e3 * calls.percentile(99),
@@ -40,28 +56,39 @@ def measure(
         "late, of the others": late / max(1, len(calls) - refused),
         "server, cores": cpu / calls.seconds,
         "memory MiB": server.usage().rss / 2**20,
+        "utilisation": max(loop, engine),
+        "did not wait": waited / calls.seconds,
+        "engine": engine,
     }
 
 
 @command
-@click.option("--seconds", default=2.0, help="For each step.")
-@click.option("--rounds", default=3, help="Of all steps; medians are printed.")
-@click.option("--deadline-ms", default=50.0)
-@click.option("--transport", default="auto")
-def main(report: Report, seconds: float, rounds: int, deadline_ms: float, transport: str) -> None:
+@click.option("--seconds", default=2.0, help="For each load.")
+@click.option("--rounds", default=3, help="Of all loads; medians are printed.")
+@click.option("--deadline-ms", default=50.0, help="0: none.")
+@click.option("--load", "loads", multiple=True, default=LOADS, help="In parts of the capacity.")
+@click.option("--case", "cases", multiple=True, default=CASES, help="Engine and candidates.")
+@click.option("--transport", "transports", multiple=True, default=("auto",))
+def main(
+    report: Report, seconds: float, rounds: int, deadline_ms: float, loads: tuple[float, ...],
+    cases: tuple[str, ...], transports: tuple[str, ...],
+) -> None:  # fmt: skip
     """Measures and prints a table per case."""
     h2load.required()
-    core, deadline, trained = machine.share_cores(), deadline_ms / 1e3, Trained(SERVED)
-    for engine, candidates in CASES:
-        requests, found = trained.requests(candidates, count=h2load.PROCESSES), Rounds()
-        options = ("--engine", engine, "--transport", transport)
+    core, deadline, trained = machine.share_cores(), deadline_ms / 1e3 or None, Trained(SERVED)
+    for case, transport in itertools.product(cases, transports):
+        engine, candidates = case.split()
+        requests = trained.requests(int(candidates), count=h2load.PROCESSES)
+        found, options = Rounds(), ("--engine", engine, "--transport", transport)
         with RankerServer(str(trained.onnx()), *options, cores=core) as server:
             cost.flat_out(server, requests, cost.WARM_UP_SECONDS)
-            done = cost.flat_out(server, requests, seconds)
-            capacity = done.calls / done.seconds
             for _ in report.rounds(rounds):
-                for name, load in STEPS.items():
-                    step = measure(server, requests, load * capacity, seconds, deadline)
-                    found.note(name, step)
-        title = f"{candidates} candidates x 500 trees, engine {engine}: {capacity:.0f}/s flat out"
+                for load in loads:
+                    done = cost.flat_out(server, requests, seconds)
+                    capacity = done.calls / done.seconds
+                    step = measure(server, requests, capacity, load, seconds, deadline)
+                    found.note(f"{load:g}", step)
+                step = measure(server, requests, capacity, AGAIN, seconds, deadline)
+                found.note(f"{AGAIN:g} again", step)
+        title = f"{candidates} candidates x 500 trees, engine {engine}, transport {transport}"
         found.show(report, "load", title)

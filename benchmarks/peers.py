@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -86,13 +87,12 @@ def mosec_cost(server: MosecServer, requests: Sequence[Request], seconds: float)
     """As `cost.by_h2load`, over HTTP/1.1."""
     for request in requests[:CHECKED]:
         request.check(server.rank(request))
-    url, bodies = f"http://{server.address}/inference", [r.rows.tobytes() for r in requests]
-    shape = {"clients": cost.IN_FLIGHT // cost.LISTS, "streams": 1}
+    bodies = [request.rows.tobytes() for request in requests[: cost.LISTS]]
+    url, clients = f"http://{server.address}/inference", cost.IN_FLIGHT // cost.LISTS
+    load = partial(h2load.keep_busy, url, bodies, clients=clients, streams=1, headers=h2load.HTTP1)
     for length in (cost.WARM_UP_SECONDS, seconds):
         cpu = server.cpu_seconds()
-        done = h2load.keep_busy(
-            url, bodies[: cost.LISTS], seconds=length, headers=h2load.HTTP1, **shape
-        )
+        done = load(seconds=length)
         cpu = server.cpu_seconds() - cpu
     return cost.cost(cpu, done.calls, done.seconds)
 
@@ -101,15 +101,15 @@ def start(name: str, trees: int, trained: Trained, core: set[int], python: str) 
     """One of the servers."""
     if name == OURS:
         return RankerServer(str(trained.onnx(trees)), cores=core)
-    model = (str(trained.file), str(trees))
+    model, count = str(trained.file), str(trees)
     if name == BY_HAND:
-        return ServerProcess(sys.executable, "-m", "benchmarks.servers.aio", *model, cores=core)
+        command = (sys.executable, "-m", "benchmarks.servers.aio", model, count)
+        return ServerProcess(*command, cores=core)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     own = ("--address", "127.0.0.1", "--port", port, "--log-level", "warning")
-    said = {"PORT": port, "MODEL": model[0], "TREES": model[1], "FEATURES": str(FEATURES)}
-    variables = {**os.environ, **said}
-    return MosecServer(python, str(PROGRAM), *own, cores=core, environment=variables)
+    said = {"PORT": port, "MODEL": model, "TREES": count, "FEATURES": str(FEATURES)}
+    return MosecServer(python, str(PROGRAM), *own, cores=core, environment=os.environ | said)
 
 
 @command

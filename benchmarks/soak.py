@@ -31,14 +31,7 @@ import numpy as np
 from benchmarks.harness.launch import RankerServer, Usage
 from benchmarks.harness.report import Report, command
 from benchmarks.soak_callers import callers
-from benchmarks.soak_callers.desk import (
-    PATIENCE,
-    Counts,
-    Desk,
-    Tally,
-    disagreements,
-    write_models,
-)  # fmt: skip
+from benchmarks.soak_callers.desk import PATIENCE, Counts, Desk, Tally, disagreements, write_models
 
 HABITS: tuple[tuple[Callable[[Desk], None], float], ...] = (
     *[(callers.steady_unary, 0.04)] * 3,
@@ -55,7 +48,6 @@ HABITS: tuple[tuple[Callable[[Desk], None], float], ...] = (
 """What the callers do, one thread each, and their mean pause in seconds."""
 INTRUSION, KILL = 0.3, 8.0
 """Mean seconds between bad connections, and between kills."""
-PROGRESS_SECONDS = 10.0
 SETTLE_SECONDS = 90.0
 """That the server may take to notice that everybody has left: its keepalive finds a connection
 that was lost without a word after 50."""
@@ -98,16 +90,13 @@ def traffic(
     ]
     for thread in threads:
         thread.start()
-    began = told = time.monotonic()
-    while (now := time.monotonic()) < began + seconds:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         time.sleep(min(2.0, seconds / 30))
         samples.append(server.usage())
-        if now > told + PROGRESS_SECONDS:
-            told = now
-            click.echo(
-                f"{now - began:.0f} s: {sum(list(tally.counts.values())):,}; {samples[-1]}",
-                err=True,
-            )
+        if len(samples) % 5 == 0:
+            requests = sum(list(tally.counts.values()))
+            click.echo(f"{requests:,} requests so far; {samples[-1]}", err=True)
     over.set()
     for thread in threads:
         thread.join(2 * PATIENCE)
@@ -148,7 +137,15 @@ def main(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log = log or folder / "server.log"
-        options = ["--log-format", "text", "--transport", transport, *shlex.split(serve)]
+        options = [
+            "--http-port",
+            "0",
+            "--log-format",
+            "text",
+            "--transport",
+            transport,
+            *shlex.split(serve),
+        ]
         try:
             with RankerServer(*write_models(folder), *options, log=log) as server:
                 idle = server.usage()

@@ -28,7 +28,6 @@ STOP_TIMEOUT = 15
 WARM_UP = (20.0, 1.0)
 """Requests per second, and seconds."""
 
-
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUT = click.Path(path_type=Path)
 _OPTIONS = (
@@ -88,7 +87,7 @@ def search_rate(
         raise click.UsageError("needs --metrics, which say how requests ended")
     with _serving(serve, target, metrics, out) as (address, page):
         report = Report("search", {"slo": slo.text, "seconds": seconds, "deadline": deadline})
-        with RankerClient(address, timeout=10.0) as client:
+        with RankerClient(address, timeout=3.0) as client:
             model = client.get_model()
         requests = traffic(model, count=h2load.PROCESSES)
         report.say(f"{model.name}@{model.version}: {model.num_trees} trees, engine {model.engine}")

@@ -1,6 +1,5 @@
 """Locust users of the ranking server, with its web UI, workers and reports.
 
-    locust -f loadtests/locustfile.py --host localhost:50051
     locust -f loadtests/locustfile.py --host localhost:50051 --headless \\
         --users 20 --spawn-rate 20 --run-time 1m --slo p99=10ms,errors=0.1%
 

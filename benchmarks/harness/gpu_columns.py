@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -47,12 +47,11 @@ def two_threads(engine: Engine, blocks: list[Rows], seconds: float) -> float:
     end = time.perf_counter() + seconds
 
     def work(first: int) -> int:
-        rotation = itertools.cycle(blocks[first:] + blocks[:first])
-        for done in itertools.count(1):
+        rotation, done = itertools.cycle(blocks[first:] + blocks[:first]), 0
+        while done < 3 or time.perf_counter() < end:
             engine.score([next(rotation)])
-            if done >= 3 and time.perf_counter() > end:
-                return done
-        raise AssertionError
+            done += 1
+        return done
 
     began = time.perf_counter()
     with ThreadPoolExecutor(2) as threads:
@@ -99,13 +98,11 @@ def server_columns(address: str) -> dict[str, Column]:
 
 def _failing_alone(make: Callable[[], engines.Score]) -> Column:
     """NaN where it can't be made or measured, and the error on stderr: the others are reported."""
-    made: list[engines.Score] = []
+    made = cache(make)
 
     def column(blocks: list[Rows], seconds: float) -> float:
         try:
-            if not made:
-                made.append(make())
-            return median(made[0], blocks, seconds)
+            return median(made(), blocks, seconds)
         except Exception:  # of whichever library
             traceback.print_exc()
             return math.nan

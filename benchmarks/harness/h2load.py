@@ -136,7 +136,7 @@ def open_loop(
             path.write_bytes(body)
             script, log = path.with_suffix(".script"), path.with_suffix(".log")
             start = began + START_SECONDS - time.monotonic()  # the same moment for all
-            moments = [1e3 * (start + moment) for moment in poisson(pace, length, number)]
+            moments = [1e3 * max(0, start + each) for each in poisson(pace, length, number)]
             script.write_text("".join(f"{at:.3f}\t{url}\n" for at in moments))
             paced = [f"--timing-script-file={script}", f"--log-file={log}", f"-m{MAX_STREAMS}"]
             if moments:

@@ -35,6 +35,10 @@ class Scrape:
                 total += float(value)
         return total
 
+    def grown(self, before: Scrape, name: str) -> float:
+        """By how much more that total is than it was before."""
+        return self.total(name) - before.total(name)
+
     def codes(self) -> Counter[str]:
         """How many ranking requests have ended with which gRPC status so far."""
         name = catalogue.REQUESTS.name
@@ -58,19 +62,16 @@ class ServerShare(NamedTuple):
     def between(cls, before: Scrape, after: Scrape) -> ServerShare:
         """The difference."""
 
-        def grown(name: str) -> float:
-            return after.total(name) - before.total(name)
-
         def mean(name: str) -> float:
-            return grown(f"{name}_sum") / max(1.0, grown(f"{name}_count"))
+            return after.grown(before, f"{name}_sum") / max(1, after.grown(before, f"{name}_count"))
 
         codes, seconds = after.codes() - before.codes(), after.taken - before.taken
         workers = max(1.0, after.total(catalogue.WORKERS.name))
         return cls(
             codes.total(),
             codes.total() - codes["OK"],
-            grown(catalogue.ENGINE_BUSY.name) / (workers * seconds),
-            grown(catalogue.PROCESS_CPU.name) / seconds,
+            after.grown(before, catalogue.ENGINE_BUSY.name) / (workers * seconds),
+            after.grown(before, catalogue.PROCESS_CPU.name) / seconds,
             mean(catalogue.BATCH_ROWS.name),
             mean(catalogue.BATCH_REQUESTS.name),
         )

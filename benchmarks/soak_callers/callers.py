@@ -2,37 +2,35 @@
 
 A caller is a function that does one thing with the server, once. Each counts how its requests
 ended and notes what must not happen: a wrong answer, an unexpected status, no answer.
-
-Run as a program, `ADDRESS FOLDER SEED`, it is a client with requests in flight, to be killed: it
-says `sent` and waits for it.
 """
 
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import grpc
 import numpy as np
 
 from benchmarks.harness.requests import Request
-from benchmarks.soak_callers.desk import ABANDONED, PATIENCE, STATUS, Desk, Tally
+from benchmarks.soak_callers.desk import ABANDONED, PATIENCE, Desk, Tally
 from ranker.client import channel as wire
+from ranker.errors import Code
 from ranker.v1 import ranking_pb2 as pb
+from tests.end_to_end.http2 import PREFACE, SETTINGS, Connection, frame
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 GREETINGS = (
     b"",
-    _PREFACE,
-    _PREFACE + b"\0\0\0\4\0\0\0\0\0",  # settings
-    _PREFACE[:10],
+    PREFACE,
+    PREFACE + frame(SETTINGS),
+    PREFACE[:10],
     b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00",  # the start of a TLS handshake
 )
@@ -156,7 +154,7 @@ def broken_stream(desk: Desk) -> None:
     for answer in desk.stream(messages):
         if answer.request_id == "good":
             request.check(answer)
-        found.append(STATUS[answer.status.code])
+        found.append(Code(answer.status.code).name)
         desk.tally.add("rest", found[-1])
     if sorted(found) != expected:
         desk.tally.fail(f"a stream with broken messages: expected {expected}, got {found}")
@@ -187,21 +185,22 @@ def _broken(desk: Desk) -> Iterator[tuple[bytes, str]]:
 def headers_alone(desk: Desk) -> None:
     """Opens calls, never sends their messages, and leaves in different ways."""
     left = threading.Event()
-
-    def nothing() -> Iterator[bytes]:
-        left.wait(PATIENCE)
-        yield from ()
-
     with desk.connect() as channel:
         calls = [
-            channel.stream_unary(wire.RANK[0]).future(nothing()),
-            channel.stream_stream(wire.RANK_STREAM[0])(nothing()),
+            channel.stream_unary(wire.RANK[0]).future(_nothing(left)),
+            channel.stream_stream(wire.RANK_STREAM[0])(_nothing(left)),
         ]
         desk.pause(3.0)
         if desk.dice.random() < 0.5:
             for call in calls:
                 call.cancel()
     left.set()
+
+
+def _nothing(left: threading.Event) -> Iterator[bytes]:
+    """The messages of a call that has none, and does not end before its caller leaves."""
+    left.wait(PATIENCE)
+    yield from ()
 
 
 class Intruders:
@@ -221,41 +220,30 @@ class Intruders:
                     linger = struct.pack("ii", 1, 0)
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 connection.close()
-        host, port = self._desk.address.split(":")
-        connection = socket.create_connection((host, int(port)))
+        connection = Connection(self._desk.address, hello=False, acknowledge=False).socket
         greeting = GREETINGS[dice.integers(len(GREETINGS))]
         connection.sendall(greeting + (dice.bytes(1000) if dice.random() < 0.3 else b""))
         self._held.append((now + self._longest * dice.random() ** 3, connection))
 
     def kill(self) -> None:
         """Kills a client with requests in flight."""
-        desk = self._desk
-        own = (desk.address, str(desk.folder), str(desk.dice.integers(2**31)))
-        command = [sys.executable, "-m", __name__, *own]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        if process.stdout.readline() != "sent\n":
-            desk.tally.fail("a client that was to be killed ended by itself")
+        desk, context = self._desk, multiprocessing.get_context("spawn")
+        own, sent = (desk.address, desk.folder, int(desk.dice.integers(2**31))), context.Event()
+        process = context.Process(target=hang, args=(*own, sent), daemon=True)
+        process.start()
+        if not sent.wait(PATIENCE):
+            desk.tally.fail("a client that was to be killed has sent nothing")
         desk.tally.add("rest", ABANDONED, UNARY + STREAMED)
         desk.pause(0.05)
         process.kill()
-        process.communicate()
+        process.join()
 
 
-def hang(address: str, folder: str, seed: str) -> None:
-    """Sends, and waits to be killed."""
-    desk = Desk(address, Path(folder), Tally(), np.random.default_rng(int(seed)))
-
-    def nothing() -> Iterator[bytes]:
-        threading.Event().wait()
-        yield b""
-
+def hang(address: str, folder: Path, seed: int, sent: Event) -> None:
+    """A client's process: sends, and waits to be killed."""
+    desk = Desk(address, folder, Tally(), np.random.default_rng(seed))
     calls = [desk.rank(desk.draw("rest").message, None) for _ in range(UNARY)]
     calls.append(desk.stream([desk.draw("rest").on_stream(str(i)) for i in range(STREAMED)]))
-    calls.append(desk.channel.stream_unary(wire.RANK[0]).future(nothing()))
-    print("sent", flush=True)
+    calls.append(desk.channel.stream_unary(wire.RANK[0]).future(_nothing(threading.Event())))
+    sent.set()
     threading.Event().wait()
-
-
-if __name__ == "__main__":
-    hang(*sys.argv[1:])

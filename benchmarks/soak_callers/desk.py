@@ -29,8 +29,6 @@ PATIENCE = 60.0
 """Seconds after which a request counts as unanswered."""
 ROWS = 40_000
 
-STATUS = {code.value[0]: code.name for code in grpc.StatusCode}
-
 
 def write_models(folder: Path) -> list[str]:
     """Writes the models, rows to rank, and XGBoost's own scores of them; returns the models."""
@@ -161,7 +159,7 @@ class Desk:
             if answer is None:
                 self.tally.fail(f"a stream ended with {len(waiting)} requests unanswered")
                 return
-            request, status = waiting.pop(answer.request_id), STATUS[answer.status.code]
+            request, status = waiting.pop(answer.request_id), Code(answer.status.code).name
             if status == "OK":
                 self.check(request, answer)
             else:

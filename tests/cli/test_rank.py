@@ -212,7 +212,7 @@ def test_no_such_model(command, books):
 def test_no_server(fake, command, books):
     fake.stop()
     with pytest.raises(UnavailableError, match=f"can't reach a server at {fake.target}: "):
-        command(books)
+        command(books, "--timeout", "2")
 
 
 def test_help_teaches():

@@ -149,7 +149,7 @@ def test_retries_end_with_the_deadline(fake, run):
     fake.fail(UnavailableError("draining"), times=1000)
     started = time.monotonic()
     with pytest.raises(UnavailableError, match=r"^draining$"):
-        run(fake.target, lambda client: rank(client, timeout=1.0))
+        run(fake.target, lambda client: rank(client, timeout=2.0))
     assert time.monotonic() - started < 10
     assert 3 < len(fake.attempts) < 20
 
@@ -235,7 +235,7 @@ def test_a_bad_request_names_its_field(fake, run):
 def test_no_server(fake, run):
     fake.stop()
     with pytest.raises(UnavailableError, match="refused"):
-        run(fake.target, rank)
+        run(fake.target, lambda client: rank(client, timeout=2.0))
 
 
 def test_channels_are_connections_and_take_turns(fake, run_all):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +20,17 @@ from ranker.transport import core_api as grpcio
 
 NAMES = tuple(f"feature_{i}" for i in range(12))
 STARTUP_SECONDS = 60
+
+on_one_transport = pytest.mark.parametrize("transport", ["core"], scope="session", indirect=True)
+"""For tests of what happens beside transports, in processes and models: one of them will do."""
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Waits for a condition, or fails."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen in time"
+        time.sleep(0.02)
 
 
 @dataclass
@@ -66,6 +79,14 @@ class RunningServer(RankerServer):
     def http_port(self) -> int:
         return int(self.wait_for_log(r"HTTP on port (\d+)")[1])
 
+    def worker(self, index: int = 0) -> int:
+        """The process that was started last as that worker."""
+        return int(re.findall(rf"worker {index} started, pid (\d+)", self.log.read_text())[-1])
+
+    def office(self) -> int:
+        """The process that was started last as the office."""
+        return int(re.findall(r"office started, pid (\d+)", self.log.read_text())[-1])
+
     def metrics(self) -> str:
         return self.scrape().text
 
@@ -104,6 +125,12 @@ def start(truth, transport, tmp_path) -> Iterator[Callable[..., RunningServer]]:
     for each in running:
         each.process.kill()
         each.process.wait()
+
+
+class Broken(RunningServer):
+    """A server whose workers have bugs."""
+
+    program = ("-m", "tests.end_to_end.broken_server")
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import numpy as np
 
 from ranker.client import RankerClient
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import NAMES
-from tests.end_to_end.test_lifecycle import wait_until
+from tests.end_to_end.conftest import NAMES, on_one_transport, wait_until
 from tests.end_to_end.test_traces import request, traced
 
 SECRET = 12345.625
@@ -57,6 +56,7 @@ def test_each_request_has_its_line(start):
     assert str(SECRET) not in server.log.read_text()
 
 
+@on_one_transport
 def test_errors_have_their_lines_unless_they_are_off(start):
     for mode, codes in (("errors", ["NOT_FOUND"]), ("off", [])):
         server = start("--log-format", "json", "--access-log", mode)
@@ -67,11 +67,11 @@ def test_errors_have_their_lines_unless_they_are_off(start):
         assert [line["code"] for line in lines(server)] == codes
 
 
+@on_one_transport
 def test_an_office_that_dies_loses_no_line_that_it_had_not_read(start, truth):
     server = start("--log-format", "json", "--access-log", "all")
-    office = int(re.search(r"office started, pid (\d+)", server.log.read_text())[1])
     with RankerClient(server.address) as client:
-        os.kill(office, signal.SIGKILL)
+        os.kill(server.office(), signal.SIGKILL)
         for number in range(100):
             client.rank(truth.rows[:2], request_id=str(number))
         wait_until(lambda: server.log.read_text().count("office started") == 2)

@@ -65,7 +65,7 @@ def serve(path, port: int) -> subprocess.CompletedProcess[str]:
     """Tries to, where nothing can be served; a server would be killed after a while."""
     return subprocess.run(
         [sys.executable, "-m", "ranker", "serve", str(path), "--host", "127.0.0.1"]
-        + ["--port", str(port), "--metrics-port", "-1"],
+        + ["--port", str(port), "--metrics-port", "-1", "--http-port", "-1"],
         capture_output=True,
         text=True,
         timeout=30,
@@ -102,11 +102,30 @@ def test_a_server_can_follow_another_at_once(tmp_path, truth):
 @pytest.mark.parametrize("host", ["", "no-such-host.invalid", "203.0.113.1"])
 def test_a_host_that_is_not_here_is_one_clear_line(truth, host):
     done = subprocess.run(
-        [sys.executable, "-m", "ranker", "serve", str(truth.path), "--host", host],
+        [
+            sys.executable,
+            "-m",
+            "ranker",
+            "serve",
+            str(truth.path),
+            "--host",
+            host,
+            "--http-port",
+            "-1",
+        ],
         capture_output=True,
         text=True,
         timeout=30,
     )
     assert done.returncode == 1
     assert re.search(r"can't listen on .*:50051: \w+", done.stderr.strip().splitlines()[-1])
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_of_another_program_is_one_clear_line(truth):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = serve(truth.path, port)
+    assert done.returncode == 1
+    assert str(port) in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

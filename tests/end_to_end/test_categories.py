@@ -7,6 +7,7 @@ import csv
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ import xgboost as xgb
 from ranker.client import AsyncRankerClient, RankerClient
 from ranker.errors import InvalidRequestError
 from ranker.export import export_onnx
+from tests.end_to_end.conftest import RunningServer
 
 GENRES = ["poetry", "crime", "essay", "drama"]
 STORES = [907, -3, 12]
@@ -42,12 +44,16 @@ def booster() -> xgb.Booster:
     return xgb.train({"objective": "rank:ndcg", "max_depth": 4, "max_cat_to_onehot": 2}, data, 10)
 
 
-@pytest.fixture
-def shop(booster, start, tmp_path):
+@pytest.fixture(scope="module")
+def shop(booster, truth, transport, tmp_path_factory) -> Iterator[RunningServer]:
     """A server of the ranker, beside another model."""
-    path = tmp_path / "shop.onnx"
+    folder = tmp_path_factory.mktemp("shop")
+    path = folder / "shop.onnx"
     export_onnx(booster, path, name="shop", version="3")
-    return start(str(path))
+    models = (str(truth.path), str(path))
+    running = RunningServer(folder / "log", *models, "--transport", transport)
+    yield running
+    assert running.stop() == 0
 
 
 @pytest.fixture

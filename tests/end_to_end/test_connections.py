@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from ranker.client import RankerClient
-from tests.end_to_end.conftest import RunningServer, Truth
+from tests.end_to_end.conftest import RunningServer, Truth, on_one_transport
 
 WORKERS = 2
 THREADS = 4
@@ -57,6 +57,7 @@ def workers_that_scored(server: RunningServer) -> set[int]:
     }
 
 
+@on_one_transport
 def test_a_lone_connection_stays_with_its_worker(start, truth):
     server = start("--workers", str(WORKERS))
     with RankerClient(server.address) as client, Asking(client, truth) as asking:
@@ -91,6 +92,7 @@ def test_a_stream_stays_whatever_the_age_of_its_connection(start, truth):
     assert len(workers_that_scored(server)) == 1
 
 
+@on_one_transport
 def test_several_channels_reach_several_workers(start, truth):
     """Each has an even chance to meet either worker; that all meet the same is 1 in 2**23."""
     server = start("--workers", str(WORKERS))

@@ -1,12 +1,22 @@
-"""Frames that cost the server more than their sender: others are answered meanwhile."""
+"""Frames that cost the server more than their sender: others are answered meanwhile.
+
+`make test-slow` is strict, and floods for longer; `pytest --log-cli-level INFO` shows the figures.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
+from collections.abc import Iterator
 
+import grpc
+import numpy as np
 import pytest
 
-from tests.end_to_end.floods import FLOODS, MIB, another_caller, flood
+from ranker.client.request import rank_request
+from tests.end_to_end.conftest import RunningServer
+from tests.end_to_end.floods import FLOODS, MIB, another_caller, flood, held
 from tests.end_to_end.http2 import (
     END_HEADERS,
     END_STREAM,
@@ -19,13 +29,17 @@ from tests.end_to_end.http2 import (
     frame,
 )
 
+logger = logging.getLogger(__name__)
+
 SECONDS = 1.5
+LONG_SECONDS, AFTER_SECONDS = 10.0, 5.0
+"""Of the slow tests: a flood, and what the server has to give its memory back."""
 
 COSTLY = {"rapid-reset", "calls", "header-bombs", "continuation"}
 """On `aio` gRPC reads these on a thread of its own, which nobody watches."""
 
 PATIENCE = 5.0
-"""Seconds; the machine may be shared. `make bench NAME=hostile` is strict."""
+"""Seconds; the machine may be shared."""
 
 
 @pytest.mark.parametrize("kind", FLOODS)
@@ -38,6 +52,15 @@ def test_others_are_answered_during_a_flood(server, truth, transport, kind):
         assert not seen.errors
     assert seen.p99 < PATIENCE
     assert seen.growth < 300 * MIB
+
+
+@pytest.fixture(scope="module")
+def own_server(truth, transport, tmp_path_factory) -> Iterator[RunningServer]:
+    """One beside that of all tests: grpc.aio has work for a while after what is sent here."""
+    log = tmp_path_factory.mktemp("floods") / "log"
+    running = RunningServer(log, str(truth.path), "--transport", transport)
+    yield running
+    assert running.stop() == 0
 
 
 def test_pings_hold_nobody_up(server, truth):
@@ -57,9 +80,9 @@ def test_pings_hold_nobody_up(server, truth):
         pytest.param(call(RANK) + b"\xbe" * 16_000, id="bombs"),
     ],
 )
-def test_headers_before_the_settings_are_acknowledged(start, truth, transport, block):
+def test_headers_before_the_settings_are_acknowledged(own_server, truth, transport, block):
     """2 MB of them; no limit on calls or headers holds for such a client yet."""
-    server = start()
+    server = own_server
     first = frame(HEADERS, 1, call(RANK) + field(b"b", b"z", indexed=True), END_HEADERS)
     number = 2_000_000 // (9 + len(block))
     data = first + b"".join(
@@ -87,3 +110,42 @@ def test_a_request_of_empty_names(server, truth):
         time.sleep(0.5)
     assert not seen.errors
     assert seen.worst < 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_long_flood_has_nobody_wait_for_a_second(start, truth, transport, kind):
+    if transport == "aio" and kind in COSTLY:
+        pytest.skip("not held: docs/operations.md, What callers may take")
+    server = start()
+    with another_caller(server, truth.rows[:10]) as seen:
+        with flood(server.address, kind):
+            time.sleep(LONG_SECONDS)
+        time.sleep(AFTER_SECONDS)
+        after = held(server) - seen.base
+    p50, p99, worst = 1e3 * np.percentile(seen.latencies, (50, 99, 100))
+    logger.info(
+        "%d answers in %.1f ms (p50), %.1f ms (p99), %.1f ms (worst); %d MiB during, %d MiB after",
+        *(len(seen.latencies) - len(seen.errors), p50, p99, worst),
+        *(seen.growth // MIB, after // MIB),
+    )
+    assert not seen.errors
+    assert seen.p99 < 1.0
+    assert seen.growth < 300 * MIB
+    assert after < 100 * MIB
+
+
+@pytest.mark.slow
+def test_a_message_that_was_changed_at_random_meets_no_bug(server, truth):
+    dice, codes = np.random.default_rng(11), Counter[grpc.StatusCode]()
+    message = rank_request(truth.rows[:10])
+    with grpc.insecure_channel(server.address) as channel:
+        rank = channel.unary_unary(RANK)
+        for _ in range(20_000):
+            cut = dice.integers(1, len(message)) if dice.random() < 0.3 else len(message)
+            changed = bytearray(message[:cut])
+            for at in dice.integers(-20, 20, dice.integers(1, 6)):
+                changed[at % len(changed)] = dice.integers(256)
+            codes[rank.future(bytes(changed), timeout=10.0).code()] += 1
+    logger.info("%s", ", ".join(f"{number} {code.name}" for code, number in codes.items()))
+    assert not codes.keys() & {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}

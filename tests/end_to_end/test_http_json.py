@@ -19,9 +19,7 @@ from ranker.client import RankerClient
 from ranker.errors import RankerError
 from ranker.export import export_onnx
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import NAMES, RunningServer
-from tests.end_to_end.test_lifecycle import wait_until
-from tests.end_to_end.test_office import office
+from tests.end_to_end.conftest import NAMES, RunningServer, wait_until
 from tests.office.support import ask
 
 RANK = "/v1/models/books:rank"
@@ -212,8 +210,7 @@ def test_a_killed_worker_costs_no_answer(start, truth):
     thread = threading.Thread(target=load)
     thread.start()
     time.sleep(0.5)
-    for pid in re.findall(r"worker \d started, pid (\d+)", server.log.read_text())[:1]:
-        os.kill(int(pid), signal.SIGKILL)
+    os.kill(server.worker(), signal.SIGKILL)
     time.sleep(1.0)
     over.set()
     thread.join()
@@ -231,7 +228,7 @@ def test_hostile_bodies_cost_bounded_memory(start):
     ]
     names = b",".join(b'"%x":1' % number for number in range(190_000))
     bodies.append(b'{"candidates":[{' + names + b"}]}")
-    process = psutil.Process(office(server))
+    process = psutil.Process(server.office())
     ask(server.http_port, RANK, {"candidates": [[1]]})
     before = process.memory_info().rss
     most = 0

@@ -14,20 +14,11 @@ import pytest
 from ranker.client import RankerClient
 from ranker.errors import RankerError
 from tests.end_to_end.broken_server import LARGE, STUCK, STUCK_ON_LOOP
-from tests.end_to_end.conftest import RunningServer
-from tests.end_to_end.test_lifecycle import office_pid, wait_until, worker_pids
+from tests.end_to_end.conftest import Broken, RunningServer, on_one_transport, wait_until
 
 REPLACED_WITHIN = 10.0
 """Seconds, and some more for a machine that is busy."""
 SPARE = 5.0
-
-
-class Broken(RunningServer):
-    program = ("-m", "tests.end_to_end.broken_server")
-
-
-def replaced(server: RunningServer, first: int) -> bool:
-    return worker_pids(server.log.read_text())[0] != first
 
 
 def served_by_everyone(server: RunningServer, truth) -> None:
@@ -37,9 +28,10 @@ def served_by_everyone(server: RunningServer, truth) -> None:
             np.testing.assert_array_equal(client.rank(truth.rows[:30]).indices, expected)
 
 
+@on_one_transport
 def test_a_worker_that_is_stopped_is_replaced(start, truth):
     server = start("--workers", "2")
-    pid = worker_pids(server.log.read_text())[0]
+    pid = server.worker()
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     server.wait_for_log("(?s)(worker 0 serves.*){2}")
@@ -50,9 +42,10 @@ def test_a_worker_that_is_stopped_is_replaced(start, truth):
     assert server.stop() == 0
 
 
+@on_one_transport
 def test_an_office_that_is_stopped_is_replaced(start):
     server = start()
-    os.kill(office_pid(server.log.read_text()), signal.SIGSTOP)
+    os.kill(server.office(), signal.SIGSTOP)
     server.wait_for_log("(?s)(office serves.*){2}")
     assert server.metric("ranker_worker_restarts_total") == 0
     assert server.stop() == 0
@@ -70,7 +63,7 @@ def test_a_batch_that_never_returns_costs_a_worker_and_no_more(
 ):
     monkeypatch.setenv("LONGEST_BATCH", "2")  # seconds; by default they are 30
     server = start(kind=Broken)
-    pid = worker_pids(server.log.read_text())[0]
+    pid = server.worker()
     stuck = truth.rows[:rows].copy()
     stuck[0, 0] = feature
 
@@ -83,13 +76,14 @@ def test_a_batch_that_never_returns_costs_a_worker_and_no_more(
 
     thread = threading.Thread(target=ask)
     thread.start()
-    wait_until(lambda: replaced(server, pid))
+    wait_until(lambda: server.worker() != pid)
     thread.join()
     server.wait_for_log("(?s)(worker 0 serves.*){2}")
     served_by_everyone(server, truth)
     assert server.stop() == 0
 
 
+@on_one_transport
 def test_a_worker_that_hangs_while_it_loads_is_replaced(start, truth, tmp_path, monkeypatch):
     monkeypatch.setenv("STOPPED_START", str(tmp_path / "stopped"))
     (tmp_path / "stopped").touch()  # the first worker that sees it removes it, and stops

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ranker.client import AsyncRankerClient, RankerClient
-from tests.end_to_end.test_lifecycle import wait_until, worker_pids
+from tests.end_to_end.conftest import wait_until
 
 CALLERS = 4
 DEADLINE = 30.0
@@ -69,11 +69,9 @@ def test_no_call_fails_when_workers_are_killed(start, truth, kills):
     try:
         for kill in range(kills):
             place = kill % 2
-            pid = worker_pids(server.log.read_text())[place]
+            pid = server.worker(place)
             os.kill(pid, signal.SIGKILL)
-            wait_until(
-                lambda before=pid, at=place: worker_pids(server.log.read_text())[at] != before
-            )
+            wait_until(lambda before=pid, at=place: server.worker(at) != before)
             served = rf"(?s)(worker {place} serves.*){{{kill // 2 + 2}}}"
             wait_until(lambda pattern=served: re.search(pattern, server.log.read_text()))
             time.sleep(0.2)

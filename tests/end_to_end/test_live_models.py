@@ -25,7 +25,7 @@ from ranker.model import ModelFile
 from ranker.repository.publication import publish
 from ranker.repository.traffic import Split
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import RunningServer
+from tests.end_to_end.conftest import RunningServer, on_one_transport, wait_until
 from tests.forest.onnx import onnx_models
 from tests.forest.onnx.onnx_models import Split as Node
 from tests.office.support import ask as ask_http
@@ -149,13 +149,6 @@ def told_of(server: RunningServer, version: str) -> pb.GetModelResponse:
         return pb.GetModelResponse.FromString(channel.unary_unary(GET_MODEL)(request, timeout=30))
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-
-
 def test_a_changed_file_changes_the_model_and_no_request_fails(serve, shop):
     server = serve("--workers", "2")
     with Callers(server, shop) as callers:
@@ -169,6 +162,7 @@ def test_a_changed_file_changes_the_model_and_no_request_fails(serve, shop):
     assert server.stop() == 0
 
 
+@on_one_transport
 def test_a_link_that_is_changed_as_kubernetes_does_it(serve, shop, tmp_path):
     for version in ("7", "8"):
         (tmp_path / version).mkdir()
@@ -189,6 +183,7 @@ def test_a_link_that_is_changed_as_kubernetes_does_it(serve, shop, tmp_path):
     shop.config.unlink()
 
 
+@on_one_transport
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -214,6 +209,7 @@ def test_what_can_not_be_served_changes_nothing_and_says_so(serve, shop, text, r
     assert len(re.findall(reason, server.log.read_text())) <= 2, "said again and again"
 
 
+@on_one_transport
 def test_labels_split_and_arms(serve, shop):
     shop.write(
         "models: {books: {source: books, labels: {stable: 7, canary: 8}, "
@@ -263,6 +259,7 @@ def test_labels_split_and_arms(serve, shop):
     assert told_of(server, "@canary").generation == listed(server).generation == 1
 
 
+@on_one_transport
 def test_promotion_and_rollback(serve, shop):
     shop.write(
         "models: {books: {source: books, labels: {stable: 7, canary: 8}, traffic: {stable: 100}}}"
@@ -286,6 +283,7 @@ def test_promotion_and_rollback(serve, shop):
     assert rows[-1] == ["generation", "3"]
 
 
+@on_one_transport
 def test_a_version_that_failed_is_listed_with_the_reason(serve, shop):
     node = onnx_models.tree_ensemble([Node(0, "LT", 0.5, 1.0, 2.0, True)])
     wide = onnx_models.model(node, features=1000).SerializeToString()
@@ -300,6 +298,7 @@ def test_a_version_that_failed_is_listed_with_the_reason(serve, shop):
     assert "1000 features" in models["films"].state_reason
 
 
+@on_one_transport
 def test_a_new_version_under_latest_is_served_on_sighup(serve, shop, transport):
     growing = f"growing-{transport}"
     shop.write(f"models: {{books: {{source: {growing}}}}}")
@@ -313,13 +312,13 @@ def test_a_new_version_under_latest_is_served_on_sighup(serve, shop, transport):
     assert callers.failures == []
 
 
+@on_one_transport
 def test_workers_that_are_killed_serve_the_generation_that_all_serve(serve, shop):
     server = serve("--workers", "2")
     shop.write(STABLE.format(8))
     server.wait_for_log("(?s)(generation 2: books@8.*){2}")
     for index in (0, 1):
-        pid = int(re.findall(rf"worker {index} started, pid (\d+)", server.log.read_text())[-1])
-        os.kill(pid, signal.SIGKILL)
+        os.kill(server.worker(index), signal.SIGKILL)
     server.wait_for_log("(?s)(worker . serves.*){4}")
     with Callers(server, shop) as callers:
         callers.wait_for("8")
@@ -327,10 +326,10 @@ def test_workers_that_are_killed_serve_the_generation_that_all_serve(serve, shop
     assert {answer.model_version for answer in callers.answers} == {"8"}
 
 
+@on_one_transport
 def test_the_office_that_is_killed_changes_nothing(serve, shop):
     server = serve()
-    pid = int(re.findall(r"office started, pid (\d+)", server.log.read_text())[-1])
-    os.kill(pid, signal.SIGKILL)
+    os.kill(server.office(), signal.SIGKILL)
     server.wait_for_log("(?s)(office serves.*){2}")
     shop.write(STABLE.format(9))
     with Callers(server, shop, 1) as callers:

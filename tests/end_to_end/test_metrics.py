@@ -122,10 +122,6 @@ class TwoWorkers(RunningServer):
         self._serving += number
         self.wait_for_log(rf"(?s)(worker \d serves.*){{{self._serving}}}")
 
-    def worker(self, index: int) -> int:
-        """The worker's process."""
-        return int(re.findall(rf"worker {index} started, pid (\d+)", self.log.read_text())[-1])
-
     @contextmanager
     def connected(self, index: int) -> Iterator[grpc.Channel]:
         """A connection to one of the workers, found by trying."""

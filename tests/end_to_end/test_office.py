@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
 from ranker.client import RankerClient
-from tests.end_to_end.conftest import RunningServer
-from tests.end_to_end.test_lifecycle import wait_until
+from tests.end_to_end.conftest import RunningServer, on_one_transport, wait_until
 from tests.office.support import ask
-
-
-def office(server: RunningServer) -> int:
-    """The office's process."""
-    return int(re.findall(r"office started, pid (\d+)", server.log.read_text())[-1])
 
 
 def test_health_and_metrics_on_both_ports(server: RunningServer):
@@ -28,14 +22,16 @@ def test_health_and_metrics_on_both_ports(server: RunningServer):
         assert b"ranker_workers_serving 1.0" in ask(port, "/metrics").body
 
 
+@on_one_transport
 def test_one_that_replaces_another_has_its_ports(start):
     server = start()
-    os.kill(office(server), signal.SIGKILL)
+    os.kill(server.office(), signal.SIGKILL)
     server.wait_for_log("(?s)(office serves.*){2}")
     assert ask(server.metrics_port, "/metrics").status == 200
     assert ask(server.http_port, "/metrics").status == 200
 
 
+@on_one_transport
 def test_ready_until_it_drains(start, truth):
     server = start("--max-batch-delay", "1.0")  # so that there is something in flight
     with RankerClient(server.address) as client:
@@ -51,12 +47,14 @@ def test_ready_until_it_drains(start, truth):
     assert server.stop() == 0
 
 
+@on_one_transport
 def test_no_http(start):
     server = start("--http-port", "-1")
     assert "HTTP on port" not in server.log.read_text()
     assert ask(server.metrics_port, "/metrics").status == 200
 
 
+@on_one_transport
 def test_a_taken_http_port_is_a_clear_error(start):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -64,3 +62,35 @@ def test_a_taken_http_port_is_a_clear_error(start):
         port = other.getsockname()[1]
         with pytest.raises(RuntimeError, match="choose another HTTP port, or 0 for any"):
             start("--http-port", str(port))
+
+
+@on_one_transport
+def test_killing_the_office_disturbs_no_request_and_loses_no_count(start, truth):
+    server = start()
+    rows = truth.rows[:30]
+    with RankerClient(server.address) as client:
+        for _ in range(10):
+            client.rank(rows)
+        cpu = server.metric("ranker_process_cpu_seconds_total", worker="0")
+        os.kill(server.office(), signal.SIGKILL)
+        for _ in range(100):
+            client.rank(rows)
+            time.sleep(0.01)
+        server.wait_for_log("(?s)(office serves.*){2}")
+        assert server.metric("ranker_requests_total", code="OK") == 110
+        assert server.metric("ranker_process_cpu_seconds_total", worker="0") >= cpu
+    assert server.metric("ranker_worker_restarts_total") == 0
+    assert server.stop() == 0
+
+
+@on_one_transport
+def test_a_scrape_that_hangs_holds_no_request_up(start, truth):
+    server = start()
+    os.kill(server.office(), signal.SIGSTOP)
+    try:
+        with RankerClient(server.address, timeout=10.0) as client:
+            for _ in range(50):
+                client.rank(truth.rows[:30])
+    finally:
+        os.kill(server.office(), signal.SIGCONT)
+    assert server.metric("ranker_requests_total", code="OK") == 50

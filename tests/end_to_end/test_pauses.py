@@ -14,7 +14,6 @@ import pytest
 
 from ranker.client import channel as wire
 from ranker.client.request import rank_request
-from tests.end_to_end.test_lifecycle import worker_pids
 
 IN_FLIGHT = 32
 SECONDS = 10.0
@@ -66,7 +65,7 @@ class Load:
 @pytest.mark.slow
 def test_pauses_at_half_load_refuse_almost_nothing(start, truth):
     server = start()
-    pid = worker_pids(server.log.read_text())[0]
+    pid = server.worker()
     over = threading.Event()
 
     def pause() -> None:

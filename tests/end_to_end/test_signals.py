@@ -18,9 +18,8 @@ from ranker.client import RankerClient
 from ranker.client.request import rank_request
 from ranker.errors import RankerError
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import RunningServer
+from tests.end_to_end.conftest import RunningServer, wait_until
 from tests.end_to_end.slow_link import SlowLink
-from tests.end_to_end.test_lifecycle import wait_until
 
 DELAY = ("--max-batch-delay", "1.0")  # so that there is something in flight
 
@@ -91,7 +90,7 @@ def test_nobody_waits_in_vain_while_the_last_metrics_are_exported(start):
             call = channel.unary_unary("/ranker.v1.RankingService/ListModels")
             assert call.future(b"", timeout=30.0).code() is grpc.StatusCode.UNAVAILABLE
         assert server.process.poll() is None, "it ended before the call"
-        assert server.stop() == 0
+    assert server.stop() == 0
 
 
 def can_be_first() -> bool:
@@ -119,7 +118,9 @@ def test_the_first_process_of_a_container_hears_every_signal(truth, tmp_path, mo
     command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-X", "importtime"]
     command += ["-m", "ranker", "serve", str(truth.path), "--host", "127.0.0.1", "--port", "0"]
     with log.open("wb") as stream:
-        process = subprocess.Popen([*command, "--metrics-port", "-1"], stdout=stream, stderr=stream)
+        process = subprocess.Popen(
+            [*command, "--metrics-port", "-1", "--http-port", "-1"], stdout=stream, stderr=stream
+        )
     try:
         wait_until(lambda: re.search(moment, log.read_text()))
         children = f"/proc/{process.pid}/task/{process.pid}/children"

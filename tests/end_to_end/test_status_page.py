@@ -15,8 +15,7 @@ from ranker.client import RankerClient
 from ranker.errors import RankerError
 from ranker.office.status_page import MOST_VIEWERS
 from tests.end_to_end.broken_server import BROKEN
-from tests.end_to_end.conftest import NAMES
-from tests.end_to_end.test_traces import BrokenServer
+from tests.end_to_end.conftest import NAMES, Broken
 from tests.office.support import ask
 
 SECONDS = 15.0
@@ -79,7 +78,7 @@ def test_a_page_that_comes_back_is_told_what_is_new(server):
 
 
 def test_a_bug_is_shown_with_its_id_and_without_features(start):
-    server = start(kind=BrokenServer)
+    server = start(kind=Broken)
     rows = np.full((1, len(NAMES)), BROKEN, np.float32)
     with RankerClient(server.address) as client, pytest.raises(RankerError) as caught:
         client.rank(rows)

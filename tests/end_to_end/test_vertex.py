@@ -14,8 +14,8 @@ from benchmarks.harness.launch import RankerServer
 from ranker.client import RankerClient
 from ranker.process.vertex import Vertex, stored_models
 from ranker.v1 import ranking_pb2 as pb
+from tests.end_to_end.conftest import wait_until
 from tests.end_to_end.test_http_json import as_json, expected
-from tests.end_to_end.test_lifecycle import wait_until
 from tests.office.support import ask
 
 HEALTH, PREDICT = "/v1/endpoints/12/deployedModels/34", "/v1/endpoints/12/deployedModels/34:predict"
@@ -51,6 +51,7 @@ def free_port() -> int:
 def deployed(truth) -> Iterator[tuple[RankerServer, int]]:
     port = free_port()
     server = RankerServer(environment=environment(port, truth.path.parent))
+    server.wait_for_log(f"HTTP on port {port}")
     yield server, port
     assert server.stop() == 0
 

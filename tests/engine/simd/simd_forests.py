@@ -10,12 +10,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xgboost
 from numpy.typing import NDArray
 
 from ranker.forest import Forest
+
+if TYPE_CHECKING:  # takes a second to import, and not every test that has forests compares
+    import xgboost
 
 DELICATE = np.array(
     [0.0, -0.0, 1e-45, -1e-45, 1e-38, -1e-38, np.inf, -np.inf, 1.0, -1.0, 3e38, -3e38],
@@ -287,6 +290,8 @@ def booster_of(forest: Forest) -> xgboost.Booster:
             },
         },
     }
+    import xgboost
+
     booster = xgboost.Booster()
     booster.set_param({"nthread": 1})
     booster.load_model(bytearray(json.dumps(model), "utf-8"))
@@ -312,6 +317,8 @@ def load_svmlight(path: Path, num_features: int = 0) -> tuple[NDArray, NDArray]:
 
 def contributions(booster: xgboost.Booster, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """XGBoost's own `pred_contribs`."""
+    import xgboost
+
     matrix = xgboost.DMatrix(
         rows,
         feature_names=booster.feature_names,

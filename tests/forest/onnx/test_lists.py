@@ -119,26 +119,25 @@ def assert_reads_alike(content: bytes) -> int:
     return sum(map(len, taken.values()))
 
 
-@pytest.fixture(params=[1, 7, 64], ids="pieces-of-{}".format)
-def small(request):
-    """Takes lists of any length, in pieces that cut through numbers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lists, "MIN_BYTES", 0)
-        patch.setattr(lists, "_PIECE", request.param + 11)  # at least one tag and number
-        yield
+def assert_reads_alike_in_pieces(content: bytes) -> None:
+    """Takes lists of any length, in pieces of several sizes that cut through numbers."""
+    for size in (1, 7, 64):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lists, "MIN_BYTES", 0)
+            patch.setattr(lists, "_PIECE", size + 11)  # at least one tag and number
+            assert_reads_alike(content)
 
 
-@pytest.mark.usefixtures("small")
-class TestAnyBytes:
-    @settings(max_examples=300, deadline=None)
-    @given(MODELS)
-    def test_any_encoding(self, content):
-        assert_reads_alike(content)
+@settings(max_examples=300)
+@given(MODELS)
+def test_any_encoding(content):
+    assert_reads_alike_in_pieces(content)
 
-    @settings(max_examples=300, deadline=None)
-    @given(damaged())
-    def test_damaged(self, content):
-        assert_reads_alike(content)
+
+@settings(max_examples=300)
+@given(damaged())
+def test_damaged(content):
+    assert_reads_alike_in_pieces(content)
 
 
 def test_long_lists_are_taken_and_short_ones_left():
