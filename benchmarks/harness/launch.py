@@ -155,6 +155,7 @@ class RankerServer(ServerProcess):
 
     exit_codes = (0,)
     program: ClassVar[tuple[str, ...]] = ("-m", "ranker")
+    http: ClassVar[tuple[str, ...]] = ("--http-port", "0")
     tls: Tls | None = None
     """How to connect."""
 
@@ -164,7 +165,7 @@ class RankerServer(ServerProcess):
         own = {name: text for name, text in os.environ.items() if not name.startswith("RANKER_")}
         # The same everywhere, also where there is a GPU.
         own |= {"RANKER_DEVICE": "cpu", **(environment or {})}
-        ports = ("--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", "--http-port", "0")
+        ports = ("--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", *self.http)
         command = (sys.executable, *self.program, "serve", *ports, *arguments)
         super().__init__(*command, environment=own, **places)
 

@@ -208,7 +208,7 @@ def test_a_full_queue_takes_what_its_limit_says(start, truth, transport):
             own = [("grpc.use_local_subchannel_pool", 1)]
             channel = opened.enter_context(grpc.insecure_channel(server.address, options=own))
             rank = channel.unary_unary(RANK)
-            calls += [rank.future(request, timeout=20.0) for _ in range(60)]
+            calls += [rank.future(request, timeout=20.0) for _ in range(90)]
         while not all(each.done() for each in calls):
             most = max(most, held(server))
             waiting = max(waiting, server.metric("ranker_queue_rows"))

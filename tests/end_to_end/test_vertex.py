@@ -41,6 +41,12 @@ def environment(port: int, storage: Path) -> dict[str, str]:
     }
 
 
+class VertexServer(RankerServer):
+    """A server whose environment says on which port HTTP is."""
+
+    http = ()
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -50,7 +56,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def deployed(truth) -> Iterator[tuple[RankerServer, int]]:
     port = free_port()
-    server = RankerServer(environment=environment(port, truth.path.parent))
+    server = VertexServer(environment=environment(port, truth.path.parent))
     server.wait_for_log(f"HTTP on port {port}")
     yield server, port
     assert server.stop() == 0
@@ -119,7 +125,7 @@ def test_unhealthy_until_a_model_is_there_and_when_it_drains(truth):
 
     thread = threading.Thread(target=look)
     thread.start()
-    server = RankerServer(
+    server = VertexServer(
         "--max-batch-delay", "1.0", environment=environment(port, truth.path.parent)
     )
     try:
