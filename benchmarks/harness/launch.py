@@ -155,7 +155,8 @@ class RankerServer(ServerProcess):
 
     exit_codes = (0,)
     program: ClassVar[tuple[str, ...]] = ("-m", "ranker")
-    http: ClassVar[tuple[str, ...]] = ("--http-port", "0")
+    # The same everywhere, also where there is a GPU.
+    settings: ClassVar[Mapping[str, str]] = {"RANKER_DEVICE": "cpu", "RANKER_HTTP_PORT": "0"}
     tls: Tls | None = None
     """How to connect."""
 
@@ -163,9 +164,8 @@ class RankerServer(ServerProcess):
         self, *arguments: str, environment: Mapping[str, str] | None = None, **places: Any
     ) -> None:
         own = {name: text for name, text in os.environ.items() if not name.startswith("RANKER_")}
-        # The same everywhere, also where there is a GPU.
-        own |= {"RANKER_DEVICE": "cpu", **(environment or {})}
-        ports = ("--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", *self.http)
+        own |= {**self.settings, **(environment or {})}
+        ports = ("--host", "127.0.0.1", "--port", "0", "--metrics-port", "0")
         command = (sys.executable, *self.program, "serve", *ports, *arguments)
         super().__init__(*command, environment=own, **places)
 

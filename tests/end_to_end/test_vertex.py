@@ -44,7 +44,7 @@ def environment(port: int, storage: Path) -> dict[str, str]:
 class VertexServer(RankerServer):
     """A server whose environment says on which port HTTP is."""
 
-    http = ()
+    settings = {"RANKER_DEVICE": "cpu"}  # noqa: RUF012
 
 
 def free_port() -> int:
