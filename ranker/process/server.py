@@ -70,7 +70,7 @@ class Server:
         self._beat = recorder.beat
         self._record_serving = recorder.serving
         self._access_log = recorder.access_log
-        self._load = LoopLoad(recorder, recorder.waited, time.monotonic())
+        self._load = LoopLoad(recorder, recorder.waited, settings.max_batch_rows, time.monotonic())
         self._drain: Drain | None = None
         self._exit_code = 0
         self._scored = 0  # lists, until the last turn that had anything to do
@@ -221,7 +221,7 @@ class Server:
             self._shadows.step()
             self._load.leave_out(time.monotonic())
         else:
-            self._load.on_turn_end(time.monotonic(), scored)
+            self._load.on_turn_end(time.monotonic(), scored, self._dispatcher.scored_rows)
             self._scored = scored
         if self._shadows.waiting and self._dispatcher.idle():
             delay = 0.0  # if the next turn has nothing to read either, there is time to spare

@@ -90,6 +90,7 @@ class Dispatcher:
 
     Attributes:
         scored: how many lists have been scored; one that takes several batches counts in each.
+        scored_rows: how many candidates.
 
     Raises:
         RuntimeError: the system doesn't start the threads.
@@ -115,6 +116,7 @@ class Dispatcher:
         self._longest_inline = min(longest_batch, OVERLAP_SECONDS) if overlap else longest_batch
         self._threads = EngineThreads(batches_at_once)
         self.scored = 0
+        self.scored_rows = 0
         self._on_threads: deque[_Scoring] = deque()  # and not handed out yet, in order
         self._scored_at = -math.inf  # when the last batch handed out was scored
 
@@ -216,6 +218,7 @@ class Dispatcher:
             return
         served.batcher.learn(batch.rows, seconds)
         self.scored += len(batch.pieces)
+        self.scored_rows += batch.rows
         queued = [scoring.started - task.arrived for task, start, _ in batch.pieces if start == 0]
         # A list has one piece in a batch.
         served.metrics.batch_scored(batch.rows, len(batch.pieces), queued, seconds)

@@ -16,7 +16,7 @@ from ranker.rpc import Numbers
 from ranker.serving.cost import CostModel
 
 FULL_TURN = 32
-"""Lists in a turn from which more of them save next to nothing."""
+"""Lists in a turn from which more of them save next to nothing; fewer if these fill a batch."""
 
 _MEMORY = 0.999
 """Weight of the past at each turn: in the last thousand there are longer and shorter ones."""
@@ -28,14 +28,16 @@ class LoopLoad:
     Args:
         recorder: where.
         waited: one number: the seconds that the loop has waited so far; see `ranker.rpc.RpcCounts`.
+        batch_rows: the most candidates of a batch.
         now: when the first turn begins.
     """
 
-    def __init__(self, recorder: Recorder, waited: Numbers, now: float) -> None:
+    def __init__(self, recorder: Recorder, waited: Numbers, batch_rows: int, now: float) -> None:
         self._recorder = recorder
         self._waited = waited
         self._costs = CostModel(_MEMORY)
-        self._lists = 0
+        self._batch_rows = batch_rows
+        self._lists = self._rows = 0
         self._turn_began = now
         self._waited_before = waited[0]
 
@@ -43,23 +45,26 @@ class LoopLoad:
         """A turn is over in which the loop has done nothing but what it had time to spare for."""
         self._turn_began, self._waited_before = now, self._waited[0]
 
-    def on_turn_end(self, now: float, lists: int) -> None:
+    def on_turn_end(self, now: float, lists: int, rows: int) -> None:
         """A turn is over.
 
         Args:
             now: the time, in seconds.
             lists: how many the worker has scored since it started.
+            rows: how many candidates these had.
         """
         waited = self._waited[0]
         seconds = now - self._turn_began - (waited - self._waited_before)
-        scored = lists - self._lists
-        self._turn_began, self._waited_before, self._lists = now, waited, lists
+        scored, scored_rows = lists - self._lists, rows - self._rows
+        self._turn_began, self._waited_before = now, waited
+        self._lists, self._rows = lists, rows
         if seconds <= 0.0:
             return
         if scored:
             costs = self._costs
             costs.observe(scored, seconds)
-            if scored < FULL_TURN and costs.per_row:
-                saved = costs.fixed * (1.0 - scored / FULL_TURN)
+            full = min(FULL_TURN, self._batch_rows * scored / scored_rows)
+            if scored < full and costs.per_row:
+                saved = costs.fixed * (1.0 - scored / full)
                 seconds = seconds - saved if seconds > saved else 0.0
         self._recorder.loop_worked(seconds)

@@ -15,10 +15,12 @@ from ranker.client import RankerClient
 from ranker.errors import RankerError
 from ranker.office.status_page import MOST_VIEWERS
 from tests.end_to_end.broken_server import BROKEN
-from tests.end_to_end.conftest import NAMES, Broken
+from tests.end_to_end.conftest import NAMES, Broken, on_one_transport
 from tests.office.support import ask
 
 SECONDS = 15.0
+
+pytestmark = on_one_transport
 
 
 class Events:

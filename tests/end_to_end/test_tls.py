@@ -19,7 +19,7 @@ import pytest
 from ranker.client import AsyncRankerClient, RankerClient, Tls
 from ranker.errors import RankerError
 from tests.certificates import Authority
-from tests.end_to_end.conftest import NAMES, RunningServer
+from tests.end_to_end.conftest import NAMES, RunningServer, on_one_transport
 from tests.office.support import ask
 
 SECONDS = 20.0
@@ -131,6 +131,7 @@ def test_a_new_certificate_is_for_new_connections_and_ends_none(start_tls, truth
     assert ranked(server, truth, tls) == best(truth)
 
 
+@on_one_transport
 def test_a_certificate_that_does_not_fit_changes_nothing(start_tls, truth, place):
     server = start_tls()
     (place.folder / "first" / "tls.key").write_text("half of a k")
@@ -140,6 +141,7 @@ def test_a_certificate_that_does_not_fit_changes_nothing(start_tls, truth, place
     server.wait_for_log("the certificate stays as it was")
 
 
+@on_one_transport
 def test_workers_and_http(start_tls, truth, place):
     server = start_tls("--workers", "2")
     for _ in range(6):
@@ -163,6 +165,7 @@ def test_workers_and_http(start_tls, truth, place):
     assert server.stop() == 0
 
 
+@on_one_transport
 def test_asyncio(start_tls, truth, place):
     server = start_tls()
 
@@ -174,6 +177,7 @@ def test_asyncio(start_tls, truth, place):
     assert asyncio.run(ask()) == best(truth)
 
 
+@on_one_transport
 def test_the_command_line(start_tls, truth, place, tmp_path):
     server = start_tls()
     path = tmp_path / "candidates.csv"

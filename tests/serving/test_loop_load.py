@@ -14,6 +14,12 @@ from tests.metrics.support import new_aggregates
 
 LEARNING_LISTS, LISTS = 5_000, 20_000
 MOST_LISTS = 64
+BATCH_ROWS = 1024
+
+
+def full_turn(rows: int) -> float:
+    """Lists of so many candidates that a full turn has."""
+    return min(FULL_TURN, BATCH_ROWS / rows)
 
 
 @pytest.fixture
@@ -26,12 +32,15 @@ def recorder() -> Iterator[Recorder]:
 class SimulatedLoop:
     """Lists arrive at random; each turn takes all that wait, and the longer the more they are."""
 
-    def __init__(self, recorder: Recorder, fixed: float, each: float, spread: float) -> None:
+    def __init__(
+        self, recorder: Recorder, fixed: float, each: float, spread: float, rows: int = 10
+    ) -> None:
+        self.rows = rows
         self.recorder = recorder
         [self._worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
         self._fixed, self._each, self._spread = fixed, each, spread
         self._random = random.Random(1)
-        self._load = LoopLoad(recorder, recorder.waited, 0.0)
+        self._load = LoopLoad(recorder, recorder.waited, BATCH_ROWS, 0.0)
         self._now = 0.0
         self._scored = 0
 
@@ -50,7 +59,7 @@ class SimulatedLoop:
                     self._now = arrival
                 waiting += 1
                 arrival += chance.expovariate(rate)
-            lists = min(waiting, MOST_LISTS)
+            lists = min(waiting, MOST_LISTS, max(1, BATCH_ROWS // self.rows))
             waiting -= lists
             self._turn(lists)
         return (self.worked() - before) / (self._now - began)
@@ -66,22 +75,24 @@ class SimulatedLoop:
         noise = self._random.lognormvariate(-(self._spread**2) / 2, self._spread)
         self._now += (self._fixed + self._each * lists) * noise
         self._scored += lists
-        self._load.on_turn_end(self._now, self._scored)
+        self._load.on_turn_end(self._now, self._scored, self._scored * self.rows)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8, 1.0, 1.5])
 @pytest.mark.parametrize(
-    ("fixed", "each"),
+    ("rows", "fixed", "each"),
     [
-        pytest.param(180e-6, 60e-6, id="short-lists"),
-        pytest.param(180e-6, 120e-6, id="lists-of-a-hundred"),
-        pytest.param(100e-6, 800e-6, id="lists-of-a-thousand"),
-        pytest.param(1e-3, 2e-3, id="slow-engine"),
+        pytest.param(10, 180e-6, 60e-6, id="short-lists"),
+        pytest.param(100, 180e-6, 120e-6, id="lists-of-a-hundred"),
+        pytest.param(1000, 100e-6, 800e-6, id="lists-of-a-thousand"),
+        pytest.param(1000, 600e-6, 300e-6, id="lists-of-a-thousand-that-are-a-batch-each"),
+        pytest.param(10, 1e-3, 2e-3, id="slow-engine"),
     ],
 )
-def test_utilisation_is_load_over_capacity(recorder, fixed, each, share):
-    loop = SimulatedLoop(recorder, fixed, each, spread=0.3)
-    capacity = FULL_TURN / (fixed + each * FULL_TURN)
+def test_utilisation_is_load_over_capacity(recorder, rows, fixed, each, share):
+    loop = SimulatedLoop(recorder, fixed, each, spread=0.3, rows=rows)
+    full = full_turn(rows)
+    capacity = full / (fixed + each * full)
     loop.run(share * capacity, LEARNING_LISTS / capacity)
     assert loop.run(share * capacity, LISTS / capacity) == pytest.approx(min(share, 1.0), abs=0.1)
 
@@ -106,19 +117,19 @@ def test_a_few_callers_do_not_fill_it_though_it_never_waits(recorder):
 
 
 def test_turns_without_a_list_count_in_full(recorder):
-    load = LoopLoad(recorder, recorder.waited, 10.0)
-    load.on_turn_end(10.5, 0)
+    load = LoopLoad(recorder, recorder.waited, BATCH_ROWS, 10.0)
+    load.on_turn_end(10.5, 0, 0)
     recorder.waited[0] += 0.25
-    load.on_turn_end(11.0, 0)
+    load.on_turn_end(11.0, 0, 0)
     [place] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
     assert recorder._cells[place] == 0.75
 
 
 def test_what_there_was_time_to_spare_for_is_no_load(recorder):
     [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
-    load = LoopLoad(recorder, recorder.waited, 10.0)
+    load = LoopLoad(recorder, recorder.waited, BATCH_ROWS, 10.0)
     recorder.waited[0] += 0.5
     load.leave_out(12.0)
     assert recorder._cells[worked] == 0
-    load.on_turn_end(12.25, 0)
+    load.on_turn_end(12.25, 0, 0)
     assert recorder._cells[worked] == 0.25
