@@ -288,6 +288,9 @@ class MakeTransport(Protocol):
     longest_batch: float
     """Seconds that the turn may keep the loop: what comes in the meantime is not read."""
 
+    full_turn: int
+    """Requests in a turn from which more of them make none of them cheaper."""
+
     def __call__(
         self,
         methods: Methods,

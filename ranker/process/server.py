@@ -70,11 +70,17 @@ class Server:
         self._beat = recorder.beat
         self._record_serving = recorder.serving
         self._access_log = recorder.access_log
-        self._load = LoopLoad(recorder, recorder.waited, settings.max_batch_rows, time.monotonic())
         self._drain: Drain | None = None
         self._exit_code = 0
         self._scored = 0  # lists, until the last turn that had anything to do
         make_transport, reason = select(settings.transport)
+        self._load = LoopLoad(
+            recorder,
+            recorder.waited,
+            make_transport.full_turn,
+            settings.max_batch_rows,
+            time.monotonic(),
+        )
         logger.info("transport %s: %s", make_transport.name, reason)
         recorder.transport_chosen(make_transport.name, reason)
         budget = MemoryBudget.of_worker(settings.max_memory, settings.workers, resident_bytes())

@@ -15,9 +15,6 @@ from ranker.metrics.recorder import Recorder
 from ranker.rpc import Numbers
 from ranker.serving.cost import CostModel
 
-FULL_TURN = 32
-"""Lists in a turn from which more of them save next to nothing; fewer if these fill a batch."""
-
 _MEMORY = 0.999
 """Weight of the past at each turn: in the last thousand there are longer and shorter ones."""
 
@@ -28,14 +25,18 @@ class LoopLoad:
     Args:
         recorder: where.
         waited: one number: the seconds that the loop has waited so far; see `ranker.rpc.RpcCounts`.
-        batch_rows: the most candidates of a batch.
+        full_turn: lists in a turn from which more of them save next to nothing.
+        batch_rows: the most candidates of a batch; lists that fill one fill a turn, too.
         now: when the first turn begins.
     """
 
-    def __init__(self, recorder: Recorder, waited: Numbers, batch_rows: int, now: float) -> None:
+    def __init__(
+        self, recorder: Recorder, waited: Numbers, full_turn: int, batch_rows: int, now: float
+    ) -> None:
         self._recorder = recorder
         self._waited = waited
         self._costs = CostModel(_MEMORY)
+        self._full_turn = full_turn
         self._batch_rows = batch_rows
         self._lists = self._rows = 0
         self._turn_began = now
@@ -63,7 +64,7 @@ class LoopLoad:
         if scored:
             costs = self._costs
             costs.observe(scored, seconds)
-            full = min(FULL_TURN, self._batch_rows * scored / scored_rows)
+            full = min(self._full_turn, self._batch_rows * scored / scored_rows)
             if scored < full and costs.per_row:
                 saved = costs.fixed * (1.0 - scored / full)
                 seconds = seconds - saved if seconds > saved else 0.0

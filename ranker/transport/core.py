@@ -72,6 +72,7 @@ class CoreTransport:
 
     name = "core"
     longest_batch = 0.01
+    full_turn = 32
 
     def __init__(
         self,

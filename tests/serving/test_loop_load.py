@@ -9,11 +9,11 @@ import pytest
 
 from ranker.metrics import catalogue
 from ranker.metrics.recorder import Recorder
-from ranker.serving.loop_load import FULL_TURN, LoopLoad
+from ranker.serving.loop_load import LoopLoad
 from tests.metrics.support import new_aggregates
 
 LEARNING_LISTS, LISTS = 5_000, 20_000
-MOST_LISTS = 64
+MOST_LISTS, FULL_TURN = 64, 32
 BATCH_ROWS = 1024
 
 
@@ -40,7 +40,7 @@ class SimulatedLoop:
         [self._worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
         self._fixed, self._each, self._spread = fixed, each, spread
         self._random = random.Random(1)
-        self._load = LoopLoad(recorder, recorder.waited, BATCH_ROWS, 0.0)
+        self._load = LoopLoad(recorder, recorder.waited, FULL_TURN, BATCH_ROWS, 0.0)
         self._now = 0.0
         self._scored = 0
 
@@ -117,7 +117,7 @@ def test_a_few_callers_do_not_fill_it_though_it_never_waits(recorder):
 
 
 def test_turns_without_a_list_count_in_full(recorder):
-    load = LoopLoad(recorder, recorder.waited, BATCH_ROWS, 10.0)
+    load = LoopLoad(recorder, recorder.waited, FULL_TURN, BATCH_ROWS, 10.0)
     load.on_turn_end(10.5, 0, 0)
     recorder.waited[0] += 0.25
     load.on_turn_end(11.0, 0, 0)
@@ -127,9 +127,18 @@ def test_turns_without_a_list_count_in_full(recorder):
 
 def test_what_there_was_time_to_spare_for_is_no_load(recorder):
     [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
-    load = LoopLoad(recorder, recorder.waited, BATCH_ROWS, 10.0)
+    load = LoopLoad(recorder, recorder.waited, FULL_TURN, BATCH_ROWS, 10.0)
     recorder.waited[0] += 0.5
     load.leave_out(12.0)
     assert recorder._cells[worked] == 0
     load.on_turn_end(12.25, 0, 0)
     assert recorder._cells[worked] == 0.25
+
+
+def test_where_requests_share_no_turn_all_of_it_counts(recorder):
+    [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
+    load, scored = LoopLoad(recorder, recorder.waited, 1, BATCH_ROWS, 0.0), 0
+    for turn in range(1, 101):
+        scored += 1 + turn % 3
+        load.on_turn_end(0.01 * turn, scored, 10 * scored)
+    assert recorder._cells[worked] == pytest.approx(1.0)
