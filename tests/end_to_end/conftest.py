@@ -25,6 +25,15 @@ on_one_transport = pytest.mark.parametrize("transport", ["core"], scope="session
 """For tests of what happens beside transports, in processes and models: one of them will do."""
 
 
+aio_is_slow = pytest.mark.parametrize(
+    "transport",
+    ["core", pytest.param("aio", marks=pytest.mark.slow)],
+    scope="session",
+    indirect=True,
+)
+"""For tests that keep a core busy for long: of the second transport by `make test-slow`."""
+
+
 def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Waits for a condition, or fails."""
     limit = time.monotonic() + seconds

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ranker.v1 import ranking_pb2 as pb
+from tests.end_to_end.conftest import aio_is_slow
 from tests.end_to_end.floods import MIB, another_caller, held
 from tests.end_to_end.http2 import (
     CHUNK,
@@ -28,6 +29,8 @@ from tests.end_to_end.http2 import (
     frame,
     setting,
 )
+
+pytestmark = aio_is_slow
 
 PER_CONNECTION = 100
 """Calls that one connection may have in progress."""
@@ -202,16 +205,22 @@ def test_a_full_queue_takes_what_its_limit_says(start, truth, transport):
     rows = np.zeros((5_000, truth.rows.shape[1]), "<f4")
     matrix = pb.Matrix(rows=len(rows), columns=rows.shape[1], data=rows.tobytes())
     request = pb.RankRequest(candidates=matrix).SerializeToString()
-    base, calls, most, waiting = held(server), list[grpc.Future](), 0, 0.0
+    base, most, waiting = held(server), 0, 0.0
     with ExitStack() as opened:
-        for _ in range(8):
-            own = [("grpc.use_local_subchannel_pool", 1)]
-            channel = opened.enter_context(grpc.insecure_channel(server.address, options=own))
-            rank = channel.unary_unary(RANK)
-            calls += [rank.future(request, timeout=20.0) for _ in range(90)]
-        while not all(each.done() for each in calls):
-            most = max(most, held(server))
-            waiting = max(waiting, server.metric("ranker_queue_rows"))
-            time.sleep(0.02)
-    assert waiting * rows.shape[1] * 4 > 0.7 * limit
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        ranks = [
+            opened.enter_context(grpc.insecure_channel(server.address, options=own)).unary_unary(
+                RANK
+            )
+            for _ in range(8)
+        ]
+        for _ in range(5):  # on a busy machine lists may be sent no faster than they are scored
+            calls = [rank.future(request, timeout=20.0) for rank in ranks for _ in range(90)]
+            while not all(each.done() for each in calls):
+                most = max(most, held(server))
+                waiting = max(waiting, rows.shape[1] * 4 * server.metric("ranker_queue_rows"))
+                time.sleep(0.02)
+            if waiting > 0.7 * limit:
+                break
+    assert waiting > 0.7 * limit
     assert most - base < 1.3 * limit
