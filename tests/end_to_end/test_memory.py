@@ -215,7 +215,7 @@ def test_a_full_queue_takes_what_its_limit_says(start, truth, transport):
             for _ in range(8)
         ]
         for _ in range(5):  # on a busy machine lists may be sent no faster than they are scored
-            calls = [rank.future(request, timeout=20.0) for rank in ranks for _ in range(90)]
+            calls = [rank.future(request, timeout=20.0) for rank in ranks for _ in range(60)]
             while not all(each.done() for each in calls):
                 most = max(most, held(server))
                 waiting = max(waiting, rows.shape[1] * 4 * server.metric("ranker_queue_rows"))
