@@ -137,17 +137,9 @@ def main(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log = log or folder / "server.log"
-        options = [
-            "--http-port",
-            "0",
-            "--log-format",
-            "text",
-            "--transport",
-            transport,
-            *shlex.split(serve),
-        ]
+        options = f"--http-port 0 --log-format text --transport {transport} {serve}"
         try:
-            with RankerServer(*write_models(folder), *options, log=log) as server:
+            with RankerServer(*write_models(folder), *shlex.split(options), log=log) as server:
                 idle = server.usage()
                 tally, samples = traffic(server, folder, 60 * minutes, pace)
                 left = time.monotonic()

@@ -7,12 +7,8 @@ Triton's FIL backend (with 3 GB of CUDA libraries; it runs on the CPU, too).
 from __future__ import annotations
 
 import importlib
-import itertools
-import multiprocessing
 import os
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,8 +16,7 @@ from typing import Any
 import numpy as np
 import xgboost as xgb
 
-from benchmarks.harness.data import Trained, make_rows
-from benchmarks.harness.machine import cores
+from benchmarks.harness.data import Trained
 from benchmarks.harness.requests import Rows
 from ranker.engine.runtime import onnxruntime
 from ranker.engine.simd import engine as simd
@@ -91,41 +86,3 @@ PEERS: dict[str, Callable[[Trained], Score]] = {
 def on_host(scores: Any) -> Any:
     """Scores in the host's memory: CuPy's arrays, which may not be done yet, are fetched."""
     return scores.get() if hasattr(scores, "get") else scores
-
-
-def ceiling(model: Path, n: int, seconds: float) -> float:
-    """How much more two processes with the simd engine score on two cores than one on one.
-
-    Cores that share what they are made of give less than 2. Batches are of n rows.
-    """
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes:
-
-        def rate(*chosen: int, seconds: float = seconds) -> float:
-            start = time.monotonic() + 1.0  # of all together, once they have loaded
-            jobs = [processes.submit(_rate, model, n, core, start, seconds) for core in chosen]
-            return sum(job.result() for job in jobs)
-
-        first, second, *_ = cores()
-        rate(first, second, seconds=0.0)  # the processes start
-        return 2 * rate(first, second) / (rate(first) + rate(second))
-
-
-def _rate(model: Path, n: int, core: int, start: float, seconds: float) -> float:
-    """Rows per second that an engine scores on a core from a moment on.
-
-    By the quicker quarter of the batches: something else may run on the core now and then.
-    """
-    os.sched_setaffinity(0, {core})
-    forest = read_forest(model)
-    engine = SimdEngine(forest)
-    pool = make_rows(np.random.default_rng(1), 40_000, forest.num_features, 0.2)
-    blocks = itertools.cycle([pool[i : i + n] for i in range(0, len(pool) - n + 1, n)])
-    engine.score([next(blocks)])
-    time.sleep(max(0.0, start - time.monotonic()))
-    last, took = time.monotonic(), list[float]()
-    while not took or last < start + seconds:
-        engine.score([next(blocks)])
-        now = time.monotonic()
-        took.append(now - last)
-        last = now
-    return n / float(np.percentile(took, 25))

@@ -62,15 +62,24 @@ class ToyServer:
 
     def unary(self, method: str, data: bytes = b"", case: str = "", **options: Any) -> bytes:
         """Calls a unary method."""
-        options.setdefault("timeout", PATIENCE)
         call = self.channel.unary_unary(f"/toy/{method}")
-        return call(data, metadata=[("case", case)], **options)
+        return call(data, **self._options(case, options))
 
     def stream(self, method: str, messages: Iterator[bytes], case: str = "", **options: Any) -> Any:
         """Calls a bidirectional method."""
-        options.setdefault("timeout", PATIENCE)
         call = self.channel.stream_stream(f"/toy/{method}")
-        return call(messages, metadata=[("case", case)], **options)
+        return call(messages, **self._options(case, options))
+
+    @staticmethod
+    def _options(case: str, options: dict[str, Any]) -> dict[str, Any]:
+        metadata = [("case", case)]
+        if "server_deadline" in options:
+            # As metadata, so that the server alone knows of this deadline: where the client
+            # knows it too, its own cancelling can arrive before the server's clock strikes.
+            metadata.append(("grpc-timeout", options.pop("server_deadline")))
+        else:
+            options.setdefault("timeout", PATIENCE)
+        return {**options, "metadata": metadata}
 
     def journal(self, case: str = "") -> dict[str, Any]:
         """What the server has noted about a case, and about itself."""

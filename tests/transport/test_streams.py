@@ -171,7 +171,7 @@ def test_cancelled_stream(server, case, method):
 
 def test_stream_deadline(server, case):
     done = threading.Event()
-    call = server.stream("HangStream", until(done, b"x"), case, timeout=0.3)
+    call = server.stream("HangStream", until(done, b"x"), case, server_deadline="300m")
     assert failure(lambda: next(call)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
     done.set()
     assert server.await_closed(case) == [["closed", "DEADLINE_EXCEEDED", True]]

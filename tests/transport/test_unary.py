@@ -152,7 +152,7 @@ def test_cancelled_call(server, case):
 
 
 def test_deadline_that_passes(server, case):
-    error = failure(lambda: server.unary("Hang", b"", case, timeout=0.2))
+    error = failure(lambda: server.unary("Hang", b"", case, server_deadline="200m"))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert server.await_closed(case) == [["closed", "DEADLINE_EXCEEDED", True]]
 
