@@ -7,6 +7,7 @@ anything of it, so that a user reads which command helps.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.util import find_spec
 
 NAME = "tree-ranker"
@@ -35,11 +36,19 @@ class MissingExtraError(ImportError):
     """An extra is needed that is not installed; the message has the command that installs it."""
 
 
-def version() -> str:
-    """The version that is installed."""
+def version(*names: str) -> str:
+    """The version that is installed, without importing anything of it.
+
+    Args:
+        names: of distributions that stand in for each other: the first that is there counts.
+            None: our own.
+    """
     from importlib import metadata
 
-    return metadata.version(NAME)
+    for name in names or (NAME,):
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    raise metadata.PackageNotFoundError(" or ".join(names))
 
 
 def require(extra: str) -> None:

@@ -1,4 +1,8 @@
-"""A model's file: its bytes, read once, and what they say about the model."""
+"""A model's file: its bytes, read once, and what they say about the model.
+
+The reader of ONNX files is imported when a file is read: a worker, who takes models over from
+arrays, has no need of it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ranker.errors import ModelError
-from ranker.forest.onnx import OnnxFile
 from ranker.memory_file import mapped
 from ranker.model.formats import HEAD, ONNX, recognise
 from ranker.model.metadata import ModelMetadata, check_name, name_of
+
+if TYPE_CHECKING:
+    from ranker.forest.onnx import OnnxFile
 
 
 class ModelFile:
@@ -52,6 +59,8 @@ class ModelFile:
             ModelError: it can't be read, or is no model; of another format that
                 is known it says what to do.
         """
+        from ranker.forest.onnx import OnnxFile
+
         with _other_formats_explained(path, lambda: _beginning(path)):
             return cls(OnnxFile.read(path), Path(path).name)
 
@@ -66,6 +75,8 @@ class ModelFile:
         Raises:
             ModelError: it is no model; as for `read`.
         """
+        from ranker.forest.onnx import OnnxFile
+
         content = mapped(fd)
         with _other_formats_explained(path, lambda: content[:HEAD]):
             return cls(OnnxFile(content), Path(path).name)

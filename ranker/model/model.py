@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,6 @@ from ranker.categories import Categories
 from ranker.engine.api import Contributions, Engine, Explainer, Rows, Scores
 from ranker.engine.registry import load_engine, load_explainer
 from ranker.errors import InvalidRequestError, ModelError, UnsupportedModelError
-from ranker.forest.onnx import OnnxFile
 from ranker.frames import Features, as_float32, read_frame
 from ranker.model.comparison import Comparison
 from ranker.model.features import FeatureContract
@@ -25,6 +24,9 @@ from ranker.model.file import ModelFile
 from ranker.model.metadata import ModelMetadata
 from ranker.model.order import best_first
 from ranker.model.parity import ParityRows
+
+if TYPE_CHECKING:
+    from ranker.forest.onnx import OnnxFile
 
 logger = logging.getLogger(__name__)
 

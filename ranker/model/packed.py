@@ -12,17 +12,19 @@ import os
 import pickle
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ranker.engine import registry
 from ranker.engine.api import LoadedEngine
 from ranker.engine.simd.engine import SimdEngine
 from ranker.engine.simd.layout import Layout
-from ranker.forest.onnx import OnnxFile
 from ranker.memory_file import mapped, new_memory_file, seal
 from ranker.model.file import ModelFile
 from ranker.model.metadata import ModelMetadata
 from ranker.model.model import Model, errors_named
+
+if TYPE_CHECKING:
+    from ranker.forest.onnx import OnnxFile
 
 _HEAD = struct.Struct("<QQ")
 _ALIGNED = 64
@@ -130,6 +132,8 @@ class _File:
         self._fd = os.dup(fd)
 
     def __call__(self) -> OnnxFile:
+        from ranker.forest.onnx import OnnxFile
+
         return OnnxFile(mapped(self._fd))
 
     def __del__(self, close: Any = os.close) -> None:

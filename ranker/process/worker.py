@@ -14,11 +14,9 @@ import logging
 import os
 import signal
 import sys
-from importlib import metadata
 from typing import NoReturn
 
 from ranker import distribution, logs
-from ranker.engine.runtime import onnxruntime
 from ranker.engine.simd import engine as simd
 from ranker.errors import RankerError
 from ranker.incident import incident
@@ -91,8 +89,8 @@ def _record_machine(recorder: Recorder) -> None:
         {
             "version": distribution.version(),
             "python": sys.version.split()[0],
-            "grpcio": metadata.version("grpcio"),
-            "onnxruntime": onnxruntime.__version__,  # or that of onnxruntime-gpu in its place
+            "grpcio": distribution.version("grpcio"),
+            "onnxruntime": distribution.version("onnxruntime", "onnxruntime-gpu"),
         }
     )
     recorder.simd_found((simd.paths() or ["none"])[0], simd.unavailable() or "built in")

@@ -31,7 +31,8 @@ aio_is_slow = pytest.mark.parametrize(
     scope="session",
     indirect=True,
 )
-"""For tests that keep a core busy for long: of the second transport by `make test-slow`."""
+"""For tests that keep a core busy for long, or start many processes: of the second transport by
+`make test-slow`."""
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:

@@ -14,7 +14,13 @@ import pytest
 from ranker.client import RankerClient
 from ranker.errors import RankerError
 from tests.end_to_end.broken_server import LARGE, STUCK, STUCK_ON_LOOP
-from tests.end_to_end.conftest import Broken, RunningServer, on_one_transport, wait_until
+from tests.end_to_end.conftest import (
+    Broken,
+    RunningServer,
+    aio_is_slow,
+    on_one_transport,
+    wait_until,
+)
 
 REPLACED_WITHIN = 10.0
 """Seconds, and some more for a machine that is busy."""
@@ -51,6 +57,7 @@ def test_an_office_that_is_stopped_is_replaced(start):
     assert server.stop() == 0
 
 
+@aio_is_slow
 @pytest.mark.parametrize(
     ("rows", "feature"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from ranker.engine.api import Contributions, Engine, LoadedEngine, Rows, Scores
 from ranker.engine.simd.layout import Layout, lay_out
 from ranker.errors import ModelError, UnsupportedModelError
 from ranker.forest import Forest
-from ranker.forest.onnx import OnnxFile, read_forest
+
+if TYPE_CHECKING:
+    from ranker.forest.onnx import OnnxFile
 
 PATH_VARIABLE = "RANKER_SIMD"
 """The environment variable that forces an instruction path."""
@@ -52,6 +54,8 @@ def unavailable() -> str | None:
 
 def load(file: OnnxFile, *, threads: int, gpu: int) -> LoadedEngine:  # noqa: ARG001
     """Loads a model; see `EngineModule.load`."""
+    from ranker.forest.onnx import read_forest
+
     return LoadedEngine(SimdEngine(read_forest(file), threads), "")
 
 
