@@ -20,7 +20,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/ranker \
     && python3 -m pip --python /opt/ranker/bin/python install --no-cache-dir \
         --constraint constraints.txt ".[${EXTRAS}]" \
-    && /opt/ranker/bin/python -I -c "import ranker.engine.simd._simd"
+    && /opt/ranker/bin/python -I -c "import ranker.engine.simd._simd, ranker.serving.messages._messages"
 
 FROM build AS build-gpu
 COPY deploy/image/constraints-gpu.txt ./

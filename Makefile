@@ -12,7 +12,7 @@ SLO    ?= p99=10ms,errors=0.1%
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/engine/simd/*.c ranker/engine/simd/*.h)
+$(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/*/*/*.c ranker/engine/simd/*.h)
 	@echo "setting up $(VENV): about a minute the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
@@ -55,14 +55,15 @@ protos: $(READY) ## the code from protos/, and a copy of our own contract for th
 		protos/inference/open_inference.proto
 	cp protos/ranker/v1/ranking.proto ranker/v1/
 
-test-sanitize: $(READY) ## the C extension's tests under AddressSanitizer and UBSan
+test-sanitize: $(READY) ## the C extensions' tests under AddressSanitizer and UBSan
 	CFLAGS="-O1 -fsanitize=address,undefined -fno-sanitize-recover=all" \
 		$(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	cd build/sanitize/lib && ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		$(CURDIR)/$(BIN)/python -m pytest $(CURDIR)/tests/engine/simd/test_simd.py \
 		$(CURDIR)/tests/engine/simd/test_simd_layout.py \
-		$(CURDIR)/tests/engine/simd/test_simd_explainer.py --timeout 600
+		$(CURDIR)/tests/engine/simd/test_simd_explainer.py \
+		$(CURDIR)/tests/serving/messages/test_messages.py --timeout 600
 
 bench: $(READY) ## lists what can be measured; NAME=server measures, ARGS="--rounds 1" has options
 	@$(BIN)/python -m benchmarks $(NAME) $(ARGS)

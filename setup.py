@@ -1,7 +1,7 @@
-"""Builds the one C extension; everything else is in pyproject.toml.
+"""Builds the C extensions; everything else is in pyproject.toml.
 
-The extension is optional: without a C compiler the install succeeds, and the
-server scores with onnxruntime.
+They are optional: without a C compiler the install succeeds, and the server scores with
+onnxruntime, and reads and writes messages with protobuf.
 """
 
 from setuptools import Extension, setup
@@ -36,7 +36,14 @@ setup(
             extra_link_args=["-pthread", "-lm"],
             py_limited_api=True,
             optional=True,
-        )
+        ),
+        Extension(
+            "ranker.serving.messages._messages",
+            sources=["ranker/serving/messages/_messages.c"],
+            extra_compile_args=["-std=c11", "-O3", "-Wall", "-Wextra"],
+            py_limited_api=True,
+            optional=True,
+        ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
-"""Candidate features, C-contiguous float32 [n, num_features]; NaN is missing."""
+"""Candidate features, C-contiguous float32 [n, num_features]; NaN is missing. They lie where they
+came, in a message, and may not be aligned."""
 
 Scores = NDArray[np.float32]
 """One score per row, float32 [n]."""

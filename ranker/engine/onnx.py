@@ -74,8 +74,9 @@ class OnnxEngine(Engine):
         self._probe()
 
     def score(self, blocks: Sequence[Rows]) -> Scores:
-        """Scores the rows of all blocks as one batch; a single block is not copied."""
-        rows = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        """Scores the rows of all blocks as one batch; a single block is not copied, if aligned."""
+        alone = len(blocks) == 1 and blocks[0].flags.aligned
+        rows = blocks[0] if alone else np.concatenate(blocks)
         if not len(rows):
             return np.empty(0, np.float32)
         scores: Scores = self._session.run([self._output], {self._input: rows})[0]

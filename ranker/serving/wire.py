@@ -8,10 +8,11 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from ranker.engine.api import Scores
+from ranker.engine.api import Rows, Scores
 from ranker.errors import InvalidRequestError, RankerError
 from ranker.model.features import FeatureContract
 from ranker.model.order import best_first
+from ranker.serving import messages
 from ranker.serving.generation import Generation
 from ranker.serving.task import RankTask
 from ranker.serving.wire_format import WireFormat
@@ -53,13 +54,20 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
         InvalidRequestError: names the field, what it holds and what was expected.
         RankerError: whatever `RankTask.on_read` raises.
     """
+    most = messages.read(data, max_rows)
+    if most is not None:
+        task.on_read(most, generation)
+        rows, columns = most.rows, most.columns
+        task.plan = task.served.features.plan(columns)
+        values = np.frombuffer(data, _FLOAT32, rows * columns, most.offset)
+        _take_rows(task, values.reshape(rows, columns), most.top_k)
+        return
     try:
         request = pb.RankRequest.FromString(data)
     except DecodeError as error:
         raise InvalidRequestError("request", "not a ranker.v1.RankRequest message") from error
     task.on_read(request, generation)
     _read_candidates(request, task, task.served.features, max_rows)
-    task.top_k = request.top_k
     if request.candidate_ids:
         task.candidate_ids = list(request.candidate_ids)
         task.size += sum(map(len, task.candidate_ids))
@@ -106,9 +114,14 @@ def _read_candidates(
     task.plan = features.plan(columns, names, context_names)
     if values:
         task.context = np.array(values, np.float32)
-    task.candidates = np.frombuffer(data, _FLOAT32).reshape(rows, columns)
-    task.rows = rows
-    task.size = size + REQUEST_BYTES
+    _take_rows(task, np.frombuffer(data, _FLOAT32).reshape(rows, columns), request.top_k)
+
+
+def _take_rows(task: RankTask, candidates: Rows, top_k: int) -> None:
+    task.candidates = candidates
+    task.rows = len(candidates)
+    task.size = candidates.nbytes + REQUEST_BYTES
+    task.top_k = top_k
 
 
 def write_response(task: RankTask, scores: Scores) -> bytes:
@@ -118,10 +131,15 @@ def write_response(task: RankTask, scores: Scores) -> bytes:
         task: what is answered.
         scores: float32 [task.rows].
     """
+    total = time.monotonic() - task.arrived
+    if messages.write is not None:
+        return messages.write(
+            task.request_id, task.served.name, task.served.version, task.arm, scores, task.top_k,
+            task.candidate_ids, task.queued, task.scoring, total,
+        )  # fmt: skip
     order = best_first(scores, task.top_k)
     ranking = order.tolist()
     ids = task.candidate_ids
-    total = time.monotonic() - task.arrived
     return pb.RankResponse(
         request_id=task.request_id,
         model=task.served.name,

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,12 +8,25 @@ from hypothesis import strategies as st
 
 from ranker.errors import InvalidRequestError
 from ranker.model.features import FeatureContract
+from ranker.serving import messages
 from ranker.serving.task import UnaryTask
 from ranker.serving.wire import RANK, REQUEST_BYTES, read_request, write_response
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import FakeCall
 
 SPLIT: list[str] = []
+
+
+@pytest.fixture(scope="module", params=["c", "protobuf"], autouse=True)
+def codec(request) -> Iterator[None]:
+    """What reads and writes most lists."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "protobuf":
+            patch.setattr(messages, "read", lambda *_: None)
+            patch.setattr(messages, "write", None)
+        yield
+
+
 SERVED = SimpleNamespace(
     name="m",
     version="7",
