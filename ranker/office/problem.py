@@ -46,9 +46,13 @@ def problem(path: str, error: RankerError) -> Response:
     about: dict[str, str] = {}
     if isinstance(error, InvalidRequestError):
         details["errors"] = [{"field": error.field, "detail": error.description}]
-    if isinstance(error, OverloadedError) and error.retry_after > 0:
-        about["Retry-After"] = str(math.ceil(error.retry_after))
-        details["retry_after_seconds"] = error.retry_after
+    if isinstance(error, OverloadedError):
+        if error.retry_after > 0:
+            about["Retry-After"] = str(math.ceil(error.retry_after))
+            details["retry_after_seconds"] = error.retry_after
+        else:
+            # gRPC's own, of a message that is larger than a worker takes: no retry will help.
+            status = 413
     return _response(path, status, error.message, details, about)
 
 
