@@ -8,7 +8,6 @@ release: it is Python's pickle, with the arrays behind it.
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 from dataclasses import dataclass
@@ -96,8 +95,15 @@ def prepare(file: ModelFile, engine: str, device: str, name: str = "", version: 
         ModelError: the model is broken, or is not for that engine and device; says why.
     """
     laid_out = registry.lay_out(file.onnx, engine, device)
-    names = name or file.name, version or file.version
-    return Packed(*names, file.digest, file.metadata, *laid_out)
+    return Packed(
+        name or file.name,
+        version or file.version,
+        file.digest,
+        file.metadata,
+        laid_out.layout,
+        laid_out.reason,
+        laid_out.explained,
+    )
 
 
 def take_over(packed: Packed, file_fd: int, engine: str, threads: int, device: str) -> Model:
@@ -120,8 +126,14 @@ def take_over(packed: Packed, file_fd: int, engine: str, threads: int, device: s
             loaded = registry.load_engine(OnnxFile(mapped(file_fd)), engine, threads, device)
         else:
             loaded = LoadedEngine(SimdEngine.of(packed.layout, threads), packed.reason)
-        facts = (packed.metadata, packed.name, packed.version, packed.digest)
-        model = Model(*loaded, *facts, lambda: _explainer(packed.explained))
+        model = Model(
+            *loaded,
+            packed.metadata,
+            packed.name,
+            packed.version,
+            packed.digest,
+            lambda: _explainer(packed.explained),
+        )
         model.check_parity()
     return model
 
