@@ -20,7 +20,7 @@ from ranker.office.workers import Workers
 MOST_INSTANCES = 256
 """Of one body: they are all asked at once."""
 
-PARAMETERS = ("top_k", "feature_names", "context", "deadline_ms")
+PARAMETERS = ("top_k", "explain", "feature_names", "context", "deadline_ms")
 """What may be said once for all instances."""
 
 
