@@ -32,6 +32,9 @@ MOST_MS = 60_000
 DEFAULT_MS = 10_000
 """What it gets if it asks for none."""
 
+MOST_EXPLAINED = 100
+"""The most candidates that a request may have explained: each is a text for each feature."""
+
 MOST_NAMES = 2**16
 """The most features that a request may name."""
 
@@ -87,7 +90,7 @@ def read_rank_json(
         unit=as_text(f"{within}unit", asked.get("unit", "")),
         candidate_ids=as_texts(f"{within}candidate_ids", asked.get("ids", []), most_rows),
         top_k=as_count(f"{within}top_k", asked.get("top_k", 0), 2**31 - 1),
-        explain=as_count(f"{within}explain", asked.get("explain", 0), 2**31 - 1),
+        explain=as_count(f"{within}explain", asked.get("explain", 0), MOST_EXPLAINED),
         feature_names=as_texts(
             f"{within}feature_names", asked.get("feature_names", []), MOST_NAMES
         ),

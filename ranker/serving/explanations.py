@@ -1,12 +1,12 @@
 """Explanations: what each feature adds to the scores of a list's best, for callers who ask.
 
 A list that is to be explained is scored as any other. Then it waits here. Its best rows are
-explained in pieces, on a thread of its own, and the loop hands a piece over only in a turn that has
-found nothing to read and nothing to score. So plain lists go first, always; a piece that is on
+explained in short runs, on a thread of its own, and the loop hands a run over only in a turn that
+has found nothing to read and nothing to score. So plain lists go first, always; a run that is on
 the thread when they come is short, and the thread has the interpreter's lock for moments only. If
 plain lists leave no time, lists wait here until their deadlines pass, or are refused as they come.
 
-Lists take turns, piece by piece, so that one of hundreds of rows does not keep out one of three.
+Lists take turns, run by run, so that one of hundreds of rows does not keep out one of three.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from ranker.serving.task import RankTask
 
 logger = logging.getLogger(__name__)
 
-PIECE_SECONDS = 0.001
-"""What a piece may take by prediction."""
+RUN_SECONDS = 0.001
+"""What a run may take by prediction."""
 
 FIXED_COSTS = 2.0
-"""Or so many times the fixed cost of a piece, if that is more; else most of it would be that."""
+"""Or so many times the fixed cost of a run, if that is more; else most of it would be that."""
 
-PIECE_ROWS = 64
-"""The most rows of a piece, whatever is predicted."""
+RUN_ROWS = 64
+"""The most rows of a run, whatever is predicted."""
 
 FIRST_ROWS = 4
 """And of the first ones of a model, of which nothing is known yet."""
@@ -86,7 +86,7 @@ class Explanations:
     ) -> None:
         self.lists: dict[RankTask, int] = {}  # and the bytes of each
         self._waiting: deque[_Waiting] = deque()  # of them, those that have been scored
-        self._piece: _Piece | None = None  # that is on the thread
+        self._run: _Run | None = None  # that is on the thread
         self._recorder = recorder
         self._max_bytes = max_bytes
         self._bytes = self._rows = 0
@@ -96,8 +96,8 @@ class Explanations:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a piece to hand over."""
-        return bool(self._waiting) and self._piece is None
+        """Whether there is a run to hand over."""
+        return bool(self._waiting) and self._run is None
 
     def admit(self, task: RankTask, now: float) -> None:
         """Lets a list in, before it is queued to be scored; it leaves when it is over.
@@ -160,7 +160,7 @@ class Explanations:
                     refuse(task, InternalError(what))
 
     def turn(self, *, spare: bool) -> None:
-        """Hands a piece over, if there is time to spare, and refuses lists that are too late.
+        """Hands a run over, if there is time to spare, and refuses lists that are too late.
 
         Args:
             spare: whether there was nothing to read, and there is nothing to score.
@@ -170,9 +170,9 @@ class Explanations:
             self._look_at = now + LOOK_SECONDS
             self._waiting = deque(each for each in self._waiting if self._still_wanted(each, now))
         if spare and self.ready:
-            self._piece = piece = self._take(now)
-            if piece is not None:
-                self._thread.run(lambda: self._explain(piece))
+            self._run = run = self._take(now)
+            if run is not None:
+                self._thread.run(lambda: self._explain(run))
 
     def close(self) -> None:
         """Ends the thread. Call it when no caller is left."""
@@ -196,50 +196,50 @@ class Explanations:
             expire(task, "explained")
         return not task.is_over
 
-    def _take(self, now: float) -> _Piece | None:
-        """The next piece: rows of the lists that have waited longest for a turn, of one model."""
-        piece: _Piece | None = None
+    def _take(self, now: float) -> _Run | None:
+        """The next run: rows of the lists that have waited longest for a turn, of one model."""
+        run: _Run | None = None
         room = 0
         unfinished = []
         while self._waiting:
             first = self._waiting[0]
-            if piece is not None and (not room or first.task.served is not piece.served):
+            if run is not None and (not room or first.task.served is not run.served):
                 break
             self._waiting.popleft()
             if not self._still_wanted(first, now):
                 continue
-            if piece is None:
-                piece = _Piece(first.task.served)
-                room = _room(piece.served)
+            if run is None:
+                run = _Run(first.task.served)
+                room = _room(run.served)
             start = first.taken
             first.taken = stop = min(start + room, len(first.rows))
             room -= stop - start
-            piece.parts.append((first, start, stop))
+            run.parts.append((first, start, stop))
             if stop < len(first.rows):
                 unfinished.append(first)
         self._waiting.extend(unfinished)
-        return piece
+        return run
 
-    def _explain(self, piece: _Piece) -> None:
+    def _explain(self, run: _Run) -> None:
         """On the thread."""
-        piece.explain()
+        run.explain()
         self._call_soon(self._on_explained)
 
     def _on_explained(self) -> None:
-        """The thread has done a piece: answers the lists that have all of their explanations."""
-        piece, self._piece = self._piece, None
-        assert piece is not None
-        if isinstance(piece.outcome, Exception):
-            message = incident(logger, "explaining failed", piece.outcome)
-            for waiting, _, _ in piece.parts:
+        """The thread has done a run: answers the lists that have all of their explanations."""
+        run, self._run = self._run, None
+        assert run is not None
+        if isinstance(run.outcome, Exception):
+            message = incident(logger, "explaining failed", run.outcome)
+            for waiting, _, _ in run.parts:
                 refuse(waiting.task, InternalError(message))
             return
-        served = piece.served
-        served.explaining.observe(len(piece.outcome), piece.seconds)
-        served.metrics.candidates_explained(len(piece.outcome))
+        served = run.served
+        served.explaining.observe(len(run.outcome), run.seconds)
+        served.metrics.candidates_explained(len(run.outcome))
         at = 0
-        for waiting, start, stop in piece.parts:
-            waiting.contributions[start:stop] = piece.outcome[at : at + stop - start]
+        for waiting, start, stop in run.parts:
+            waiting.contributions[start:stop] = run.outcome[at : at + stop - start]
             at += stop - start
             if stop == len(waiting.rows):
                 guard(logger, "answering", _answer, waiting)
@@ -260,7 +260,7 @@ class _Waiting:
         scores: likewise.
         rows: those of its best, as the model expects them: float32 [explain, F].
         contributions: of those: float32 [explain, F + 1].
-        taken: how many of them are in pieces already.
+        taken: how many of them are in runs already.
         since: when it was scored.
     """
 
@@ -278,7 +278,7 @@ class _Waiting:
         task.candidates = _NO_ROWS
 
 
-class _Piece:
+class _Run:
     """Rows that are explained by one call, and what came of it."""
 
     __slots__ = ("outcome", "parts", "seconds", "served")
@@ -291,22 +291,22 @@ class _Piece:
 
     def explain(self) -> None:
         """Explains them, on whichever thread. Does not raise: `outcome` may be an exception."""
-        began = time.monotonic()
+        began = time.thread_time()  # not what it had to wait for a busy loop's core and lock
         try:
             blocks = [waiting.rows[start:stop] for waiting, start, stop in self.parts]
             self.outcome = self.served.model.explainer.explain(blocks)
         except Exception as error:
             self.outcome = error
-        self.seconds = time.monotonic() - began
+        self.seconds = time.thread_time() - began
 
 
 def _room(served: ServedModel) -> int:
-    """The rows that a piece may have."""
+    """The rows that a run may have."""
     cost = served.explaining
     if not cost.per_row:
         return FIRST_ROWS
-    seconds = max(PIECE_SECONDS, FIXED_COSTS * cost.fixed)
-    return min(max(1, round((seconds - cost.fixed) / cost.per_row)), PIECE_ROWS)
+    seconds = max(RUN_SECONDS, FIXED_COSTS * cost.fixed)
+    return min(max(1, round((seconds - cost.fixed) / cost.per_row)), RUN_ROWS)
 
 
 def _answer(waiting: _Waiting) -> None:
@@ -318,6 +318,6 @@ def _answer(waiting: _Waiting) -> None:
     task.metrics.list_explained(time.monotonic() - waiting.since)
     try:
         task.finish(task.wire.write(task, waiting.scores))
-    except Exception as error:  # a bug here must not spoil the other lists of the piece
+    except Exception as error:  # a bug here must not spoil the other lists of the run
         what = incident(logger, "answering failed", error, task.traceparent)
         refuse(task, InternalError(what))

@@ -195,8 +195,9 @@ def test_answers():
 
 def test_explanations_are_asked_for_and_told_by_name():
     assert read('{"candidates": [[1]], "explain": 3}').message.explain == 3
-    with pytest.raises(InvalidRequestError, match="explain: expected a whole number"):
-        read('{"candidates": [[1]], "explain": true}')
+    for wrong in ("true", "101", "1.5"):
+        with pytest.raises(InvalidRequestError, match=r"explain: expected a whole number .* 100"):
+            read(f'{{"candidates": [[1]], "explain": {wrong}}}')
     explanation = pb.Explanation(bias=0.5, contributions=[1.5, math.inf])
     response = pb.RankResponse(explanations=[explanation], explained_feature_names=["x", "y"])
     named = write_rank_json(response.SerializeToString())["explanations"]

@@ -184,10 +184,10 @@ def test_lists_take_turns(serving: Make):
     s.turn_until(lambda: short.over)
     assert not long.over
     assert len(s.answer(long).explanations) == 400
-    assert max(map(sum, s.explainer.calls)) <= explanations.PIECE_ROWS
+    assert max(map(sum, s.explainer.calls)) <= explanations.RUN_ROWS
 
 
-def test_short_lists_share_a_piece(serving: Make):
+def test_short_lists_share_a_run(serving: Make):
     s = serving()
     s.explainer.seconds = 1e-6
     s.answer(s.ask(3))
@@ -198,7 +198,7 @@ def test_short_lists_share_a_piece(serving: Make):
     assert s.explainer.calls == [[2] * 5]
 
 
-def test_each_model_has_pieces_of_its_own(serving: Make):
+def test_each_model_has_runs_of_its_own(serving: Make):
     s = serving(SumEngine(), SumEngine())
     calls = [s.ask(2, model=name) for name in ("books", "films", "books")]
     for call, name in zip(calls, ("books", "films", "books"), strict=True):
@@ -307,7 +307,7 @@ def test_a_caller_goes_while_a_list_waits(serving: Make):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("secret"), MemoryError()], ids=repr)
-def test_a_failure_ends_the_lists_of_the_piece_and_no_more(serving: Make, error):
+def test_a_failure_ends_the_lists_of_the_run_and_no_more(serving: Make, error):
     s = serving()
     s.explainer.error = error
     found = refusal(s, s.ask(3))
@@ -351,3 +351,16 @@ def test_it_is_counted(serving: Make):
     assert counted["ranker_candidates_explained_total"] == 6
     assert counted["ranker_explanation_duration_seconds"] > 0
     assert counted["ranker_requests_total"] == 3
+
+
+def test_a_late_explanation_does_not_make_the_queue_more_careful(serving: Make):
+    s = serving()
+    told: list[bool] = []
+    s.intake.admission.on_end = lambda *, in_time: told.append(in_time)
+    for explain in (0, 1):
+        s.ask(0)  # so that there is a wait
+        call = s.ask(explain)
+        s.answer(call)
+        call.tag.waited = True
+        s.close_call("Rank", call)
+    assert told == [True]
