@@ -148,7 +148,7 @@ class Shop:
         for name, version, depth, trees in (
             ("books", "7", 4, 20),
             ("books", "8", 4, 20),
-            ("deep", "1", 14, 40),
+            ("deep", "1", 12, 40),
             ("deep", "2", 4, 20),
         ):
             settings = {"max_depth": depth, "subsample": 0.7, "seed": int(version), "nthread": 1}
