@@ -165,6 +165,7 @@ ANSWERS = frozenset(
             UnavailableError,
             UnimplementedError,
             InternalError,
+            UnsupportedModelError,
         )
     }
 )

@@ -140,6 +140,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Calls in progress", (catalogue.RPCS_IN_FLIGHT,)),
         Panel("Calls a second, by method", (catalogue.RPCS,), ("method",)),
     ),
+    "Explanations": (
+        Panel(
+            "Candidates explained a second",
+            (catalogue.CANDIDATES_EXPLAINED,), ("model", "version"),
+        ),
+        Panel("Time from scores to explanations", (catalogue.EXPLANATION_DURATION,)),
+        Panel("Candidates to be explained", (catalogue.EXPLANATION_ROWS,)),
+    ),
     "Workers": (
         Panel(
             "Utilization, the mean of all pods",

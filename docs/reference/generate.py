@@ -62,7 +62,11 @@ ADVICE = {
     "UNAVAILABLE": ("", "Retry at once, on another connection. Reopen a stream."),
     "UNIMPLEMENTED": ("", "Compare the caller's .proto with the server's."),
     "INTERNAL": ("", "Find the id in the server's log, and report it."),
-    "FAILED_PRECONDITION": ("", "Read the message; callers of a server do not see this status."),
+    "FAILED_PRECONDITION": (
+        "",
+        "A server gives it to requests for explanations of a model that can't be explained: export "
+        "the model again, or ask without.",
+    ),
 }
 """By status: the details that come with it, and what to do."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from ranker.cli.tls import tls_options
 if TYPE_CHECKING:
     from ranker.categories import Categories
     from ranker.cli.candidates import Candidates
-    from ranker.client import Ranking, Tls
+    from ranker.client import Explanation, Ranking, Tls
+    from ranker.v1 import ranking_pb2 as pb
 
 
 def _context(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
@@ -55,6 +57,14 @@ def _context_value(name: str, text: str, categories: Categories | None) -> float
     default=10,
     show_default=True,
     help="How many candidates to print, best first. 0: all.",
+)
+@click.option(
+    "--explain",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Print under each of the best N which features moved it most: what they add to its score.",
 )
 @click.option(
     "--id-column",
@@ -104,6 +114,7 @@ def rank(
     file: Path,
     server: str,
     top_k: int,
+    explain: int,
     id_columns: tuple[str, ...],
     context: dict[str, str],
     model: str,
@@ -141,6 +152,8 @@ def rank(
 
     if label and model_version:
         raise click.UsageError("expected --model-version or --label, and not both")
+    if explain and output == "csv":
+        raise click.UsageError("--explain: csv has no place for it; expected table or json")
     version = f"@{label}" if label else model_version
     with RankerClient(server, timeout=timeout, tls=tls) as client:
         try:
@@ -162,6 +175,7 @@ def rank(
             feature_names=candidates.feature_names,
             context=shared,
             top_k=top_k,
+            explain=explain,
             model=about.name,
             model_version=version if unit or label else about.version,
             unit=unit,
@@ -171,10 +185,15 @@ def rank(
             f"{about.name}@{about.version} was described, then {about.name}@{ranking.version} "
             "ranked: the server's models have just changed; run it again"
         )
-    {"table": _print_table, "json": _print_json, "csv": _print_csv}[output](ranking, candidates)
+    candidates = replace(candidates, context=shared)
+    if output == "table":
+        _print_table(ranking, candidates, about)
+    else:
+        {"json": _print_json, "csv": _print_csv}[output](ranking, candidates)
 
 
-def _print_table(ranking: Ranking, candidates: Candidates) -> None:
+def _print_table(ranking: Ranking, candidates: Candidates, about: pb.Model) -> None:
+    from ranker.cli.reasons import reasons
     from ranker.cli.text_table import format_table
 
     labels = candidates.labels or {"index": tuple(map(str, range(len(candidates.features))))}
@@ -182,7 +201,15 @@ def _print_table(ranking: Ranking, candidates: Candidates) -> None:
         [str(place), f"{score:.4f}", *(texts[index] for texts in labels.values())]
         for place, (index, score) in enumerate(_pairs(ranking), start=1)
     ]
-    click.echo(format_table(["rank", "score", *labels], rows, numeric=("rank", "score", "index")))
+    table = format_table(["rank", "score", *labels], rows, numeric=("rank", "score", "index"))
+    header, *lines = table.splitlines()
+    click.echo(header)
+    for place, line in enumerate(lines):
+        click.echo(line)
+        if place < len(ranking.explanations):
+            index = int(ranking.indices[place])
+            for reason in reasons(ranking.explanations[place], candidates, index, about):
+                click.echo(f"      {reason}")
     timing = ranking.timing
     arm = f" ({ranking.arm})" if ranking.arm else ""
     click.echo(
@@ -203,6 +230,8 @@ def _print_json(ranking: Ranking, candidates: Candidates) -> None:
         }
         for place, (index, score) in enumerate(_pairs(ranking), start=1)
     ]
+    for told, each in zip(best, ranking.explanations, strict=False):
+        told["explanation"] = {"bias": _shortest(each.bias), "contributions": _by_name(each)}
     click.echo(
         json.dumps(
             {
@@ -229,6 +258,20 @@ def _print_csv(ranking: Ranking, candidates: Candidates) -> None:
 def _pairs(ranking: Ranking) -> list[tuple[int, float]]:
     """Index and score of each, the score as the shortest decimal that is the same float32."""
     return [
-        (int(index), float(str(score)))
+        (int(index), _shortest(score))
         for index, score in zip(ranking.indices, ranking.scores, strict=True)
     ]
+
+
+def _by_name(explanation: Explanation) -> dict[str, float] | list[float]:
+    """All contributions, in the model's own order; a list if it has no names."""
+    values = [_shortest(value) for value in explanation.contributions]
+    names = explanation.feature_names
+    return dict(zip(names, values, strict=True)) if names else values
+
+
+def _shortest(value: Any) -> float:
+    """The shortest decimal that is the same float32."""
+    import numpy as np
+
+    return float(str(np.float32(value)))

@@ -9,7 +9,7 @@ Every call has a deadline. Every error is a `ranker.errors.RankerError`.
 
 from ranker.client.aio import AsyncRankerClient
 from ranker.client.aio_stream import AsyncRankStream
-from ranker.client.ranking import Ranking, Timing
+from ranker.client.ranking import Explanation, Ranking, Timing
 from ranker.client.stream import RankStream
 from ranker.client.sync import RankerClient
 from ranker.client.tls import Tls
@@ -17,6 +17,7 @@ from ranker.client.tls import Tls
 __all__ = [
     "AsyncRankStream",
     "AsyncRankerClient",
+    "Explanation",
     "RankStream",
     "RankerClient",
     "Ranking",

@@ -26,6 +26,41 @@ class Timing:
 
 
 @dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why a candidate has its score: what each feature adds to it, as XGBoost's `pred_contribs`.
+
+    The bias and the contributions add up to the margin: the score, or, of a model whose output is
+    a probability, the log-odds of that.
+
+    Attributes:
+        bias: what the score is before anything is known of the candidate; the same for all.
+        contributions: float32 [F]; one for each of the model's features, in its own order.
+        feature_names: of these, F of them; empty if the model has no names.
+    """
+
+    bias: float
+    contributions: NDArray[np.float32]
+    feature_names: tuple[str, ...]
+
+    def strongest(self, most: int) -> dict[str, float]:
+        """The features that moved the candidate most, up or down, the strongest first.
+
+        Args:
+            most: how many at most. A feature that adds nothing is left out.
+
+        Returns:
+            Contributions by name; a feature without a name is `f` and its position.
+        """
+        order = np.argsort(-np.abs(self.contributions), kind="stable")[:most].tolist()
+        names = self.feature_names or [f"f{index}" for index in range(len(self.contributions))]
+        return {
+            names[index]: float(self.contributions[index])
+            for index in order
+            if self.contributions[index]
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class Ranking:
     """The best k of a request's candidates, best first; equal scores keep the request's order.
 
@@ -39,6 +74,7 @@ class Ranking:
             no label was.
         request_id: the request's own.
         timing: where the server's time went.
+        explanations: of the first of these, as many as were asked for.
     """
 
     indices: NDArray[np.int32]
@@ -49,11 +85,13 @@ class Ranking:
     arm: str
     request_id: str
     timing: Timing
+    explanations: tuple[Explanation, ...] = ()
 
     @classmethod
     def from_response(cls, response: ranking_pb2.RankResponse) -> Ranking:
         """Reads a successful `ranker.v1.RankResponse`."""
         timing = response.timing
+        names = tuple(response.explained_feature_names)
         return cls(
             indices=np.array(response.indices, dtype=np.int32),
             scores=np.array(response.scores, dtype=np.float32),
@@ -63,4 +101,8 @@ class Ranking:
             arm=response.arm,
             request_id=response.request_id,
             timing=Timing(timing.queue_us, timing.scoring_us, timing.total_us),
+            explanations=tuple(
+                Explanation(each.bias, np.array(each.contributions, np.float32), names)
+                for each in response.explanations
+            ),
         )

@@ -38,6 +38,8 @@ class RankOptions(TypedDict, total=False):
         unit: for whom or what is ranked, the same in all requests: a hashed reader id, say.
             Where a model's traffic is split it decides which version ranks; without it
             each request is drawn anew.
+        explain: how many of the best candidates to explain; 0, the default, explains none. The
+            answer comes when the server has had time for that, after all plain lists.
         request_id: the caller's own mark, echoed in the answer and the server's
             log. On a stream it must be unique among the requests in flight, and
             is made up if it is not given.
@@ -50,6 +52,7 @@ class RankOptions(TypedDict, total=False):
     model: str
     model_version: str
     unit: str
+    explain: int
     request_id: str
 
 
@@ -64,6 +67,7 @@ def rank_request(
     model: str = "",
     model_version: str = "",
     unit: str = "",
+    explain: int = 0,
     request_id: str = "",
 ) -> bytes:
     """Encodes a request.
@@ -87,6 +91,7 @@ def rank_request(
         model: see there.
         model_version: see there.
         unit: see there.
+        explain: see there.
         request_id: see there.
 
     Returns:
@@ -121,6 +126,7 @@ def rank_request(
             else None,
             candidate_ids=_texts("candidate_ids", candidate_ids),
             top_k=top_k,
+            explain=explain,
         )
     except (TypeError, ValueError) as error:
         raise InvalidRequestError("request", f"does not fit RankRequest: {error}") from error

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ranker.errors import ModelError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from ranker.engine.api import Engine, Explainer, LoadedEngine
+    from ranker.engine.simd.explainer import Arrays
     from ranker.engine.simd.layout import Layout
+    from ranker.forest import Forest
     from ranker.forest.onnx import OnnxFile
 
 MODULES = {
@@ -85,14 +87,23 @@ def load_engine(
     return LoadedEngine(found, f"{_BY_NAME}: {reason}" if reason else _BY_NAME)
 
 
-def lay_out(
-    file: OnnxFile, engine: str = "auto", device: str = "auto"
-) -> tuple[Layout | None, str]:
-    """What the simd engine is made of, if `load_engine` would take that engine and no other.
+class LaidOut(NamedTuple):
+    """What processes that take a model over need of its trees.
 
-    Returns:
-        The layout and why it is this engine; None and nothing if it is another engine, or
-        may be.
+    Attributes:
+        layout: what the simd engine is made of, if `load_engine` would take that engine and no
+            other; None if it is another one, or may be.
+        reason: why it is this engine; empty if it is not known which one it is.
+        explained: what its scores are explained by; or why they can't be.
+    """
+
+    layout: Layout | None
+    reason: str
+    explained: Arrays | str
+
+
+def lay_out(file: OnnxFile, engine: str = "auto", device: str = "auto") -> LaidOut:
+    """Lays a model's trees out for other processes.
 
     Raises:
         ModelError: as `load_engine`.
@@ -103,18 +114,27 @@ def lay_out(
     from ranker.forest.onnx import read_forest
 
     on_gpu = gpu_index(device) is not None or (device == "auto" and gpu.unavailable() is None)
-    if engine not in ("auto", "simd") or on_gpu or simd.unavailable() is not None:
-        return None, ""
+    other = engine not in ("auto", "simd") or on_gpu or simd.unavailable() is not None
     try:
         forest = read_forest(file)
-    except UnsupportedModelError:
-        if engine == "simd":
+    except ModelError as error:
+        unsupported = isinstance(error, UnsupportedModelError)
+        if not other and not (unsupported and engine == "auto"):
             raise
-        return None, ""
-    obstacle = simd.unsupported(forest)
-    if obstacle is not None:
-        return None, ""
-    return lay_out(forest), _EXACT if engine == "auto" else _BY_NAME
+        return LaidOut(None, "", f"can't explain its scores: {error.message}")
+    explained = _lay_out_explained(forest)
+    if other or simd.unsupported(forest) is not None:
+        return LaidOut(None, "", explained)
+    return LaidOut(lay_out(forest), _EXACT if engine == "auto" else _BY_NAME, explained)
+
+
+def _lay_out_explained(forest: Forest) -> Arrays | str:
+    from ranker.engine.simd.explainer import SimdExplainer
+
+    try:
+        return SimdExplainer(forest).arrays
+    except ModelError as error:
+        return error.message
 
 
 def _load_best(file: OnnxFile, threads: int, device: str) -> LoadedEngine:

@@ -90,6 +90,7 @@ class Recorder:
             zip((*aggregates.layout.methods, ""), places[catalogue.RPCS][:: len(Code)], strict=True)
         )
         self._queue_rows = places[catalogue.QUEUE_ROWS][0]
+        self._explanation_rows = places[catalogue.EXPLANATION_ROWS][0]
         self._evicted = by_value(catalogue.EVICTED_REASON, places[catalogue.RPCS_EVICTED])
         self._closed = by_value(catalogue.CLOSED_REASON, places[catalogue.CONNECTIONS_CLOSED])
         self._memory_limit = places[catalogue.MEMORY_LIMIT][0]
@@ -145,6 +146,10 @@ class Recorder:
     def queue_changed(self, rows: int) -> None:
         """So many candidates now wait to be scored."""
         self._cells[self._queue_rows] = rows
+
+    def explanations_changed(self, rows: int) -> None:
+        """So many candidates are now to be explained."""
+        self._cells[self._explanation_rows] = rows
 
     def loop_worked(self, seconds: float) -> None:
         """The loop has worked; see `ranker.serving.loop_load`."""
@@ -225,6 +230,8 @@ class ModelRecorder:
         [self._scored] = of_model(catalogue.CANDIDATES_SCORED)
         [self._batch_rows] = of_model(catalogue.BATCH_ROWS)
         [self._batch_requests] = of_model(catalogue.BATCH_REQUESTS)
+        [self._explained] = of_model(catalogue.CANDIDATES_EXPLAINED)
+        [self._explanation] = of_model(catalogue.EXPLANATION_DURATION)
         self._loads = of_model(catalogue.MODEL_LOADS)
         [self._load_duration] = of_model(catalogue.MODEL_LOAD_DURATION)
         self._busy = plan.cells[catalogue.ENGINE_BUSY][0]
@@ -310,6 +317,16 @@ class ModelRecorder:
         cells[self._batch_rows + _ROWS_SUM] += rows
         cells[self._batch_requests + bisect_left(BATCH_SIZES, requests)] += 1.0
         cells[self._batch_requests + _BATCH_SIZES_SUM] += requests
+
+    def candidates_explained(self, rows: int) -> None:
+        """The scores of so many candidates have been explained."""
+        self._cells[self._explained] += rows
+
+    def list_explained(self, seconds: float) -> None:
+        """A list has all of its explanations, so long after its scores."""
+        cells = self._cells
+        cells[self._explanation + bisect_left(LATENCY_SECONDS, seconds)] += 1.0
+        cells[self._explanation + _LATENCY_SUM] += seconds
 
     def loaded(self, seconds: float, info: Mapping[str, str]) -> None:
         """The model is ready.

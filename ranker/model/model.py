@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,9 +25,6 @@ from ranker.model.metadata import ModelMetadata
 from ranker.model.order import best_first
 from ranker.model.parity import ParityRows
 
-if TYPE_CHECKING:
-    from ranker.forest.onnx import OnnxFile
-
 logger = logging.getLogger(__name__)
 
 
@@ -41,7 +38,7 @@ class Model:
         name: the model's name on the wire.
         version: the model's version on the wire.
         digest: the SHA-256 of the model's file, in hexadecimal; empty if it has none.
-        file: gives the model's file, to explain scores from; None if it has none.
+        load_explainer: makes what explains its scores, or raises ModelError; None: nothing can.
     """
 
     def __init__(
@@ -52,7 +49,7 @@ class Model:
         name: str,
         version: str,
         digest: str = "",
-        file: Callable[[], OnnxFile] | None = None,
+        load_explainer: Callable[[], Explainer] | None = None,
     ) -> None:
         self.engine = engine
         self.engine_reason = engine_reason
@@ -60,7 +57,7 @@ class Model:
         self.name = name
         self.version = version
         self.digest = digest
-        self._file = file
+        self._load_explainer = load_explainer
         self.features = FeatureContract(
             engine.num_features, metadata.feature_names, metadata.required_features
         )
@@ -96,7 +93,7 @@ class Model:
         """Loads a file that has been read; as `load`."""
         chosen, reason = load_engine(file.onnx, engine, threads, device)
         facts = (file.metadata, file.name, file.version, file.digest)
-        model = cls(chosen, reason, *facts, lambda: file.onnx)
+        model = cls(chosen, reason, *facts, lambda: load_explainer(file.onnx))
         model.check_parity()
         return model
 
@@ -176,16 +173,25 @@ class Model:
 
     @cached_property
     def explainer(self) -> Explainer:
-        """What explains this model's scores; made of the model's file when first asked for.
+        """What explains this model's scores; made when first asked for.
 
         Raises:
             UnsupportedModelError: its scores can't be explained; says why, and what helps.
             ModelError: explanations can't be had in this installation.
         """
-        if self._file is None:
+        if self._load_explainer is None:
             raise UnsupportedModelError(f"can't explain scores of {self.name!r}: it has no file")
         with errors_named(self.name):
-            return load_explainer(self._file())
+            return self._load_explainer()
+
+    @cached_property
+    def unexplained(self) -> str:
+        """Why its scores can't be explained; empty: they can."""
+        try:
+            self.explainer  # noqa: B018
+        except ModelError as error:
+            return error.message
+        return ""
 
     def explain(self, features: Features) -> Contributions:
         """Says what each feature adds to each candidate's score.

@@ -8,23 +8,20 @@ release: it is Python's pickle, with the arrays behind it.
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from ranker.engine import registry
-from ranker.engine.api import LoadedEngine
+from ranker.engine.api import Explainer, LoadedEngine
 from ranker.engine.simd.engine import SimdEngine
+from ranker.engine.simd.explainer import Arrays, SimdExplainer
 from ranker.engine.simd.layout import Layout
+from ranker.errors import UnsupportedModelError
 from ranker.memory_file import mapped, new_memory_file, seal
 from ranker.model.file import ModelFile
 from ranker.model.metadata import ModelMetadata
 from ranker.model.model import Model, errors_named
-
-if TYPE_CHECKING:
-    from ranker.forest.onnx import OnnxFile
 
 _HEAD = struct.Struct("<QQ")
 _ALIGNED = 64
@@ -41,6 +38,7 @@ class Packed:
         metadata: what the file says about the model.
         layout: what the simd engine is made of; None: the engine is made of the file.
         reason: why it is that engine.
+        explained: what its scores are explained by; or why they can't be.
     """
 
     name: str
@@ -49,6 +47,7 @@ class Packed:
     metadata: ModelMetadata
     layout: Layout | None
     reason: str
+    explained: Arrays | str
 
     def write(self) -> int:
         """Writes it to a memory file; returns its descriptor, which the caller closes."""
@@ -95,9 +94,15 @@ def prepare(file: ModelFile, engine: str, device: str, name: str = "", version: 
     Raises:
         ModelError: the model is broken, or is not for that engine and device; says why.
     """
-    layout, reason = registry.lay_out(file.onnx, engine, device)
+    laid_out = registry.lay_out(file.onnx, engine, device)
     return Packed(
-        name or file.name, version or file.version, file.digest, file.metadata, layout, reason
+        name or file.name,
+        version or file.version,
+        file.digest,
+        file.metadata,
+        laid_out.layout,
+        laid_out.reason,
+        laid_out.explained,
     )
 
 
@@ -106,7 +111,7 @@ def take_over(packed: Packed, file_fd: int, engine: str, threads: int, device: s
 
     Args:
         packed: what was prepared.
-        file_fd: the model's file in memory; it is kept open as long as the model lives.
+        file_fd: the model's file in memory.
         engine: as it was prepared for.
         threads: as for `Model.load`.
         device: as it was prepared for.
@@ -114,27 +119,26 @@ def take_over(packed: Packed, file_fd: int, engine: str, threads: int, device: s
     Raises:
         ModelError: the engine can't be had, or does not give XGBoost's scores; says why.
     """
-    file = _File(file_fd)
     with errors_named(f"{packed.name}@{packed.version}"):
         if packed.layout is None:
-            loaded = registry.load_engine(file(), engine, threads, device)
+            from ranker.forest.onnx import OnnxFile
+
+            loaded = registry.load_engine(OnnxFile(mapped(file_fd)), engine, threads, device)
         else:
             loaded = LoadedEngine(SimdEngine.of(packed.layout, threads), packed.reason)
-        model = Model(*loaded, packed.metadata, packed.name, packed.version, packed.digest, file)
+        model = Model(
+            *loaded,
+            packed.metadata,
+            packed.name,
+            packed.version,
+            packed.digest,
+            lambda: _explainer(packed.explained),
+        )
         model.check_parity()
     return model
 
 
-class _File:
-    """A model's file in memory, parsed when it is asked for."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = os.dup(fd)
-
-    def __call__(self) -> OnnxFile:
-        from ranker.forest.onnx import OnnxFile
-
-        return OnnxFile(mapped(self._fd))
-
-    def __del__(self, close: Any = os.close) -> None:
-        close(self._fd)
+def _explainer(explained: Arrays | str) -> Explainer:
+    if isinstance(explained, str):
+        raise UnsupportedModelError(explained)
+    return SimdExplainer.of(explained)

@@ -14,13 +14,13 @@ from ranker.errors import InvalidRequestError
 from ranker.office.api import check_required, json_response, read_protobuf, unless_gone
 from ranker.office.bodies import JSON, OCTETS, PROTOBUF, Bodies, media_type
 from ranker.office.json_text import as_object, read_json, shown
-from ranker.office.rank_json import Asked, read_rank_json, write_rank_json
+from ranker.office.rank_json import MOST_EXPLAINED, Asked, read_rank_json, write_rank_json
 from ranker.office.workers import Workers
 
 MOST_INSTANCES = 256
 """Of one body: they are all asked at once."""
 
-PARAMETERS = ("top_k", "feature_names", "context", "deadline_ms")
+PARAMETERS = ("top_k", "explain", "feature_names", "context", "deadline_ms")
 """What may be said once for all instances."""
 
 
@@ -82,7 +82,7 @@ class Predictions:
                 f"expected a list of 1 to {MOST_INSTANCES} candidate lists, got {shown(instances)}",
             )
         parameters = as_object("parameters", body.get("parameters") or {}, PARAMETERS)
-        return [
+        lists = [
             read_rank_json(
                 {"candidates": instance} if isinstance(instance, list) else instance,
                 self._most_rows,
@@ -91,6 +91,15 @@ class Predictions:
             )
             for index, instance in enumerate(instances)
         ]
+        explained = sum(
+            min(asked.message.explain, asked.message.candidates.rows) for asked in lists
+        )
+        if explained > MOST_EXPLAINED:
+            raise InvalidRequestError(
+                "instances",
+                f"expected at most {MOST_EXPLAINED} candidates to explain in all, got {explained}",
+            )
+        return lists
 
     async def _rank(self, index: int, asked: Asked, traceparent: str | None) -> dict[str, Any]:
         await check_required(self._workers, asked, f"instances[{index}].candidates")

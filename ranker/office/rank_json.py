@@ -19,6 +19,7 @@ FIELDS = (
     "context",
     "ids",
     "top_k",
+    "explain",
     "request_id",
     "unit",
     "deadline_ms",
@@ -30,6 +31,9 @@ MOST_MS = 60_000
 
 DEFAULT_MS = 10_000
 """What it gets if it asks for none."""
+
+MOST_EXPLAINED = 100
+"""The most candidates that a request may have explained: each is a text for each feature."""
 
 MOST_NAMES = 2**16
 """The most features that a request may name."""
@@ -86,6 +90,7 @@ def read_rank_json(
         unit=as_text(f"{within}unit", asked.get("unit", "")),
         candidate_ids=as_texts(f"{within}candidate_ids", asked.get("ids", []), most_rows),
         top_k=as_count(f"{within}top_k", asked.get("top_k", 0), 2**31 - 1),
+        explain=as_count(f"{within}explain", asked.get("explain", 0), MOST_EXPLAINED),
         feature_names=as_texts(
             f"{within}feature_names", asked.get("feature_names", []), MOST_NAMES
         ),
@@ -152,8 +157,7 @@ def write_rank_json(answer: bytes) -> dict[str, Any]:
         "model": response.model,
         "model_version": response.model_version,
         "indices": list(response.indices),
-        # JSON has no NaN and no infinity; a model's scores may be.
-        "scores": [score if math.isfinite(score) else None for score in response.scores],
+        "scores": [_number(score) for score in response.scores],
         "timing": {
             "queue_us": timing.queue_us,
             "scoring_us": timing.scoring_us,
@@ -166,7 +170,24 @@ def write_rank_json(answer: bytes) -> dict[str, Any]:
         written["arm"] = response.arm
     if response.request_id:
         written["request_id"] = response.request_id
+    if response.explanations:
+        names = response.explained_feature_names
+        written["explanations"] = [_explanation(each, names) for each in response.explanations]
     return written
+
+
+def _explanation(explanation: pb.Explanation, names: Sequence[str]) -> dict[str, Any]:
+    """Contributions by name, or in a list if the model has no names."""
+    values = [_number(value) for value in explanation.contributions]
+    return {
+        "bias": _number(explanation.bias),
+        "contributions": dict(zip(names, values, strict=True)) if names else values,
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN and no infinity; a model's numbers may be."""
+    return value if math.isfinite(value) else None
 
 
 def _table(

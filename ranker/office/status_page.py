@@ -40,9 +40,10 @@ _MODELS_SECONDS = 5.0
 def document() -> tuple[bytes, dict[str, str]]:
     """The page, and the headers that forbid it everything but to show itself and to ask here."""
     parts = resources.files(__package__).joinpath("page")
-    style, script = (parts.joinpath(name).read_text() for name in ("status.css", "status.js"))
+    style = parts.joinpath("status.css").read_text()
+    script = "\n".join(parts.joinpath(name).read_text() for name in ("status.js", "try.js"))
     page = parts.joinpath("status.html").read_text()
-    page = page.replace("/* status.css */", style).replace("/* status.js */", script)
+    page = page.replace("/* status.css */", style).replace("/* scripts */", script)
     policy = (
         f"default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; "
         f"form-action 'none'; frame-ancestors 'none'; "

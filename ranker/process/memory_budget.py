@@ -83,6 +83,11 @@ class MemoryBudget:
         return self.callers // 32
 
     @property
+    def explanations(self) -> int:
+        """Bytes of lists that wait to be explained: a sixteenth."""
+        return self.callers // 16
+
+    @property
     def full(self) -> int:
         """The first mark, in bytes of resident memory: from here on nothing more is taken in."""
         return self.at_rest + self.callers // 2

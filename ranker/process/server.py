@@ -7,7 +7,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from ranker.methods import METHODS, SERVICES
@@ -22,6 +22,7 @@ from ranker.process.undelivered import undelivered_bytes
 from ranker.rpc import Method
 from ranker.serving import reflection
 from ranker.serving.dispatcher import Dispatcher
+from ranker.serving.explanations import Explanations
 from ranker.serving.generation import Generation
 from ranker.serving.health import Health
 from ranker.serving.intake import Intake
@@ -95,19 +96,22 @@ class Server:
         )
         self._shadows = Shadows(recorder, budget.shadows, make_transport.longest_batch)
         self._shadows.serve(generation)
+        self._explanations = Explanations(recorder, budget.explanations, self._call_soon)
         self._dispatcher = Dispatcher(
             queue,
             recorder,
             self._shadows,
+            self._explanations,
             batches_at_once=min(served.engine.batches_at_once for served in generation.models),
             longest_batch=make_transport.longest_batch,
-            call_soon=lambda function: self._transport.call_soon(function),
+            call_soon=self._call_soon,
             on_engine_lost=self._on_engine_lost,
         )
         unknown = recorder.unknown_model()
         self._intake = Intake(
             generation,
             queue,
+            self._explanations,
             unknown,
             max_rows=settings.max_request_rows,
             max_deadline=settings.max_deadline,
@@ -188,7 +192,7 @@ class Server:
         self._transport.run()
         if self._access_log is not None:
             self._access_log.flush()
-        if self._dispatcher.idle():
+        if self._idle():
             logger.info("drained")
         else:
             logger.warning("ending with requests unanswered")
@@ -203,6 +207,13 @@ class Server:
         }
         assert methods.keys() == set(METHODS), "ranker.methods is not up to date"
         return methods
+
+    def _call_soon(self, function: Callable[[], None]) -> None:
+        self._transport.call_soon(function)
+
+    def _idle(self) -> bool:
+        """Whether no list waits for anything."""
+        return self._dispatcher.idle() and not self._explanations.lists
 
     def _refuse_new(self) -> None:
         self._service.drain()
@@ -223,14 +234,17 @@ class Server:
         scored = self._dispatcher.scored
         if self._shadows.waiting and self._guard.short:
             self._shadows.drop("memory")
-        if self._shadows.waiting and scored == self._scored and self._dispatcher.idle():
-            self._shadows.step()
+        stepped = False
+        if self._explanations.lists or self._shadows.waiting:
+            idle = self._dispatcher.idle()
+            stepped = self._use_spare_time(spare=idle and scored == self._scored)
+            if idle and (self._explanations.ready or self._shadows_may_step()):
+                delay = 0.0  # if the next turn has nothing to read either, there is time to spare
+        if stepped:
             self._load.leave_out(time.monotonic())
         else:
             self._load.on_turn_end(time.monotonic(), scored, self._dispatcher.scored_rows)
             self._scored = scored
-        if self._shadows.waiting and self._dispatcher.idle():
-            delay = 0.0  # if the next turn has nothing to read either, there is time to spare
         if self._drain is None:
             return BEAT_SECONDS if delay is None or delay > BEAT_SECONDS else delay
         wait = self._drain.step()
@@ -238,6 +252,19 @@ class Server:
             self._transport.leave()
             return None
         return wait if delay is None else min(wait, delay)
+
+    def _use_spare_time(self, *, spare: bool) -> bool:
+        """Goes on with what waits for the loop to have time; whether a shadow has had some."""
+        if self._explanations.lists:
+            self._explanations.turn(spare=spare)
+        stepped = spare and self._shadows_may_step()
+        if stepped:
+            self._shadows.step()
+        return stepped
+
+    def _shadows_may_step(self) -> bool:
+        """Whether a list waits for a shadow, and none whose caller waits for explanations."""
+        return bool(self._shadows.waiting) and not self._explanations.lists
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         name = signal.Signals(number).name
@@ -265,7 +292,7 @@ class Server:
             serving,
             refuse=self._refuse_new,
             last_asked=lambda: self._intake.last_asked,
-            idle=self._dispatcher.idle,
+            idle=self._idle,
             undelivered=self._undelivered,
         )
         self._shadows.stop()

@@ -82,4 +82,5 @@ def describe(generation: Generation, served: ServedModel) -> pb.Model:
         state_reason=generation.held(served),
         sha256=model.digest,
         shadow_percent=generation.shadow_share(served),
+        explainable=not model.unexplained,
     )

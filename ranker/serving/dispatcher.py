@@ -25,18 +25,17 @@ import numpy as np
 
 from ranker.engine.api import EngineLostError, Scores
 from ranker.errors import (
-    CancelledError,
-    DeadlineError,
     InternalError,
     RankerError,
     UnavailableError,
 )
 from ranker.incident import guard, incident
-from ranker.logs import trace_of
 from ranker.metrics.recorder import Recorder
 from ranker.serving.batcher import Batch
 from ranker.serving.engine_threads import EngineThreads
+from ranker.serving.explanations import Explanations
 from ranker.serving.queue import Queue
+from ranker.serving.refusals import expire, refuse
 from ranker.serving.served_model import ServedModel
 from ranker.serving.shadow import Shadows
 from ranker.serving.task import RankTask
@@ -83,6 +82,7 @@ class Dispatcher:
         queue: what waits.
         recorder: where the queue's depth is recorded.
         shadows: hear which lists have been answered.
+        explanations: answer the lists that are to be explained.
         batches_at_once: how many batches the engines may work on.
         longest_batch: a batch predicted to take more seconds is scored on a thread.
         call_soon: has the loop's thread call a function, whichever thread asks.
@@ -101,6 +101,7 @@ class Dispatcher:
         queue: Queue[RankTask],
         recorder: Recorder,
         shadows: Shadows,
+        explanations: Explanations,
         *,
         batches_at_once: int,
         longest_batch: float,
@@ -110,6 +111,7 @@ class Dispatcher:
         self._queue = queue
         self._recorder = recorder
         self._shadows = shadows
+        self._explanations = explanations
         self._call_soon = call_soon
         self._on_engine_lost = on_engine_lost
         overlap = batches_at_once > 1
@@ -160,7 +162,7 @@ class Dispatcher:
         if batch is None:
             return None
         for task in batch.dropped:
-            _drop(task)
+            expire(task, "scored")
         if not batch.pieces:
             return None
         begins = max(now, self._queue.busy_until) if self._on_threads else now
@@ -225,6 +227,8 @@ class Dispatcher:
         _answer(batch, outcome, scoring.started, seconds)
         if self._shadows.pairs:
             guard(logger, "noting lists for a shadow", self._shadows.on_answered, batch, outcome)
+        if self._explanations.lists:
+            self._explanations.on_scored(batch, outcome)
 
     def _fail(self, batch: Batch[RankTask], error: Exception | None) -> None:
         failure: RankerError
@@ -233,13 +237,13 @@ class Dispatcher:
         failure = UnavailableError(message) if lost else InternalError(message)
         for task, _, _ in batch.pieces:
             task.cancelled = True  # so that what is left of it leaves the queue
-            _refuse(task, failure)
+            refuse(task, failure)
         if lost:
             self._on_engine_lost()
 
 
 def _answer(batch: Batch[RankTask], scores: Scores, started: float, seconds: float) -> None:
-    """Gives the lists of a batch their scores, and answers those that have all of them."""
+    """Gives the lists of a batch their scores, and answers plain ones that have all of them."""
     at = 0
     for task, start, stop in batch.pieces:
         rows = stop - start
@@ -253,29 +257,9 @@ def _answer(batch: Batch[RankTask], scores: Scores, started: float, seconds: flo
                 task.scores = np.empty(task.rows, np.float32)
             task.scores[start:stop] = part
             part = task.scores
-        if stop == task.rows and not task.is_over:
+        if stop == task.rows and not task.explain and not task.is_over:
             try:
                 task.finish(task.wire.write(task, part))
             except Exception as error:  # a bug here must not spoil the rest of the batch
                 what = incident(logger, "answering failed", error, task.traceparent)
                 guard(logger, "refusing", task.finish, InternalError(what))
-
-
-def _drop(task: RankTask) -> None:
-    """Refuses a list that won't be scored."""
-    if task.is_over:
-        return
-    if task.cancelled:
-        task.metrics.request_expired("cancelled")
-        _refuse(task, CancelledError("cancelled before it was scored"))
-    else:
-        task.metrics.request_expired("deadline")
-        whose = "the caller's deadline, or the server's own (--max-deadline),"
-        _refuse(task, DeadlineError(f"{whose} passed before it was scored"))
-
-
-def _refuse(task: RankTask, error: RankerError) -> None:
-    if isinstance(error, InternalError) and task.traceparent is not None:
-        # The incident is the whole batch's; this ties the trace to it.
-        logger.error("request lost: %s", error.message, extra=trace_of(task.traceparent))
-    guard(logger, "refusing", task.finish, error)

@@ -1,4 +1,4 @@
-"""The threads on which engines score what would keep the loop for too long."""
+"""The threads on which engines do what would keep the loop for too long."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ class EngineThreads:
 
     Args:
         count: how many.
+        name: what they are called.
 
     Raises:
         RuntimeError: the system doesn't start so many.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, name: str = "engine") -> None:
         self.count = count
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._work, name=f"engine-{number}", daemon=True)
+            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
             for number in range(count)
         ]
         for thread in self._threads:

@@ -9,6 +9,7 @@ import time
 from ranker.errors import InternalError, OverloadedError, RankerError, UnavailableError
 from ranker.incident import incident
 from ranker.metrics.recorder import ModelRecorder
+from ranker.serving.explanations import Explanations
 from ranker.serving.field_limit import SMALL, check_fields
 from ranker.serving.generation import Generation
 from ranker.serving.queue import Queue
@@ -35,6 +36,7 @@ class Intake:
     Args:
         generation: the models.
         queue: where lists wait.
+        explanations: who explains lists, if that is asked for.
         unknown: where to record what names no model that is served, or was not read.
         max_rows: the most candidates that one request may have.
         max_deadline: the most seconds that a request may take, whatever its caller says.
@@ -51,6 +53,7 @@ class Intake:
         self,
         generation: Generation,
         queue: Queue[RankTask],
+        explanations: Explanations,
         unknown: ModelRecorder,
         *,
         max_rows: int,
@@ -61,6 +64,7 @@ class Intake:
         self.admission = queue.admission
         self.last_asked = -math.inf
         self._queue = queue
+        self._explanations = explanations
         self.draining = False
         self._max_rows = max_rows
         self._max_deadline = max_deadline
@@ -99,6 +103,8 @@ class Intake:
                 check_fields(data, self._most_fields(), task.wire.nested)
             task.wire.read(data, task, self.generation, self._max_rows)
             now = self.last_asked = time.monotonic()
+            if task.explain:
+                self._explanations.admit(task, now)
             self._queue.admit(task, now)
         except RankerError as error:
             self.refuse(task, error)

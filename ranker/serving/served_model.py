@@ -13,6 +13,7 @@ from ranker.incident import incident
 from ranker.metrics.recorder import ModelRecorder
 from ranker.model import Model
 from ranker.serving.batcher import Batcher
+from ranker.serving.cost import CostModel
 
 if TYPE_CHECKING:
     from ranker.serving.task import RankTask
@@ -40,6 +41,7 @@ class ServedModel:
         engine: scores its candidates.
         features: what its columns are called.
         batcher: what waits for it, and what its batches are predicted to cost.
+        explaining: predicts what explanations cost, by the candidates.
         metrics: likewise.
     """
 
@@ -50,6 +52,7 @@ class ServedModel:
         self.engine = model.engine
         self.features = model.features
         self.batcher: Batcher[RankTask] = Batcher(max_batch_rows)
+        self.explaining = CostModel()
         self.metrics = metrics
 
     def __str__(self) -> str:

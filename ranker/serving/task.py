@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ranker.engine.api import Rows, Scores
+from ranker.engine.api import Contributions, Rows, Scores
 from ranker.errors import Code, RankerError
 from ranker.model.features import ColumnPlan
 from ranker.rpc import Call
@@ -17,6 +17,7 @@ from ranker.rpc import Call
 if TYPE_CHECKING:
     from ranker.metrics.recorder import ModelRecorder
     from ranker.serving.batcher import Batcher
+    from ranker.serving.explanations import Explanations
     from ranker.serving.generation import Generation
     from ranker.serving.served_model import ServedModel
     from ranker.serving.wire_format import WireFormat
@@ -74,6 +75,7 @@ class RankTask:
         size: the bytes that it holds while it waits.
         unit: for whom is ranked; empty: its caller does not say.
         top_k: how many of the best to answer with; 0 is all.
+        explain: how many of the best to explain; 0 is none, and no more than are answered with.
         candidate_ids: one per candidate, or none.
         outputs: what to answer with, in a protocol whose requests say that.
         cancelled: set once nobody wants the answer.
@@ -83,6 +85,8 @@ class RankTask:
         queued: how long it waited for its first batch.
         scoring: how long its batches were scored.
         scores: those of the batches so far, if it takes several.
+        explanations: who explains it, once it has been let in there.
+        contributions: of its best, once they are explained: float32 [explain, F + 1].
         ended: when its answer left.
         is_over: whether it has been answered or refused.
     """
@@ -96,8 +100,11 @@ class RankTask:
         "candidate_ids",
         "candidates",
         "context",
+        "contributions",
         "deadline",
         "ended",
+        "explain",
+        "explanations",
         "has_deadline",
         "holder",
         "is_over",
@@ -143,7 +150,7 @@ class RankTask:
         self.metrics = unknown
         self.wire = wire
         self.request_id = self.holder = self.arm = self.unit = ""
-        self.rows = self.size = self.top_k = self.taken = 0
+        self.rows = self.size = self.top_k = self.taken = self.explain = 0
         self.plan: ColumnPlan | None = None
         self.context: NDArray[np.float32] = _NO_CONTEXT
         self.candidate_ids: list[str] = []
@@ -151,10 +158,17 @@ class RankTask:
         self.cancelled = self.waited = self.is_over = False
         self.queued = self.scoring = self.ended = 0.0
         self.scores: Scores | None = None
+        self.explanations: Explanations | None = None
+        self.contributions: Contributions | None = None
 
     def rows_from(self, start: int, stop: int) -> Rows:
         """Some of its rows as the model expects them: float32 [stop - start, num_features]."""
         rows = self.candidates[start:stop]
+        return rows if self.plan is None else self.plan.rows(rows, self.context)
+
+    def rows_at(self, positions: NDArray[np.intp]) -> Rows:
+        """The rows of some candidates, copied: float32 [len(positions), num_features]."""
+        rows = self.candidates[positions]
         return rows if self.plan is None else self.plan.rows(rows, self.context)
 
     def connection(self) -> str:
@@ -171,6 +185,8 @@ class RankTask:
             return
         self.is_over = True
         self.ended = time.monotonic()
+        if self.explanations is not None:
+            self.explanations.leave(self)
         if isinstance(outcome, bytes):
             self.metrics.request_ended(_OK, self)
             self._answer(outcome)

@@ -43,5 +43,7 @@ class RankHandler(Handler):
             return
         if not task.is_over:
             task.on_caller_gone(call.code)
-        if task.waited and (call.code is Code.OK or call.code is Code.DEADLINE_EXCEEDED):
+        if not task.waited or task.explain:  # what explanations wait for says nothing of the queue
+            return
+        if call.code is Code.OK or call.code is Code.DEADLINE_EXCEEDED:
             self._intake.admission.on_end(in_time=call.code is Code.OK)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ranker/v1/ranking.proto\x12\tranker.v1\x1a\x19google/protobuf/any.proto\"]\n\x06Matrix\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\x12&\n\tdata_type\x18\x03 \x01(\x0e\x32\x13.ranker.v1.DataType\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"0\n\x07\x43ontext\x12\x15\n\rfeature_names\x18\x01 \x03(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\xf3\x01\n\x0bRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12%\n\ncandidates\x18\x04 \x01(\x0b\x32\x11.ranker.v1.Matrix\x12\x15\n\rfeature_names\x18\x05 \x03(\t\x12#\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x12.ranker.v1.Context\x12\x15\n\rcandidate_ids\x18\x07 \x03(\t\x12\r\n\x05top_k\x18\x08 \x01(\x05\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\t \x01(\r\x12\x0c\n\x04unit\x18\n \x01(\t\"\xd9\x01\n\x0cRankResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12!\n\x06status\x18\x02 \x01(\x0b\x32\x11.ranker.v1.Status\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x0f\n\x07indices\x18\x05 \x03(\r\x12\x0e\n\x06scores\x18\x06 \x03(\x02\x12\x15\n\rcandidate_ids\x18\x07 \x03(\t\x12\'\n\x06timing\x18\x08 \x01(\x0b\x32\x17.ranker.v1.ServerTiming\x12\x0b\n\x03\x61rm\x18\t \x01(\t\"F\n\x0cServerTiming\x12\x10\n\x08queue_us\x18\x01 \x01(\r\x12\x12\n\nscoring_us\x18\x02 \x01(\r\x12\x10\n\x08total_us\x18\x03 \x01(\r\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"E\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\"G\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.ranker.v1.Model\x12\x12\n\ngeneration\x18\x02 \x01(\r\"\x13\n\x11ListModelsRequest\"J\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.ranker.v1.Model\x12\x12\n\ngeneration\x18\x02 \x01(\r\"\xb6\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0cnum_features\x18\x03 \x01(\r\x12\x15\n\rfeature_names\x18\x04 \x03(\t\x12\x1e\n\x16required_feature_names\x18\x05 \x03(\t\x12\x0e\n\x06output\x18\x06 \x01(\t\x12\x11\n\tobjective\x18\x07 \x01(\t\x12\x11\n\tnum_trees\x18\x08 \x01(\r\x12\x11\n\tmax_depth\x18\t \x01(\r\x12\x0e\n\x06\x65ngine\x18\n \x01(\t\x12\x15\n\rengine_reason\x18\x0b \x01(\t\x12\x12\n\nis_default\x18\x0c \x01(\x08\x12\x30\n\ncategories\x18\r \x03(\x0b\x32\x1c.ranker.v1.FeatureCategories\x12\x0e\n\x06labels\x18\x0e \x03(\t\x12\x17\n\x0ftraffic_percent\x18\x0f \x01(\x01\x12$\n\x05state\x18\x10 \x01(\x0e\x32\x15.ranker.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x11 \x01(\t\x12\x0e\n\x06sha256\x18\x12 \x01(\t\x12\x16\n\x0eshadow_percent\x18\x13 \x01(\x01\"E\n\x11\x46\x65\x61tureCategories\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\r\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x10\n\x08integers\x18\x03 \x03(\x03*<\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01*u\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x32\x9c\x02\n\x0eRankingService\x12\x37\n\x04Rank\x12\x16.ranker.v1.RankRequest\x1a\x17.ranker.v1.RankResponse\x12\x41\n\nRankStream\x12\x16.ranker.v1.RankRequest\x1a\x17.ranker.v1.RankResponse(\x01\x30\x01\x12\x43\n\x08GetModel\x12\x1a.ranker.v1.GetModelRequest\x1a\x1b.ranker.v1.GetModelResponse\x12I\n\nListModels\x12\x1c.ranker.v1.ListModelsRequest\x1a\x1d.ranker.v1.ListModelsResponseB!\n\tranker.v1P\x01Z\x12ranker/v1;rankerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ranker/v1/ranking.proto\x12\tranker.v1\x1a\x19google/protobuf/any.proto\"]\n\x06Matrix\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\x12&\n\tdata_type\x18\x03 \x01(\x0e\x32\x13.ranker.v1.DataType\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"0\n\x07\x43ontext\x12\x15\n\rfeature_names\x18\x01 \x03(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\x84\x02\n\x0bRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12%\n\ncandidates\x18\x04 \x01(\x0b\x32\x11.ranker.v1.Matrix\x12\x15\n\rfeature_names\x18\x05 \x03(\t\x12#\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x12.ranker.v1.Context\x12\x15\n\rcandidate_ids\x18\x07 \x03(\t\x12\r\n\x05top_k\x18\x08 \x01(\x05\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\t \x01(\r\x12\x0c\n\x04unit\x18\n \x01(\t\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\r\"\xa8\x02\n\x0cRankResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12!\n\x06status\x18\x02 \x01(\x0b\x32\x11.ranker.v1.Status\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x0f\n\x07indices\x18\x05 \x03(\r\x12\x0e\n\x06scores\x18\x06 \x03(\x02\x12\x15\n\rcandidate_ids\x18\x07 \x03(\t\x12\'\n\x06timing\x18\x08 \x01(\x0b\x32\x17.ranker.v1.ServerTiming\x12\x0b\n\x03\x61rm\x18\t \x01(\t\x12,\n\x0c\x65xplanations\x18\n \x03(\x0b\x32\x16.ranker.v1.Explanation\x12\x1f\n\x17\x65xplained_feature_names\x18\x0b \x03(\t\"2\n\x0b\x45xplanation\x12\x0c\n\x04\x62ias\x18\x01 \x01(\x02\x12\x15\n\rcontributions\x18\x02 \x03(\x02\"F\n\x0cServerTiming\x12\x10\n\x08queue_us\x18\x01 \x01(\r\x12\x12\n\nscoring_us\x18\x02 \x01(\r\x12\x10\n\x08total_us\x18\x03 \x01(\r\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"E\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\"G\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.ranker.v1.Model\x12\x12\n\ngeneration\x18\x02 \x01(\r\"\x13\n\x11ListModelsRequest\"J\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.ranker.v1.Model\x12\x12\n\ngeneration\x18\x02 \x01(\r\"\xcb\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0cnum_features\x18\x03 \x01(\r\x12\x15\n\rfeature_names\x18\x04 \x03(\t\x12\x1e\n\x16required_feature_names\x18\x05 \x03(\t\x12\x0e\n\x06output\x18\x06 \x01(\t\x12\x11\n\tobjective\x18\x07 \x01(\t\x12\x11\n\tnum_trees\x18\x08 \x01(\r\x12\x11\n\tmax_depth\x18\t \x01(\r\x12\x0e\n\x06\x65ngine\x18\n \x01(\t\x12\x15\n\rengine_reason\x18\x0b \x01(\t\x12\x12\n\nis_default\x18\x0c \x01(\x08\x12\x30\n\ncategories\x18\r \x03(\x0b\x32\x1c.ranker.v1.FeatureCategories\x12\x0e\n\x06labels\x18\x0e \x03(\t\x12\x17\n\x0ftraffic_percent\x18\x0f \x01(\x01\x12$\n\x05state\x18\x10 \x01(\x0e\x32\x15.ranker.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x11 \x01(\t\x12\x0e\n\x06sha256\x18\x12 \x01(\t\x12\x16\n\x0eshadow_percent\x18\x13 \x01(\x01\x12\x13\n\x0b\x65xplainable\x18\x14 \x01(\x08\"E\n\x11\x46\x65\x61tureCategories\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\r\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x10\n\x08integers\x18\x03 \x03(\x03*<\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01*u\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x32\x9c\x02\n\x0eRankingService\x12\x37\n\x04Rank\x12\x16.ranker.v1.RankRequest\x1a\x17.ranker.v1.RankResponse\x12\x41\n\nRankStream\x12\x16.ranker.v1.RankRequest\x1a\x17.ranker.v1.RankResponse(\x01\x30\x01\x12\x43\n\x08GetModel\x12\x1a.ranker.v1.GetModelRequest\x1a\x1b.ranker.v1.GetModelResponse\x12I\n\nListModels\x12\x1c.ranker.v1.ListModelsRequest\x1a\x1d.ranker.v1.ListModelsResponseB!\n\tranker.v1P\x01Z\x12ranker/v1;rankerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,36 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ranker.v1.ranking_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\tranker.v1P\001Z\022ranker/v1;rankerv1'
-  _globals['_DATATYPE']._serialized_start=1581
-  _globals['_DATATYPE']._serialized_end=1641
-  _globals['_MODELSTATE']._serialized_start=1643
-  _globals['_MODELSTATE']._serialized_end=1760
+  _globals['_DATATYPE']._serialized_start=1750
+  _globals['_DATATYPE']._serialized_end=1810
+  _globals['_MODELSTATE']._serialized_start=1812
+  _globals['_MODELSTATE']._serialized_end=1929
   _globals['_MATRIX']._serialized_start=65
   _globals['_MATRIX']._serialized_end=158
   _globals['_CONTEXT']._serialized_start=160
   _globals['_CONTEXT']._serialized_end=208
   _globals['_RANKREQUEST']._serialized_start=211
-  _globals['_RANKREQUEST']._serialized_end=454
-  _globals['_RANKRESPONSE']._serialized_start=457
-  _globals['_RANKRESPONSE']._serialized_end=674
-  _globals['_SERVERTIMING']._serialized_start=676
-  _globals['_SERVERTIMING']._serialized_end=746
-  _globals['_STATUS']._serialized_start=748
-  _globals['_STATUS']._serialized_end=826
-  _globals['_GETMODELREQUEST']._serialized_start=828
-  _globals['_GETMODELREQUEST']._serialized_end=897
-  _globals['_GETMODELRESPONSE']._serialized_start=899
-  _globals['_GETMODELRESPONSE']._serialized_end=970
-  _globals['_LISTMODELSREQUEST']._serialized_start=972
-  _globals['_LISTMODELSREQUEST']._serialized_end=991
-  _globals['_LISTMODELSRESPONSE']._serialized_start=993
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1067
-  _globals['_MODEL']._serialized_start=1070
-  _globals['_MODEL']._serialized_end=1508
-  _globals['_FEATURECATEGORIES']._serialized_start=1510
-  _globals['_FEATURECATEGORIES']._serialized_end=1579
-  _globals['_RANKINGSERVICE']._serialized_start=1763
-  _globals['_RANKINGSERVICE']._serialized_end=2047
+  _globals['_RANKREQUEST']._serialized_end=471
+  _globals['_RANKRESPONSE']._serialized_start=474
+  _globals['_RANKRESPONSE']._serialized_end=770
+  _globals['_EXPLANATION']._serialized_start=772
+  _globals['_EXPLANATION']._serialized_end=822
+  _globals['_SERVERTIMING']._serialized_start=824
+  _globals['_SERVERTIMING']._serialized_end=894
+  _globals['_STATUS']._serialized_start=896
+  _globals['_STATUS']._serialized_end=974
+  _globals['_GETMODELREQUEST']._serialized_start=976
+  _globals['_GETMODELREQUEST']._serialized_end=1045
+  _globals['_GETMODELRESPONSE']._serialized_start=1047
+  _globals['_GETMODELRESPONSE']._serialized_end=1118
+  _globals['_LISTMODELSREQUEST']._serialized_start=1120
+  _globals['_LISTMODELSREQUEST']._serialized_end=1139
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1141
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1215
+  _globals['_MODEL']._serialized_start=1218
+  _globals['_MODEL']._serialized_end=1677
+  _globals['_FEATURECATEGORIES']._serialized_start=1679
+  _globals['_FEATURECATEGORIES']._serialized_end=1748
+  _globals['_RANKINGSERVICE']._serialized_start=1932
+  _globals['_RANKINGSERVICE']._serialized_end=2216
 # @@protoc_insertion_point(module_scope)

@@ -47,7 +47,7 @@ class Context(_message.Message):
     def __init__(self, feature_names: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class RankRequest(_message.Message):
-    __slots__ = ("request_id", "model", "model_version", "candidates", "feature_names", "context", "candidate_ids", "top_k", "deadline_ms", "unit")
+    __slots__ = ("request_id", "model", "model_version", "candidates", "feature_names", "context", "candidate_ids", "top_k", "deadline_ms", "unit", "explain")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,7 @@ class RankRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     model_version: str
@@ -68,10 +69,11 @@ class RankRequest(_message.Message):
     top_k: int
     deadline_ms: int
     unit: str
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., candidates: _Optional[_Union[Matrix, _Mapping]] = ..., feature_names: _Optional[_Iterable[str]] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., top_k: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., unit: _Optional[str] = ...) -> None: ...
+    explain: int
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., candidates: _Optional[_Union[Matrix, _Mapping]] = ..., feature_names: _Optional[_Iterable[str]] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., top_k: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., unit: _Optional[str] = ..., explain: _Optional[int] = ...) -> None: ...
 
 class RankResponse(_message.Message):
-    __slots__ = ("request_id", "status", "model", "model_version", "indices", "scores", "candidate_ids", "timing", "arm")
+    __slots__ = ("request_id", "status", "model", "model_version", "indices", "scores", "candidate_ids", "timing", "arm", "explanations", "explained_feature_names")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +83,8 @@ class RankResponse(_message.Message):
     CANDIDATE_IDS_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     ARM_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINED_FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     status: Status
     model: str
@@ -90,7 +94,17 @@ class RankResponse(_message.Message):
     candidate_ids: _containers.RepeatedScalarFieldContainer[str]
     timing: ServerTiming
     arm: str
-    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., timing: _Optional[_Union[ServerTiming, _Mapping]] = ..., arm: _Optional[str] = ...) -> None: ...
+    explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
+    explained_feature_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., timing: _Optional[_Union[ServerTiming, _Mapping]] = ..., arm: _Optional[str] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., explained_feature_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("bias", "contributions")
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    bias: float
+    contributions: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, bias: _Optional[float] = ..., contributions: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ServerTiming(_message.Message):
     __slots__ = ("queue_us", "scoring_us", "total_us")
@@ -143,7 +157,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "num_features", "feature_names", "required_feature_names", "output", "objective", "num_trees", "max_depth", "engine", "engine_reason", "is_default", "categories", "labels", "traffic_percent", "state", "state_reason", "sha256", "shadow_percent")
+    __slots__ = ("name", "version", "num_features", "feature_names", "required_feature_names", "output", "objective", "num_trees", "max_depth", "engine", "engine_reason", "is_default", "categories", "labels", "traffic_percent", "state", "state_reason", "sha256", "shadow_percent", "explainable")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NUM_FEATURES_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +177,7 @@ class Model(_message.Message):
     STATE_REASON_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     SHADOW_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINABLE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     num_features: int
@@ -182,7 +197,8 @@ class Model(_message.Message):
     state_reason: str
     sha256: str
     shadow_percent: float
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., num_features: _Optional[int] = ..., feature_names: _Optional[_Iterable[str]] = ..., required_feature_names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., objective: _Optional[str] = ..., num_trees: _Optional[int] = ..., max_depth: _Optional[int] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., categories: _Optional[_Iterable[_Union[FeatureCategories, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., traffic_percent: _Optional[float] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_reason: _Optional[str] = ..., sha256: _Optional[str] = ..., shadow_percent: _Optional[float] = ...) -> None: ...
+    explainable: bool
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., num_features: _Optional[int] = ..., feature_names: _Optional[_Iterable[str]] = ..., required_feature_names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., objective: _Optional[str] = ..., num_trees: _Optional[int] = ..., max_depth: _Optional[int] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., categories: _Optional[_Iterable[_Union[FeatureCategories, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., traffic_percent: _Optional[float] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_reason: _Optional[str] = ..., sha256: _Optional[str] = ..., shadow_percent: _Optional[float] = ..., explainable: _Optional[bool] = ...) -> None: ...
 
 class FeatureCategories(_message.Message):
     __slots__ = ("feature", "texts", "integers")

@@ -130,6 +130,54 @@ def test_json(command, books):
     }
 
 
+def test_explanations_stand_under_the_best(command, books):
+    result = command(books, "--explain", "2", "--context", "reader_age=30")
+    assert result.stdout.splitlines() == [
+        "rank   score  title            author",
+        "   1  0.7500  Salt, Twice      B. Moore",
+        "      +0.7500  relevance = 0.75",
+        "      +0.0000  the 1 other features",
+        "      +0.2500  what any candidate has",
+        "   2  0.5000  Été",
+        "      +3.0000  freshness = 3",
+        "      +0.5000  relevance = 0.5",
+        "      +0.2500  what any candidate has",
+        "   3  0.2500  The Quiet Ferry  Ada Lund",
+    ]
+
+
+def test_a_category_that_moved_a_candidate_is_told_by_its_value(fake, command, tmp_path):
+    fake.models[0].categories.add(feature=0, texts=["essay", "novel"])
+    path = tmp_path / "books.csv"
+    path.write_text("relevance,freshness\nnovel,\n")
+    lines = command(str(path), "--explain", "1").stdout.splitlines()
+    assert "      +1.0000  relevance = novel" in lines
+    assert "      +0.0000  the 1 other features" in lines
+
+
+def test_a_model_without_names_is_explained_by_positions(fake, command, tmp_path):
+    del fake.models[0].feature_names[:]
+    path = tmp_path / "books.npy"
+    np.save(path, np.array([[1, 0, -2], [3, 0, 0.5]]))
+    lines = command(str(path), "--explain", "1", "--top-k", "1").stdout.splitlines()
+    assert lines[2:4] == ["      +3.0000  f0 = 3", "      +0.5000  f2 = 0.5"]
+    told = json.loads(command(str(path), "--explain", "1", "--format", "json").stdout)
+    assert told["ranking"][0]["explanation"] == {"bias": 0.25, "contributions": [3.0, 0.0, 0.5]}
+
+
+def test_explanations_in_json(command, books):
+    told = json.loads(command(books, "--format", "json", "--explain", "1").stdout)["ranking"]
+    assert told[0]["explanation"]["bias"] == 0.25
+    assert told[0]["explanation"]["contributions"].keys() == {"relevance", "freshness"}
+    assert "explanation" not in told[1]
+
+
+def test_csv_has_no_place_for_explanations(command, books):
+    result = command(books, "--explain", "1", "--format", "csv")
+    assert result.exit_code == 2
+    assert "table or json" in result.stderr
+
+
 def test_csv(command, books):
     rows = list(csv.reader(io.StringIO(command(books, "--format", "csv").stdout)))
     assert rows == [

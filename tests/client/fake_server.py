@@ -37,7 +37,7 @@ class Attempt:
 
 
 class FakeServer:
-    """Scores a candidate by its first column.
+    """Scores a candidate by its first column, and explains that by each column itself.
 
     Attributes:
         attempts: the Rank calls that arrived, retries included.
@@ -115,6 +115,11 @@ class FakeServer:
             if request.candidate_ids
             else [],
             timing=pb.ServerTiming(queue_us=1, scoring_us=2, total_us=4),
+            explanations=[
+                pb.Explanation(bias=0.25, contributions=np.nan_to_num(rows[index]))
+                for index in order[: request.explain]
+            ],
+            explained_feature_names=request.feature_names if request.explain else [],
         )
 
     def _chosen(self, request: pb.RankRequest | pb.GetModelRequest) -> tuple[str, str]:

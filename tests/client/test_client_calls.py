@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from ranker.client import RankerClient
+from ranker.client import Explanation, RankerClient
 from ranker.errors import (
     DeadlineError,
     InternalError,
@@ -67,6 +67,25 @@ def test_top_k_and_ids(fake, run):
     assert ranking.ids == ("d", "b")
 
 
+def test_explanations(fake, run):
+    names = ["relevance", "freshness"]
+    ranking = run(fake.target, lambda c: rank(c, explain=2, feature_names=names))
+    assert len(ranking.explanations) == 2
+    first = ranking.explanations[0]
+    assert first.feature_names == ("relevance", "freshness")
+    np.testing.assert_array_equal(first.contributions, FEATURES[BEST_FIRST[0]])
+    assert first.contributions.dtype == np.float32
+    assert first.bias == 0.25
+    assert run(fake.target, rank).explanations == ()
+
+
+def test_what_moved_a_candidate_most_comes_first():
+    values = np.array([0.5, -2.0, 0.0, 0.5], np.float32)
+    named = Explanation(0.0, values, ("a", "b", "c", "d"))
+    assert list(named.strongest(5).items()) == [("b", -2.0), ("a", 0.5), ("d", 0.5)]
+    assert list(Explanation(0.0, values, ()).strongest(2)) == ["f1", "f0"]
+
+
 def test_what_is_sent(fake, run):
     run(
         fake.target,
@@ -79,6 +98,7 @@ def test_what_is_sent(fake, run):
             model="books",
             model_version="3",
             unit="reader-7",
+            explain=2,
             request_id="r2",
         ),
     )
@@ -91,7 +111,7 @@ def test_what_is_sent(fake, run):
     np.testing.assert_array_equal(request.context.values, [31.5, np.nan])
     assert list(request.candidate_ids) == ["a", "b", "c", "d"]
     assert (request.model, request.model_version, request.request_id) == ("books", "3", "r2")
-    assert (request.top_k, request.unit) == (3, "reader-7")
+    assert (request.top_k, request.unit, request.explain) == (3, "reader-7", 2)
 
 
 def test_nothing_is_sent_that_was_not_given(fake, run):

@@ -48,10 +48,11 @@ def test_options_travel(fake, submit_all):
 
     fake.stream = note
     options = {"request_id": "mine", "top_k": 2, "context": {"age": 1.0}, "timeout": 2.5}
+    options["explain"] = 1
     ranking = submit_all(fake.target, [(a_list(3), options)])[0]
     assert ranking.request_id == "mine"
     assert ranking.indices.tolist() == [3, 0]
-    assert seen[0].top_k == 2
+    assert (seen[0].top_k, seen[0].explain, len(ranking.explanations)) == (2, 1, 1)
     assert list(seen[0].context.feature_names) == ["age"]
     assert 1500 < seen[0].deadline_ms <= 2500
 

@@ -73,10 +73,15 @@ def test_a_list_is_ranked_as_xgboost_does(open_page, truth):
     best = np.argsort(-truth.scores(rows), kind="stable")[:5]
     shown = page.locator("#ranking-body th").all_inner_texts()
     assert shown == [f"book, {number}" for number in best]
-    scores = [
-        float(row.split("\t")[2]) for row in page.locator("#ranking-body tr").all_inner_texts()
-    ]
+    candidates = page.locator("#ranking-body tr:not(.why)").all_inner_texts()
+    scores = [float(row.split("\t")[2]) for row in candidates]
     assert scores == pytest.approx(truth.scores(rows)[best], rel=1e-5)
+    for why, score in zip(page.locator("#ranking-body .why").all(), scores, strict=True):
+        why.locator("details").evaluate("details => { details.open = true; }")
+        added = why.locator("li .number").all_inner_texts()
+        margin = sum(float(text.replace("\N{MINUS SIGN}", "-")) for text in added)
+        assert margin == pytest.approx(score, abs=0.01)
+        assert why.locator("li rect").count() == len(added)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_an_example_can_be_ranked(open_page):
         page.wait_for_timeout(50)
     page.click("#try [type=submit]")
     page.wait_for_selector("#ranking-body tr")
-    assert page.locator("#ranking-body tr").count() == 8
+    assert page.locator("#ranking-body tr:not(.why)").count() == 8
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -114,6 +119,9 @@ def test_nothing_stands_in_anybodys_way(open_page, theme, width):
     """What axe-core checks: contrast, names, roles; and nothing is wider than the screen."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = open_page(color_scheme=theme, viewport={"width": width, "height": 900}, bypass_csp=True)
+    page.fill("#candidates", "feature_0,feature_1\n1,2\n3,")
+    page.click("#try [type=submit]")
+    page.wait_for_selector("#ranking-body .why li")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     found = axe.Axe().run(page).response["violations"]
     assert [(each["id"], each["impact"]) for each in found] == []

@@ -69,9 +69,12 @@ def test_healthy(deployed):
 def test_instances_are_lists_to_rank(deployed, truth):
     one, other = truth.rows[:20], truth.rows[20:25]
     instances = [as_json(one), {"candidates": as_json(other), "ids": list("abcde"), "top_k": 5}]
-    answer = ask(deployed[1], PREDICT, {"instances": instances, "parameters": {"top_k": 3}})
+    answer = ask(
+        deployed[1], PREDICT, {"instances": instances, "parameters": {"top_k": 3, "explain": 1}}
+    )
     assert answer.status == 200
     first, second = answer.json["predictions"]
+    assert [len(each["explanations"]) for each in (first, second)] == [1, 1]
     order, scores = expected(truth, one)
     assert (first["indices"], first["scores"]) == (order[:3], scores[:3])
     order, scores = expected(truth, other)
@@ -100,6 +103,11 @@ def test_raw_bodies_are_messages(deployed, truth, kind):
         pytest.param({"instances": [[[1] * 12, [2]]]}, "instances[0].candidates[1]", id="ragged"),
         pytest.param(
             {"instances": [[[1] * 12], [[1, 2]]]}, "instances[1].candidates.columns", id="columns"
+        ),
+        pytest.param(
+            {"instances": [[[1] * 12] * 60] * 2, "parameters": {"explain": 60}},
+            "instances",
+            id="explanations",
         ),
         pytest.param({"instances": [[[1]]], "parameters": {"k": 1}}, "parameters.k", id="name"),
         pytest.param({"instances": [[[1]]], "signature": ""}, "signature", id="strange"),

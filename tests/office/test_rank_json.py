@@ -191,3 +191,18 @@ def test_answers():
     assert written["scores"] == [None, float(np.float32(0.1))]
     assert written["ids"] == ["b", "a"]
     assert (written["model"], written["model_version"], written["request_id"]) == ("m", "1", "r")
+
+
+def test_explanations_are_asked_for_and_told_by_name():
+    assert read('{"candidates": [[1]], "explain": 3}').message.explain == 3
+    for wrong in ("true", "101", "1.5"):
+        with pytest.raises(InvalidRequestError, match=r"explain: expected a whole number .* 100"):
+            read(f'{{"candidates": [[1]], "explain": {wrong}}}')
+    explanation = pb.Explanation(bias=0.5, contributions=[1.5, math.inf])
+    response = pb.RankResponse(explanations=[explanation], explained_feature_names=["x", "y"])
+    named = write_rank_json(response.SerializeToString())["explanations"]
+    assert named == [{"bias": 0.5, "contributions": {"x": 1.5, "y": None}}]
+    del response.explained_feature_names[:]
+    unnamed = write_rank_json(response.SerializeToString())["explanations"]
+    assert unnamed == [{"bias": 0.5, "contributions": [1.5, None]}]
+    assert "explanations" not in write_rank_json(pb.RankResponse().SerializeToString())

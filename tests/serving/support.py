@@ -22,6 +22,7 @@ from ranker.metrics.snapshot import snapshot
 from ranker.model import Model
 from ranker.model.metadata import ModelMetadata
 from ranker.serving.dispatcher import Dispatcher
+from ranker.serving.explanations import Explanations
 from ranker.serving.generation import Generation
 from ranker.serving.health import Health
 from ranker.serving.intake import Intake
@@ -93,6 +94,7 @@ class Serving:
         max_queue_rows: int = 10_000,
         max_queue_bytes: int = 10**9,
         max_shadow_bytes: int = 10**6,
+        max_explained_bytes: int = 10**6,
         max_delay: float = 0.0,
         max_deadline: float = 30.0,
     ) -> None:
@@ -118,10 +120,12 @@ class Serving:
         self._soon: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.lost = 0
         self.shadows = Shadows(self.recorder, max_shadow_bytes, longest_batch)
+        self.explanations = Explanations(self.recorder, max_explained_bytes, self._soon.put)
         self.dispatcher = Dispatcher(
             self.queue,
             self.recorder,
             self.shadows,
+            self.explanations,
             batches_at_once=min(engine.batches_at_once for engine in self.engines),
             longest_batch=longest_batch,
             call_soon=self._soon.put,
@@ -130,6 +134,7 @@ class Serving:
         self.intake = Intake(
             Generation(self.models),
             self.queue,
+            self.explanations,
             self.unknown,
             max_rows=500,
             max_deadline=max_deadline,
@@ -229,6 +234,7 @@ class Serving:
 
     def close(self) -> None:
         self.dispatcher.close()
+        self.explanations.close()
         self.recorder.close()
 
     def _count_loss(self) -> None:

@@ -146,3 +146,27 @@ def test_a_response_holds_the_ranking(scores, with_ids):
     timing = response.timing
     assert (timing.queue_us, timing.scoring_us) == (1, 2000)
     assert timing.total_us >= 3_000_000
+
+
+@given(
+    rows=st.integers(1, 5),
+    features=st.integers(1, 200),
+    numbers=st.data(),
+)
+def test_explanations_are_encoded_as_protobuf_does(rows, features, numbers):
+    values = numbers.draw(st.lists(st.floats(width=32), min_size=1, max_size=20))
+    contributions = np.resize(np.array(values, np.float32), (rows, features + 1))
+    task = read(request())
+    task.explain, task.contributions = rows, contributions
+    answer = pb.RankResponse.FromString(write_response(task, np.zeros(2, np.float32)))
+    found = [[*each.contributions, each.bias] for each in answer.explanations]
+    np.testing.assert_array_equal(np.array(found, np.float32), contributions)
+    assert list(answer.explained_feature_names) == ["a", "b", "c"]
+    assert list(answer.indices) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("explain", "top_k", "expected"), [(0, 0, 0), (1, 0, 1), (3, 0, 2), (2**32 - 1, 1, 1)]
+)
+def test_no_more_is_explained_than_is_returned(explain, top_k, expected):
+    assert read(request(explain=explain, top_k=top_k)).explain == expected

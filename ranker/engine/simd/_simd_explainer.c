@@ -44,7 +44,9 @@ static struct explainer *explainer_from(PyObject *object)
     while (got < NUM_FIELDS && get_array(object, "forest", &fields[got], &buffers[got]) == 0) got++;
     if (got == NUM_FIELDS) {
         const char *problem = NULL;
+        Py_BEGIN_ALLOW_THREADS
         explainer = explainer_new(&in, &problem);
+        Py_END_ALLOW_THREADS
         if (explainer == NULL && problem == NULL)
             PyErr_NoMemory();
         else if (explainer == NULL)

@@ -26,16 +26,17 @@ class _Kernel(Protocol):
     def score(self, blocks: Sequence[Rows], scores: Scores, /) -> None: ...
 
 
-class _Explainer(Protocol):
-    @property
-    def path(self) -> str: ...
-    def explain(self, blocks: Sequence[Rows], contributions: Contributions, /) -> None: ...
+class ExplainerKernel(Protocol):
+    """The C side of explanations."""
+
+    def explain(self, blocks: Sequence[Rows], contributions: Contributions, /) -> None:
+        """Explains the scores of the rows of all blocks."""
 
 
 class _Extension(Protocol):
     def paths(self) -> list[str]: ...
     def Kernel(self, layout: Layout, path: str, threads: int) -> _Kernel: ...  # noqa: N802
-    def Explainer(self, forest: object, path: str) -> _Explainer: ...  # noqa: N802
+    def Explainer(self, forest: object, path: str) -> ExplainerKernel: ...  # noqa: N802
 
 
 _extension: _Extension | None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +60,10 @@ class SimdExplainer(Explainer):
     Args:
         forest: what to explain; with covers.
 
+    Attributes:
+        arrays: the forest's.
+        path: the instruction path in use: `avx512`, `avx2` or `portable`.
+
     Raises:
         UnsupportedModelError: the forest has no covers, or more than 256
             different features on a path from a root to a leaf.
@@ -71,16 +77,31 @@ class SimdExplainer(Explainer):
                 "can't explain its scores: the file has no node covers, or none that add up; "
                 "export the model again with `ranker export`, which writes them"
             )
-        self.num_features = forest.num_features
+        self._take(Arrays.of(forest))
         try:
-            self._kernel = simd.extension().Explainer(Arrays.of(forest), simd.chosen_path())
+            self._kernel  # noqa: B018
         except ValueError as error:
             raise UnsupportedModelError(f"can't explain its scores: {error}") from error
 
-    @property
-    def path(self) -> str:
-        """The instruction path in use: `avx512`, `avx2` or `portable`."""
-        return self._kernel.path
+    @classmethod
+    def of(cls, arrays: Arrays) -> Self:
+        """Explains a forest that has been explained by another process.
+
+        The kernel, which takes 64 bytes a split, is made by the first call.
+        """
+        explainer = cls.__new__(cls)
+        explainer._take(arrays)
+        return explainer
+
+    def _take(self, arrays: Arrays) -> None:
+        self._make = simd.extension().Explainer
+        self.path = simd.chosen_path()
+        self.arrays = arrays
+        self.num_features = arrays.num_features
+
+    @cached_property
+    def _kernel(self) -> simd.ExplainerKernel:
+        return self._make(self.arrays, self.path)
 
     def explain(self, blocks: Sequence[Rows]) -> Contributions:
         """Explains the scores of the rows of all blocks; see `Explainer.explain`.

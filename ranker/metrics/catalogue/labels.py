@@ -33,6 +33,7 @@ SHED_REASON = _fixed(
     "queue_rows",
     "queue_bytes",
     "connection_share",
+    "explanations",
     "draining",
     "calls",
     "memory",

@@ -94,15 +94,17 @@ SHED = Metric(
     Kind.COUNTER,
     "requests",
     "Ranking requests refused on arrival: the deadline could not be met, the queue was full "
-    "in rows or bytes or for this connection, the server was draining, had too many calls in "
-    "progress or was short of memory.",
+    "in rows or bytes or for this connection, too many lists waited to be explained "
+    "(`explanations`), the server was draining, had too many calls in progress or was short of "
+    "memory.",
     by=(MODEL, SHED_REASON),
 )
 EXPIRED = Metric(
     "ranker_requests_expired_total",
     Kind.COUNTER,
     "requests",
-    "Ranking requests dropped from the queue: the deadline passed, or the caller went away.",
+    "Ranking requests dropped while they waited to be scored or explained: the deadline passed, or "
+    "the caller went away.",
     by=(MODEL, EXPIRED_REASON),
 )
 QUEUE_ROWS = Metric(
@@ -149,4 +151,25 @@ BATCH_REQUESTS = Metric(
     "Requests scored in a batch.",
     by=(MODEL,),
     buckets=BATCH_SIZES,
+)
+CANDIDATES_EXPLAINED = Metric(
+    "ranker_candidates_explained_total",
+    Kind.COUNTER,
+    "candidates",
+    "Candidates whose scores were explained.",
+    by=(MODEL,),
+)
+EXPLANATION_DURATION = Metric(
+    "ranker_explanation_duration_seconds",
+    Kind.HISTOGRAM,
+    "seconds",
+    "Time from a list's scores to its explanations: it waits until plain lists leave time.",
+    by=(MODEL,),
+    buckets=LATENCY_SECONDS,
+)
+EXPLANATION_ROWS = Metric(
+    "ranker_explanation_rows",
+    Kind.GAUGE,
+    "rows",
+    "Candidates that are to be explained, of requests that have not been answered yet.",
 )

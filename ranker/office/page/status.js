@@ -10,7 +10,7 @@ const byId = (id) => document.getElementById(id);
 
 /** An element with attributes and children. */
 function make(tag, attributes = {}, ...children) {
-  const svg = ["svg", "polyline", "line", "title"].includes(tag);
+  const svg = ["svg", "polyline", "line", "rect", "title"].includes(tag);
   const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
@@ -92,6 +92,7 @@ const REASONS = {
   queue_rows: "refused: too many candidates wait",
   queue_bytes: "refused: too many bytes wait",
   connection_share: "refused: the connection has its share of the queue",
+  explanations: "refused: too many lists wait to be explained",
   draining: "refused: the server was draining",
   calls: "refused: too many calls in progress",
   memory: "refused: memory was short",
@@ -157,144 +158,6 @@ function showErrors({ requests, incidents }) {
     : "None since the office started.";
 }
 
-// Try it
-
-function offerModels(models) {
-  const offered = models.map((model) => `${model.name}@${model.version}`);
-  const choice = byId("model");
-  if (offered.join() === [...choice.options].map((each) => each.value).join()) return;
-  const before = choice.value;
-  choice.replaceChildren(...offered.map((name) => make("option", { value: name }, name)));
-  if (offered.includes(before)) choice.value = before;
-}
-
-const path = (chosen) => {
-  const at = chosen.lastIndexOf("@");
-  return `/v1/models/${encodeURIComponent(chosen.slice(0, at))}/versions/${encodeURIComponent(chosen.slice(at + 1))}`;
-};
-
-async function json(answer) {
-  const read = await answer.json();
-  if (answer.ok) return read;
-  const fields = (read.errors ?? []).map((each) => `${each.field}: ${each.detail}`);
-  throw new Error(fields.join("; ") || read.detail);
-}
-
-/** Texts and integers that a categorical feature may have, by its name. */
-function categories(model) {
-  const known = new Map();
-  for (const each of model.categories ?? []) {
-    const values = each.texts.length ? each.texts : each.integers;
-    known.set(model.feature_names[each.feature], values.map(String));
-  }
-  return known;
-}
-
-/** A few candidates with values made up at random, as CSV. */
-async function makeExample() {
-  const model = await json(await fetch(path(byId("model").value)));
-  const names = model.feature_names.length ? model.feature_names : Array.from({ length: model.num_features }, (_, i) => `f${i}`);
-  const known = categories(model);
-  const value = (name) => {
-    const values = known.get(name);
-    if (values) return values[Math.floor(Math.random() * values.length)];
-    return Math.random() < 0.1 && !model.required_feature_names.includes(name) ? "" : (10 * Math.random()).toFixed(2);
-  };
-  const rows = Array.from({ length: 8 }, (_, i) => [`item-${i + 1}`, ...names.map(value)]);
-  byId("candidates").value = [["id", ...names], ...rows].map((row) => row.map(quoted).join(",")).join("\n");
-}
-
-const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-
-/** The lines of a CSV text as lists of texts; RFC 4180. */
-function readCsv(text) {
-  const rows = [[""]];
-  let inside = false;
-  for (let i = 0; i < text.length; i += 1) {
-    const letter = text[i];
-    const row = rows.at(-1);
-    if (inside ? letter === '"' && text[i + 1] === '"' : false) {
-      row[row.length - 1] += '"';
-      i += 1;
-    } else if (letter === '"') inside = !inside;
-    else if (inside || !",\r\n".includes(letter)) row[row.length - 1] += letter;
-    else if (letter === ",") row.push("");
-    else if (letter === "\n") rows.push([""]);
-  }
-  return rows.filter((row) => row.length > 1 || row[0].trim() !== "");
-}
-
-/** What was pasted: candidates as JSON has them, and their ids. */
-function readCandidates(text, known) {
-  if (/^\s*[[{]/.test(text)) {
-    const read = JSON.parse(text);
-    return { candidates: read.candidates ?? read, ids: read.ids ?? [], context: read.context ?? {} };
-  }
-  const [names, ...rows] = readCsv(text);
-  const ids = [];
-  const candidates = rows.map((row, i) => {
-    if (row.length !== names.length) throw new Error(`line ${i + 2} has ${row.length} fields, the first ${names.length}`);
-    const candidate = {};
-    names.map((name) => name.trim()).forEach((name, column) => {
-      const field = row[column].trim();
-      if (name === "id") ids.push(field);
-      else candidate[name] = read(name, field, i + 2);
-    });
-    return candidate;
-  });
-  return { candidates, ids, context: {} };
-
-  function read(name, field, line) {
-    if (field === "") return null;
-    const code = known.get(name)?.indexOf(field) ?? -1;
-    const number = code >= 0 ? code : Number(field);
-    if (Number.isNaN(number)) throw new Error(`line ${line}: ${name}: ${field} is not a number`);
-    return number;
-  }
-}
-
-async function rank() {
-  const chosen = byId("model").value;
-  const model = await json(await fetch(path(chosen)));
-  const asked = readCandidates(byId("candidates").value, categories(model));
-  const began = performance.now();
-  const answer = await json(await fetch(`${path(chosen)}:rank`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ ...asked, top_k: Number(byId("top-k").value) }),
-  }));
-  const took = performance.now() - began;
-  showRanking(asked, answer);
-  say("try-state", `Ranked ${asked.candidates.length} candidates with ${answer.model}@${answer.model_version}, ${short(took)} ms from here.`, true);
-}
-
-function showRanking({ candidates, ids }, { indices, scores }) {
-  const named = !Array.isArray(candidates[0]);
-  const names = named ? [...new Set(candidates.flatMap(Object.keys))] : candidates[0].map((_, i) => i);
-  const number = (text) => make("th", { scope: "col", class: "number" }, String(text));
-  byId("ranking-head").replaceChildren(
-    number("Rank"), make("th", { scope: "col" }, ids.length ? "Id" : "Position"), number("Score"), ...names.map(number),
-  );
-  byId("ranking-body").replaceChildren(...indices.map((index, place) => make("tr", {},
-    cell(place + 1, "number"),
-    make("th", { scope: "row" }, String(ids.length ? ids[index] : index)),
-    cell(scores[place].toPrecision(6), "number"),
-    ...names.map((name) => cell(candidates[index][name] ?? "", "number")),
-  )));
-  byId("ranking").hidden = false;
-}
-
-/** Does what a button asks for, and says so if that fails. */
-async function attempt(work) {
-  try {
-    say("try-state", "…", true);
-    await work();
-  } catch (error) {
-    byId("ranking").hidden = true;
-    say("try-state", error.message, false);
-  }
-}
-
 function say(id, text, good) {
   const place = byId(id);
   const kind = good ? "good" : "bad";
@@ -327,13 +190,5 @@ function follow() {
   });
 }
 
-byId("example").addEventListener("click", () => attempt(async () => {
-  await makeExample();
-  say("try-state", "", true);
-}));
-byId("try").addEventListener("submit", (event) => {
-  event.preventDefault();
-  attempt(rank);
-});
 showErrors({ requests: [], incidents: [] });
 follow();

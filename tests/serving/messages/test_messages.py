@@ -116,7 +116,8 @@ LIST = b"\x22" + bytes([len(MATRIX)]) + MATRIX
         pytest.param(LIST + b"\x40", id="no-number"),
         pytest.param(LIST + b"\x40" + b"\xff" * 10, id="endless"),
         pytest.param(LIST * 2, id="twice"),
-        pytest.param(LIST + b"\x58\x03", id="another-field"),
+        pytest.param(LIST + b"\x58\x03", id="to-be-explained"),
+        pytest.param(LIST + b"\x60\x03", id="another-field"),
         pytest.param(LIST + b"\x00\x00", id="field-zero"),
     ],
 )
@@ -131,7 +132,7 @@ def task(
     served = SimpleNamespace(name=name, version=version)
     return SimpleNamespace(
         request_id=request_id, served=served, arm=arm, top_k=top_k, candidate_ids=ids,
-        queued=times[0], scoring=times[1], arrived=0.0,
+        queued=times[0], scoring=times[1], arrived=0.0, contributions=None,
     )  # fmt: skip
 
 
