@@ -84,7 +84,9 @@ def test_records_are_what_was_sent_and_answered_byte_for_byte(server, folder, tr
         for at in range(20):
             rows = truth.rows[at : at + 5 + at]
             name = f"unary {at}"
-            message = rank_request(rows, request_id=name, unit=SAMPLED[0], top_k=at % 4)
+            message = rank_request(
+                rows, request_id=name, unit=SAMPLED[0], top_k=at % 4, explain=at % 3
+            )
             data = message + b"\xc2\x3e\x03new"  # a field that a later contract may have
             sent[name] = data, raw(channel, data)
         streamed = [
