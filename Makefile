@@ -50,10 +50,11 @@ format: $(READY) ## ruff's and buf's formatting, applied
 	cd protos && ../$(BIN)/buf format -w
 
 protos: $(READY) ## the code from protos/, and a copy of our own contract for the wheel
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. protos/ranker/v1/ranking.proto
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. \
+		protos/ranker/v1/ranking.proto protos/ranker/v1/log.proto
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=ranker --pyi_out=ranker \
 		protos/inference/open_inference.proto
-	cp protos/ranker/v1/ranking.proto ranker/v1/
+	cp protos/ranker/v1/ranking.proto protos/ranker/v1/log.proto ranker/v1/
 
 test-sanitize: $(READY) ## the C extensions' tests under AddressSanitizer and UBSan
 	CFLAGS="-O1 -fsanitize=address,undefined -fno-sanitize-recover=all" \

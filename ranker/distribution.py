@@ -15,6 +15,7 @@ NAME = "tree-ranker"
 
 MODULES = {
     "serve": (
+        "google_crc32c",
         "grpc_reflection",
         "onnx",
         "onnxruntime",
@@ -26,6 +27,7 @@ MODULES = {
         "uvicorn",
     ),
     "export": ("onnx", "onnxruntime", "xgboost"),
+    "log": ("pyarrow",),
     "remote": ("obstore",),
     "quality": ("jinja2", "matplotlib", "onnx", "onnxruntime", "pyarrow"),
 }

@@ -12,14 +12,16 @@ ROOT = Path(__file__).parent.parent
 
 CONTRACTS = {
     "protos/ranker/v1/ranking.proto": ".",
+    "protos/ranker/v1/log.proto": ".",
     "protos/inference/open_inference.proto": "ranker",
 }
 """The folders that their code is made in."""
 
 
-def test_the_package_has_a_copy_of_the_contract():
-    copy = (ROOT / "ranker/v1/ranking.proto").read_text()
-    assert copy == (ROOT / "protos/ranker/v1/ranking.proto").read_text(), "run: make protos"
+@pytest.mark.parametrize("name", ["ranking.proto", "log.proto"])
+def test_the_package_has_a_copy_of_the_contract(name):
+    copy = (ROOT / "ranker/v1" / name).read_text()
+    assert copy == (ROOT / "protos/ranker/v1" / name).read_text(), "run: make protos"
 
 
 @pytest.mark.parametrize("suffix", ["_pb2.py", "_pb2.pyi"])

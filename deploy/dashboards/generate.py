@@ -215,6 +215,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "What the server writes": (
         Panel("Points exported", (catalogue.EXPORT_POINTS,), ("exporter", "outcome")),
         Panel("Lines of the access log", (catalogue.ACCESS_LOG_LINES,), ("outcome",)),
+        Panel("Records of the ranking log", (catalogue.RANKING_LOG_RECORDS,)),
+        Panel("Written to the ranking log", (catalogue.RANKING_LOG_BYTES,)),
+        Panel(
+            "Lists that were not logged, by reason",
+            (catalogue.RANKING_LOG_DROPPED,), ("reason",),
+        ),
+        Panel("Files of the ranking log", (catalogue.RANKING_LOG_FILES,), ("outcome",)),
     ),
 }  # fmt: skip
 """The rows of the dashboard, and the panels in each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def flags() -> str:
     """Every command's options."""
     sections = []
-    context = click.Context(cli, info_name="ranker")
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        assert command is not None
+    for name, command in _commands(cli):
         usage = " ".join(command.collect_usage_pieces(click.Context(command)))
         rows = [_flag(name, param) for param in command.params if isinstance(param, click.Option)]
         header = ("Flag", "Environment variable", "Default", "Meaning")
@@ -93,9 +90,21 @@ def flags() -> str:
     return MADE + FLAGS + "".join(sections)
 
 
+def _commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    """The commands of a group and of those in it, with the words that call them."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{name} ")
+        else:
+            yield above + name, command
+
+
 def _flag(command: str, option: click.Option) -> tuple[str, str, str, str]:
     assert option.name is not None
-    variable = option.envvar or f"RANKER_{command}_{option.name}".upper()
+    variable = option.envvar or f"RANKER_{command.replace(' ', '_')}_{option.name}".upper()
     if isinstance(option.show_default, str):
         default = option.show_default
     else:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ranker.distribution import MissingExtraError, require
-from ranker.errors import RankerError
+from ranker.cli.long_work import progress_bar, usage_errors
+from ranker.distribution import require
 
 if TYPE_CHECKING:
     from ranker.quality import Evaluation
@@ -127,7 +125,7 @@ def evaluate(
     Exit code 0: all gates hold, or there are none. 1: a gate fails. 2: the command, a
     model or the data can't be used.
     """
-    with _usage_errors():
+    with usage_errors():
         require("quality")
 
         from ranker.quality import Columns
@@ -135,7 +133,7 @@ def evaluate(
 
         names = ("group", "label", "weight", "propensity", "slices")
         columns = Columns(**{name: options.pop(name) for name in names})
-        with _progress() as progress:
+        with progress_bar("evaluating") as progress:
             found = run(model, data, columns=columns, progress=progress, **options)
         _warn(found)
         _print(found)
@@ -148,30 +146,6 @@ def evaluate(
             report.write_text(render(found), encoding="utf-8")
     if not found.passed:
         sys.exit(1)
-
-
-class _UnusableError(click.ClickException):
-    """What can't be evaluated: exit code 1 is for gates."""
-
-    exit_code = 2
-
-
-@contextmanager
-def _usage_errors() -> Iterator[None]:
-    try:
-        yield
-    except (RankerError, MissingExtraError, OSError) as error:
-        raise _UnusableError(str(error)) from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float], None]]:
-    """A bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with click.progressbar(length=1000, label="evaluating", file=sys.stderr) as bar:
-        yield lambda share: bar.update(round(1000 * share) - bar.pos)
 
 
 def _warn(found: Evaluation) -> None:

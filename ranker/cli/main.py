@@ -15,10 +15,12 @@ _COMMANDS = (
     "check",
     "evaluate",
     "export",
+    "log",
     "models",
     "promote",
     "publish",
     "rank",
+    "replay",
     "rollback",
     "serve",
 )
@@ -62,6 +64,7 @@ def cli() -> None:
       ranker models                             show what that server serves
       ranker promote books canary               have a new version rank for everybody
       ranker rank candidates.csv --top-k 10     rank a file's candidates on that server
+      ranker replay logs --model books.onnx     rank again what a server has logged
     """
 
 

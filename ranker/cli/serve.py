@@ -22,7 +22,8 @@ from ranker.transport.registry import CHOICES as TRANSPORTS
 logger = logging.getLogger(__name__)
 
 _OTHERS = re.compile(
-    r"RANKER_(CHECK|EVALUATE|EXPORT|MODELS|PROMOTE|PUBLISH|RANK|ROLLBACK|SERVE)_.*"  # of a command
+    r"RANKER_(CHECK|EVALUATE|EXPORT|LOG_(CONVERT|SHOW)|MODELS|PROMOTE|PUBLISH|RANK|REPLAY|ROLLBACK"
+    r"|SERVE)_.*"  # of a command
     r"|RANKER_SERVICE_(HOST|PORT).*|RANKER_PORT_\d+_.*"  # of a Kubernetes service named `ranker`
 )
 
@@ -41,6 +42,7 @@ def _flag(
         envvar=f"RANKER_{name.upper()}",
         show_envvar=True,
         help=text,
+        multiple=isinstance(default, tuple),
     )
 
 
@@ -220,6 +222,31 @@ def _stored_models() -> tuple[str, ...]:
     "The share of requests that --access-log sampled logs, by a hash of the trace's id: all "
     "of a trace, or nothing of it.",
 )
+@_setting(
+    "log_rankings",
+    str,
+    "Log lists as they were asked and answered, for `ranker log convert` and `ranker replay`: to a "
+    "folder, or to gs://BUCKET/PATH or s3://BUCKET/PATH. They hold features, ids and units, so "
+    "keep them as you would keep those. Empty: nothing is logged.",
+)
+@_setting(
+    "log_rate",
+    click.FloatRange(0, 1),
+    "The share of the units whose lists --log-rankings logs, by a hash of the unit: all lists of "
+    "a unit, on every server, or none. Of requests without a unit, the share of the requests.",
+)
+@_setting(
+    "log_exclude_feature",
+    str,
+    "A feature whose values are not to be logged; repeat it for more. They are missing in the "
+    "logged request, so that its scores can't be computed again.",
+)
+@_setting(
+    "log_max_bytes",
+    click.IntRange(min=2**20),
+    "Most bytes of the log's files on this machine; the oldest are removed for newer ones. For a "
+    "bucket: of those that wait to be uploaded.",
+)
 def serve(models: tuple[str, ...], **values: Any) -> None:
     """Serve models (ONNX files) over gRPC until SIGTERM.
 
@@ -244,6 +271,7 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
 
     from ranker import logs
     from ranker.process.supervisor import StartError, Supervisor
+    from ranker.ranking_log.segments import folder_of
 
     if models and values["config"]:
         raise click.UsageError("expected models (ONNX files), or --config FILE, and not both")
@@ -257,6 +285,8 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     )
     try:
         settings.certificates()
+        if settings.log_rankings:
+            folder_of(settings.log_rankings, settings.model_cache)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     warn_of_unknown_variables(click.get_current_context().command, os.environ)

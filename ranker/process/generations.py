@@ -157,7 +157,7 @@ def _route(wanted: WantedRoute) -> Route:
         held=wanted.held,
         shadow=wanted.shadow,
         shadow_share=wanted.shadow_share,
-        in_sample=Sample(wanted.shadow_share, wanted.salt).has,
+        in_sample=Sample.of_shadow(wanted.shadow_share, wanted.salt).has,
     )
 
 

@@ -88,6 +88,11 @@ class MemoryBudget:
         return self.callers // 16
 
     @property
+    def ranking_log(self) -> int:
+        """Bytes of lists that wait to be logged: a sixteenth."""
+        return self.callers // 16
+
+    @property
     def full(self) -> int:
         """The first mark, in bytes of resident memory: from here on nothing more is taken in."""
         return self.at_rest + self.callers // 2

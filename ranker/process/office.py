@@ -31,6 +31,7 @@ from ranker.metrics.access_log import AccessLogWriter
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.exporters import Page, exporters
 from ranker.metrics.office_recorder import OfficeRecorder
+from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.metrics.reader import Reader
 from ranker.metrics.snapshot import snapshot
 from ranker.office.api import Api
@@ -49,10 +50,13 @@ from ranker.process.link import Link
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
 from ranker.process.split_watch import LOOK_SECONDS, SplitWatch
 from ranker.process.vertex import Vertex
+from ranker.ranking_log.segments import folder_of
+from ranker.repository.place import BUCKETS, open_place
 from ranker.tls import Certificates
 
 if TYPE_CHECKING:
     from ranker.process.config_watch import ConfigWatch
+    from ranker.ranking_log.upload import Uploader
 
 logger = logging.getLogger(__name__)
 
@@ -233,6 +237,7 @@ def main() -> None:
         with beating_while_loading(recorder.beat):
             office = Office(settings, reader, recorder, aggregates, errors)
             watch = watch_config(settings, link) if settings.config else None
+            uploader = start_uploader(settings, aggregates)
     except (RankerError, OSError, ValueError, ImportError) as error:
         link.failed(str(error))
         sys.exit(1)
@@ -244,6 +249,8 @@ def main() -> None:
         link.listen(lambda _: watch.reload())
     asyncio.run(office.run())
     access_log.close()
+    if uploader is not None:
+        uploader.close()
     office.close()
     reader.close()
 
@@ -257,6 +264,24 @@ def watch_config(settings: Settings, link: Link) -> ConfigWatch:
         settings.model_cache,
         want=lambda wanted: link.say({"wanted": wanted.to_facts()}),
         fail=lambda reason: link.say({"unwanted": reason}),
+    )
+
+
+def start_uploader(settings: Settings, aggregates: Aggregates) -> Uploader | None:
+    """What takes the ranking log to a bucket, if it belongs in one.
+
+    Raises:
+        SourceError: the address is not one of a bucket and a path in it.
+        MissingExtraError: the extra `remote` is not installed.
+    """
+    if not settings.log_rankings.startswith(BUCKETS):
+        return None
+    from ranker.ranking_log.upload import Uploader
+
+    return Uploader(
+        folder_of(settings.log_rankings, settings.model_cache),
+        open_place(settings.log_rankings),
+        RankingLogRecorder(aggregates, aggregates.layout.slot("office")),
     )
 
 

@@ -29,9 +29,11 @@ from ranker.serving.intake import Intake
 from ranker.serving.loop_load import LoopLoad
 from ranker.serving.open_inference.service import OpenInferenceService
 from ranker.serving.queue import Queue
+from ranker.serving.ranking_log import RankingLog
 from ranker.serving.services import RankingService
 from ranker.serving.shadow import Shadows
 from ranker.serving.task import RankTask
+from ranker.serving.wire import RANK
 from ranker.transport.registry import select
 from ranker.v1 import ranking_pb2 as pb
 
@@ -52,6 +54,9 @@ _LONGEST_MESSAGE = 2**31 - 1
 _ROOM_FOR_NAMES = 2**20
 """Bytes of a message beside its rows: names, ids, context."""
 
+_LOG_SECONDS = 3.0
+"""What a drained worker has to write what it has noted for the ranking log."""
+
 
 class Server:
     """Serves models on one port, from one process and one loop.
@@ -60,13 +65,21 @@ class Server:
         settings: how.
         generation: what, at first.
         recorder: where its metrics go.
+        ranking_log: makes what logs lists, given the bytes that may wait; None: they are not
+            logged.
 
     Raises:
         ValueError: the transport that is asked for can't be had, or the certificate.
         RuntimeError: the system doesn't start the engines' threads.
     """
 
-    def __init__(self, settings: Settings, generation: Generation, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        generation: Generation,
+        recorder: Recorder,
+        ranking_log: Callable[[int], RankingLog] | None = None,
+    ) -> None:
         self._settings = settings
         self._beat = recorder.beat
         self._record_serving = recorder.serving
@@ -116,7 +129,12 @@ class Server:
             max_rows=settings.max_request_rows,
             max_deadline=settings.max_deadline,
         )
-        self._service = RankingService(self._intake)
+        self._ranking_log = None if ranking_log is None else ranking_log(budget.ranking_log)
+        wire = None
+        if self._ranking_log is not None:
+            self._ranking_log.serve(generation)
+            wire = self._ranking_log.wire(RANK)
+        self._service = RankingService(self._intake, wire)
         self._health = Health(SERVICES)
         self._health.set_serving(True)
         self._open_inference = OpenInferenceService(self._intake, self._health)
@@ -165,6 +183,8 @@ class Server:
             self._service.serve(generation, others)
             if generation is not None and self._drain is None:
                 self._shadows.serve(generation)
+            if generation is not None and self._ranking_log is not None:
+                self._ranking_log.serve(generation)
             self._open_inference.tell_others(others)
 
         self._transport.call_soon(serve)
@@ -192,6 +212,8 @@ class Server:
         self._transport.run()
         if self._access_log is not None:
             self._access_log.flush()
+        if self._ranking_log is not None:
+            self._ranking_log.close(_LOG_SECONDS)
         if self._idle():
             logger.info("drained")
         else:

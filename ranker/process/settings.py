@@ -53,6 +53,11 @@ class Settings:
         log_level: a name that `logging` knows.
         access_log: one of `ranker.metrics.access_log.MODES`.
         access_log_rate: the share of the requests that `sampled` logs.
+        log_rankings: where lists are logged as they were asked and answered: a folder, or a
+            bucket's prefix; empty: nowhere.
+        log_rate: the share of the units whose lists are logged.
+        log_exclude_feature: features whose values are left out of that log.
+        log_max_bytes: the most bytes that its files may have on this machine.
         exporters: the options of the exporters, by their names.
     """
 
@@ -85,6 +90,10 @@ class Settings:
     log_level: str = "INFO"
     access_log: str = "errors"
     access_log_rate: float = 0.01
+    log_rankings: str = ""
+    log_rate: float = 0.1
+    log_exclude_feature: tuple[str, ...] = ()
+    log_max_bytes: int = 2**30
     exporters: Mapping[str, Value] = field(default_factory=dict)
 
     @property
@@ -112,6 +121,6 @@ class Settings:
     def from_json(cls, text: str) -> Settings:
         """Reads what `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
-        for name in ("models", "worker_addresses"):
+        for name in ("models", "worker_addresses", "log_exclude_feature"):
             values[name] = tuple(values[name])
         return cls(**values)

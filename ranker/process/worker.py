@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from ranker import distribution, logs
@@ -23,6 +24,7 @@ from ranker.incident import incident
 from ranker.metrics.access_log import AccessLog
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.incident_log import IncidentLog
+from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.metrics.recorder import Recorder
 from ranker.process.generations import Generations
 from ranker.process.heap import keep_freed_memory, return_freed_arrays
@@ -30,6 +32,10 @@ from ranker.process.heartbeat import beating_while_loading
 from ranker.process.link import Link, Message
 from ranker.process.server import Server
 from ranker.process.settings import Settings
+from ranker.ranking_log.exclusion import Exclusion
+from ranker.ranking_log.segments import folder_of
+from ranker.ranking_log.writer import Writer
+from ranker.serving.ranking_log import RankingLog
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +66,7 @@ def main() -> NoReturn:
             first = generations.first()
             if first is None:
                 end_process(0)
-            server = Server(settings, first, recorder)
+            server = Server(settings, first, recorder, _ranking_log(settings, aggregates, index))
             server.serve(None, generations.others)
             server.bind(settings.worker_addresses[index])
     except (RankerError, OSError, ValueError, RuntimeError) as error:
@@ -81,6 +87,30 @@ def main() -> NoReturn:
         incident(logger, "the worker's loop failed", error)
         code = EXIT_CANT_SERVE
     end_process(code)
+
+
+def _ranking_log(
+    settings: Settings, aggregates: Aggregates, index: int
+) -> Callable[[int], RankingLog] | None:
+    """What logs lists in this worker, if they are logged."""
+    if not settings.log_rankings:
+        return None
+    folder = folder_of(settings.log_rankings, settings.model_cache)
+    exclusion = Exclusion(settings.log_exclude_feature)
+
+    def start(buffer_bytes: int) -> RankingLog:
+        writer = Writer(
+            folder,
+            max_bytes=settings.log_max_bytes,
+            workers=settings.workers,
+            buffer_bytes=buffer_bytes,
+            exclusion=exclusion,
+            recorder=RankingLogRecorder(aggregates, index),
+        )
+        writer.start()
+        return RankingLog(writer, settings.log_rate, exclusion)
+
+    return start
 
 
 def _record_machine(recorder: Recorder) -> None:

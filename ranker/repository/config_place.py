@@ -11,8 +11,7 @@ from typing import NamedTuple, Protocol
 from ranker.errors import ConfigError, SourceError, SourceUnavailableError
 from ranker.repository.cache import Cache
 from ranker.repository.config import Config, parse_config
-from ranker.repository.place import BUCKETS, local_path
-from ranker.repository.repository import default_cache
+from ranker.repository.place import BUCKETS, default_cache, local_path
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,3 +92,8 @@ def local_path(address: str) -> Path:
             "expected a path, file:///path, gs://bucket/path or s3://bucket/path",
         )
     return Path(address.removeprefix("file://"))
+
+
+def default_cache() -> Path:
+    """The folder for what is fetched from elsewhere, or waits to be uploaded, if none is named."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ranker"

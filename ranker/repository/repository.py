@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Protocol
 
 from ranker.errors import SourceError
 from ranker.repository.cache import Cache
 from ranker.repository.one_file import OneFile
-from ranker.repository.place import BUCKETS, local_path, open_place
+from ranker.repository.place import BUCKETS, default_cache, local_path, open_place
 from ranker.repository.published import Published
 from ranker.repository.versions import Versions
 
@@ -68,8 +67,3 @@ def open_repository(source: str, cache: Path | None = None) -> Repository:
         if not path.is_dir():
             raise SourceError(source, "", "there is no such file or folder")
     return Versions(open_place(source), Cache(cache or default_cache()))
-
-
-def default_cache() -> Path:
-    """The folder for models that were fetched, if none is named."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ranker"

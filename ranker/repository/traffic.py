@@ -31,17 +31,24 @@ def place(salt: str, unit: str) -> float:
 class Sample:
     """A share of all units, the same on every server: those whose place is below it.
 
-    The places are others than those of a split with the same salt, so that a sample has units of
-    every arm.
-
     Args:
         share: from 0 to 1.
-        salt: the split's.
+        salt: what makes this sample another one than others of the same units.
     """
 
     def __init__(self, share: float, salt: str) -> None:
         self._share = share
-        self._salt = f"{salt}:shadow"
+        self._salt = salt
+
+    @classmethod
+    def of_shadow(cls, share: float, salt: str) -> Sample:
+        """Of a shadow; not by the split's own salt, so that it has units of every arm.
+
+        Args:
+            share: from 0 to 1.
+            salt: the split's.
+        """
+        return cls(share, f"{salt}:shadow")
 
     def has(self, unit: str) -> bool:
         """Whether a unit is in the sample; drawn at random for a request without a unit."""

@@ -11,6 +11,7 @@ from ranker.serving.intake import Intake
 from ranker.serving.stream import RankStreamHandler
 from ranker.serving.unary import RankHandler
 from ranker.serving.wire import RANK
+from ranker.serving.wire_format import WireFormat
 from ranker.v1 import ranking_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RankingService"].full_name
@@ -21,11 +22,13 @@ class RankingService:
 
     Args:
         intake: lets candidate lists in.
+        wire: how they are written, and what else is done with them; None: `RANK`.
     """
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, wire: WireFormat | None = None) -> None:
         self._intake = intake
-        self._streams = RankStreamHandler(intake, RANK)
+        self._wire = RANK if wire is None else wire
+        self._streams = RankStreamHandler(intake, self._wire)
         self._descriptions = Descriptions(intake.generation)
         intake.generation.start()
 
@@ -45,7 +48,7 @@ class RankingService:
     def methods(self) -> dict[str, Method]:
         """The method table, for a transport."""
         return {
-            f"/{SERVICE}/Rank": Method(RankHandler(self._intake, RANK)),
+            f"/{SERVICE}/Rank": Method(RankHandler(self._intake, self._wire)),
             f"/{SERVICE}/RankStream": Method(
                 self._streams, request_streaming=True, response_streaming=True
             ),

@@ -63,6 +63,7 @@ class RankTask:
         traceparent: the caller's W3C trace context, if it sent one.
         wire: how its request and its answer are written.
         request_id: the caller's own mark.
+        request: its encoded request, where the ranking log keeps it; empty: it is not to be logged.
         metrics: where its end is recorded: its model's, once that is known.
         served: the model that ranks it.
         arm: the label that the model was chosen by; empty: none.
@@ -112,6 +113,7 @@ class RankTask:
         "outputs",
         "plan",
         "queued",
+        "request",
         "request_id",
         "rows",
         "scores",
@@ -129,6 +131,7 @@ class RankTask:
     candidates: Rows
     served: ServedModel
     batcher: Batcher[Any]
+    request: bytes
 
     def __init__(
         self, caller: Any, arrived: float, call: Call, unknown: ModelRecorder, wire: WireFormat

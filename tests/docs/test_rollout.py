@@ -55,6 +55,6 @@ def test_the_configuration_is_one():
 
 def test_the_documented_place_of_a_sample_is_the_servers():
     assert '`place("SALT:shadow", unit)` is below the share' in PAGE
-    sample = Sample(0.1, "books-2026-11")
+    sample = Sample.of_shadow(0.1, "books-2026-11")
     for unit in UNITS:
         assert sample.has(unit) == (place("books-2026-11:shadow", unit) < 0.1)

@@ -147,7 +147,7 @@ def test_metrics_are_those_of_xgboosts_own_scores_and_answers_the_live_versions(
 
 def test_a_share_is_the_same_units_everywhere(serve, shop):
     server = serve(LABELLED.format(", salt: s, shadow: {version: 8, share: 0.3}"))
-    sample = Sample(0.3, "s")
+    sample = Sample.of_shadow(0.3, "s")
     units = [f"reader-{i}" for i in range(100)]
     with RankerClient(server.address, timeout=PATIENCE) as client:
         for unit in units:

@@ -13,6 +13,7 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.families import Distribution
 from ranker.metrics.metric import Kind
 from ranker.metrics.office_recorder import OfficeRecorder
+from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.metrics.snapshot import snapshot
 from ranker.metrics.supervisor_recorder import NamedModel, SupervisorRecorder
 from tests.metrics.support import RANK, Ended, Worker, new_aggregates, nonzero, value
@@ -325,6 +326,10 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.model(0).candidates_explained(3)
     recorder.model(0).list_explained(0.001)
     recorder.explanations_changed(3)
+    rankings = RankingLogRecorder(aggregates, 0)
+    rankings.written(1, 100)
+    rankings.dropped("disk", 1)
+    rankings.files("finished", 1)
     aggregates.slots[0].vacate(cpu_seconds=1.5)
     recorder = Worker(aggregates)  # the next one
     recorder.rpc_started()

@@ -85,7 +85,7 @@ def truth(tmp_path_factory) -> tuple[xgb.Booster, Path]:
 
 def test_the_wheel_has_the_contract_and_the_types_and_no_sources_of_c(wheel):
     files = zipfile.ZipFile(wheel).namelist()
-    assert {"ranker/v1/ranking.proto", "ranker/py.typed"} <= set(files)
+    assert {"ranker/v1/ranking.proto", "ranker/v1/log.proto", "ranker/py.typed"} <= set(files)
     assert not [name for name in files if name.endswith((".c", ".h"))]
     assert {name.split("/")[0] for name in files} == {
         "exporters",

@@ -59,7 +59,7 @@ def test_an_arm_without_a_share_gets_nobody():
 
 @pytest.mark.parametrize("share", [0.01, 0.3])
 def test_a_sample_is_a_share_of_the_units_of_each_arm(share):
-    sample, split = Sample(share, "salt"), Split({"a": 50, "b": 50}, "salt")
+    sample, split = Sample.of_shadow(share, "salt"), Split({"a": 50, "b": 50}, "salt")
     found = Counter(split.arm(unit) for unit in UNITS if sample.has(unit))
     for arm in ("a", "b"):
         expected = len(UNITS) / 2 * share
@@ -72,7 +72,7 @@ def test_a_larger_sample_has_all_of_a_smaller_one():
 
 
 def test_a_unit_is_in_a_sample_by_its_place():
-    sample = Sample(0.25, "books")
+    sample = Sample.of_shadow(0.25, "books")
     assert all(sample.has(unit) == (place("books:shadow", unit) < 0.25) for unit in UNITS)
 
 

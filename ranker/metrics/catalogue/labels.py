@@ -46,6 +46,8 @@ SHADOW_DROPPED_REASON = _fixed("reason", "busy", "memory", "columns", "failed", 
 EXPORTER = Dimension(("exporter",))
 EXPORT_OUTCOME = _fixed("outcome", "exported", "failed", "dropped")
 ACCESS_LOG_OUTCOME = _fixed("outcome", "written", "capped", "dropped")
+RANKING_LOG_DROPPED_REASON = _fixed("reason", "busy", "disk", "nameless", "failed")
+RANKING_LOG_OUTCOME = _fixed("outcome", "finished", "removed", "uploaded", "not_uploaded")
 
 MOST_LABELS = 8
 """So many labels of a version are published."""

@@ -7,6 +7,8 @@ from ranker.metrics.catalogue.labels import (
     EXPORT_OUTCOME,
     EXPORTER,
     GENERATION,
+    RANKING_LOG_DROPPED_REASON,
+    RANKING_LOG_OUTCOME,
     WORKER,
 )
 from ranker.metrics.metric import Kind, Metric
@@ -184,4 +186,33 @@ ACCESS_LOG_LINES = Metric(
     "Lines of the access log: written; left out since there were too many errors in one second "
     "(`capped`); or lost, since the output does not keep up or can't be written (`dropped`).",
     by=(ACCESS_LOG_OUTCOME,),
+)
+RANKING_LOG_RECORDS = Metric(
+    "ranker_ranking_log_records_total",
+    Kind.COUNTER,
+    "records",
+    "Lists that were written to the ranking log.",
+)
+RANKING_LOG_BYTES = Metric(
+    "ranker_ranking_log_written_bytes_total",
+    Kind.COUNTER,
+    "bytes",
+    "What was written to the ranking log.",
+)
+RANKING_LOG_DROPPED = Metric(
+    "ranker_ranking_log_dropped_total",
+    Kind.COUNTER,
+    "records",
+    "Lists that were to be logged and were not: the disk did not keep up (`busy`) or could not be "
+    "written (`disk`), features are excluded and neither the list nor its model names any "
+    "(`nameless`), or there is a bug (`failed`).",
+    by=(RANKING_LOG_DROPPED_REASON,),
+)
+RANKING_LOG_FILES = Metric(
+    "ranker_ranking_log_files_total",
+    Kind.COUNTER,
+    "files",
+    "Files of the ranking log: completed (`finished`), `removed` to keep to the bytes on disk, "
+    "`uploaded` to the bucket, or `not_uploaded` by an attempt that is repeated.",
+    by=(RANKING_LOG_OUTCOME,),
 )

@@ -1,0 +1,116 @@
+"""A list that was ranked and is to be logged, and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import lru_cache
+from struct import Struct
+from typing import NamedTuple
+
+from ranker.metrics.trace import parse_traceparent
+from ranker.v1 import log_pb2 as pb
+
+OVERHEAD = 512
+"""Bytes that an entry takes beside its request and its answer."""
+
+_TIME = Struct("<BQ")
+_TIME_TAG = pb.RankingRecord.TIME_UNIX_NANOS_FIELD_NUMBER << 3 | 1
+_REQUEST_TAG = bytes([pb.RankingRecord.REQUEST_FIELD_NUMBER << 3 | 2])
+_RESPONSE_TAG = bytes([pb.RankingRecord.RESPONSE_FIELD_NUMBER << 3 | 2])
+
+_ORIGINS = 1024
+"""Of so many origins the encoded facts are kept."""
+
+
+class Origin(NamedTuple):
+    """What many lists have in common.
+
+    Attributes:
+        model: the name of the model that ranked them.
+        version: its version.
+        digest: the SHA-256 of its file.
+        engine: what scored them.
+        feature_names: the model's, in its order.
+        arm: the label that the version was chosen by.
+        sample_rate: the share of all lists that is logged.
+        by_unit: whether they were drawn by their units.
+    """
+
+    model: str
+    version: str
+    digest: str
+    engine: str
+    feature_names: tuple[str, ...]
+    arm: str
+    sample_rate: float
+    by_unit: bool
+
+
+class Entry(NamedTuple):
+    """One list.
+
+    Attributes:
+        time: when it was answered, in nanoseconds since 1970.
+        origin: likewise.
+        traceparent: the caller's W3C trace context, unparsed.
+        request: the encoded RankRequest.
+        response: the encoded RankResponse.
+        size: the bytes that it takes while it waits.
+    """
+
+    time: int
+    origin: Origin
+    traceparent: str | None
+    request: bytes
+    response: bytes
+    size: int
+
+
+def encoded(entry: Entry, *, first: bool, excluded: Collection[str] = ()) -> list[bytes]:
+    """An entry as an encoded RankingRecord, in pieces, so that a large request is not copied.
+
+    An encoded message is its fields one after the other; see
+    https://protobuf.dev/programming-guides/encoding/.
+
+    Args:
+        entry: the list.
+        first: whether it is the first of its model in a file.
+        excluded: the features that its request had and has no longer.
+    """
+    facts = _facts(entry.origin) + _TIME.pack(_TIME_TAG, entry.time)
+    trace = None if entry.traceparent is None else parse_traceparent(entry.traceparent)
+    if first or excluded or trace is not None:
+        facts += pb.RankingRecord(
+            trace_id="" if trace is None else trace.trace_id,
+            excluded_features=excluded,
+            model_feature_names=entry.origin.feature_names if first else (),
+        ).SerializeToString()
+    return [
+        facts + _REQUEST_TAG + _varint(len(entry.request)),
+        entry.request,
+        _RESPONSE_TAG + _varint(len(entry.response)),
+        entry.response,
+    ]
+
+
+@lru_cache(maxsize=_ORIGINS)
+def _facts(origin: Origin) -> bytes:
+    encoded: bytes = pb.RankingRecord(
+        model=origin.model,
+        model_version=origin.version,
+        model_sha256=origin.digest,
+        engine=origin.engine,
+        arm=origin.arm,
+        sample_rate=origin.sample_rate,
+        sampled_by_unit=origin.by_unit,
+    ).SerializeToString()
+    return encoded
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

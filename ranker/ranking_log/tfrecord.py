@@ -1,0 +1,98 @@
+"""TFRecord's framing: records one after the other, each with its length and checksums.
+
+    uint64 length, uint32 masked CRC-32C of the length, the record, uint32 masked CRC-32C of it
+
+all little-endian. Source: https://www.tensorflow.org/tutorials/load_data/tfrecord, "TFRecords
+format details"; CRC-32C is that of RFC 3720, appendix B.4.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+from struct import Struct
+
+from google_crc32c import extend, value
+
+from ranker.errors import RankerError
+
+HEAD_BYTES = 12
+"""What stands before a record."""
+
+FOOT_BYTES = 4
+"""What stands after it."""
+
+_LENGTH = Struct("<Q")
+_CHECKSUM = Struct("<I")
+_MASK = 0xA282EAD8
+_32_BITS = 0xFFFFFFFF
+
+
+class TornRecordError(RankerError):
+    """A file ends within a record, as that of a process that was killed may.
+
+    Attributes:
+        begin: where the record begins.
+    """
+
+    def __init__(self, begin: int) -> None:
+        super().__init__(f"it ends within a record that begins at byte {begin}")
+        self.begin = begin
+
+
+class CorruptRecordError(RankerError):
+    """A record is not what was written."""
+
+    def __init__(self, begin: int) -> None:
+        super().__init__(f"the record at byte {begin} is corrupt: its checksum is another")
+
+
+def masked(checksum: int) -> int:
+    """A checksum as it is stored."""
+    return (((checksum >> 15) | (checksum << 17)) + _MASK) & _32_BITS
+
+
+def framed(pieces: Sequence[bytes]) -> list[bytes]:
+    """A record with what stands before and after it, to be written one after the other.
+
+    Args:
+        pieces: the record.
+    """
+    checksum = 0
+    for piece in pieces:
+        checksum = extend(checksum, piece)
+    length = _LENGTH.pack(sum(map(len, pieces)))
+    head = length + _CHECKSUM.pack(masked(value(length)))
+    return [head, *pieces, _CHECKSUM.pack(masked(checksum))]
+
+
+def records(content: bytes | mmap.mmap) -> Iterator[bytes]:
+    """The records of a file.
+
+    Args:
+        content: the file's.
+
+    Raises:
+        TornRecordError: the last record is not whole; after those before it.
+        CorruptRecordError: a record is not what was written; after those before it.
+    """
+    at, end = 0, len(content)
+    while at < end:
+        body = at + HEAD_BYTES
+        if body > end:
+            raise TornRecordError(at)
+        head = content[at:body]
+        [checksum] = _CHECKSUM.unpack_from(head, _LENGTH.size)
+        if checksum != masked(value(head[: _LENGTH.size])):
+            # Blocks that a machine had not written when it stopped read as zeros.
+            raise CorruptRecordError(at) if any(content[at:end]) else TornRecordError(at)
+        foot = body + _LENGTH.unpack_from(head)[0]
+        after = foot + FOOT_BYTES
+        if after > end:
+            raise TornRecordError(at)
+        record = content[body:foot]
+        [checksum] = _CHECKSUM.unpack(content[foot:after])
+        if checksum != masked(value(record)):
+            raise CorruptRecordError(at)
+        yield record
+        at = after

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pyarrow import parquet
+
+from ranker.quality.log_table import write_parquet
+from ranker.ranking_log.reader import open_log
+from ranker.v1 import ranking_pb2 as pb
+from tests.ranking_log.support import BOOKS, START, Workers, entry, request
+
+
+def converted(tmp_path) -> list[dict[str, object]]:
+    out = tmp_path / "out.parquet"
+    with open_log(str(tmp_path / "log")) as log:
+        rows = write_parquet(log, out)
+    table = parquet.read_table(out)
+    assert len(table) == rows
+    return table.to_pylist()
+
+
+def test_a_row_for_each_candidate_with_its_features_by_name(tmp_path):
+    asked = request(
+        [[1.5], [float("nan")], [3.5]],
+        request_id="r1",
+        unit="reader 5",
+        feature_names=["price"],
+        context=pb.Context(feature_names=["score"], values=[40.0]),
+        candidate_ids=["a", "b", "c"],
+        top_k=2,
+    )
+    answered = pb.RankResponse(indices=[2, 0], scores=[2.5, 1.5], candidate_ids=["c", "a"])
+    other = BOOKS._replace(version="8", digest="cd" * 32, arm="")
+    own_order = entry(at=1, origin=other, asked=request([[1, 2]]), answered=pb.RankResponse())
+    Workers(tmp_path / "log").write(entry(asked=asked, answered=answered), own_order)
+
+    first, second, third, last = converted(tmp_path)
+    common = {
+        "request_id": "r1",
+        "unit": "reader 5",
+        "model": "books",
+        "version": "7",
+        "model_sha256": "ab" * 32,
+        "arm": "stable",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "sample_rate": 0.5,
+        "feature_score": 40.0,  # a feature that is called like a column of the table
+        "age": None,
+    }
+    for row in (first, second, third):
+        assert row.pop("time").timestamp() == START / 1e9
+        assert row | common == row
+    per_candidate = ("index", "candidate_id", "position", "score", "price")
+    assert [tuple(row[name] for name in per_candidate) for row in (first, second, third)] == [
+        (0, "a", 2, 1.5, 1.5),
+        (1, "b", None, None, None),
+        (2, "c", 1, 2.5, 3.5),
+    ]
+    assert (last["version"], last["arm"], last["request_id"]) == ("8", None, None)
+    assert (last["age"], last["price"], last["feature_score"]) == (1.0, 2.0, None)
+
+
+def test_a_model_without_names_has_numbered_columns(tmp_path):
+    nameless = BOOKS._replace(feature_names=())
+    Workers(tmp_path / "log").write(entry(origin=nameless))
+    first, second = converted(tmp_path)
+    assert (first["f0"], first["f1"], second["f0"], second["f1"]) == (1.0, 2.0, 3.0, 4.0)

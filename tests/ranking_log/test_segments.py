@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ranker.errors import SourceError
+from ranker.ranking_log.segments import (
+    Segment,
+    adopt,
+    finished,
+    first_time,
+    folder_of,
+    is_finished,
+    make_room,
+)
+from ranker.ranking_log.tfrecord import framed
+
+SECOND = 10**9
+LEFT_BEHIND = """
+import os, sys, time
+from pathlib import Path
+from ranker.ranking_log.segments import Segment
+from ranker.ranking_log.tfrecord import framed
+segment = Segment(Path(sys.argv[1]), 1)
+segment.write(framed([b"kept"]))
+print("written", flush=True)
+time.sleep(60)
+"""
+
+
+def completed(folder, at: int, size: int = 100):
+    segment = Segment(folder, at * SECOND)
+    segment.write([bytes(size)])
+    segment.finish()
+    return finished(folder)[-1]
+
+
+def test_a_file_is_complete_once_it_has_its_name(tmp_path):
+    segment = Segment(tmp_path, 1_795_895_383_000_000_007)
+    segment.write(framed([b"a"]))
+    assert finished(tmp_path) == []
+    segment.finish()
+    [path] = finished(tmp_path)
+    assert first_time(path.name) == 1_795_895_383_000_000_007
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_without_records_leaves_nothing(tmp_path):
+    Segment(tmp_path, 1).finish()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_a_killed_process_is_finished_by_the_next_and_no_sooner(tmp_path):
+    command = [sys.executable, "-c", LEFT_BEHIND, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"written\n"
+        adopt(tmp_path)
+        assert finished(tmp_path) == []
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    adopt(tmp_path)
+    [path] = finished(tmp_path)
+    assert path.read_bytes() == b"".join(framed([b"kept"]))
+
+
+def test_an_empty_file_that_was_left_behind_is_removed_in_a_while(tmp_path):
+    path = tmp_path / "rankings-20261128T194946.500000000Z-00000000.tfrecord.open"
+    path.touch()
+    adopt(tmp_path)
+    assert path.exists()
+    past = time.time() - 100
+    os.utime(path, (past, past))
+    adopt(tmp_path)
+    assert not path.exists()
+
+
+def test_more_pieces_than_one_write_takes(tmp_path):
+    pieces = [bytes([number % 251]) for number in range(3000)]
+    segment = Segment(tmp_path, 1)
+    segment.write(pieces)
+    segment.finish()
+    assert finished(tmp_path)[0].read_bytes() == b"".join(pieces)
+
+
+def test_room_is_made_by_the_oldest_and_leaves_other_files_alone(tmp_path):
+    for at in (3, 1, 2):
+        completed(tmp_path, at)
+    (tmp_path / "notes.txt").write_bytes(bytes(1000))
+    assert make_room(tmp_path, 200) == 1
+    assert [first_time(path.name) for path in finished(tmp_path)] == [2 * SECOND, 3 * SECOND]
+    assert make_room(tmp_path, 200) == 0
+    assert (tmp_path / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["rankings.tfrecord", "x.tfrecord.open", "notes.txt"])
+def test_other_names_are_none_of_its_files(name):
+    assert not is_finished(name)
+    with pytest.raises(ValueError, match="no name of a file"):
+        first_time(name)
+
+
+def test_a_bucket_has_a_folder_of_its_own_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    one, two = (folder_of(f"gs://bucket/{name}", "") for name in ("a", "b"))
+    assert one.parent == two.parent == tmp_path / "ranker/rankings"
+    assert one != two
+    assert folder_of("s3://bucket/a", "/else").parts[:3] == ("/", "else", "rankings")
+    assert folder_of(f"file://{tmp_path}/log", "") == tmp_path / "log"
+
+
+@pytest.mark.parametrize("address", ["ftp://host/x", "file://host/x"])
+def test_other_addresses_are_refused(address):
+    with pytest.raises(SourceError, match="expected a path"):
+        folder_of(address, "")
+
+
+def test_a_file_is_no_folder(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(SourceError, match="expected a folder, got a file"):
+        folder_of(str(path), "")
