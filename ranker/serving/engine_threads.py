@@ -45,3 +45,4 @@ class EngineThreads:
     def _work(self) -> None:
         while (function := self._jobs.get()) is not None:
             function()
+            del function  # it may hold a batch, and the next one may be long in coming
