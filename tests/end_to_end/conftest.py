@@ -24,15 +24,11 @@ STARTUP_SECONDS = 60
 on_one_transport = pytest.mark.parametrize("transport", ["core"], scope="session", indirect=True)
 """For tests of what happens beside transports, in processes and models: one of them will do."""
 
-
-aio_is_slow = pytest.mark.parametrize(
-    "transport",
-    ["core", pytest.param("aio", marks=pytest.mark.slow)],
-    scope="session",
-    indirect=True,
+on_both_transports = pytest.mark.parametrize(
+    "transport", ["core", "aio"], scope="session", indirect=True
 )
-"""For tests that keep a core busy for long, or start many processes: of the second transport by
-`make test-slow`."""
+"""For tests of what is on the wire. Others run on grpc.aio by `make test-slow` alone, and the tests
+of the transports themselves, in tests/transport, always on both."""
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
@@ -105,7 +101,7 @@ class RunningServer(RankerServer):
         return self.scrape().total(name, **labels)
 
 
-@pytest.fixture(scope="session", params=["aio", "core"])
+@pytest.fixture(scope="session", params=["core", pytest.param("aio", marks=pytest.mark.slow)])
 def transport(request) -> str:
     if request.param == "core" and grpcio.unavailable():
         pytest.fail(f"the core transport is the default one, but: {grpcio.unavailable()}")

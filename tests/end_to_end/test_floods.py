@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ranker.client.request import rank_request
-from tests.end_to_end.conftest import RunningServer, aio_is_slow
+from tests.end_to_end.conftest import RunningServer
 from tests.end_to_end.floods import FLOODS, MIB, WITHOUT_HELLO, another_caller, flood, held
 from tests.end_to_end.http2 import (
     END_HEADERS,
@@ -30,8 +30,6 @@ from tests.end_to_end.http2 import (
 )
 
 logger = logging.getLogger(__name__)
-
-pytestmark = aio_is_slow
 
 SECONDS = 1.5
 LONG_SECONDS, AFTER_SECONDS = 10.0, 5.0

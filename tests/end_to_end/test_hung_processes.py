@@ -17,7 +17,6 @@ from tests.end_to_end.broken_server import LARGE, STUCK, STUCK_ON_LOOP
 from tests.end_to_end.conftest import (
     Broken,
     RunningServer,
-    aio_is_slow,
     on_one_transport,
     wait_until,
 )
@@ -57,7 +56,6 @@ def test_an_office_that_is_stopped_is_replaced(start):
     assert server.stop() == 0
 
 
-@aio_is_slow
 @pytest.mark.parametrize(
     ("rows", "feature"),
     [

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ranker.client import AsyncRankerClient, RankerClient
-from tests.end_to_end.conftest import aio_is_slow, wait_until
+from tests.end_to_end.conftest import wait_until
 
 CALLERS = 4
 DEADLINE = 30.0
@@ -58,7 +58,6 @@ class Load:
             self.failures.append(error)
 
 
-@aio_is_slow
 @pytest.mark.parametrize(
     "kills", [pytest.param(3), pytest.param(20, marks=pytest.mark.slow)], ids=str
 )

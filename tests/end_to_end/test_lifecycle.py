@@ -14,7 +14,7 @@ from ranker.client import RankerClient
 from ranker.client.request import rank_request
 from ranker.errors import RankerError, UnavailableError
 from tests.end_to_end.broken_server import LARGE, LOST, STUCK
-from tests.end_to_end.conftest import Broken, RunningServer, wait_until
+from tests.end_to_end.conftest import Broken, RunningServer, on_both_transports, wait_until
 
 
 def asked(channel: grpc.Channel, rows: np.ndarray) -> grpc.Future:
@@ -24,6 +24,7 @@ def asked(channel: grpc.Channel, rows: np.ndarray) -> grpc.Future:
     )
 
 
+@on_both_transports
 def test_draining_finishes_what_is_in_flight(start, truth):
     server = start("--max-batch-delay", "1.0")  # so that there is something in flight
     rows = truth.rows[:20]

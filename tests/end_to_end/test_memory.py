@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import aio_is_slow
 from tests.end_to_end.floods import MIB, another_caller, held
 from tests.end_to_end.http2 import (
     CHUNK,
@@ -29,8 +28,6 @@ from tests.end_to_end.http2 import (
     frame,
     setting,
 )
-
-pytestmark = aio_is_slow
 
 PER_CONNECTION = 100
 """Calls that one connection may have in progress."""

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import RankerClient
 from ranker.inference import open_inference_pb2 as pb
-from tests.end_to_end.conftest import NAMES
+from tests.end_to_end.conftest import NAMES, on_both_transports
 from tests.end_to_end.test_access_log import wait_for_lines
 from tests.office.support import ask
 from tests.serving.open_inference.support import infer_request, tensors
@@ -49,6 +49,7 @@ def same_bits(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 
 
+@on_both_transports
 @pytest.mark.parametrize("typed", [False, True], ids=["raw", "typed"])
 @pytest.mark.parametrize("count", [1, 50, 700])
 def test_scores_are_xgboosts(stub, truth, typed, count):
@@ -60,6 +61,7 @@ def test_scores_are_xgboosts(stub, truth, typed, count):
     assert found["indices"].tolist() == np.argsort(-expected, kind="stable").tolist()
 
 
+@on_both_transports
 def test_lists_that_come_at_once_keep_their_scores(stub, truth, client):
     """With those of our own protocol in the same batches."""
     parts = [truth.rows[start : start + size] for start, size in enumerate(range(1, 200, 5))]
@@ -76,6 +78,7 @@ def test_lists_that_come_at_once_keep_their_scores(stub, truth, client):
         list(pool.map(ask, list(range(len(parts))) * 3))
 
 
+@on_both_transports
 def test_a_stream_is_answered_in_order(stub, truth):
     sizes = [400, 1, 90, 3, 250, 2] * 5
     requests = [infer_request(truth.rows[:size], outputs=("scores",)) for size in sizes]
@@ -118,6 +121,7 @@ def test_errors_are_grpcs(stub, request_, code, text):
     assert text in caught.value.details()
 
 
+@on_both_transports
 def test_every_method_answers(stub):
     """Or says that it is not there; nothing hangs."""
     refused = {}

@@ -18,7 +18,9 @@ from grpc_status import rpc_status
 from ranker.client import AsyncRankerClient, RankerClient
 from ranker.errors import InvalidRequestError, NotFoundError
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import NAMES
+from tests.end_to_end.conftest import NAMES, on_both_transports
+
+pytestmark = on_both_transports
 
 RANK = "/ranker.v1.RankingService/Rank"
 

@@ -18,11 +18,9 @@ from ranker.model.order import best_first
 from ranker.repository.publication import publish
 from ranker.repository.traffic import Sample
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import RunningServer, aio_is_slow, wait_until
+from tests.end_to_end.conftest import RunningServer, wait_until
 from tests.end_to_end.test_live_models import RANK, Callers
 from tests.model.test_agreement import defined_tau_b
-
-pytestmark = aio_is_slow
 
 PATIENCE = 30.0
 LABELLED = "models: {{books: {{source: books, labels: {{stable: 7}}{}}}}}"

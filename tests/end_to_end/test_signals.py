@@ -18,7 +18,7 @@ from ranker.client import RankerClient
 from ranker.client.request import rank_request
 from ranker.errors import RankerError
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import RunningServer, wait_until
+from tests.end_to_end.conftest import RunningServer, on_both_transports, wait_until
 from tests.end_to_end.slow_link import SlowLink
 
 DELAY = ("--max-batch-delay", "1.0")  # so that there is something in flight
@@ -62,6 +62,7 @@ def test_ctrl_c_loses_no_request(start, truth):
     assert server.process.wait(60) == 0
 
 
+@on_both_transports
 def test_an_answer_reaches_a_slow_reader_before_the_server_ends(start, truth):
     server = start("--max-request-rows", "20000")
     rows = np.resize(truth.rows, (15_000, truth.rows.shape[1]))

@@ -19,7 +19,7 @@ import pytest
 from ranker.client import AsyncRankerClient, RankerClient, Tls
 from ranker.errors import RankerError
 from tests.certificates import Authority
-from tests.end_to_end.conftest import NAMES, RunningServer, on_one_transport
+from tests.end_to_end.conftest import NAMES, RunningServer, on_both_transports, on_one_transport
 from tests.office.support import ask
 
 SECONDS = 20.0
@@ -89,6 +89,7 @@ def best(truth, rows: int = 10) -> list[int]:
     return np.argsort(-truth.scores(truth.rows[:rows]), kind="stable").tolist()
 
 
+@on_both_transports
 def test_only_who_speaks_tls_and_knows_the_authority_is_answered(start_tls, truth, place, tmp_path):
     server = start_tls()
     assert ranked(server, truth, Tls(place.authority.path)) == best(truth)

@@ -18,7 +18,7 @@ from ranker.model import ModelFile
 from ranker.repository.publication import publish
 from ranker.repository.traffic import Split
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import RunningServer, aio_is_slow
+from tests.end_to_end.conftest import RunningServer
 from tests.end_to_end.test_live_models import (  # noqa: F401
     RANK,
     Shop,
@@ -30,8 +30,6 @@ from tests.end_to_end.test_live_models import (  # noqa: F401
 )
 from tests.forest.onnx import onnx_models
 from tests.forest.onnx.onnx_models import Split as Node
-
-pytestmark = aio_is_slow
 
 STREAM = "/ranker.v1.RankingService/RankStream"
 SHARED = (

@@ -21,13 +21,11 @@ from tests.end_to_end.broken_server import LOST
 from tests.end_to_end.conftest import (
     Broken,
     RunningServer,
-    aio_is_slow,
     on_one_transport,
     wait_until,
 )
 
 
-@aio_is_slow
 def test_workers_share_the_port_and_a_dead_one_is_replaced(start, truth):
     server = start("--workers", "2")
     rows = truth.rows[:30]
@@ -103,7 +101,6 @@ def test_a_worker_that_cannot_start_is_tried_again_until_it_can(
     assert server.stop() == 0
 
 
-@aio_is_slow
 def test_a_worker_whose_engine_is_lost_drains_and_is_replaced(start, truth):
     server = start(kind=Broken)
     rows = truth.rows[:3].copy()
@@ -164,7 +161,6 @@ def test_a_worker_that_cannot_be_started_at_all_is_one_clear_line(truth):
     assert "Traceback" not in done.stderr
 
 
-@aio_is_slow
 def test_workers_end_when_their_supervisor_is_killed(start):
     server = start("--workers", "2")
     pids = [server.worker(0), server.worker(1)]
