@@ -116,7 +116,7 @@ def _merged(aggregates: Aggregates, begin: int) -> list[float]:
         for slot in aggregates.slots[: aggregates.layout.workers]
         if slot.cells[begin] == mark
     ]
-    return list(map(max, [0.0] * BUCKETS, *tables))
+    return [max(values) for values in zip([0.0] * BUCKETS, *tables, strict=True)]
 
 
 def _units(tables: Sequence[Sequence[float]]) -> tuple[int, ...]:

@@ -139,6 +139,14 @@ def test_a_worker_that_has_not_switched_yet_is_left_out(server):
     assert server.check().units == (0, 0)
 
 
+def test_no_worker_has_switched_yet(server):
+    server.ask(readers(2000))
+    server.split(SHARES, mark=2.0)
+    for worker in (0, 1):
+        server.serve(worker, 1.0)
+    assert server.check().units == (0, 0)
+
+
 def test_a_version_without_a_split_and_one_that_has_gone_are_not_told(server):
     server.ask(readers(2000))
     server.supervisor.switched(2, {0: NamedModel(["stable"])})
