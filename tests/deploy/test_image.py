@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,7 +76,7 @@ def image() -> Iterator[Image]:
 def test_the_image_is_told_how_to_run(image):
     assert image.config["Entrypoint"] == ["ranker"]
     assert image.config["User"] == f"{USER}:{USER}"
-    assert set(image.config["ExposedPorts"]) == {"50051/tcp", "9090/tcp"}
+    assert set(image.config["ExposedPorts"]) == {"50051/tcp", "8080/tcp", "9090/tcp"}
 
 
 @pytest.mark.parametrize(
@@ -93,17 +94,19 @@ def test_the_image_does_not_have_what_only_building_needs(image, pattern):
 
 
 def test_the_image_has_the_versions_of_the_constraints(image):
-    pinned = dict(
-        line.split("==")
-        for line in (ROOT / "constraints.txt").read_text().replace("_", "-").lower().splitlines()
-        if "==" in line
-    )
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(_named(line, "==") for line in lines if "==" in line)
     packages = image.root.glob("opt/ranker/lib/python3*/site-packages/*.dist-info")
-    stems = [path.name.removesuffix(".dist-info").replace("_", "-").lower() for path in packages]
-    found = dict(stem.rsplit("-", 1) for stem in stems)
+    found = dict(_named(path.name.removesuffix(".dist-info"), "-") for path in packages)
     del found["tree-ranker"]
     assert found == {name: pinned[name] for name in found}
     assert "onnxruntime" in found
+
+
+def _named(text: str, between: str) -> tuple[str, str]:
+    """A package, as its name is compared, and its version."""
+    name, _, version = text.rpartition(between)
+    return re.sub(r"[-_.]+", "-", name).lower(), version
 
 
 class Container:
@@ -151,8 +154,8 @@ class Container:
     def _port(self) -> int:
         while time.monotonic() < self.started + 60 and self.process.poll() is None:
             for line in self.log.read_text().splitlines():
-                if '"message": "listening on ' in line:
-                    return int(json.loads(line)["message"].rsplit(":", 1)[1])
+                if found := re.search(r'"listening on [^"]*:(\d+) ', line):
+                    return int(found[1])
             time.sleep(0.01)
         raise AssertionError(self.log.read_text())
 
