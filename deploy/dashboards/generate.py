@@ -52,6 +52,7 @@ class Panel:
         largest: whether a gauge's largest value is shown, and not the sum.
         mean: whether it is the mean.
         only: a further condition on the metrics' labels.
+        plain: whether 1 is written as 1, and not as 100 %.
     """
 
     title: str
@@ -60,12 +61,13 @@ class Panel:
     largest: bool = False
     mean: bool = False
     only: str = ""
+    plain: bool = False
 
     @property
     def unit(self) -> str:
         """In Grafana's words."""
         first = self.metrics[0]
-        unit = UNITS.get(first.unit, "short")
+        unit = "short" if self.plain else UNITS.get(first.unit, "short")
         if first.kind is Kind.COUNTER:
             return "percentunit" if first.unit == "seconds" else "cps"
         return unit
@@ -197,6 +199,21 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Lists that were compared", (catalogue.SHADOW_LISTS,), ("model", "shadow_version")),
         Panel("Lists that were not, by reason", (catalogue.SHADOW_DROPPED,), ("reason",)),
         Panel("Time spent on shadows", (catalogue.SHADOW_BUSY,), ("pod", "worker")),
+    ),
+    "Drift": (
+        Panel(
+            "Index of features: from 0.25 on, far from the training data",
+            (catalogue.DRIFT_FEATURE_PSI,), ("model", "version", "feature"), mean=True, plain=True,
+        ),
+        Panel(
+            "Index of the scores",
+            (catalogue.DRIFT_SCORE_PSI,), ("model", "version"), mean=True, plain=True,
+        ),
+        Panel(
+            "Share of candidates without a feature",
+            (catalogue.DRIFT_FEATURE_MISSING,), ("model", "version", "feature"), mean=True,
+        ),
+        Panel("Candidates that were counted", (catalogue.DRIFT_ROWS,), ("model", "version")),
     ),
     "Processes": (
         Panel("CPU, in cores", (catalogue.PROCESS_CPU,), ("pod", "worker")),

@@ -76,6 +76,14 @@ def _categories(ctx: click.Context, param: click.Parameter, path: str | None) ->
     help="A feature that every request must send. Repeat the option for more features. "
     "All others may be absent, which counts as missing.",
 )
+@click.option(
+    "--reference",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="DATA",
+    help="The training data, a .parquet or .csv table with the features by name. FILE.onnx then "
+    "carries a histogram of each feature and of the scores, which a server tells drift by. Needs "
+    "the extra quality.",
+)
 def export(model: str, path: str, **options: Any) -> None:
     """Convert an XGBoost MODEL (.ubj or .json) to ONNX, and verify the result.
 

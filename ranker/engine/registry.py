@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from ranker.errors import ModelError, UnsupportedModelError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ranker.engine.api import Engine, Explainer, LoadedEngine
     from ranker.engine.simd.explainer import Arrays
     from ranker.engine.simd.layout import Layout
@@ -95,11 +98,13 @@ class LaidOut(NamedTuple):
             other; None if it is another one, or may be.
         reason: why it is this engine; empty if it is not known which one it is.
         explained: what its scores are explained by; or why they can't be.
+        ranges: see `ranker.forest.ranges`; None if its trees can't be read.
     """
 
     layout: Layout | None
     reason: str
     explained: Arrays | str
+    ranges: NDArray[np.float32] | None = None
 
 
 def lay_out(file: OnnxFile, engine: str = "auto", device: str = "auto") -> LaidOut:
@@ -112,6 +117,7 @@ def lay_out(file: OnnxFile, engine: str = "auto", device: str = "auto") -> LaidO
     from ranker.engine.simd import engine as simd
     from ranker.engine.simd.layout import lay_out
     from ranker.forest.onnx import read_forest
+    from ranker.forest.ranges import threshold_ranges
 
     on_gpu = gpu_index(device) is not None or (device == "auto" and gpu.unavailable() is None)
     other = engine not in ("auto", "simd") or on_gpu or simd.unavailable() is not None
@@ -122,10 +128,10 @@ def lay_out(file: OnnxFile, engine: str = "auto", device: str = "auto") -> LaidO
         if not other and not (unsupported and engine == "auto"):
             raise
         return LaidOut(None, "", f"can't explain its scores: {error.message}")
-    explained = _lay_out_explained(forest)
+    explained, ranges = _lay_out_explained(forest), threshold_ranges(forest)
     if other or simd.unsupported(forest) is not None:
-        return LaidOut(None, "", explained)
-    return LaidOut(lay_out(forest), _EXACT if engine == "auto" else _BY_NAME, explained)
+        return LaidOut(None, "", explained, ranges)
+    return LaidOut(lay_out(forest), _EXACT if engine == "auto" else _BY_NAME, explained, ranges)
 
 
 def _lay_out_explained(forest: Forest) -> Arrays | str:

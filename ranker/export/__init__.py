@@ -33,7 +33,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -50,10 +50,12 @@ from ranker.export import schema
 from ranker.export.categories import Given, notes, with_given
 from ranker.export.onnx_writer import to_onnx
 from ranker.export.parity import parity_rows
+from ranker.export.reference import reference_of
 from ranker.export.verify import Comparison, compare
 from ranker.export.xgboost_model import LOGISTIC, Rounds, read
+from ranker.frames import Features
 from ranker.model.file import ModelFile
-from ranker.model.metadata import ModelMetadata, check_name, name_of
+from ranker.model.metadata import PREFIX, ModelMetadata, check_name, name_of
 
 MAX_RELATIVE_DIFFERENCE = 1e-5
 """Margins that differ by more, relative to their range, are not exported."""
@@ -112,6 +114,7 @@ def export_onnx(
     required_features: Sequence[str] = (),
     categories: Given | None = None,
     rows: ArrayLike | None = None,
+    reference: Features | str | Path | None = None,
 ) -> ExportReport:
     """Writes an XGBoost model as an ONNX file and verifies it.
 
@@ -138,11 +141,16 @@ def export_onnx(
         rows: some rows of real data, a matrix with the model's columns. The file carries
             a few of them with XGBoost's scores, besides made-up ones, and each load
             scores them again (`ranker.model.parity`).
+        reference: the training data: a matrix with the model's columns, a data frame of its
+            features, or the path of a `.csv` or `.parquet` table. The file then carries a
+            histogram of each feature and of the scores, which a server tells drift by
+            (`ranker.model.histogram`). None: it can't tell.
 
     Raises:
         ModelError: the model can't be read or can't be exported exactly, or
             onnxruntime scores the file otherwise than XGBoost does; the name or
-            the version is none, or names another model already.
+            the version is none, or names another model already; the reference is not
+            the model's.
         OSError: the file can't be written.
     """
     path = Path(path)
@@ -187,6 +195,10 @@ def export_onnx(
     )
     helper.set_model_props(proto, metadata.to_props())
     content = proto.SerializeToString()
+    if reference is not None:
+        metadata = replace(metadata, reference=reference_of(content, reference))
+        helper.set_model_props(proto, metadata.to_props())
+        content = proto.SerializeToString()
     if version:
         _refuse_another(content, path, name or name_of(path.name), version)
     _write(content, path)
@@ -199,7 +211,18 @@ def export_onnx(
         rounds=original.rounds,
         xgboost_version=xgb.__version__,
         comparison=comparison,
-        notes=(*schema.notes(), *notes(original, known_categories)),
+        notes=(*schema.notes(), *notes(original, known_categories), *_drift_note(metadata)),
+    )
+
+
+def _drift_note(metadata: ModelMetadata) -> tuple[str, ...]:
+    """What servers will be able to say of drift."""
+    if metadata.reference is None:
+        return ()
+    size = len(metadata.to_props()[f"{PREFIX}reference"])
+    return (
+        f"{metadata.reference.rows} rows of reference, {len(metadata.reference.features)} "
+        f"features: {size / 1e3:.1f} kB of histograms",
     )
 
 

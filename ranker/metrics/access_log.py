@@ -24,6 +24,7 @@ from threading import Thread
 from typing import Any, Protocol
 
 from ranker.errors import Code
+from ranker.incident import guard
 from ranker.logs import labels_of, time_of, trace_fields
 from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
@@ -87,6 +88,16 @@ class ErrorSink(Protocol):
         """A bug that a process has logged under an id."""
 
 
+class DriftSink(Protocol):
+    """Who is told, on that thread too, of what workers count of features."""
+
+    def add(self, entries: Sequence[Any]) -> None:
+        """Some counts; see `ranker.metrics.drift_log`."""
+
+    def serve(self, entries: Sequence[Any]) -> None:
+        """The models that a worker serves from now on."""
+
+
 def connect() -> tuple[socket.socket, socket.socket]:
     """The two ends of the connection: the workers', and the office's."""
     workers, office = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -100,7 +111,8 @@ def send(end: socket.socket, worker: str, kind: str, entries: list[Any]) -> None
     Args:
         end: the workers'.
         worker: who sends.
-        kind: of the entries: `requests`, or `incidents` (`ranker.metrics.incident_log`).
+        kind: of the entries: `requests`, `incidents` (`ranker.metrics.incident_log`), `drift` or
+            `drift_served` (`ranker.metrics.drift_log`).
         entries: at most `_MOST_ENTRIES` of them.
 
     Raises:
@@ -208,6 +220,7 @@ class AccessLogWriter:
         project: the GCP project that traces belong to; empty if there is none.
         output: the descriptor to write to.
         errors: who else hears of what failed.
+        drift: who hears of what was counted of features.
     """
 
     def __init__(
@@ -218,6 +231,7 @@ class AccessLogWriter:
         project: str = "",
         output: int = 1,
         errors: ErrorSink | None = None,
+        drift: DriftSink | None = None,
     ) -> None:
         self._socket = socket.socket(fileno=fd)
         self._wake = socket.socket(fileno=wake_fd)
@@ -226,6 +240,7 @@ class AccessLogWriter:
         self._project = project
         self._output = output
         self._errors = errors
+        self._drift = drift
         self._failed = False
         self._thread = Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
@@ -244,6 +259,10 @@ class AccessLogWriter:
             worker, kind, entries = marshal.loads(packet)
             if kind == "requests":
                 self._requests_ended(worker, entries)
+            elif kind in ("drift", "drift_served"):
+                if self._drift is not None:
+                    take = self._drift.add if kind == "drift" else self._drift.serve
+                    guard(logger, "taking counts of features", take, entries)
             elif self._errors is not None:
                 for at, mark, what in entries:
                     self._errors.add_incident(time_of(at), mark, what, f"worker {worker}")

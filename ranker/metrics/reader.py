@@ -11,6 +11,8 @@ import psutil
 
 from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.drift import Drift
+from ranker.metrics.drift import families as drift_families
 from ranker.metrics.families import Family, Sample
 from ranker.metrics.gpu import GpuMonitor
 from ranker.metrics.metric import Metric
@@ -28,9 +30,17 @@ class Reader:
 
     A thread looks at the engines' busy time once a second, so that utilisation
     is that of the last ten seconds whoever reads, and however often.
+
+    Args:
+        aggregates: what was counted.
+        drift: what was counted of features; None: nothing.
+
+    Attributes:
+        drift: likewise.
     """
 
-    def __init__(self, aggregates: Aggregates) -> None:
+    def __init__(self, aggregates: Aggregates, drift: Drift | None = None) -> None:
+        self.drift = drift or Drift()
         self.started = aggregates.started
         self._aggregates = aggregates
         self._processes = _Processes(aggregates)
@@ -52,7 +62,7 @@ class Reader:
                 *self._gpu.read(gpus),
             ):
                 families[family.metric] = family
-        for family in _splits(self.splits()):
+        for family in (*_splits(self.splits()), *drift_families(self.drift.models())):
             families[family.metric] = family
         return [families[metric] for metric in catalogue.METRICS]
 

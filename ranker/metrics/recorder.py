@@ -23,6 +23,7 @@ from ranker.metrics.catalogue import (
     ROWS,
     SLACK_SECONDS,
 )
+from ranker.metrics.drift_log import DriftLog
 from ranker.metrics.layout import EXEMPLAR_CELLS, UNKNOWN, Name
 from ranker.metrics.metric import Dimension, Metric
 from ranker.metrics.shadow_recorder import ShadowRecorder
@@ -61,19 +62,26 @@ class Recorder:
         aggregates: where to record.
         worker: which worker this process is, from 0.
         access_log: where requests are logged, if they are.
+        drift_log: where counts of features go, if they are counted.
 
     Attributes:
         access_log: likewise.
+        drift_log: likewise.
         beat: takes the time, as a sign that this process moves; see `ranker.process.heartbeat`.
         in_flight: one number, for a transport: see `ranker.rpc.RpcCounts`.
         waited: likewise.
     """
 
     def __init__(
-        self, aggregates: Aggregates, worker: int = 0, access_log: AccessLog | None = None
+        self,
+        aggregates: Aggregates,
+        worker: int = 0,
+        access_log: AccessLog | None = None,
+        drift_log: DriftLog | None = None,
     ) -> None:
         slot = aggregates.slots[worker]
         self.access_log = access_log
+        self.drift_log = drift_log
         slot.occupy()
         cells, places = slot.cells, aggregates.layout.plan.cells
         self.beat = slot.beat

@@ -16,6 +16,7 @@ from typing import Any
 
 from ranker.categories import Categories
 from ranker.errors import ModelError
+from ranker.model.histogram import Reference
 
 PREFIX = "ranker."
 
@@ -80,6 +81,7 @@ class ModelMetadata:
         verified_rows: how many rows that verification compared.
         parity: rows with XGBoost's scores, as `ParityRows.to_text` has them; empty if
             there are none.
+        reference: histograms of the training data, to tell drift by; None: it can't be told.
     """
 
     name: str = ""
@@ -97,15 +99,20 @@ class ModelMetadata:
     max_difference: float = float("nan")
     verified_rows: int = 0
     parity: str = ""
+    reference: Reference | None = None
 
     def to_props(self) -> dict[str, str]:
         """The metadata as ONNX `metadata_props`; `from_props` reads it back."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         categories = {index: found.values for index, found in values.pop("categories").items()}
+        reference = values.pop("reference")
         props = {PREFIX + name: json.dumps(value) for name, value in values.items()}
         if categories:  # which may be many: without spaces, and not in ASCII alone
             text = json.dumps(categories, ensure_ascii=False, separators=(",", ":"))
             props[PREFIX + "categories"] = text
+        if reference is not None:
+            text = json.dumps(reference.to_facts(), separators=(",", ":"))
+            props[PREFIX + "reference"] = text
         return props
 
     @classmethod
@@ -127,6 +134,8 @@ class ModelMetadata:
                 raise ModelError(f"metadata {key}: not JSON: {_short(props[key])}") from error
             if known.name == "categories":
                 values[known.name] = _categories(key, value)
+            elif known.name == "reference":
+                values[known.name] = _reference(key, value)
             else:
                 values[known.name] = _plain(key, value, getattr(metadata, known.name))
         return replace(metadata, **values)
@@ -161,6 +170,13 @@ def _categories(key: str, value: Any) -> dict[int, Categories]:
         except ModelError as error:
             raise ModelError(f"metadata {key}: feature {index}: {error.message}") from error
     return found
+
+
+def _reference(key: str, value: Any) -> Reference:
+    try:
+        return Reference.from_facts(value)
+    except ModelError as error:
+        raise ModelError(f"metadata {key}: {error.message}") from error
 
 
 def _short(text: str) -> str:

@@ -61,6 +61,8 @@ class Model:
         self.features = FeatureContract(
             engine.num_features, metadata.feature_names, metadata.required_features
         )
+        if metadata.reference is not None:
+            metadata.reference.check(engine.num_features)
 
     @classmethod
     def load(
@@ -147,7 +149,7 @@ class Model:
         Raises:
             InvalidRequestError: it is neither, or has other columns than the model.
         """
-        rows = self._rows(features)
+        rows = self.rows(features)
         if not len(rows):
             return np.empty(0, np.float32)
         return self.engine.score([rows])
@@ -211,7 +213,7 @@ class Model:
             InvalidRequestError: as `score` does.
             UnsupportedModelError: its scores can't be explained; says why, and what helps.
         """
-        return self.explainer.explain([self._rows(features)])
+        return self.explainer.explain([self.rows(features)])
 
     def compare(self, above: ArrayLike, below: ArrayLike) -> Comparison:
         """Says why one candidate scores above another: the difference of their explanations.
@@ -224,12 +226,19 @@ class Model:
             InvalidRequestError: not F values each.
             UnsupportedModelError: its scores can't be explained; says why, and what helps.
         """
-        pair = np.concatenate([self._rows(np.asarray(row)[None]) for row in (above, below)])
+        pair = np.concatenate([self.rows(np.asarray(row)[None]) for row in (above, below)])
         contributions = self.explain(pair)
         return Comparison(self.feature_names, pair[0], pair[1], contributions[0] - contributions[1])
 
-    def _rows(self, features: Features) -> Rows:
-        """Candidates as the model expects them: float32 [n, F]."""
+    def rows(self, features: Features) -> Rows:
+        """Candidates as the model expects them: float32 [n, F]; what a frame lacks is NaN.
+
+        Args:
+            features: as for `score`.
+
+        Raises:
+            InvalidRequestError: as `score` does.
+        """
         frame = read_frame(features)
         if frame is None:
             rows = as_float32("features", cast(ArrayLike, features))

@@ -12,6 +12,9 @@ import pickle
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ranker.engine import registry
 from ranker.engine.api import Explainer, LoadedEngine
 from ranker.engine.simd.engine import SimdEngine
@@ -39,6 +42,8 @@ class Packed:
         layout: what the simd engine is made of; None: the engine is made of the file.
         reason: why it is that engine.
         explained: what its scores are explained by; or why they can't be.
+        ranges: between which thresholds its features are told apart (`ranker.forest.ranges`); None
+            if that isn't known.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Packed:
     layout: Layout | None
     reason: str
     explained: Arrays | str
+    ranges: NDArray[np.float32] | None = None
 
     def write(self) -> int:
         """Writes it to a memory file; returns its descriptor, which the caller closes."""
@@ -103,6 +109,7 @@ def prepare(file: ModelFile, engine: str, device: str, name: str = "", version: 
         laid_out.layout,
         laid_out.reason,
         laid_out.explained,
+        laid_out.ranges,
     )
 
 

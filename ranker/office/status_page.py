@@ -2,7 +2,7 @@
 
 The page is one document with its style and its script inside. It reads `/events`, a stream of
 server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): `points` of
-`History`, the `models` as ListModels has them, and `errors`.
+`History`, the `models` as ListModels has them, `errors`, and `drift`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 
 from google.protobuf.json_format import MessageToDict
@@ -22,6 +22,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from ranker.errors import OverloadedError, RankerError
+from ranker.metrics.drift import Drift, ModelDrift
 from ranker.office.history import STEP_SECONDS, History, Point
 from ranker.office.recent_errors import RecentErrors
 from ranker.office.workers import Workers
@@ -29,12 +30,18 @@ from ranker.office.workers import Workers
 MOST_VIEWERS = 20
 """Pages that are kept up to date at a time."""
 
+MOST_FEATURES = 20
+"""Of each model, in the table of drift."""
+
 STREAM_SECONDS = 50.0
 """How long a stream lasts; the page then opens another. A connection may not be busy for longer
 than `ranker.office.connection.TOTAL_SECONDS`."""
 
 _MODELS_SECONDS = 5.0
 """How old a description of the models may be, and how long a worker may take to give it."""
+
+_DRIFT_SECONDS = 5.0
+"""How old the figures of drift may be."""
 
 
 def document() -> tuple[bytes, dict[str, str]]:
@@ -71,12 +78,18 @@ class StatusPage:
         history: what the server did.
         workers: who know the models.
         errors: what went wrong.
+        drift: how far features are from the training data.
     """
 
-    def __init__(self, history: History, workers: Workers, errors: RecentErrors) -> None:
+    def __init__(
+        self, history: History, workers: Workers, errors: RecentErrors, drift: Drift
+    ) -> None:
         self._history = history
         self._workers = workers
         self._errors = errors
+        self._drift = drift
+        self._shown_drift: object = []
+        self._drift_due = 0.0
         self._viewers = 0
         self._closed = False
         self._news = asyncio.Event()
@@ -130,6 +143,7 @@ class StatusPage:
         self._viewers += 1
         try:
             shown: object = None
+            drift: object = None
             changes = -1
             until = time.monotonic() + STREAM_SECONDS
             while not self._closed and time.monotonic() < until:
@@ -141,6 +155,9 @@ class StatusPage:
                 if changes != self._errors.changes:
                     changes = self._errors.changes
                     yield _event("errors", self._errors.latest())
+                if drift != self._latest_drift():
+                    drift = self._latest_drift()
+                    yield _event("drift", drift)
                 models = await self._described()
                 if models != shown:
                     shown = models
@@ -148,6 +165,13 @@ class StatusPage:
                 await news.wait()
         finally:
             self._viewers -= 1
+
+    def _latest_drift(self) -> object:
+        """How far features have drifted, worked out once in some seconds for all viewers."""
+        if time.monotonic() >= self._drift_due:
+            self._shown_drift = _drift(self._drift.models())
+            self._drift_due = time.monotonic() + _DRIFT_SECONDS
+        return self._shown_drift
 
     async def _described(self) -> object:
         """The models, asked for at most once for all viewers in some seconds."""
@@ -169,6 +193,15 @@ class StatusPage:
 
 def _as_json(points: Sequence[Point]) -> list[dict[str, object]]:
     return [asdict(point) for point in points]
+
+
+def _drift(models: Sequence[ModelDrift]) -> list[dict[str, object]]:
+    """What the page shows: the worst features of each model, and how many others there are."""
+    shown = []
+    for model in models:
+        worst = replace(model, features=model.features[:MOST_FEATURES], rows=round(model.rows))
+        shown.append({**asdict(worst), "others": len(model.features) - len(worst.features)})
+    return shown
 
 
 def _event(kind: str, data: object, number: int | None = None) -> bytes:

@@ -103,7 +103,7 @@ class Generations:
             packed = Packed.read(packed_fd)
             model = take_over(packed, file_fd, settings.engine, settings.threads, settings.device)
             metrics = self._recorder.model(slot, (model.name, model.version))
-            served = ServedModel(model, settings.max_batch_rows, metrics)
+            served = ServedModel(model, settings.max_batch_rows, metrics, packed.ranges)
             self._check_width(served)
             served.warm()
         except RankerError as error:

@@ -29,6 +29,7 @@ from ranker import logs
 from ranker.errors import RankerError
 from ranker.metrics.access_log import AccessLogWriter
 from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.drift import Drift
 from ranker.metrics.exporters import Page, exporters
 from ranker.metrics.office_recorder import OfficeRecorder
 from ranker.metrics.ranking_log_recorder import RankingLogRecorder
@@ -45,6 +46,8 @@ from ranker.office.recent_errors import RecentErrors
 from ranker.office.status_page import StatusPage
 from ranker.office.workers import Workers
 from ranker.process.address import PortTakenError, bind_http
+from ranker.process.drift_watch import LOOK_SECONDS as DRIFT_LOOK_SECONDS
+from ranker.process.drift_watch import DriftWatch
 from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
 from ranker.process.link import Link
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
@@ -101,8 +104,9 @@ class Office:
         self._vertex = Vertex.of(os.environ)
         self._workers = Workers(settings.worker_addresses)
         self._reader = reader
+        self._names = aggregates.names
         history = History(lambda: snapshot(aggregates))
-        self._status = StatusPage(history, self._workers, errors)
+        self._status = StatusPage(history, self._workers, errors, reader.drift)
         health = health_routes(self._serves)
         with self._running:
             pages = self._start_exporters(settings, reader)
@@ -122,7 +126,8 @@ class Office:
     async def run(self) -> None:
         """Works until SIGTERM or SIGINT."""
         servers = [HttpServer(self._applications, self._plain)]
-        tasks = [asyncio.create_task(task) for task in (self._beat(), self._watch_splits())]
+        work = (self._beat(), self._watch_splits(), self._watch_drift())
+        tasks = [asyncio.create_task(task) for task in work]
         if self._certificates:
             context = self._certificates.context()
             servers.append(HttpServer(self._applications, self._secure, context))
@@ -165,6 +170,13 @@ class Office:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             watch.look(self._reader.splits())
+
+    async def _watch_drift(self) -> None:
+        watch = DriftWatch()
+        while True:
+            await asyncio.sleep(DRIFT_LOOK_SECONDS)
+            self._reader.drift.keep(self._names())
+            watch.look(self._reader.drift.models())
 
     def _start_exporters(self, settings: Settings, reader: Reader) -> list[Page]:
         pages: list[Page] = []
@@ -229,10 +241,12 @@ def main() -> None:
     logs.configure(settings.log_format, settings.log_level, "office", settings.gcp_project)
     aggregates = Aggregates.attach(metrics_fd)
     recorder = OfficeRecorder(aggregates)
-    reader = Reader(aggregates)
+    reader = Reader(aggregates, drift := Drift())
     project = logs.project_of(settings.gcp_project)
     errors = RecentErrors()
-    access_log = AccessLogWriter(access_log_fd, workers_end_fd, aggregates, project, errors=errors)
+    access_log = AccessLogWriter(
+        access_log_fd, workers_end_fd, aggregates, project, errors=errors, drift=drift
+    )
     try:
         with beating_while_loading(recorder.beat):
             office = Office(settings, reader, recorder, aggregates, errors)

@@ -22,6 +22,7 @@ from ranker.process.undelivered import undelivered_bytes
 from ranker.rpc import Method
 from ranker.serving import reflection
 from ranker.serving.dispatcher import Dispatcher
+from ranker.serving.drift import DriftSample
 from ranker.serving.explanations import Explanations
 from ranker.serving.generation import Generation
 from ranker.serving.health import Health
@@ -109,11 +110,14 @@ class Server:
         )
         self._shadows = Shadows(recorder, budget.shadows, make_transport.longest_batch)
         self._shadows.serve(generation)
+        self._drift = DriftSample(recorder.drift_log)
+        self._drift.serve(self._drift.prepare(generation))
         self._explanations = Explanations(recorder, budget.explanations, self._call_soon)
         self._dispatcher = Dispatcher(
             queue,
             recorder,
             self._shadows,
+            self._drift,
             self._explanations,
             batches_at_once=min(served.engine.batches_at_once for served in generation.models),
             longest_batch=make_transport.longest_batch,
@@ -178,11 +182,13 @@ class Server:
             generation: the models; None: the same as before.
             others: what to tell of versions that are wanted and not served.
         """
+        counters = self._drift.prepare(generation) if generation is not None else {}
 
         def serve() -> None:
             self._service.serve(generation, others)
             if generation is not None and self._drain is None:
                 self._shadows.serve(generation)
+                self._drift.serve(counters)
             if generation is not None and self._ranking_log is not None:
                 self._ranking_log.serve(generation)
             self._open_inference.tell_others(others)
@@ -257,10 +263,11 @@ class Server:
         if self._shadows.waiting and self._guard.short:
             self._shadows.drop("memory")
         stepped = False
-        if self._explanations.lists or self._shadows.waiting:
+        counts = self._drift.waiting or now >= self._drift.send_at
+        if self._explanations.lists or self._shadows.waiting or counts:
             idle = self._dispatcher.idle()
-            stepped = self._use_spare_time(spare=idle and scored == self._scored)
-            if idle and (self._explanations.ready or self._shadows_may_step()):
+            stepped = self._use_spare_time(spare=idle and scored == self._scored, counts=counts)
+            if idle and (self._explanations.ready or self._shadows_may_step() or counts):
                 delay = 0.0  # if the next turn has nothing to read either, there is time to spare
         if stepped:
             self._load.leave_out(time.monotonic())
@@ -275,10 +282,21 @@ class Server:
             return None
         return wait if delay is None else min(wait, delay)
 
-    def _use_spare_time(self, *, spare: bool) -> bool:
-        """Goes on with what waits for the loop to have time; whether a shadow has had some."""
+    def _use_spare_time(self, *, spare: bool, counts: bool) -> bool:
+        """Goes on with what waits for the loop to have time.
+
+        Args:
+            spare: whether it has some.
+            counts: whether counting for drift is to go on.
+
+        Returns:
+            Whether the loop has worked on shadows or drift.
+        """
         if self._explanations.lists:
             self._explanations.turn(spare=spare)
+        if spare and counts:
+            self._drift.step()
+            return True
         stepped = spare and self._shadows_may_step()
         if stepped:
             self._shadows.step()

@@ -23,6 +23,7 @@ from ranker.errors import RankerError
 from ranker.incident import incident
 from ranker.metrics.access_log import AccessLog
 from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.drift_log import DriftLog
 from ranker.metrics.incident_log import IncidentLog
 from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.metrics.recorder import Recorder
@@ -57,7 +58,8 @@ def main() -> NoReturn:
     if settings.access_log != "off":
         rate = settings.access_log_rate
         access_log = AccessLog(access_log_fd, settings.access_log, rate, aggregates, index)
-    recorder = Recorder(aggregates, index, access_log)
+    drift_log = DriftLog(os.dup(access_log_fd), index)
+    recorder = Recorder(aggregates, index, access_log, drift_log)
     generations = Generations(settings, recorder, link)
     try:
         with beating_while_loading(recorder.beat):

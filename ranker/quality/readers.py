@@ -81,6 +81,28 @@ def read_data(
     return _Table(path, _read_table(path)).data(features, columns)
 
 
+def read_features(path: str | PathLike[str], features: Collection[str]) -> pa.Table:
+    """Reads features of a `.csv` or `.parquet` table; its other columns are left out.
+
+    Args:
+        path: the file.
+        features: the names to read, as far as the table has them.
+
+    Raises:
+        InvalidRequestError: it can't be read, or has none of them.
+        MissingExtraError: the extra `quality` isn't installed.
+        OSError: the file can't be read at all.
+    """
+    path = Path(path)
+    if not any(suffix in _TABLES for suffix in path.suffixes):
+        raise InvalidRequestError(path.name, f"expected one of {', '.join(_TABLES)}")
+    table = _read_table(path)
+    names = [name for name in table.column_names if name in set(features)]
+    if not names:
+        raise InvalidRequestError(path.name, "no column is a feature of the model")
+    return table.select(names)
+
+
 def _read_table(path: Path) -> pa.Table:
     require("quality")
     import pyarrow as pa

@@ -83,4 +83,5 @@ def describe(generation: Generation, served: ServedModel) -> pb.Model:
         sha256=model.digest,
         shadow_percent=generation.shadow_share(served),
         explainable=not model.unexplained,
+        has_reference=metadata.reference is not None,
     )

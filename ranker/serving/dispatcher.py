@@ -32,6 +32,7 @@ from ranker.errors import (
 from ranker.incident import guard, incident
 from ranker.metrics.recorder import Recorder
 from ranker.serving.batcher import Batch
+from ranker.serving.drift import DriftSample
 from ranker.serving.engine_threads import EngineThreads
 from ranker.serving.explanations import Explanations
 from ranker.serving.queue import Queue
@@ -82,6 +83,7 @@ class Dispatcher:
         queue: what waits.
         recorder: where the queue's depth is recorded.
         shadows: hear which lists have been answered.
+        drift: hears of some.
         explanations: answer the lists that are to be explained.
         batches_at_once: how many batches the engines may work on.
         longest_batch: a batch predicted to take more seconds is scored on a thread.
@@ -101,6 +103,7 @@ class Dispatcher:
         queue: Queue[RankTask],
         recorder: Recorder,
         shadows: Shadows,
+        drift: DriftSample,
         explanations: Explanations,
         *,
         batches_at_once: int,
@@ -111,6 +114,7 @@ class Dispatcher:
         self._queue = queue
         self._recorder = recorder
         self._shadows = shadows
+        self._drift = drift
         self._explanations = explanations
         self._call_soon = call_soon
         self._on_engine_lost = on_engine_lost
@@ -227,6 +231,8 @@ class Dispatcher:
         _answer(batch, outcome, scoring.started, seconds)
         if self._shadows.pairs:
             guard(logger, "noting lists for a shadow", self._shadows.on_answered, batch, outcome)
+        if scoring.ended >= self._drift.due:
+            guard(logger, "taking a list for drift", self._drift.on_answered, batch, outcome)
         if self._explanations.lists:
             self._explanations.on_scored(batch, outcome)
 

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranker.errors import ModelError
 from ranker.incident import incident
@@ -33,6 +34,8 @@ class ServedModel:
         model: what is served.
         max_batch_rows: the most candidates that are scored at once.
         metrics: where its work is recorded.
+        ranges: between which thresholds its features are told apart (`ranker.forest.ranges`); None
+            if that isn't known.
 
     Attributes:
         model: likewise.
@@ -43,9 +46,16 @@ class ServedModel:
         batcher: what waits for it, and what its batches are predicted to cost.
         explaining: predicts what explanations cost, by the candidates.
         metrics: likewise.
+        ranges: likewise.
     """
 
-    def __init__(self, model: Model, max_batch_rows: int, metrics: ModelRecorder) -> None:
+    def __init__(
+        self,
+        model: Model,
+        max_batch_rows: int,
+        metrics: ModelRecorder,
+        ranges: NDArray[np.float32] | None = None,
+    ) -> None:
         self.model = model
         self.name = model.name
         self.version = model.version
@@ -54,6 +64,7 @@ class ServedModel:
         self.batcher: Batcher[RankTask] = Batcher(max_batch_rows)
         self.explaining = CostModel()
         self.metrics = metrics
+        self.ranges = ranges
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"

@@ -157,7 +157,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "num_features", "feature_names", "required_feature_names", "output", "objective", "num_trees", "max_depth", "engine", "engine_reason", "is_default", "categories", "labels", "traffic_percent", "state", "state_reason", "sha256", "shadow_percent", "explainable")
+    __slots__ = ("name", "version", "num_features", "feature_names", "required_feature_names", "output", "objective", "num_trees", "max_depth", "engine", "engine_reason", "is_default", "categories", "labels", "traffic_percent", "state", "state_reason", "sha256", "shadow_percent", "explainable", "has_reference")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NUM_FEATURES_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +178,7 @@ class Model(_message.Message):
     SHA256_FIELD_NUMBER: _ClassVar[int]
     SHADOW_PERCENT_FIELD_NUMBER: _ClassVar[int]
     EXPLAINABLE_FIELD_NUMBER: _ClassVar[int]
+    HAS_REFERENCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     num_features: int
@@ -198,7 +199,8 @@ class Model(_message.Message):
     sha256: str
     shadow_percent: float
     explainable: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., num_features: _Optional[int] = ..., feature_names: _Optional[_Iterable[str]] = ..., required_feature_names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., objective: _Optional[str] = ..., num_trees: _Optional[int] = ..., max_depth: _Optional[int] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., categories: _Optional[_Iterable[_Union[FeatureCategories, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., traffic_percent: _Optional[float] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_reason: _Optional[str] = ..., sha256: _Optional[str] = ..., shadow_percent: _Optional[float] = ..., explainable: _Optional[bool] = ...) -> None: ...
+    has_reference: bool
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., num_features: _Optional[int] = ..., feature_names: _Optional[_Iterable[str]] = ..., required_feature_names: _Optional[_Iterable[str]] = ..., output: _Optional[str] = ..., objective: _Optional[str] = ..., num_trees: _Optional[int] = ..., max_depth: _Optional[int] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., is_default: _Optional[bool] = ..., categories: _Optional[_Iterable[_Union[FeatureCategories, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., traffic_percent: _Optional[float] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_reason: _Optional[str] = ..., sha256: _Optional[str] = ..., shadow_percent: _Optional[float] = ..., explainable: _Optional[bool] = ..., has_reference: _Optional[bool] = ...) -> None: ...
 
 class FeatureCategories(_message.Message):
     __slots__ = ("feature", "texts", "integers")

@@ -9,6 +9,8 @@ import time
 import numpy as np
 import pytest
 
+from ranker.client import RankerClient
+from ranker.export import export_onnx
 from tests.end_to_end.conftest import NAMES, RunningServer
 
 SECONDS = 15.0
@@ -33,7 +35,10 @@ def browser():
 
 @pytest.fixture(scope="module")
 def server(truth, tmp_path_factory):
-    running = RunningServer(tmp_path_factory.mktemp("page") / "server.log", str(truth.path))
+    folder = tmp_path_factory.mktemp("page")
+    path = folder / "books.onnx"
+    export_onnx(truth.booster, path, name="books", version="7", reference=truth.rows)
+    running = RunningServer(folder / "server.log", str(path))
     yield running
     assert running.stop() == 0
 
@@ -111,6 +116,26 @@ def test_an_example_can_be_ranked(open_page):
     page.click("#try [type=submit]")
     page.wait_for_selector("#ranking-body tr")
     assert page.locator("#ranking-body tr:not(.why)").count() == 8
+
+
+@pytest.mark.slow
+def test_what_has_drifted_stands_first(open_page, server, truth):
+    page, limit = open_page(), time.monotonic() + 4 * SECONDS
+    rows = truth.rows.copy()
+    rows[:, 5] = np.nan
+    worst = page.locator("#drift tbody tr").first
+    with RankerClient(server.address) as client:
+        for start in range(10**6):
+            assert time.monotonic() < limit
+            client.rank(rows[start % 100 * 30 :][:30])
+            page.wait_for_timeout(20)
+            if start % 50 == 0 and worst.count() and worst.locator(".number.bad").count():
+                break
+    name, psi, now, before, wrong = worst.locator("th, td").all_inner_texts()
+    assert (name, wrong) == ("feature_5", "missing everywhere")
+    assert float(now.removesuffix(" %")) > 95, "all but the lists of other tests"
+    assert float(psi) > 0.25
+    assert float(before.removesuffix(" %")) == pytest.approx(10, abs=2)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -22,6 +22,7 @@ from ranker.metrics.snapshot import snapshot
 from ranker.model import Model
 from ranker.model.metadata import ModelMetadata
 from ranker.serving.dispatcher import Dispatcher
+from ranker.serving.drift import DriftSample
 from ranker.serving.explanations import Explanations
 from ranker.serving.generation import Generation
 from ranker.serving.health import Health
@@ -120,11 +121,13 @@ class Serving:
         self._soon: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.lost = 0
         self.shadows = Shadows(self.recorder, max_shadow_bytes, longest_batch)
+        self.drift = DriftSample(None)
         self.explanations = Explanations(self.recorder, max_explained_bytes, self._soon.put)
         self.dispatcher = Dispatcher(
             self.queue,
             self.recorder,
             self.shadows,
+            self.drift,
             self.explanations,
             batches_at_once=min(engine.batches_at_once for engine in self.engines),
             longest_batch=longest_batch,

@@ -3,8 +3,8 @@
 The recorder, the exporters, `docs/reference/metrics.md` and the tests all start from here.
 
 No label value comes from a client. They are fixed here (status codes, reasons),
-known when the server starts (models, methods, workers), or facts about the
-server in one sample of an info metric.
+known when the server starts (models, methods, workers), names in a model's file
+(features), or facts about the server in one sample of an info metric.
 """
 
 from ranker.metrics.catalogue import models, processes, requests

@@ -15,6 +15,8 @@ METHOD = Dimension(
     ("method",), rare=frozenset((name.removeprefix("/"),) for name in OPEN_INFERENCE)
 )
 MODEL = Dimension(("model", "version"))
+FEATURE = Dimension(("feature",))
+"""Features of a `MODEL`, by the names that its file gives them; a few of them at a time."""
 MODEL_NAME = Dimension(("model",))
 WORKER = Dimension(("worker",))
 SHADOW = Dimension(("shadow_version",), values=(("",),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ranker.metrics.catalogue.buckets import DEVIATIONS, RANK_DISTANCES, SHARES
 from ranker.metrics.catalogue.labels import (
+    FEATURE,
     MODEL,
     MODEL_NAME,
     MOST_LABELS,
@@ -141,6 +142,41 @@ SHADOW_BUSY = Metric(
     "Time that a worker spent on shadows; it had nothing else to do, so that no other metric has "
     "this time as work.",
     by=(WORKER,),
+)
+DRIFT_FEATURE_PSI = Metric(
+    "ranker_drift_feature_psi",
+    Kind.GAUGE,
+    "1",
+    "Population stability index of a feature: how far the candidates of the last hour or so are "
+    "from the training data. 0: not at all; from 0.25 on, far. Of the 50 features of a version "
+    "that drift most; absent without a reference in the model's file, and below 200 counted lists.",
+    by=(MODEL, FEATURE),
+    derived=True,
+)
+DRIFT_FEATURE_MISSING = Metric(
+    "ranker_drift_feature_missing_ratio",
+    Kind.GAUGE,
+    "1",
+    "Share of the counted candidates that have no value of a feature; of the same features, or, "
+    "without a reference, of the 50 that are missing most.",
+    by=(MODEL, FEATURE),
+    derived=True,
+)
+DRIFT_SCORE_PSI = Metric(
+    "ranker_drift_score_psi",
+    Kind.GAUGE,
+    "1",
+    "Population stability index of a version's scores.",
+    by=(MODEL,),
+    derived=True,
+)
+DRIFT_ROWS = Metric(
+    "ranker_drift_rows",
+    Kind.GAUGE,
+    "candidates",
+    "Candidates that were counted for that, each weighing half as much after a quarter of an hour.",
+    by=(MODEL,),
+    derived=True,
 )
 MODEL_LABEL_INFO = Metric(
     "ranker_model_label_info",

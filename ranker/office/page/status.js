@@ -140,6 +140,43 @@ function showModels() {
   offerModels(models.filter((model) => model.state === "MODEL_STATE_AVAILABLE"));
 }
 
+// Drift
+
+const share = (value) => (value === null ? "–" : `${short(100 * value)} %`);
+const index = (value) => cell(value === null ? "–" : value.toFixed(2), value > 0.25 ? "number bad" : "number");
+
+/** What can be said of a version before its features are. */
+function aboutDrift({ reference, enough, rows, scores }) {
+  const counted = `${rows.toLocaleString("en")} candidates counted`;
+  if (!enough) return `${counted}; that is too few to tell.`;
+  if (!reference) return `${counted}. Its file has no reference, so that drift can’t be told: export it with --reference.`;
+  return `${counted}. Index of the scores: ${scores === null ? "–" : scores.toFixed(2)}.`;
+}
+
+function showDrift(models) {
+  const table = (model, title) => make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Drift of ${title}, a table` },
+    make("table", {},
+      make("thead", {}, make("tr", {},
+        make("th", { scope: "col" }, "Feature"),
+        ...["Index", "Missing now", "In training"].map((name) => make("th", { scope: "col", class: "number" }, name)),
+        make("th", { scope: "col" }, "What is wrong"),
+      )),
+      make("tbody", {}, ...model.features.map((feature) => make("tr", {},
+        make("th", { scope: "row" }, feature.name), index(feature.psi),
+        cell(share(feature.missing), "number"), cell(share(feature.missing_before), "number"),
+        cell(feature.finding, feature.finding ? "reason bad" : "reason"),
+      ))),
+    ));
+  byId("drift").replaceChildren(...(models.length ? models.flatMap((model) => {
+    const title = `${model.model}@${model.version}`;
+    return [
+      make("h3", {}, title), make("p", { class: "note" }, aboutDrift(model)),
+      ...(model.features.length ? [table(model, title)] : []),
+      ...(model.others ? [make("p", { class: "note" }, `And ${model.others} features that drift less.`)] : []),
+    ];
+  }) : [make("p", {}, "Nothing was counted yet.")]));
+}
+
 // Errors
 
 function showErrors({ requests, incidents }) {
@@ -180,6 +217,7 @@ function follow() {
     described = JSON.parse(event.data);
     showModels();
   });
+  source.addEventListener("drift", (event) => showDrift(JSON.parse(event.data)));
   source.addEventListener("errors", (event) => showErrors(JSON.parse(event.data)));
   source.addEventListener("error", () => {
     // A stream ends each minute, and the browser opens another; what is refused it gives up.
@@ -191,4 +229,5 @@ function follow() {
 }
 
 showErrors({ requests: [], incidents: [] });
+showDrift([]);
 follow();
