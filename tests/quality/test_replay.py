@@ -155,6 +155,14 @@ def test_features_that_the_log_lacks_are_told(log, models):
     assert found.compared == LISTS
 
 
+def test_features_that_were_left_out_are_told_of_lists_of_another_model(tmp_path, models, rows):
+    old, new = models
+    pairs = [logged(old, block[:, :2]) for block in rows[:4]]
+    left_out = old.feature_names[0]
+    log = written(tmp_path, old, pairs, exclusion=Exclusion([left_out]))
+    assert set(replay(iter(log), new).absent) == {left_out, "popularity"}
+
+
 def test_columns_without_names_are_not_guessed(tmp_path, models, rows):
     asked, answered = logged(models[0], rows[0][:, :2])
     nameless = origin(models[0])._replace(digest="cd" * 32, feature_names=())
