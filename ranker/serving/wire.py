@@ -23,6 +23,11 @@ _FLOAT32 = np.dtype("<f4")
 REQUEST_BYTES = 24 * 2**10
 """What a request that waits takes beside its message: its task, and its call in gRPC."""
 
+MOST_BESIDE = 1024
+"""Bytes that a message may have beside its rows for these to be read where they lie: whoever keeps
+the rows then keeps all of it.
+"""
+
 M = TypeVar("M", bound=Message)
 
 
@@ -59,6 +64,8 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
         rows, columns = most.rows, most.columns
         task.plan = task.served.features.plan(columns)
         values = np.frombuffer(data, _FLOAT32, rows * columns, most.offset)
+        if len(data) - values.nbytes > MOST_BESIDE:
+            values = values.copy()
         _take_rows(task, values.reshape(rows, columns), most.top_k, data)
         return
     try:

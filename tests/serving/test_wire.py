@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -57,6 +58,14 @@ def test_rows_are_read_where_they_lie():
     assert rows.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert rows.dtype == np.float32
     assert not rows.flags.owndata
+
+
+def test_rows_do_not_keep_a_message_that_has_much_beside_them():
+    data = request(request_id="x" * 10**4).SerializeToString()
+    before = sys.getrefcount(data)
+    task = read(data)
+    assert task.rows_from(0, 2).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert sys.getrefcount(data) == before
 
 
 def test_a_task_knows_what_is_asked():
