@@ -73,7 +73,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/loop"))
     options = parser.parse_args()
     out: Path = options.out
-    out.mkdir(parents=True)  # of its own: a log of another run would be read too
+    if out.exists():  # the log of another run would be read too
+        parser.error(f"{out} is there already: remove it, or name another with --out")
+    out.mkdir(parents=True)
     labelled, test = Queries(options.data / "rank.train"), Queries(options.data / "rank.test")
     lists = list(labelled.lists())
 

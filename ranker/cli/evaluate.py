@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ranker.cli.long_work import progress_bar, usage_errors
+from ranker.cli.number import Number
 from ranker.distribution import require
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _TO_WRITE = click.Path(dir_okay=False, writable=True, path_type=Path)
 )
 @click.option(
     "--min-propensity",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.0,
     show_default=True,
     help="Smaller propensities count as this one.",
@@ -85,7 +86,7 @@ _TO_WRITE = click.Path(dir_okay=False, writable=True, path_type=Path)
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
     help="How sure the intervals are.",

@@ -23,6 +23,8 @@ def usage_errors() -> Iterator[None]:
     """Has errors that a user can act on end the command with exit code 2."""
     try:
         yield
+    except BrokenPipeError:  # whoever read what is printed has enough; click ends it silently
+        raise
     except (RankerError, MissingExtraError, OSError) as error:
         raise UnusableError(str(error)) from error
 

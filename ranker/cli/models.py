@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ranker.cli.number import Number
 from ranker.cli.tls import tls_options
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _DIGITS = 12
 @click.argument("target", metavar="[HOST:PORT]", default="localhost:50051")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=5.0,
     show_default=True,
     help="Seconds to wait for the server's answer.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ranker.cli.number import Number
 from ranker.cli.tls import tls_options
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _context_value(name: str, text: str, categories: Categories | None) -> float
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=5.0,
     show_default=True,
     help="Seconds to wait for the server's answer.",

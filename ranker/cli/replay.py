@@ -13,6 +13,7 @@ import click
 
 from ranker.cli.log import opened
 from ranker.cli.long_work import UnusableError, progress_bar, usage_errors
+from ranker.cli.number import Number
 from ranker.cli.tls import tls_options
 from ranker.distribution import require
 
@@ -54,7 +55,7 @@ _TO_WRITE = click.Path(dir_okay=False, writable=True, path_type=Path)
 )
 @click.option(
     "--speed",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=1.0,
     show_default=True,
     help="With --against: so many times as fast as it was. 0: as fast as --in-flight lets it.",
@@ -68,7 +69,7 @@ _TO_WRITE = click.Path(dir_okay=False, writable=True, path_type=Path)
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="With --against: seconds that a list may take.",
@@ -132,6 +133,8 @@ def _with_model(log: str, file: Path, limit: int, options: dict[str, Any]) -> tu
             metrics=options["metrics"],
             movers=options["movers"],
         )
+    if not (found.lists or found.excluded):
+        raise UnusableError(f"{log}: no list is in it")
     _print_replay(found, outcomes is not None)
     return int(found.different > 0), found.to_json()
 
@@ -208,6 +211,8 @@ def _against(
         names = ("speed", "in_flight", "timeout")
         how = {name: options[name] for name in names}
         found = asyncio.run(resend(lists, target, tls=tls, **how))
+    if not found.sent:
+        raise UnusableError(f"{log}: no list is in it")
     if found.errors.get("UNAVAILABLE", 0) == found.sent:
         raise UnusableError(f"can't reach a server at {target}")
     _print_resent(found)

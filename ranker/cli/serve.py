@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from ranker.cli.number import Number
 from ranker.engine.registry import CHOICES as ENGINES
 from ranker.metrics.access_log import MODES
 from ranker.metrics.exporters import Option, exporters
@@ -56,7 +57,7 @@ def _kind(option: Option) -> Any:
     if isinstance(option.default, int):
         return click.IntRange(option.least, option.most)
     if isinstance(option.default, float):
-        return click.FloatRange(option.least, option.most)
+        return Number(option.least, option.most)
     return str
 
 
@@ -70,7 +71,7 @@ def _exporters_flags(command: Any) -> Any:
 
 _COUNT = click.IntRange(min=1)
 _PORT = click.IntRange(0, 65535)
-_SECONDS = click.FloatRange(min=0)
+_SECONDS = Number(min=0)
 
 
 def warn_of_unknown_variables(command: click.Command, environment: Mapping[str, str]) -> None:
@@ -177,7 +178,7 @@ def _stored_models() -> tuple[str, ...]:
 @_setting("max_request_rows", _COUNT, "Most candidates in one request.")
 @_setting(
     "max_deadline",
-    click.FloatRange(min=0, min_open=True),
+    Number(min=0, min_open=True),
     "Most seconds that a request may take, whatever its caller says. Without it, callers who give "
     "no deadline would keep those out who do.",
 )
@@ -189,7 +190,7 @@ def _stored_models() -> tuple[str, ...]:
 )
 @_setting(
     "message_timeout",
-    click.FloatRange(min=0, min_open=True),
+    Number(min=0, min_open=True),
     "Seconds within which the message of a call has to be there.",
 )
 @_setting(
@@ -218,7 +219,7 @@ def _stored_models() -> tuple[str, ...]:
 )
 @_setting(
     "access_log_rate",
-    click.FloatRange(0, 1),
+    Number(0, 1),
     "The share of requests that --access-log sampled logs, by a hash of the trace's id: all "
     "of a trace, or nothing of it.",
 )
@@ -231,7 +232,7 @@ def _stored_models() -> tuple[str, ...]:
 )
 @_setting(
     "log_rate",
-    click.FloatRange(0, 1),
+    Number(0, 1),
     "The share of the units whose lists --log-rankings logs, by a hash of the unit: all lists of "
     "a unit, on every server, or none. Of requests without a unit, the share of the requests.",
 )

@@ -82,7 +82,12 @@ def _columns(log: RankingLog, progress: Progress) -> dict[str, str]:
     for logged in log.lists(lambda share: progress(share / 2)):
         for name in (*_names(logged), *logged.request.context.feature_names):
             if name not in names:
-                names[name] = PREFIX + name if name in OWN_COLUMNS else name
+                names[name] = name
+    for name in names.keys() & OWN_COLUMNS:
+        column = PREFIX + name
+        while column in names:  # a feature's own name
+            column = PREFIX + column
+        names[name] = column
     return names
 
 

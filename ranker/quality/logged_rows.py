@@ -49,7 +49,8 @@ class OtherModelsRows:
         model: the model.
 
     Attributes:
-        absent: its features that some list did not have; they were missing there.
+        absent: its features that some list did not have, or that were left out of the log; they
+            were missing there.
     """
 
     def __init__(self, model: Model) -> None:
@@ -65,6 +66,7 @@ class OtherModelsRows:
             InvalidRequestError: either has no names, and they differ in their columns.
         """
         sent, columns = candidates(logged), tuple(logged.columns)
+        self.absent.update(set(logged.record.excluded_features).intersection(self._names))
         if not (self._names and columns):
             if sent.shape[1] != self._num_features or logged.request.context.values:
                 raise InvalidRequestError(

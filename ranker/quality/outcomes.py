@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -14,6 +15,9 @@ from ranker.errors import InvalidRequestError
 from ranker.ranking_log.reader import LoggedList
 
 _CANDIDATE_COLUMNS = ("candidate_id", "index")
+
+_INDEX = re.compile("0|[1-9][0-9]*")
+"""As `str` writes it, which is how it is looked up."""
 
 
 class Outcomes:
@@ -37,29 +41,43 @@ class Outcomes:
             OSError: it can't be read.
         """
         path = Path(path)
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                return cls._read(csv.DictReader(file, strict=True), path.name)
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError(path.name, f"expected UTF-8 text: {error}") from error
+        except csv.Error as error:
+            raise InvalidRequestError(path.name, f"not comma-separated values: {error}") from error
+
+    @classmethod
+    def _read(cls, reader: csv.DictReader[str], file: str) -> Outcomes:
+        header = reader.fieldnames or []
+        column = next((name for name in _CANDIDATE_COLUMNS if name in header), None)
+        if column is None or not {"request_id", "label"} <= set(header):
+            raise InvalidRequestError(
+                file,
+                "expected the columns request_id, candidate_id or index, and label; got "
+                + (", ".join(header) or "none"),
+            )
+        by_index = column == "index"
         labels: dict[str, dict[str, float]] = {}
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
-            column = next((name for name in _CANDIDATE_COLUMNS if name in header), None)
-            if column is None or not {"request_id", "label"} <= set(header):
+        for row in reader:
+            place = f"{file}, line {reader.line_num}"
+            try:
+                label = float(row["label"])
+            except (TypeError, ValueError):
+                label = -1.0
+            if not (label >= 0 and np.isfinite(label)):
                 raise InvalidRequestError(
-                    path.name,
-                    "expected the columns request_id, candidate_id or index, and label; got "
-                    + (", ".join(header) or "none"),
+                    place, f"expected a label from 0 on, got {row['label']!r}"
                 )
-            for row in reader:
-                try:
-                    label = float(row["label"])
-                except (TypeError, ValueError):
-                    label = -1.0
-                if not (label >= 0 and np.isfinite(label)):
-                    raise InvalidRequestError(
-                        f"{path.name}, line {reader.line_num}",
-                        f"expected a label from 0 on, got {row['label']!r}",
-                    )
-                labels.setdefault(row["request_id"], {})[row[column]] = label
-        return cls(labels, by_index=column == "index")
+            candidate = row[column]
+            if by_index and not _INDEX.fullmatch(candidate):
+                raise InvalidRequestError(
+                    place, f"expected an index, a whole number from 0 on, got {candidate!r}"
+                )
+            labels.setdefault(row["request_id"], {})[candidate] = label
+        return cls(labels, by_index=by_index)
 
     def of(self, logged: LoggedList) -> NDArray[np.float32] | None:
         """The labels of a list's shown candidates, in the order in which they were shown.

@@ -141,7 +141,7 @@ def finished(folder: Path) -> list[Path]:
     Raises:
         OSError: the folder can't be read.
     """
-    return sorted(path for path in folder.iterdir() if is_finished(path.name))
+    return sorted(path for path in folder.iterdir() if is_finished(path.name) and path.is_file())
 
 
 def is_finished(name: str) -> bool:
@@ -156,7 +156,9 @@ def adopt(folder: Path) -> None:
         OSError: the folder can't be read.
     """
     for path in folder.iterdir():
-        if path.name.endswith(OPEN_SUFFIX) and _NAME.fullmatch(path.name):
+        if not (path.name.endswith(OPEN_SUFFIX) and _NAME.fullmatch(path.name)):
+            continue
+        if path.is_file() and not path.is_symlink():  # opening a pipe would wait for its writer
             with contextlib.suppress(OSError):  # it is locked, or another one was faster
                 _adopt(path)
 

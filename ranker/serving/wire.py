@@ -10,7 +10,6 @@ from google.protobuf.message import DecodeError, Message
 
 from ranker.engine.api import Rows, Scores
 from ranker.errors import InvalidRequestError, RankerError
-from ranker.model.features import FeatureContract
 from ranker.model.order import best_first
 from ranker.serving import messages
 from ranker.serving.generation import Generation
@@ -22,7 +21,12 @@ from ranker.v1 import ranking_pb2 as pb
 _FLOAT32 = np.dtype("<f4")
 
 REQUEST_BYTES = 24 * 2**10
-"""What a request that waits takes beside its rows and ids: its task, and its call in gRPC."""
+"""What a request that waits takes beside its message: its task, and its call in gRPC."""
+
+MOST_BESIDE = 1024
+"""Bytes that a message may have beside its rows for these to be read where they lie: whoever keeps
+the rows then keeps all of it.
+"""
 
 M = TypeVar("M", bound=Message)
 
@@ -60,27 +64,26 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
         rows, columns = most.rows, most.columns
         task.plan = task.served.features.plan(columns)
         values = np.frombuffer(data, _FLOAT32, rows * columns, most.offset)
-        _take_rows(task, values.reshape(rows, columns), most.top_k)
+        if len(data) - values.nbytes > MOST_BESIDE:
+            values = values.copy()
+        _take_rows(task, values.reshape(rows, columns), most.top_k, data)
         return
     try:
         request = pb.RankRequest.FromString(data)
     except DecodeError as error:
         raise InvalidRequestError("request", "not a ranker.v1.RankRequest message") from error
     task.on_read(request, generation)
-    _read_candidates(request, task, task.served.features, max_rows)
+    _read_candidates(request, task, data, max_rows)
     if request.explain:
         task.explain = min(request.explain, request.top_k or task.rows, task.rows)
     if request.candidate_ids:
         task.candidate_ids = list(request.candidate_ids)
-        task.size += sum(map(len, task.candidate_ids))
 
 
-def _read_candidates(
-    request: pb.RankRequest, task: RankTask, features: FeatureContract, max_rows: int
-) -> None:
+def _read_candidates(request: pb.RankRequest, task: RankTask, data: bytes, max_rows: int) -> None:
     """Checks a request against the model's contract. Its rows are laid out when they are scored."""
     matrix = request.candidates
-    rows, columns, data = matrix.rows, matrix.columns, matrix.data
+    rows, columns, values = matrix.rows, matrix.columns, matrix.data
     if rows == 0:
         raise InvalidRequestError("candidates.rows", "expected at least 1 candidate, got 0")
     if rows > max_rows:
@@ -91,7 +94,7 @@ def _read_candidates(
         raise InvalidRequestError(
             "candidates.data_type", f"expected DATA_TYPE_FLOAT32 (1), got {matrix.data_type}"
         )
-    size = len(data)
+    size = len(values)
     if size != rows * columns * 4:
         raise InvalidRequestError(
             "candidates.data",
@@ -106,23 +109,25 @@ def _read_candidates(
     if request.top_k < 0:
         raise InvalidRequestError("top_k", f"expected 0 (all) or more, got {request.top_k}")
     context = request.context
-    names, context_names, values = request.feature_names, context.feature_names, context.values
-    if len(values) != len(context_names):
+    names, context_names, shared = request.feature_names, context.feature_names, context.values
+    if len(shared) != len(context_names):
         raise InvalidRequestError(
             "context.values",
             f"expected {len(context_names)} values, one per context feature name, "
-            f"got {len(values)}",
+            f"got {len(shared)}",
         )
-    task.plan = features.plan(columns, names, context_names)
-    if values:
-        task.context = np.array(values, np.float32)
-    _take_rows(task, np.frombuffer(data, _FLOAT32).reshape(rows, columns), request.top_k)
+    task.plan = task.served.features.plan(columns, names, context_names)
+    if shared:
+        task.context = np.array(shared, np.float32)
+    candidates = np.frombuffer(values, _FLOAT32).reshape(rows, columns)
+    _take_rows(task, candidates, request.top_k, data)
 
 
-def _take_rows(task: RankTask, candidates: Rows, top_k: int) -> None:
+def _take_rows(task: RankTask, candidates: Rows, top_k: int, data: bytes) -> None:
     task.candidates = candidates
     task.rows = len(candidates)
-    task.size = candidates.nbytes + REQUEST_BYTES
+    # Rows, ids and texts, all of which are kept: they are the message, or its parts.
+    task.size = len(data) + REQUEST_BYTES
     task.top_k = top_k
 
 

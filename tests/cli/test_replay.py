@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -83,6 +86,25 @@ def test_no_log_ends_with_2(tmp_path, books):
         code, output = run(*arguments)
         assert code == 2
         assert "no complete file of a ranking log is in it" in output
+
+
+def test_a_log_without_lists_ends_with_2(tmp_path, books):
+    empty = tmp_path / "empty.tfrecord"
+    empty.touch()
+    for how in (["--model", books.old], ["--against", "localhost:1"]):
+        code, output = run("replay", empty, *how)
+        assert (code, "empty.tfrecord: no list is in it" in output) == (2, True)
+
+
+def test_a_reader_who_has_enough_sees_no_error(log):
+    command = [sys.executable, "-m", "ranker", "log", "show", log]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert ended.stderr == b""
 
 
 def test_lists_are_shown_and_converted(log, tmp_path):

@@ -31,7 +31,8 @@ GARBAGE = b"\xff\xff\xff"
 
 BATCH, QUEUE, ROW_BYTES = 64, 2500, 4 * len(NAMES)
 # Twice what waits at most: one connection may have half.
-QUEUE_BYTES = 2 * (128 * ROW_BYTES + 3 * REQUEST_BYTES)
+HEAD_BYTES = 64  # of a message, at most
+QUEUE_BYTES = 2 * (128 * ROW_BYTES + 3 * (REQUEST_BYTES + HEAD_BYTES))
 LIMITS = (
     *("--max-batch-rows", str(BATCH), "--max-batch-delay", "600"),
     # Lists of a few candidates break the bound in bytes first, long ones that in rows.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from pyarrow import parquet
 
 from ranker.quality.log_table import write_parquet
@@ -56,6 +57,16 @@ def test_a_row_for_each_candidate_with_its_features_by_name(tmp_path):
     ]
     assert (last["version"], last["arm"], last["request_id"]) == ("8", None, None)
     assert (last["age"], last["price"], last["feature_score"]) == (1.0, 2.0, None)
+
+
+@pytest.mark.parametrize("names", [("score", "feature_score"), ("feature_score", "score")])
+def test_features_that_are_called_as_others_would_be_have_columns_of_their_own(tmp_path, names):
+    asked = request([[1, 2]], feature_names=names)
+    Workers(tmp_path / "log").write(entry(asked=asked, answered=pb.RankResponse()))
+    [row] = converted(tmp_path)
+    values = dict(zip(names, (1.0, 2.0), strict=True))
+    assert row["feature_score"] == values["feature_score"]
+    assert row["feature_feature_score"] == values["score"]
 
 
 def test_a_model_without_names_has_numbered_columns(tmp_path):

@@ -155,6 +155,14 @@ def test_features_that_the_log_lacks_are_told(log, models):
     assert found.compared == LISTS
 
 
+def test_features_that_were_left_out_are_told_of_lists_of_another_model(tmp_path, models, rows):
+    old, new = models
+    pairs = [logged(old, block[:, :2]) for block in rows[:4]]
+    left_out = old.feature_names[0]
+    log = written(tmp_path, old, pairs, exclusion=Exclusion([left_out]))
+    assert set(replay(iter(log), new).absent) == {left_out, "popularity"}
+
+
 def test_columns_without_names_are_not_guessed(tmp_path, models, rows):
     asked, answered = logged(models[0], rows[0][:, :2])
     nameless = origin(models[0])._replace(digest="cd" * 32, feature_names=())
@@ -200,15 +208,27 @@ def test_metrics_are_those_of_the_candidates_that_were_shown(tmp_path, log, mode
         ("request_id,label\nr,1\n", "expected the columns"),
         ("request_id,index,label\nr,0,1\nr,1,many\n", "line 3.*from 0 on, got 'many'"),
         ("request_id,index,label\nr,0,-1\n", "line 2"),
+        ("request_id,index,label\nr,0,1\nr,3.0,1\n", "line 3.*whole number from 0 on, got '3.0'"),
+        ("request_id,index,label\nr,01,1\n", "line 2.*got '01'"),
+        ("request_id,index,label\n\udce9,0,1\n", "expected UTF-8"),
+        ('request_id,index,label\n"r,0,1\n', "not comma-separated"),
         ("", "got none"),
     ],
-    ids=["columns", "text", "negative", "empty"],
+    ids=["columns", "text", "negative", "fraction", "zeros", "latin-1", "quote", "empty"],
 )
 def test_outcomes_that_are_none_are_refused(tmp_path, text, words):
     path = tmp_path / "clicks.csv"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(InvalidRequestError, match=words):
         Outcomes.read(path)
+
+
+def test_outcomes_of_a_spreadsheet_begin_with_a_mark(tmp_path, log):
+    path = tmp_path / "clicks.csv"
+    name = log[0].request.request_id
+    path.write_text(f"request_id,index,label\n{name},1,2\n", encoding="utf-8-sig")
+    labels = dict(zip(log[0].response.indices, Outcomes.read(path).of(log[0]), strict=True))
+    assert labels[1] == 2
 
 
 def test_json_has_no_nan(log, models):

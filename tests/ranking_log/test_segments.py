@@ -97,6 +97,21 @@ def test_room_is_made_by_the_oldest_and_leaves_other_files_alone(tmp_path):
     assert (tmp_path / "notes.txt").exists()
 
 
+def test_what_is_called_as_a_file_of_the_log_and_is_none_is_left_alone(tmp_path):
+    other = tmp_path / "other"
+    other.write_bytes(b"kept")
+    for number, suffix in enumerate([".tfrecord", ".tfrecord.open"]):
+        name = f"rankings-20261128T194946.50000000{number}Z-0000000%d{suffix}"
+        os.mkfifo(tmp_path / (name % 1))
+        (tmp_path / (name % 2)).mkdir()
+    (tmp_path / (name % 3)).symlink_to(other)
+    before = sorted(tmp_path.iterdir())
+    adopt(tmp_path)
+    assert finished(tmp_path) == []
+    assert make_room(tmp_path, 0) == 0
+    assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.mark.parametrize("name", ["rankings.tfrecord", "x.tfrecord.open", "notes.txt"])
 def test_other_names_are_none_of_its_files(name):
     assert not is_finished(name)

@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -59,10 +60,25 @@ def test_rows_are_read_where_they_lie():
     assert not rows.flags.owndata
 
 
+def test_rows_do_not_keep_a_message_that_has_much_beside_them():
+    data = request(request_id="x" * 10**4).SerializeToString()
+    before = sys.getrefcount(data)
+    task = read(data)
+    assert task.rows_from(0, 2).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert sys.getrefcount(data) == before
+
+
 def test_a_task_knows_what_is_asked():
     task = read(request(request_id="r", top_k=1, candidate_ids=["x", "yy"]))
     assert (task.request_id, task.top_k, task.candidate_ids) == ("r", 1, ["x", "yy"])
-    assert (task.rows, task.size) == (2, 2 * 3 * 4 + 3 + REQUEST_BYTES)
+    assert task.rows == 2
+
+
+@pytest.mark.parametrize("field", ["request_id", "unit", "candidate_ids"])
+def test_what_a_request_keeps_is_counted(field):
+    long = "x" * 10**6
+    asked = request(**{field: [long, ""] if field == "candidate_ids" else long})
+    assert read(asked).size == asked.ByteSize() + REQUEST_BYTES
 
 
 @pytest.mark.parametrize(("version", "counted"), [("", 1), ("7", 0), ("@canary", 0)])

@@ -90,7 +90,8 @@ def read_infer_request(data: bytes, task: RankTask, generation: Generation, max_
     task.candidates = rows
     task.rows = len(rows)
     task.top_k = top_k
-    task.size = rows.nbytes + REQUEST_BYTES
+    # Small whole numbers take more as rows than in the message.
+    task.size = max(rows.nbytes, len(data)) + REQUEST_BYTES
 
 
 def _read_parameters(parameters: Mapping[str, pb.InferParameter]) -> tuple[int, float]:
