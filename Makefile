@@ -12,7 +12,7 @@ SLO    ?= p99=10ms,errors=0.1%
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/*/*/*.c ranker/engine/simd/*.h)
+$(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/*/*/*.c ranker/*/*/*.h)
 	@echo "setting up $(VENV): about a minute the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"

@@ -39,7 +39,12 @@ setup(
         ),
         Extension(
             "ranker.serving.messages._messages",
-            sources=["ranker/serving/messages/_messages.c"],
+            sources=[
+                "ranker/serving/messages/_messages.c",
+                "ranker/serving/messages/_ranking.c",
+                "ranker/serving/messages/_request.c",
+            ],
+            depends=["ranker/serving/messages/_ranking.h", "ranker/serving/messages/_request.h"],
             extra_compile_args=["-std=c11", "-O3", "-Wall", "-Wextra"],
             py_limited_api=True,
             optional=True,

@@ -1,9 +1,7 @@
 /* The messages of a list in C: `read` for the RankRequests that most are, `write` for RankResponses.
  *
  * The encoding is described at https://protobuf.dev/programming-guides/encoding/; the numbers of
- * fields are those of protos/ranker/v1/ranking.proto. A request is read only if it is as callers
- * usually write it. Whatever else it is, right or wrong, protobuf's own parser reads it: this one
- * never has to tell what is wrong with a message.
+ * fields are those of protos/ranker/v1/ranking.proto.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -13,93 +11,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "_ranking.h"
+#include "_request.h"
+
 #if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "floats are copied as they are, and messages have them with the least byte first"
 #endif
 
-enum { VARINT = 0, LENGTH = 2 };
-enum { MAX_VARINT_BYTES = 10, MAX_SIZE_BYTES = 5 };
+enum { ON_STACK = 512 }; /* keys of a list that is ranked without memory of its own */
 
 /* ---- Reading ------------------------------------------------------------------------- */
-
-struct bytes {
-    const uint8_t *at, *end;
-};
-
-/* What a request has, with empty strings and zeros for what is absent. */
-struct request {
-    struct bytes request_id, model, model_version, unit, data;
-    uint64_t top_k, deadline_ms, rows, columns;
-};
-
-/* Both return 0, or -1 if the bytes end too early or a number is too large. */
-
-static int read_varint(struct bytes *in, uint64_t *value)
-{
-    *value = 0;
-    for (int shift = 0; in->at < in->end && shift < 7 * MAX_VARINT_BYTES; shift += 7) {
-        uint64_t byte = *in->at++;
-        if (shift == 63 && byte > 1) return -1;
-        *value |= (byte & 127) << shift;
-        if (byte < 128) return 0;
-    }
-    return -1;
-}
-
-static int read_bytes(struct bytes *in, struct bytes *value)
-{
-    const uint8_t *start = in->at;
-    uint64_t size;
-    if (read_varint(in, &size) || in->at - start > MAX_SIZE_BYTES ||
-        size > (uint64_t)(in->end - in->at))
-        return -1;
-    value->at = in->at;
-    value->end = in->at += size;
-    return 0;
-}
-
-/* Reads a message whose fields are `numbers` and `strings`, by field number, which is below 16, so
- * that a tag is a byte; NULL: no such field. Returns -1 unless it has these alone, each once. */
-static int read_fields(struct bytes in, uint64_t *const *numbers, struct bytes *const *strings,
-                       unsigned count)
-{
-    unsigned seen = 0;
-    while (in.at < in.end) {
-        unsigned tag = *in.at++, field = tag >> 3, kind = tag & 7;
-        if (field >= count || seen >> field & 1) return -1;
-        seen |= 1u << field;
-        if (kind == VARINT && numbers[field] != NULL) {
-            if (read_varint(&in, numbers[field])) return -1;
-        } else if (kind == LENGTH && strings[field] != NULL) {
-            if (read_bytes(&in, strings[field])) return -1;
-        } else {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int read_request(struct bytes message, uint64_t max_rows, struct request *found)
-{
-    struct bytes matrix = {NULL, NULL};
-    uint64_t data_type = 0;
-    memset(found, 0, sizeof *found);
-    uint64_t *const numbers[] = {[8] = &found->top_k, [9] = &found->deadline_ms, [10] = NULL};
-    struct bytes *const strings[] = {
-        [1] = &found->request_id, [2] = &found->model, [3] = &found->model_version,
-        [4] = &matrix,            [10] = &found->unit,
-    };
-    if (read_fields(message, numbers, strings, 11)) return -1;
-    uint64_t *const of_matrix[] = {
-        [1] = &found->rows, [2] = &found->columns, [3] = &data_type, [4] = NULL};
-    struct bytes *const values[] = {[4] = &found->data};
-    if (read_fields(matrix, of_matrix, values, 5)) return -1;
-    if (found->rows == 0 || found->rows > max_rows || found->columns > INT32_MAX ||
-        data_type > 1 || found->top_k > INT32_MAX || found->deadline_ms > UINT32_MAX)
-        return -1;
-    return (uint64_t)(found->data.end - found->data.at) == found->rows * found->columns * 4 ? 0
-                                                                                            : -1;
-}
 
 static PyStructSequence_Field list_fields[] = {
     {"request_id", "The caller's own mark."},
@@ -161,78 +82,6 @@ static PyObject *messages_read(PyObject *module, PyObject *const *args, Py_ssize
     if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) return NULL;
     PyErr_Clear(); /* protobuf says what is wrong */
     Py_RETURN_NONE;
-}
-
-/* ---- Ranking ------------------------------------------------------------------------- */
-
-enum {
-    SORTED_BY_INSERTION = 16, /* so many at a time, and then they are merged */
-    MAX_SELECTED = 64,        /* the best of many are kept in order up to so many, and not sorted */
-    ON_STACK = 512,
-};
-
-/* Ascending keys are descending scores, NaN last, and equal scores in the order of candidates. */
-static uint64_t key_of(float score, uint32_t candidate)
-{
-    uint32_t bits;
-    score += 0.0f; /* -0 becomes 0: they are equal */
-    memcpy(&bits, &score, sizeof bits);
-    uint32_t descending = score != score ? UINT32_MAX : bits >> 31 ? bits : ~(bits | 1u << 31);
-    return (uint64_t)descending << 32 | candidate;
-}
-
-/* Puts a key where it belongs among `count` ascending ones. */
-static void insert(uint64_t *keys, size_t count, uint64_t key)
-{
-    while (count > 0 && keys[count - 1] > key) {
-        keys[count] = keys[count - 1];
-        count--;
-    }
-    keys[count] = key;
-}
-
-/* Sorts by merging; returns where the keys are then, which may be the spare memory. */
-static uint64_t *sorted(uint64_t *keys, uint64_t *spare, size_t count)
-{
-    for (size_t begin = 0; begin < count; begin += SORTED_BY_INSERTION)
-        for (size_t i = 1; i < SORTED_BY_INSERTION && begin + i < count; i++)
-            insert(keys + begin, i, keys[begin + i]);
-    for (size_t run = SORTED_BY_INSERTION; run < count; run *= 2) {
-        for (size_t begin = 0; begin < count; begin += 2 * run) {
-            size_t middle = begin + run < count ? begin + run : count;
-            size_t end = middle + run < count ? middle + run : count;
-            size_t left = begin, right = middle;
-            for (size_t i = begin; i < end; i++) {
-                int from_left = right >= end || (left < middle && keys[left] < keys[right]);
-                spare[i] = keys[from_left ? left : right];
-                left += (size_t)from_left;
-                right += (size_t)!from_left;
-            }
-        }
-        uint64_t *other = keys;
-        keys = spare;
-        spare = other;
-    }
-    return keys;
-}
-
-/* The keys of the best, best first, within memory for 2 * count keys. */
-static uint64_t *rank(const char *scores, size_t count, size_t best, uint64_t *memory)
-{
-    size_t kept = 0;
-    int select = best <= MAX_SELECTED && best < count;
-    for (size_t i = 0; i < count; i++) {
-        float score;
-        memcpy(&score, scores + i * sizeof score, sizeof score);
-        uint64_t key = key_of(score, (uint32_t)i);
-        if (!select)
-            memory[i] = key;
-        else if (kept < best)
-            insert(memory, kept++, key);
-        else if (key < memory[best - 1])
-            insert(memory, best - 1, key);
-    }
-    return select ? memory : sorted(memory, memory + count, count);
 }
 
 /* ---- Writing ------------------------------------------------------------------------- */
