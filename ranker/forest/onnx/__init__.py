@@ -25,7 +25,10 @@ def read_forest(source: OnnxFile | bytes | str | PathLike[str]) -> Forest:
 
     The operators' specification is followed. Where onnxruntime departs from it,
     and where a float32 sum in tree order would not be exact, the model is
-    refused, so that a Forest scores as onnxruntime does on one thread.
+    refused, so that a Forest scores as onnxruntime does on one thread. With one
+    exception, where XGBoost agrees with the specification: of two sets of one
+    feature, the second below the first and both with equal leaves, onnxruntime
+    1.32 ignores that the second sends NaN another way.
 
     Args:
         source: the file, its content, or its path.

@@ -113,7 +113,41 @@ def test_scores_as_specified_and_as_onnxruntime(write, trees, seed):
     rows = rows_for(trees, seed)
     got = evaluate(read_forest(written.SerializeToString()), rows)
     assert_same(got, np.array([score(trees, row) for row in rows]))
-    assert_same(got, onnxruntime_scores(written, rows))
+    if not any(map(onnxruntime_loses_nan, trees)):
+        assert_same(got, onnxruntime_scores(written, rows))
+
+
+def onnxruntime_loses_nan(tree: Tree) -> bool:
+    """Whether onnxruntime (1.32) makes one set of two that send NaN different ways.
+
+    It does where the second is the false child of the first, on the same feature, and what is true
+    of either leads to equal leaves. NaN then goes where the first sends it. The specification and
+    XGBoost have it go on to the second.
+    """
+    if not isinstance(tree, Split):
+        return False
+    below = tree.false
+    if (
+        isinstance(below, Split)
+        and {tree.mode, below.mode} <= {"EQ", "MEMBER"}
+        and tree.feature == below.feature
+        and tree.true == below.true
+        and (tree.missing_true, below.missing_true) == (False, True)
+    ):
+        return True
+    return onnxruntime_loses_nan(tree.true) or onnxruntime_loses_nan(below)
+
+
+@pytest.mark.parametrize("second", [1.0, 2.0])
+def test_nan_after_a_set_goes_where_the_specification_says(second):
+    inner = Split(2, "MEMBER", 0.0, 5.0, 1.0, missing_true=True, members=(second,))
+    tree = Split(2, "MEMBER", 0.0, 5.0, inner, missing_true=False, members=(1.0,))
+    assert onnxruntime_loses_nan(tree)
+    written = model(tree_ensemble([tree]))
+    row = np.full((1, 4), np.nan, np.float32)
+    assert_same(evaluate(read_forest(written.SerializeToString()), row), np.float32([5.0]))
+    # Once this fails, onnxruntime has mended it, and the exception above can go.
+    assert onnxruntime_scores(written, row).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("mode", ["LEQ", "LT", "GTE", "GT", "EQ"])
