@@ -146,9 +146,13 @@ class Container:
                 stdout=log,
                 stderr=log,
             )
-        self.port = self._port()
-        self.client = RankerClient(f"127.0.0.1:{self.port}", timeout=10.0)
-        self.client.wait_ready(60.0)
+        try:
+            self.port = self._port()
+            self.client = RankerClient(f"127.0.0.1:{self.port}", timeout=10.0)
+            self.client.wait_ready(60.0)
+        except BaseException:
+            self.stop()
+            raise
         self.seconds_to_serving = time.monotonic() - self.started
 
     def _port(self) -> int:
