@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,8 @@ NAMES = [f"f{number}" for number in range(FEATURES)]
 LABELLED = 15
 """Queries that somebody has labelled before anything is served."""
 SHOWN = 10
+PATIENCE = 60.0
+"""Seconds that anything may take in the server."""
 READERS = 5
 """Who ask each query."""
 CONFIG = "models:\n  shop:\n    source: shop\n    labels: {{{}}}\n{}"
@@ -120,14 +122,22 @@ def main() -> None:
         server.wait_for('ranker_model_label_info{.*label="canary"')
         ranker("promote", "shop", "canary", "--config", out / "ranker.yaml")
         with RankerClient(server.address) as client:
-            while client.rank(lists[0][0], unit="reader 1").version != "2":
-                time.sleep(0.1)
+            wait_until(lambda: client.rank(lists[0][0], unit="reader 1").version == "2")
         ranker("models", server.address)
 
 
 def say(text: str) -> None:
     """A heading."""
     print(f"\n== {text}", flush=True)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Waits for a condition, or ends the program."""
+    limit = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > limit:
+            sys.exit(f"it did not happen within {PATIENCE:g} s; see server.log")
+        time.sleep(0.1)
 
 
 def ranker(*arguments: object) -> None:
@@ -163,8 +173,7 @@ class Server:
 
     def wait_for(self, pattern: str) -> None:
         """Waits until a metric with that in its name or labels is there."""
-        while not re.search(pattern, self._page()):
-            time.sleep(0.1)
+        wait_until(lambda: re.search(pattern, self._page()))
 
     def _page(self) -> str:
         with urllib.request.urlopen(self._metrics) as page:
