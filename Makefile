@@ -12,10 +12,13 @@ SLO    ?= p99=10ms,errors=0.1%
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
+# "compat" puts this folder on the path. Otherwise setuptools' finder starts with every process,
+# and a test run starts a thousand.
 $(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/*/*/*.c ranker/*/*/*.h)
 	@echo "setting up $(VENV): about a minute the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--config-settings editable_mode=compat -c constraints.txt -e ".[dev]"
 	@touch $@
 
 serve: $(READY) ## the demo book ranker, trained, exported and served

@@ -4,11 +4,17 @@ Hypothesis times no example: what else runs on the machine is no fault of the co
 uses one thread: pytest's processes share the cores, and its threads spin while they wait.
 """
 
-import xgboost
+import pytest
 from hypothesis import settings
 
 import ranker.engine.runtime  # noqa: F401
 
 settings.register_profile("untimed", settings.default, deadline=None)
 settings.load_profile("untimed")
-xgboost.set_config(nthread=1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread_for_xgboost():
+    import xgboost  # here, as the process that only hands out tests need not wait for it
+
+    xgboost.set_config(nthread=1)

@@ -80,9 +80,9 @@ def shown(port: int) -> str:
     return x509.load_der_x509_certificate(der).subject.rfc4514_string()
 
 
-def ranked(server, truth, tls: Tls | None, rows: int = 10) -> list[int]:
-    with RankerClient(server.address, tls=tls, timeout=3.0) as client:
-        return client.rank(truth.rows[:rows]).indices.tolist()
+def ranked(server, truth, tls: Tls | None, seconds: float = 3.0) -> list[int]:
+    with RankerClient(server.address, tls=tls, timeout=seconds) as client:
+        return client.rank(truth.rows[:10]).indices.tolist()
 
 
 def best(truth, rows: int = 10) -> list[int]:
@@ -97,7 +97,7 @@ def test_only_who_speaks_tls_and_knows_the_authority_is_answered(start_tls, trut
     assert ranked(server, truth, named) == best(truth)
     for stranger in (None, Tls(), Tls(Authority(tmp_path, "other").path)):
         with pytest.raises(RankerError):
-            ranked(server, truth, stranger)
+            ranked(server, truth, stranger, seconds=1.0)
 
 
 def test_callers_without_a_certificate_of_the_authority_are_refused(
@@ -110,7 +110,7 @@ def test_callers_without_a_certificate_of_the_authority_are_refused(
     assert ranked(server, truth, with_cert) == best(truth)
     for without in (Tls(place.authority.path), Tls(place.authority.path, *unknown)):
         with pytest.raises(RankerError):
-            ranked(server, truth, without)
+            ranked(server, truth, without, seconds=1.0)
 
 
 def test_a_new_certificate_is_for_new_connections_and_ends_none(start_tls, truth, place):

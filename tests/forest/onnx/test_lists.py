@@ -128,13 +128,13 @@ def assert_reads_alike_in_pieces(content: bytes) -> None:
             assert_reads_alike(content)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(MODELS)
 def test_any_encoding(content):
     assert_reads_alike_in_pieces(content)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(damaged())
 def test_damaged(content):
     assert_reads_alike_in_pieces(content)
