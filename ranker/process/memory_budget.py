@@ -14,12 +14,10 @@ worker takes in nothing more, from the second on it closes connections (`ranker.
 
 from __future__ import annotations
 
-import os
 import resource
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from ranker.process.machine import memory_limit
 from ranker.rpc import Limits
 
 USABLE = 0.9
@@ -42,9 +40,6 @@ MOST = 384 * 2**20
 
 _DESCRIPTORS = 100
 """File descriptors for all but connections."""
-
-_CGROUPS = Path("/sys/fs/cgroup")
-_UNLIMITED = 2**60
 
 
 @dataclass(frozen=True)
@@ -112,41 +107,3 @@ class MemoryBudget:
             unsent_bytes=eighth,
             message_seconds=message_seconds,
         )
-
-
-def memory_limit() -> int:
-    """The bytes that this process and its like may hold: the container's limit, or the machine."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_cgroup_limits(_CGROUPS, Path("/proc/self/cgroup"))])
-
-
-def _cgroup_limits(root: Path, membership: Path) -> Iterator[int]:
-    """The limits of this process's memory cgroup and of those around it, of either version.
-
-    A container may see the name of its group on the host, where it sees that group as the root.
-    """
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if controllers == "":
-            folder, file = root, "memory.max"
-        elif "memory" in controllers.split(","):
-            folder, file = root / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        group = folder / name.lstrip("/")
-        for place in {folder, group, *group.parents}:
-            if place == folder or folder in place.parents:
-                yield from _read_limit(place / file)
-
-
-def _read_limit(path: Path) -> Iterator[int]:
-    try:
-        limit = int(path.read_text())
-    except (OSError, ValueError):  # there is no such group, or it says "max"
-        return
-    if limit < _UNLIMITED:
-        yield limit

@@ -16,6 +16,7 @@ from ranker.process.address import host_and_port
 from ranker.process.drain import SERVING_SECONDS, Drain
 from ranker.process.guard import Guard, resident_bytes
 from ranker.process.heartbeat import BEAT_SECONDS
+from ranker.process.machine import usable_cores
 from ranker.process.memory_budget import MemoryBudget
 from ranker.process.settings import Settings
 from ranker.process.undelivered import undelivered_bytes
@@ -95,6 +96,7 @@ class Server:
             make_transport.full_turn,
             settings.max_batch_rows,
             time.monotonic(),
+            usable_cores() / settings.workers,
         )
         logger.info("transport %s: %s", make_transport.name, reason)
         recorder.transport_chosen(make_transport.name, reason)

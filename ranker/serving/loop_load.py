@@ -5,11 +5,18 @@ adds to it. A server with little to do takes a turn for each list, so it looks b
 it is: with more to do it answers more lists in a turn. What a turn costs beyond its share
 in a full one is therefore not counted.
 
+To wait is to leave the processor idle, too: gRPC reads messages while the loop waits for it, and on
+grpc.aio another thread scores. The CPU time that the process takes counts, therefore, where that is
+more than the time in which its loop did not wait.
+
 A few callers who each wait for their answers before they ask again never fill it, though they
 may keep the loop from waiting: each turn has a few lists. More servers would not help them.
 """
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 from ranker.metrics.recorder import Recorder
 from ranker.rpc import Numbers
@@ -28,23 +35,35 @@ class LoopLoad:
         full_turn: lists in a turn from which more of them save next to nothing.
         batch_rows: the most candidates of a batch; lists that fill one fill a turn, too.
         now: when the first turn begins.
+        cores: how many the process has for itself; it may be a part of one.
+        cpu: the seconds of CPU time that the process has taken so far.
     """
 
     def __init__(
-        self, recorder: Recorder, waited: Numbers, full_turn: int, batch_rows: int, now: float
+        self,
+        recorder: Recorder,
+        waited: Numbers,
+        full_turn: int,
+        batch_rows: int,
+        now: float,
+        cores: float = 1.0,
+        cpu: Callable[[], float] = time.process_time,
     ) -> None:
         self._recorder = recorder
         self._waited = waited
         self._costs = CostModel(_MEMORY)
         self._full_turn = full_turn
         self._batch_rows = batch_rows
+        self._cores = cores
+        self._cpu = cpu
         self._lists = self._rows = 0
         self._turn_began = now
         self._waited_before = waited[0]
+        self._cpu_before = cpu()
 
     def leave_out(self, now: float) -> None:
         """A turn is over in which the loop has done nothing but what it had time to spare for."""
-        self._turn_began, self._waited_before = now, self._waited[0]
+        self._turn_began, self._waited_before, self._cpu_before = now, self._waited[0], self._cpu()
 
     def on_turn_end(self, now: float, lists: int, rows: int) -> None:
         """A turn is over.
@@ -54,10 +73,11 @@ class LoopLoad:
             lists: how many the worker has scored since it started.
             rows: how many candidates these had.
         """
-        waited = self._waited[0]
-        seconds = now - self._turn_began - (waited - self._waited_before)
+        waited, cpu = self._waited[0], self._cpu()
+        busy = now - self._turn_began - (waited - self._waited_before)
+        seconds = max(busy, (cpu - self._cpu_before) / self._cores)
         scored, scored_rows = lists - self._lists, rows - self._rows
-        self._turn_began, self._waited_before = now, waited
+        self._turn_began, self._waited_before, self._cpu_before = now, waited, cpu
         self._lists, self._rows = lists, rows
         if seconds <= 0.0:
             return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ranker.process import memory_budget
 from ranker.process.memory_budget import CALL, CONNECTION, LEAST, MOST, OTHERS, MemoryBudget
 
@@ -40,43 +38,3 @@ def test_a_large_machine_is_not_filled_unasked(monkeypatch):
     monkeypatch.setattr(memory_budget, "memory_limit", lambda: 2**40)
     assert MemoryBudget.of_worker(0, 1, 0).callers == MOST
     assert MemoryBudget.of_worker(2**40, 1, 0).callers > MOST
-
-
-@pytest.mark.parametrize(
-    ("membership", "files", "expected"),
-    [
-        pytest.param("0::/pod/box\n", {"pod/memory.max": "300"}, [300], id="v2-around-it"),
-        pytest.param(
-            "0::/pod/box\n",
-            {"pod/memory.max": "300", "pod/box/memory.max": "200"},
-            [200, 300],
-            id="v2-nested",
-        ),
-        pytest.param("0::/\n", {"memory.max": "400"}, [400], id="v2-in-a-container"),
-        pytest.param("0::/host/name\n", {"memory.max": "400"}, [400], id="v2-name-of-the-host"),
-        pytest.param("0::/\n", {"memory.max": "max"}, [], id="v2-unlimited"),
-        pytest.param(
-            "5:cpu,memory:/box\n0::/\n",
-            {"memory/box/memory.limit_in_bytes": "500"},
-            [500],
-            id="v1",
-        ),
-        pytest.param(
-            "5:memory:/\n", {"memory/memory.limit_in_bytes": str(2**63 - 4096)}, [], id="v1-none"
-        ),
-    ],
-)
-def test_limits_of_cgroups(tmp_path, membership, files, expected):
-    root = tmp_path / "cgroup"
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
-    (tmp_path / "membership").write_text(membership)
-    found = memory_budget._cgroup_limits(root, tmp_path / "membership")
-    assert sorted(found) == expected
-
-
-def test_no_cgroups(tmp_path):
-    assert list(memory_budget._cgroup_limits(tmp_path, tmp_path / "none")) == []
-    assert memory_budget.memory_limit() > 0

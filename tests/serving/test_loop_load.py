@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -29,6 +29,17 @@ def recorder() -> Iterator[Recorder]:
     recorder.close()
 
 
+def load_of(
+    recorder: Recorder,
+    full_turn: int = FULL_TURN,
+    now: float = 0.0,
+    cores: float = 1.0,
+    cpu: Callable[[], float] = lambda: 0.0,
+) -> LoopLoad:
+    """The load of a loop whose process takes no CPU time but what is said."""
+    return LoopLoad(recorder, recorder.waited, full_turn, BATCH_ROWS, now, cores, cpu)
+
+
 class SimulatedLoop:
     """Lists arrive at random; each turn takes all that wait, and the longer the more they are."""
 
@@ -40,7 +51,7 @@ class SimulatedLoop:
         [self._worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
         self._fixed, self._each, self._spread = fixed, each, spread
         self._random = random.Random(1)
-        self._load = LoopLoad(recorder, recorder.waited, FULL_TURN, BATCH_ROWS, 0.0)
+        self._load = load_of(recorder)
         self._now = 0.0
         self._scored = 0
 
@@ -117,7 +128,7 @@ def test_a_few_callers_do_not_fill_it_though_it_never_waits(recorder):
 
 
 def test_turns_without_a_list_count_in_full(recorder):
-    load = LoopLoad(recorder, recorder.waited, FULL_TURN, BATCH_ROWS, 10.0)
+    load = load_of(recorder, now=10.0)
     load.on_turn_end(10.5, 0, 0)
     recorder.waited[0] += 0.25
     load.on_turn_end(11.0, 0, 0)
@@ -127,7 +138,7 @@ def test_turns_without_a_list_count_in_full(recorder):
 
 def test_what_there_was_time_to_spare_for_is_no_load(recorder):
     [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
-    load = LoopLoad(recorder, recorder.waited, FULL_TURN, BATCH_ROWS, 10.0)
+    load = load_of(recorder, now=10.0)
     recorder.waited[0] += 0.5
     load.leave_out(12.0)
     assert recorder._cells[worked] == 0
@@ -137,8 +148,37 @@ def test_what_there_was_time_to_spare_for_is_no_load(recorder):
 
 def test_where_requests_share_no_turn_all_of_it_counts(recorder):
     [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
-    load, scored = LoopLoad(recorder, recorder.waited, 1, BATCH_ROWS, 0.0), 0
+    load, scored = load_of(recorder, full_turn=1), 0
     for turn in range(1, 101):
         scored += 1 + turn % 3
         load.on_turn_end(0.01 * turn, scored, 10 * scored)
     assert recorder._cells[worked] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("cores", "cpu", "busy"),
+    [
+        pytest.param(1.0, 0.9, 0.9, id="gRPC-reads-while-the-loop-waits"),
+        pytest.param(1.0, 0.1, 0.4, id="others-have-the-core"),
+        pytest.param(0.5, 0.4, 0.8, id="half-a-core"),
+        pytest.param(4.0, 1.2, 0.4, id="threads-on-other-cores"),
+    ],
+)
+def test_cpu_time_counts_where_it_is_more(recorder, cores, cpu, busy):
+    [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
+    taken = [7.0, 7.0 + cpu]
+    load = load_of(recorder, full_turn=1, cores=cores, cpu=lambda: taken.pop(0))
+    recorder.waited[0] += 0.6
+    load.on_turn_end(1.0, 1, 10)
+    assert recorder._cells[worked] == pytest.approx(busy)
+
+
+def test_cpu_time_that_there_was_to_spare_is_no_load(recorder):
+    [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
+    taken = [7.0, 8.0, 8.25]
+    load = load_of(recorder, cpu=lambda: taken.pop(0))
+    recorder.waited[0] += 0.5
+    load.leave_out(1.0)
+    recorder.waited[0] += 0.5
+    load.on_turn_end(1.5, 0, 0)
+    assert recorder._cells[worked] == 0.25
