@@ -36,7 +36,7 @@ def measure(
 ) -> dict[str, float]:  # fmt: skip
     """One load: goodput at the least, latency of all calls, and how busy the server was."""
     before, cpu = server.scrape(), server.cpu_seconds()
-    calls = cost.offer(server.address, requests, load * capacity, seconds, deadline)
+    calls = cost.offer(server.url, requests, load * capacity, seconds, deadline)
     after, cpu = server.scrape(), server.cpu_seconds() - cpu
     codes = after.codes() - before.codes()
     late = sum(call.latency > deadline for call in calls) if deadline else 0

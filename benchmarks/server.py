@@ -14,6 +14,7 @@ are checked against XGBoost's own; h2load, which repeats eight lists, reads no a
 costs; infer-100x500 asks by ModelInfer. Ours can be measured in several ways side by side:
 --ours "" --ours "--transport aio".
 Variables may stand first: --ours "GRPC_EXPERIMENTS= --transport core" has gRPC's own threads read.
+The word tls has it serve with a certificate: --ours "" --ours tls.
 --against DIR adds ours as it is in another checkout, which has its extension built.
 
 Needs two cores; for the first two tables h2load (Debian: nghttp2-client); for the floor g++ and
@@ -26,11 +27,12 @@ import itertools
 import math
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -41,6 +43,8 @@ from benchmarks.harness.launch import RankerServer, ServerProcess
 from benchmarks.harness.report import Report, Rounds, command
 from benchmarks.harness.requests import Request
 from ranker import Model
+from ranker.client import Tls
+from tests.certificates import Authority
 
 
 class Case(NamedTuple):
@@ -68,13 +72,25 @@ LOADS: dict[str, tuple[str, Callable[..., cost.Cost]]] = {
 }
 
 
+class TlsServer(RankerServer):
+    """Ours with a certificate."""
+
+    def __init__(self, *arguments: str, **places: Any) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        authority = Authority(folder := Path(self._folder.name))
+        cert, key = map(str, authority.issue(folder, "server"))
+        self.tls = Tls(authority.path)
+        super().__init__(*arguments, "--tls-cert", cert, "--tls-key", key, **places)
+
+
 def our_server(model: Path, words: str, cores: set[int], folder: Path | None) -> RankerServer:
-    """Ours, with `VARIABLE=value` and options as a shell takes them."""
+    """Ours, with `VARIABLE=value`, `tls` and options as a shell takes them."""
     split = shlex.split(words)
+    kind = TlsServer if "tls" in split else RankerServer
     said = list(itertools.takewhile(lambda word: "=" in word and word[0] != "-", split))
     variables = dict(word.split("=", 1) for word in said)
-    arguments = (str(model.absolute()), *split[len(said) :])
-    return RankerServer(*arguments, cores=cores, environment=variables, folder=folder)
+    arguments = (str(model.absolute()), *(word for word in split[len(said) :] if word != "tls"))
+    return kind(*arguments, cores=cores, environment=variables, folder=folder)
 
 
 def engine_us(trained: Trained, case: Case, merged: int) -> float:

@@ -94,13 +94,13 @@ def search_rate(
 
         def measure(rate: float) -> Step:
             before = Scrape.of(page)
-            calls = cost.offer(address, requests, rate, seconds, deadline)
+            calls = cost.offer(url, requests, rate, seconds, deadline)
             share = ServerShare.between(before, Scrape.of(page))
             click.echo(f"{rate:.0f}/s: p99 {1e3 * calls.percentile(99):.3g} ms", err=True)
             missed = slo.misses(share.requests, share.failures, calls.percentile)
             return Step(rate, calls, share, missed)
 
-        cost.offer(address, requests, *WARM_UP)
+        cost.offer(url := f"http://{address}", requests, *WARM_UP)
         result = search(measure, start, limit)
     (out / "search.svg").write_text(report_on(result, slo.text, report))
     why = f"; not the server's limit: {result.limited_by}" if result.limited_by else ""

@@ -50,7 +50,7 @@ def by_callers(
 ) -> Cost:  # fmt: skip
     """Under a `loads.closed_loop`."""
     cpu = server.cpu_seconds()
-    found = loads.closed_loop(server.address, requests, in_flight, seconds, method)
+    found = loads.closed_loop(server.address, requests, in_flight, seconds, method, server.tls)
     cpu, count = server.cpu_seconds() - cpu, len(found.latencies)
     return cost(cpu, count, found.seconds, found.percentile(50), found.percentile(99))
 
@@ -63,7 +63,7 @@ def by_h2load(
     if method != "stream":
         done = flat_out(server, requests, seconds, method)
     else:
-        url, streams = f"http://{server.address}{wire.RANK_STREAM[0]}", range(4)
+        url, streams = server.url + wire.RANK_STREAM[0], range(4)
         named = [[r.on_stream(str(i)) for i, r in enumerate(requests[k::4])] for k in streams]
         bodies = [h2load.framed(*messages) for messages in named]
         done = h2load.keep_busy(url, bodies, clients=1, streams=1, seconds=seconds)
@@ -80,7 +80,7 @@ def at_half_load(
         return cost(math.nan, math.nan, 1.0)
     full = flat_out(server, requests, seconds)
     cpu = server.cpu_seconds()
-    calls = offer(server.address, requests[:LISTS], full.calls / full.seconds / 2, seconds)
+    calls = offer(server.url, requests[:LISTS], full.calls / full.seconds / 2, seconds)
     cpu = server.cpu_seconds() - cpu
     answered(server)
     windows: dict[int, list[float]] = {}
@@ -97,7 +97,7 @@ def flat_out(
 ) -> h2load.Done:
     """Keeps `IN_FLIGHT` unary calls of h2load in flight, with the first eight lists."""
     infer = method == "infer"
-    url = f"http://{server.address}{loads.INFER if infer else wire.RANK[0]}"
+    url = server.url + (loads.INFER if infer else wire.RANK[0])
     sent = (each.infer_message if infer else each.message for each in requests[:LISTS])
     bodies = [h2load.framed(each) for each in sent]
     return h2load.keep_busy(url, bodies, clients=CONNECTIONS, streams=STREAMS, seconds=seconds)
@@ -118,9 +118,8 @@ def answered(server: ServerProcess) -> int:
 
 
 def offer(
-    target: str, requests: Sequence[Request], rate: float, seconds: float,
-    timeout: float | None = None,
-) -> h2load.Calls:  # fmt: skip
+    url: str, requests: Sequence[Request], rate: float, seconds: float, timeout: float | None = None
+) -> h2load.Calls:
     """A `h2load.open_loop` of unary calls: 32 connections repeat a request each."""
     bodies = [h2load.framed(each.message) for each in requests[: h2load.PROCESSES]]
-    return h2load.open_loop(f"http://{target}{wire.RANK[0]}", bodies, rate, seconds, timeout)
+    return h2load.open_loop(url + wire.RANK[0], bodies, rate, seconds, timeout)

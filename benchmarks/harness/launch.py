@@ -59,6 +59,7 @@ class ServerProcess:
     """With which it may end when it is told to."""
     group: ClassVar[int | None] = None
     """The process group that it joins; 0 is one of its own, None this process's."""
+    tls: Tls | None = None  # how to connect
 
     def __init__(
         self, *command: str, cores: Collection[int] = (), log: Path | None = None,
@@ -76,6 +77,11 @@ class ServerProcess:
         except BaseException:
             self.kill()
             raise
+
+    @property
+    def url(self) -> str:
+        """Where it listens, for `h2load`."""
+        return f"http{'s' if self.tls else ''}://{self.address}"
 
     def wait_ready(self) -> None:
         """Waits until it answers; most do as soon as they listen."""
@@ -157,8 +163,6 @@ class RankerServer(ServerProcess):
     program: ClassVar[tuple[str, ...]] = ("-m", "ranker")
     # The same everywhere, also where there is a GPU.
     settings: ClassVar[Mapping[str, str]] = {"RANKER_DEVICE": "cpu", "RANKER_HTTP_PORT": "0"}
-    tls: Tls | None = None
-    """How to connect."""
 
     def __init__(
         self, *arguments: str, environment: Mapping[str, str] | None = None, **places: Any

@@ -16,6 +16,7 @@ import grpc
 import numpy as np
 
 from benchmarks.harness.requests import Request
+from ranker.client import Tls
 from ranker.client import channel as wire
 from ranker.inference import open_inference_pb2 as infer_pb
 from ranker.v1 import ranking_pb2 as pb
@@ -38,8 +39,9 @@ class Found(NamedTuple):
 
 
 def closed_loop(
-    target: str, requests: Sequence[Request], in_flight: int, seconds: float, method: str = "unary"
-) -> Found:
+    target: str, requests: Sequence[Request], in_flight: int, seconds: float, method: str = "unary",
+    tls: Tls | None = None,
+) -> Found:  # fmt: skip
     """Sends requests in rotation for so many seconds, and waits for the last answers.
 
     They are unary calls, of `Rank` or (`infer`) of `ModelInfer`, or go over one stream.
@@ -50,7 +52,7 @@ def closed_loop(
     """
     waiting: dict[str, tuple[Request, float]] = {}
     latencies, rotation = list[float](), itertools.cycle(requests)
-    with grpc.insecure_channel(target, options=wire.OPTIONS) as channel:
+    with wire.connect(grpc, target, wire.OPTIONS, tls) as channel:
         send, receive = {"unary": _unary, "stream": _stream, "infer": _infer}[method](channel)
         began = time.monotonic()
         for number in itertools.count():

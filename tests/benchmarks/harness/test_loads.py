@@ -57,7 +57,7 @@ def test_kept_busy(server, requests):
 @needs_h2load
 def test_open_loop_sends_at_the_rate_and_tells_the_deadline(server, requests):
     before = server.scrape().codes()
-    calls = cost.offer(server.address, requests, 200.0, 1.0, timeout=20.0)
+    calls = cost.offer(server.url, requests, 200.0, 1.0, timeout=20.0)
     codes = server.scrape().codes() - before
     assert codes == {"OK": len(calls)}
     assert 100 < len(calls) < 300

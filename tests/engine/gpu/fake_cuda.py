@@ -7,8 +7,10 @@ does nothing before a stream is waited for: what a stream was asked for runs the
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -75,6 +77,7 @@ class FakeCuda:
         FakeCuda.current = None
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+        monkeypatch.setattr("ranker.engine.gpu.engine.DRIVERS", (Path(os.devnull),))
         core, bindings, cuda = map(ModuleType, ("cuda.core", "cuda.bindings", "cuda"))
         vars(core).update(
             Buffer=Buffer,
