@@ -32,14 +32,12 @@ def forms(
 ) -> Iterator[tuple[str, list[Callable[[], object]]]]:
     """Each way to ask, as calls of which each asks for another list."""
     port = int(server.wait_for_log(r"HTTP on port (\d+)")[1])
-    [model] = client.list_models()
+    path = f"/v1/models/{client.get_model().name}:rank"
     connection = http.client.HTTPConnection("127.0.0.1", port)
 
     def post(body: bytes, kind: str) -> Callable[[], object]:
         def ask() -> None:
-            connection.request(
-                "POST", f"/v1/models/{model.name}:rank", body, {"Content-Type": kind}
-            )
+            connection.request("POST", path, body, {"Content-Type": kind})
             answer = connection.getresponse()
             if answer.read() and answer.status != 200:
                 raise RuntimeError(f"HTTP status {answer.status}")

@@ -164,7 +164,8 @@ def _broken(desk: Desk) -> Iterator[tuple[bytes, str]]:
     """Messages and the status that each must get."""
     request = desk.draw("rest", length=int(desk.dice.integers(2, 300)))
     whole, rows = Request(request.rows, model="rest").on_stream("broken"), len(request.rows)
-    yield whole[: int(desk.dice.integers(len(whole) - 20))], "INVALID_ARGUMENT"
+    # Cut within the candidates: without them it would be a message, and might name no model.
+    yield whole[: int(desk.dice.integers(40, len(whole) - 20))], "INVALID_ARGUMENT"
     yield b"\xff" + desk.dice.bytes(int(desk.dice.integers(1000))), "INVALID_ARGUMENT"
     for spoil, code in (
         ({"candidates": pb.Matrix(rows=rows + 1)}, "INVALID_ARGUMENT"),
