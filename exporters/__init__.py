@@ -1,1 +1,1 @@
-"""Metrics: one catalogue, and the exporters that publish it."""
+"""What publishes: metrics, of one catalogue, and traces."""

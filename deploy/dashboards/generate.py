@@ -232,6 +232,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "What the server writes": (
         Panel("Points exported", (catalogue.EXPORT_POINTS,), ("exporter", "outcome")),
         Panel("Lines of the access log", (catalogue.ACCESS_LOG_LINES,), ("outcome",)),
+        Panel("Spans of traces", (catalogue.TRACE_SPANS,), ("outcome",)),
         Panel("Records of the ranking log", (catalogue.RANKING_LOG_RECORDS,)),
         Panel("Written to the ranking log", (catalogue.RANKING_LOG_BYTES,)),
         Panel(

@@ -1,9 +1,9 @@
 """The access log: one line of JSON for each ranking request that has ended.
 
 A worker notes a few values of each request (`AccessLog`) and sends them on, many at a time,
-to the office, which writes the lines (`AccessLogWriter`). The connection is a pair of datagram
-sockets that the supervisor keeps, so that either end may die and come back. A worker never
-waits for it: what does not fit is lost, and counted.
+to the office, which writes the lines (`AccessLogWriter`), and has spans made of those that are
+traced. The connection is a pair of datagram sockets that the supervisor keeps, so that either
+end may die and come back. A worker never waits for it: what does not fit is lost, and counted.
 
 A line never holds features or scores.
 """
@@ -19,17 +19,18 @@ import random
 import socket
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Thread
 from typing import Any, Protocol
 
 from ranker.errors import Code
 from ranker.incident import guard
-from ranker.logs import labels_of, time_of, trace_fields
+from ranker.logs import time_of
 from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.layout import Name
-from ranker.metrics.trace import parse_traceparent
+from ranker.metrics.log_entry import LogEntry, ScoredBatch, as_json
+from ranker.metrics.trace_sample import TraceSample, span_in
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +48,18 @@ _MOST_ENTRIES = 64
 """Requests in one packet at most."""
 
 _MOST_CHARACTERS = 128
-"""Of a text that a caller chose. A packet is thus of 64 KiB at most."""
+"""Of a text that a caller chose. A packet thus fits `_MOST_PACKET_BYTES`."""
 
 _TRACEPARENT = slice(55)
 _TRACE_ID = slice(3, 35)
+_LAST_FLAG = slice(54, 55)
 """What is read of a `traceparent` header: https://www.w3.org/TR/trace-context/#traceparent-header."""
+
+_SAMPLED = frozenset("13579bdf")
+"""That flag's digit, if the caller records the trace."""
+
+Traced = Callable[[str, Sequence[LogEntry]], None]
+"""Who makes spans of the requests of a worker that are traced; called on the writer's thread."""
 
 _MOST_PACKET_BYTES = 2**17
 
@@ -72,7 +80,13 @@ class LoggedRequest(Protocol):
     """How long it waited for its first batch; 0 if it was never scored."""
     scoring: float
     """How long its batches were scored; likewise."""
+    batch: ScoredBatch | None
+    """The last batch that scored it; None if there was none."""
     traceparent: str | None
+    """The caller's W3C trace context, if it sent one; set here if the request begins a trace."""
+
+    def method(self) -> str:
+        """The full method name, `/package.Service/Method`."""
 
     def connection(self) -> str:
         """The connection that it came on; empty if that is gone."""
@@ -128,57 +142,81 @@ class AccessLog:
 
     Args:
         fd: the workers' end of the connection.
-        mode: one of `MODES`, but `off`.
+        mode: one of `MODES`.
         rate: the share of the requests that `sampled` logs beside the errors.
         aggregates: where is counted what was lost.
         worker: which worker this is.
+        traces: which requests are traced; None: none.
 
     Attributes:
         errors_only: whether to leave out requests that were answered with a ranking.
     """
 
     def __init__(
-        self, fd: int, mode: str, rate: float, aggregates: Aggregates, worker: int
+        self,
+        fd: int,
+        mode: str,
+        rate: float,
+        aggregates: Aggregates,
+        worker: int,
+        traces: TraceSample | None = None,
     ) -> None:
-        self.errors_only = mode == "errors"
+        self._off = mode == "off"
         self._sampled = mode == "sampled"
         self._all = mode == "all"
+        self._traces = traces
+        self.errors_only = traces is None and not (self._sampled or self._all)
         self._limit = rate * 2**32
         self._worker = str(worker)
         self._socket = socket.socket(fileno=fd)
         self._cells = aggregates.slots[worker].cells
         self._lost = _lines(aggregates)
-        self._noted: list[tuple[object, ...]] = []
+        [*_, self._lost_spans] = aggregates.layout.plan.cells[catalogue.TRACE_SPANS]
+        self._noted: list[tuple[Any, ...]] = []
         self._second = -math.inf
         self._errors = 0
 
     def request_ended(self, code: int, request: LoggedRequest, name: Name) -> None:
-        """Notes a request, if it is one to log.
+        """Notes a request, if it is one to log or to trace.
 
         Args:
             code: how it ended.
             request: which.
             name: its model's, and the version.
         """
-        if not self._all:
-            if code:
-                if self._too_many(request.ended):
-                    self._cells[self._lost["capped"]] += 1.0
-                    return
-            elif self._sampled and not self._in_sample(request):
-                return
-        traceparent = request.traceparent
+        traceparent, traces, span = request.traceparent, self._traces, None
+        if traces is not None:
+            if traceparent is not None:
+                if traceparent[_LAST_FLAG] in _SAMPLED:
+                    span = span_in(traceparent)
+            elif traces.left:
+                traces.left -= 1.0
+            else:
+                span = request.traceparent = traces.begin()
+        if self._all:
+            logged = True
+        elif code:
+            logged = self._logs_error(request.ended)
+        else:
+            logged = self._sampled and self._in_sample(request)
+        if not logged and span is None:
+            return
         self._noted.append(
-            (
+            (  # a `LogEntry`
                 time.time(),
                 int(code),
+                logged,
+                request.method(),
                 request.request_id[:_MOST_CHARACTERS],
                 *name,
                 request.rows,
+                request.arrived,
+                request.ended,
                 request.queued,
                 request.scoring,
-                request.ended - request.arrived,
+                request.batch,
                 None if traceparent is None else traceparent[_TRACEPARENT],
+                span,
                 request.connection()[:_MOST_CHARACTERS],
             )
         )
@@ -193,15 +231,23 @@ class AccessLog:
         try:
             send(self._socket, self._worker, "requests", noted)
         except OSError:  # the buffer is full
-            self._cells[self._lost["dropped"]] += len(noted)
+            entries = [LogEntry(*each) for each in noted]
+            self._cells[self._lost["dropped"]] += sum(entry.logged for entry in entries)
+            traced = [entry for entry in entries if entry.span]
+            self._cells[self._lost_spans] += sum(3 if entry.batch else 1 for entry in traced)
         noted.clear()
 
-    def _too_many(self, now: float) -> bool:
-        """Counts an error; whether there were too many in this second."""
+    def _logs_error(self, now: float) -> bool:
+        """Counts an error; whether it is to be logged, and not too many were in this second."""
+        if self._off:
+            return False
         if now - self._second >= 1.0:
             self._second, self._errors = now, 0
         self._errors += 1
-        return self._errors > ERRORS_PER_SECOND
+        if self._errors <= ERRORS_PER_SECOND:
+            return True
+        self._cells[self._lost["capped"]] += 1.0
+        return False
 
     def _in_sample(self, request: LoggedRequest) -> bool:
         """Whether to log a request that went well: all of a trace, or nothing of it."""
@@ -221,6 +267,7 @@ class AccessLogWriter:
         output: the descriptor to write to.
         errors: who else hears of what failed.
         drift: who hears of what was counted of features.
+        traced: make spans.
     """
 
     def __init__(
@@ -232,6 +279,7 @@ class AccessLogWriter:
         output: int = 1,
         errors: ErrorSink | None = None,
         drift: DriftSink | None = None,
+        traced: Sequence[Traced] = (),
     ) -> None:
         self._socket = socket.socket(fileno=fd)
         self._wake = socket.socket(fileno=wake_fd)
@@ -241,6 +289,7 @@ class AccessLogWriter:
         self._output = output
         self._errors = errors
         self._drift = drift
+        self._traced = traced
         self._failed = False
         self._thread = Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
@@ -258,7 +307,7 @@ class AccessLogWriter:
         while packet := self._socket.recv(_MOST_PACKET_BYTES):
             worker, kind, entries = marshal.loads(packet)
             if kind == "requests":
-                self._requests_ended(worker, entries)
+                self._requests_ended(worker, [LogEntry._make(entry) for entry in entries])
             elif kind in ("drift", "drift_served"):
                 if self._drift is not None:
                     take = self._drift.add if kind == "drift" else self._drift.serve
@@ -267,11 +316,18 @@ class AccessLogWriter:
                 for at, mark, what in entries:
                     self._errors.add_incident(time_of(at), mark, what, f"worker {worker}")
 
-    def _requests_ended(self, worker: str, entries: Sequence[Any]) -> None:
-        lines = [as_json(worker, entry, self._project) for entry in entries]
+    def _requests_ended(self, worker: str, entries: Sequence[LogEntry]) -> None:
+        traced = [entry for entry in entries if entry.span]
+        for make_spans in self._traced if traced else ():
+            guard(logger, "making spans", make_spans, worker, traced)
+        lines = [as_json(worker, entry, self._project) for entry in entries if entry.logged]
+        if lines:
+            self._write_lines(lines)
+
+    def _write_lines(self, lines: Sequence[Mapping[str, object]]) -> None:
         text = "\n".join(map(json.dumps, lines)) + "\n"
         outcome = "written" if self._write(text.encode()) else "dropped"
-        self._cells[self._counts[outcome]] += len(entries)
+        self._cells[self._counts[outcome]] += len(lines)
         if self._errors is not None:
             for line in lines:
                 if line["code"] != Code.OK.name:
@@ -288,36 +344,6 @@ class AccessLogWriter:
                 logger.error("the access log can't be written: %s", error.strerror)
             return False
         return True
-
-
-def as_json(worker: str, entry: Any, project: str) -> dict[str, object]:
-    """What a line says.
-
-    Args:
-        worker: who has answered.
-        entry: what `AccessLog` has noted.
-        project: the GCP project that traces belong to; empty if there is none.
-    """
-    at, code, request_id, model, version, rows, queued, scoring, total, traceparent, peer = entry
-    line: dict[str, object] = {
-        "severity": "WARNING" if code else "INFO",
-        "time": time_of(at),
-        "message": f"ranking request: {Code(code).name}",
-        "logger": "ranker.access",
-        "request_id": request_id,
-        "model": model,
-        "version": version,
-        "candidates": rows,
-        "code": Code(code).name,
-        "queue_seconds": round(queued, 6),
-        "scoring_seconds": round(scoring, 6),
-        "total_seconds": round(total, 6),
-        "peer": peer,
-    }
-    trace = None if traceparent is None else parse_traceparent(traceparent)
-    if trace is not None:
-        line |= trace_fields(trace, project)
-    return line | labels_of(worker)
 
 
 def _lines(aggregates: Aggregates) -> dict[str, int]:

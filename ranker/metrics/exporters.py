@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from ranker.metrics.access_log import Traced
     from ranker.metrics.families import Source
     from ranker.metrics.office_recorder import OfficeRecorder
 
@@ -80,10 +81,12 @@ class Running:
 
     Attributes:
         pages: what it answers.
+        traced: makes spans of requests that are traced; None: it takes none.
         close: publishes what is left, within a time of its own, and no more after it.
     """
 
     pages: Sequence[Page] = ()
+    traced: Traced | None = None
     close: Callable[[], None] = lambda: None
 
 

@@ -25,6 +25,8 @@ class OfficeRecorder:
             name: by_value(catalogue.EXPORT_OUTCOME, places[i * outcomes : (i + 1) * outcomes])
             for i, name in enumerate(aggregates.layout.exporters)
         }
+        spans = aggregates.layout.plan.cells[catalogue.TRACE_SPANS]
+        self._spans = by_value(catalogue.EXPORT_OUTCOME, spans)
 
     def points(self, exporter: str, outcome: str, count: int) -> None:
         """What became of points to export; an exporter calls it from one thread.
@@ -35,3 +37,12 @@ class OfficeRecorder:
             count: how many points.
         """
         self._cells[self._points[exporter][outcome]] += count
+
+    def spans(self, outcome: str, count: int) -> None:
+        """What became of spans; for one thread per outcome.
+
+        Args:
+            outcome: one of `catalogue.EXPORT_OUTCOME`.
+            count: how many spans.
+        """
+        self._cells[self._spans[outcome]] += count

@@ -268,11 +268,11 @@ class ModelRecorder:
             left = left if left > 0.0 else 0.0
             cells[self._slack + bisect_left(SLACK_SECONDS, left)] += 1.0
             cells[self._slack + _SLACK_SUM] += left
-        if request.traceparent is not None:
-            self._remember(outcome, bucket, seconds, request.traceparent)
         log = self._access_log
         if log is not None and (code or not log.errors_only):
-            log.request_ended(code, request, self._name)
+            log.request_ended(code, request, self._name)  # may begin a trace
+        if request.traceparent is not None:
+            self._remember(outcome, bucket, seconds, request.traceparent)
 
     def split_served(self, mark: float) -> None:
         """A split of the traffic is served that has this model, the same as before or another.

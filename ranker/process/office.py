@@ -2,7 +2,7 @@
 
     python -m ranker.process.office LINK SETTINGS METRICS ACCESS_LOG WORKERS_END
 
-It speaks HTTP, runs the exporters of metrics, writes the access log, and watches the
+It speaks HTTP, runs the exporters of metrics and traces, writes the access log, and watches the
 configuration that says what is served, if there is one. It may die and come back: what was
 counted is in the metrics' file, which it only reads. LINK, METRICS, ACCESS_LOG and WORKERS_END
 are inherited descriptors, of the connection to the supervisor, of that file, and of both ends of
@@ -27,7 +27,7 @@ from starlette.types import ASGIApp
 
 from ranker import logs
 from ranker.errors import RankerError
-from ranker.metrics.access_log import AccessLogWriter
+from ranker.metrics.access_log import AccessLogWriter, Traced
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.drift import Drift
 from ranker.metrics.exporters import Page, exporters
@@ -82,6 +82,7 @@ class Office:
     Attributes:
         ports: those that it has: the HTTP port (None: none) and those of the exporters'
             pages, by the options that ask for them.
+        traced: those exporters that take traced requests.
 
     Raises:
         OSError, ValueError, ImportError: it can't be put together so; says why.
@@ -97,6 +98,7 @@ class Office:
     ) -> None:
         self._recorder = recorder
         self._running = ExitStack()
+        self.traced: list[Traced] = []
         self._plain: list[socket.socket] = []
         self._secure: list[socket.socket] = []
         self._certificates = settings.certificates()
@@ -185,6 +187,8 @@ class Office:
             if started is not None:
                 self._running.callback(started.close)
                 pages += started.pages
+                if started.traced is not None:
+                    self.traced.append(started.traced)
         return pages
 
     def _serves(self) -> bool:
@@ -244,9 +248,6 @@ def main() -> None:
     reader = Reader(aggregates, drift := Drift())
     project = logs.project_of(settings.gcp_project)
     errors = RecentErrors()
-    access_log = AccessLogWriter(
-        access_log_fd, workers_end_fd, aggregates, project, errors=errors, drift=drift
-    )
     try:
         with beating_while_loading(recorder.beat):
             office = Office(settings, reader, recorder, aggregates, errors)
@@ -255,6 +256,15 @@ def main() -> None:
     except (RankerError, OSError, ValueError, ImportError) as error:
         link.failed(str(error))
         sys.exit(1)
+    access_log = AccessLogWriter(
+        access_log_fd,
+        workers_end_fd,
+        aggregates,
+        project,
+        errors=errors,
+        drift=drift,
+        traced=office.traced,
+    )
     link.ready(office.ports)
     if watch is None:
         link.listen()

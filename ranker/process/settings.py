@@ -101,6 +101,13 @@ class Settings:
         """The project that traces in the log belong to."""
         return str(self.exporters.get("gcp_project", ""))
 
+    @property
+    def trace_rate(self) -> float | None:
+        """The share of requests without a trace context that begin a trace; None: no traces."""
+        if not self.exporters.get("trace_endpoint", ""):
+            return None
+        return float(self.exporters["trace_rate"])
+
     def certificates(self) -> Certificates | None:
         """Reads the certificate and what belongs to it; None: there is to be no TLS.
 

@@ -27,6 +27,7 @@ from ranker.metrics.drift_log import DriftLog
 from ranker.metrics.incident_log import IncidentLog
 from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.metrics.recorder import Recorder
+from ranker.metrics.trace_sample import TraceSample
 from ranker.process.generations import Generations
 from ranker.process.heap import keep_freed_memory, return_freed_arrays
 from ranker.process.heartbeat import beating_while_loading
@@ -54,10 +55,7 @@ def main() -> NoReturn:
     logs.configure(settings.log_format, settings.log_level, str(index), settings.gcp_project)
     aggregates = Aggregates.attach(metrics_fd)
     logging.getLogger().addHandler(IncidentLog(os.dup(access_log_fd), index))
-    access_log = None
-    if settings.access_log != "off":
-        rate = settings.access_log_rate
-        access_log = AccessLog(access_log_fd, settings.access_log, rate, aggregates, index)
+    access_log = _access_log(settings, aggregates, index, access_log_fd)
     drift_log = DriftLog(os.dup(access_log_fd), index)
     recorder = Recorder(aggregates, index, access_log, drift_log)
     generations = Generations(settings, recorder, link)
@@ -89,6 +87,18 @@ def main() -> NoReturn:
         incident(logger, "the worker's loop failed", error)
         code = EXIT_CANT_SERVE
     end_process(code)
+
+
+def _access_log(
+    settings: Settings, aggregates: Aggregates, index: int, fd: int
+) -> AccessLog | None:
+    """What notes requests in this worker, if they are logged or traced."""
+    rate = settings.trace_rate
+    if settings.access_log == "off" and rate is None:
+        return None
+    traces = None if rate is None else TraceSample(rate)
+    mode, share = settings.access_log, settings.access_log_rate
+    return AccessLog(fd, mode, share, aggregates, index, traces)
 
 
 def _ranking_log(

@@ -228,7 +228,7 @@ class Dispatcher:
         queued = [scoring.started - task.arrived for task, start, _ in batch.pieces if start == 0]
         # A list has one piece in a batch.
         served.metrics.batch_scored(batch.rows, len(batch.pieces), queued, seconds)
-        _answer(batch, outcome, scoring.started, seconds)
+        _answer(batch, outcome, scoring, seconds)
         if self._shadows.pairs:
             guard(logger, "noting lists for a shadow", self._shadows.on_answered, batch, outcome)
         if scoring.ended >= self._drift.due:
@@ -248,14 +248,16 @@ class Dispatcher:
             self._on_engine_lost()
 
 
-def _answer(batch: Batch[RankTask], scores: Scores, started: float, seconds: float) -> None:
+def _answer(batch: Batch[RankTask], scores: Scores, scoring: _Scoring, seconds: float) -> None:
     """Gives the lists of a batch their scores, and answers plain ones that have all of them."""
-    at = 0
+    at, started = 0, scoring.started
+    facts = (batch.rows, len(batch.pieces), started, scoring.ended)
     for task, start, stop in batch.pieces:
         rows = stop - start
         part = scores[at : at + rows]
         at += rows
         task.scoring += seconds
+        task.batch = facts
         if start == 0:
             task.queued = started - task.arrived
         if rows < task.rows:

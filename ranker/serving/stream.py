@@ -71,6 +71,7 @@ class Stream:
         self._waiting: dict[object, StreamTask] = {}
         self._held = False  # the transport waits for `resume`
         self._ending = False  # once everything is answered
+        self.method = call.method
 
     def peer(self) -> str:
         """The connection that it came on."""

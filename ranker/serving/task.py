@@ -15,6 +15,7 @@ from ranker.model.features import ColumnPlan
 from ranker.rpc import Call
 
 if TYPE_CHECKING:
+    from ranker.metrics.log_entry import ScoredBatch
     from ranker.metrics.recorder import ModelRecorder
     from ranker.serving.batcher import Batcher
     from ranker.serving.explanations import Explanations
@@ -60,7 +61,8 @@ class RankTask:
         arrived: when it came.
         deadline: when nobody waits any more, its caller or the server.
         has_deadline: whether its caller has said when it stops waiting.
-        traceparent: the caller's W3C trace context, if it sent one.
+        traceparent: the caller's W3C trace context, if it sent one; its own, once it is over, if
+            it begins a trace.
         wire: how its request and its answer are written.
         request_id: the caller's own mark.
         request: its encoded request, where the ranking log keeps it; empty: it is not to be logged.
@@ -85,6 +87,7 @@ class RankTask:
         waited: whether there was a wait to be predicted when it was let in.
         queued: how long it waited for its first batch.
         scoring: how long its batches were scored.
+        batch: the last of them, for whoever logs it; None until it is scored.
         scores: those of the batches so far, if it takes several.
         explanations: who explains it, once it has been let in there.
         contributions: of its best, once they are explained: float32 [explain, F + 1].
@@ -96,6 +99,7 @@ class RankTask:
         "_caller",
         "arm",
         "arrived",
+        "batch",
         "batcher",
         "cancelled",
         "candidate_ids",
@@ -160,6 +164,7 @@ class RankTask:
         self.outputs: tuple[Any, ...] = ()
         self.cancelled = self.waited = self.is_over = False
         self.queued = self.scoring = self.ended = 0.0
+        self.batch: ScoredBatch | None = None
         self.scores: Scores | None = None
         self.explanations: Explanations | None = None
         self.contributions: Contributions | None = None
@@ -173,6 +178,10 @@ class RankTask:
         """The rows of some candidates, copied: float32 [len(positions), num_features]."""
         rows = self.candidates[positions]
         return rows if self.plan is None else self.plan.rows(rows, self.context)
+
+    def method(self) -> str:
+        """The full name of the method that it was sent to."""
+        return str(self._caller.method)
 
     def connection(self) -> str:
         """The connection that it came on."""

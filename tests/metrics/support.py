@@ -10,6 +10,7 @@ from typing import Any
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.families import Distribution, Family
 from ranker.metrics.layout import Layout, Name
+from ranker.metrics.log_entry import ScoredBatch
 from ranker.metrics.metric import Metric
 from ranker.metrics.recorder import ModelRecorder, Recorder
 
@@ -38,6 +39,10 @@ class Ended:
     request_id: str = ""
     queued: float = 0.0
     scoring: float = 0.0
+    batch: ScoredBatch | None = None
+
+    def method(self) -> str:
+        return RANK
 
     def connection(self) -> str:
         return "ipv4:192.0.2.1:4711"

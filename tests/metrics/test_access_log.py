@@ -14,9 +14,12 @@ import pytest
 from ranker.errors import Code
 from ranker.metrics import access_log
 from ranker.metrics.access_log import ERRORS_PER_SECOND, AccessLog, AccessLogWriter
-from ranker.metrics.catalogue import ACCESS_LOG_LINES
+from ranker.metrics.catalogue import ACCESS_LOG_LINES, REQUEST_DURATION, TRACE_SPANS
+from ranker.metrics.families import Distribution
+from ranker.metrics.log_entry import LogEntry
 from ranker.metrics.recorder import Recorder
 from ranker.metrics.snapshot import snapshot
+from ranker.metrics.trace_sample import TraceSample
 from tests.metrics.support import NAMES, Ended, new_aggregates, value
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -28,11 +31,13 @@ OK, OVERLOADED = Code.OK, Code.RESOURCE_EXHAUSTED
 class Server:
     """One worker, and one office after the other."""
 
-    def __init__(self, mode: str, rate: float = 1.0) -> None:
+    def __init__(self, mode: str, rate: float = 1.0, traces: float | None = None) -> None:
         self.aggregates = new_aggregates()
         self.workers_end, self.offices_end = access_log.connect()
         fd = os.dup(self.workers_end.fileno())
-        log = AccessLog(fd, mode, rate, self.aggregates, 0)
+        sample = None if traces is None else TraceSample(traces)
+        log = AccessLog(fd, mode, rate, self.aggregates, 0, sample)
+        self.traced: list[LogEntry] = []
         self.recorder = Recorder(self.aggregates, 0, log)
         self.model = self.recorder.model(0, NAMES[0])
 
@@ -56,7 +61,8 @@ class Server:
     def office(self, output: int, project: str = "") -> AccessLogWriter:
         """The office of the server, or the next one if that has died."""
         ends = os.dup(self.offices_end.fileno()), os.dup(self.workers_end.fileno())
-        return AccessLogWriter(*ends, self.aggregates, project, output)
+        traced = [lambda _worker, entries: self.traced.extend(entries)]
+        return AccessLogWriter(*ends, self.aggregates, project, output, traced=traced)
 
     def lines(self, project: str = "") -> list[dict[str, object]]:
         """Every line that the office writes."""
@@ -223,3 +229,56 @@ def test_long_texts_of_a_caller_are_cut(make):
 def _seconds(text: object) -> float:
     assert isinstance(text, str)
     return datetime.fromisoformat(text).timestamp()
+
+
+NOT_RECORDED = HEADER[:-1] + "0"
+
+
+@pytest.mark.parametrize("mode", ["off", "errors", "all"])
+@pytest.mark.parametrize(
+    ("rate", "headers", "traced"),
+    [
+        pytest.param(0.0, [HEADER, NOT_RECORDED, None], [HEADER], id="as-its-caller-says"),
+        pytest.param(1.0, [None, NOT_RECORDED], [None], id="a-share-of-the-others"),
+        pytest.param(None, [HEADER, None], [], id="off"),
+    ],
+)
+def test_requests_are_traced_whatever_is_logged(make, mode, rate, headers, traced):
+    server = make(mode, 1.0, rate)
+    for header in headers:
+        server.end(OK, ended(traceparent=header))
+        server.end(OVERLOADED, ended(traceparent=header))
+    lines = server.lines()
+    assert len(lines) == {"off": 0, "errors": len(headers), "all": 2 * len(headers)}[mode]
+    assert [entry.traceparent for entry in server.traced] == [h for h in traced for _ in "ab"]
+    assert {entry.code for entry in server.traced} == ({0, int(OVERLOADED)} if traced else set())
+
+
+def test_a_line_and_an_exemplar_have_the_ids_of_the_span(make):
+    server = make("all", 1.0, 1.0)
+    server.end(OK, ended(traceparent=HEADER, ended=1.25))
+    server.end(OK, ended(ended=1.01))
+    server.end(OK, ended(traceparent=NOT_RECORDED))
+    lines = server.lines()
+    for line, entry in zip(lines, server.traced, strict=False):
+        spans = [line["logging.googleapis.com/trace"], line["logging.googleapis.com/spanId"]]
+        assert entry.span == f"00-{spans[0]}-{spans[1]}-01"
+    assert lines[0]["logging.googleapis.com/trace"] == TRACE
+    assert lines[2]["logging.googleapis.com/spanId"] == SPAN  # its caller's: it has none
+    found = value(snapshot(server.aggregates), REQUEST_DURATION, *NAMES[0], "ok")
+    assert isinstance(found, Distribution)
+    exemplars = {exemplar.trace_id for exemplar in found.exemplars if exemplar}
+    assert exemplars == {line["logging.googleapis.com/trace"] for line in lines[:2]}
+    assert len(exemplars) == 2
+
+
+def test_spans_that_an_office_does_not_take_are_counted(make):
+    server = make("off", 1.0, 1.0)
+    requests = 0
+    while not (lost := value(snapshot(server.aggregates), TRACE_SPANS, "dropped")):
+        for _ in range(64):
+            server.end(OK, ended(batch=(10, 1, 1.0, 1.1)))
+        requests += 64
+    assert server.counted("dropped") == 0  # nothing was to be logged
+    assert server.lines() == []
+    assert len(server.traced) == requests - lost / 3

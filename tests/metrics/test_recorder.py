@@ -311,7 +311,9 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     supervisor.worker_restarted()
     supervisor.switched(2, {0: NamedModel(["stable"])})
     supervisor.rolled_back(0)
-    OfficeRecorder(aggregates).points("gcp_monitoring", "failed", 1)
+    office = OfficeRecorder(aggregates)
+    office.points("gcp_monitoring", "failed", 1)
+    office.spans("failed", 1)
     workers_end, offices_end = access_log.connect()
     log = AccessLog(workers_end.detach(), "errors", 0.0, aggregates, 0)
     for _ in range(ERRORS_PER_SECOND + 1):

@@ -187,6 +187,14 @@ ACCESS_LOG_LINES = Metric(
     "(`capped`); or lost, since the output does not keep up or can't be written (`dropped`).",
     by=(ACCESS_LOG_OUTCOME,),
 )
+TRACE_SPANS = Metric(
+    "ranker_trace_spans_total",
+    Kind.COUNTER,
+    "spans",
+    "Spans of traced requests that were sent to the collector with success, were refused by it or "
+    "could not be sent (`failed`), or had no room to wait for it (`dropped`).",
+    by=(EXPORT_OUTCOME,),
+)
 RANKING_LOG_RECORDS = Metric(
     "ranker_ranking_log_records_total",
     Kind.COUNTER,

@@ -1,0 +1,155 @@
+"""What a traced request's spans say."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("opentelemetry.sdk")
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.status import StatusCode
+
+from exporters.otlp.spans import Spans, attributes, resource
+from ranker.errors import Code
+from ranker.metrics.log_entry import LogEntry
+from tests.metrics.support import RANK
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+CALLER, OWN = "00f067aa0ba902b7", "b7ad6b7169203331"
+
+SCORED = LogEntry(
+    at=1_764_000_000.0,
+    code=0,
+    logged=False,
+    method=RANK,
+    request_id="a7",
+    model="books",
+    version="7",
+    rows=100,
+    arrived=50.0,
+    ended=50.5,
+    queued=0.125,
+    scoring=0.25,
+    batch=(300, 3, 50.125, 50.375),
+    traceparent=f"00-{TRACE}-{CALLER}-01",
+    span=f"00-{TRACE}-{OWN}-01",
+    peer="ipv4:10.0.0.7:36240",
+)
+
+
+def of(entry: LogEntry, spans: Spans | None = None) -> dict[str, ReadableSpan]:
+    return {span.name: span for span in (spans or Spans()).of("0", entry)}
+
+
+def times(span: ReadableSpan) -> tuple[float, float]:
+    """When it began and ended, in seconds before the end of `SCORED`."""
+    assert span.start_time
+    assert span.end_time
+    end = int(SCORED.at * 1e9)
+    return (end - span.start_time) / 1e9, (end - span.end_time) / 1e9
+
+
+def test_a_request_is_a_child_of_its_callers_span_and_has_a_wait_and_a_scoring():
+    spans = of(SCORED)
+    request, queue, scoring, batch = (
+        spans[name] for name in ("ranker.v1.RankingService/Rank", "queue", "scoring", "batch")
+    )
+    assert request.kind is SpanKind.SERVER
+    assert f"{request.context.span_id:016x}" == OWN
+    assert request.parent is not None
+    assert f"{request.parent.span_id:016x}" == CALLER
+    assert request.parent.is_remote
+    for child in (queue, scoring):
+        assert child.parent == request.context
+    for span in (request, queue, scoring):
+        assert f"{span.context.trace_id:032x}" == TRACE
+    expected = {request: (0.5, 0.0), queue: (0.5, 0.375), scoring: (0.375, 0.125)}
+    for span, both in {**expected, batch: expected[scoring]}.items():
+        assert times(span) == pytest.approx(both, abs=1e-6)  # a double has a quarter of that
+    assert [link.context for link in request.links] == [batch.context]
+    assert batch.parent is None
+    assert batch.context.trace_id != request.context.trace_id
+    assert batch.attributes == {
+        "ranker.model": "books",
+        "ranker.version": "7",
+        "ranker.batch.candidates": 300,
+        "ranker.batch.requests": 3,
+        "ranker.worker": "0",
+    }
+
+
+def test_a_request_has_the_names_of_the_conventions_and_of_the_access_log():
+    assert attributes("0", SCORED) == {
+        "rpc.system.name": "grpc",
+        "rpc.method": "ranker.v1.RankingService/Rank",
+        "rpc.response.status_code": "OK",
+        "ranker.model": "books",
+        "ranker.version": "7",
+        "ranker.candidates": 100,
+        "ranker.request_id": "a7",
+        "ranker.worker": "0",
+        "network.peer.address": "10.0.0.7",
+        "network.peer.port": 36240,
+    }
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:10.0.0.7:36240", "10.0.0.7"),
+        ("ipv6:[::1]:36240", "::1"),
+        ("ipv6:%5B::1%5D:36240", "::1"),
+        ("unix:/run/ranker.sock", None),
+        ("", None),
+    ],
+    ids=["v4", "v6", "v6-encoded", "unix", "gone"],
+)
+def test_a_connection_has_an_address_if_it_is_of_the_network(peer, address):
+    said = attributes("0", SCORED._replace(peer=peer))
+    assert said.get("network.peer.address") == address
+    assert ("network.peer.port" in said) == (address is not None)
+
+
+def test_requests_of_one_batch_are_linked_to_one_span():
+    spans = Spans()
+    first = of(SCORED, spans)
+    second = of(SCORED._replace(span=f"00-{'1' * 32}-{OWN}-01", traceparent=None), spans)
+    assert "batch" not in second
+    links = {request[RANK[1:]].links[0].context.span_id for request in (first, second)}
+    assert links == {first["batch"].context.span_id}
+    other = of(SCORED._replace(batch=(300, 3, 60.0, 60.1)), spans)
+    assert other["batch"].context.span_id not in links
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        pytest.param(Code.INTERNAL, StatusCode.ERROR, id="the-servers-fault"),
+        pytest.param(Code.INVALID_ARGUMENT, StatusCode.UNSET, id="the-callers-fault"),
+    ],
+)
+def test_a_request_that_was_not_scored_is_one_span(code, status):
+    spans = of(SCORED._replace(code=int(code), batch=None, traceparent=None))
+    [span] = spans.values()
+    assert span.parent is None
+    assert span.status.status_code is status
+    assert span.attributes is not None
+    assert span.attributes["rpc.response.status_code"] == code.name
+    assert span.attributes.get("error.type") == (code.name if status is StatusCode.ERROR else None)
+    assert not span.links
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        pytest.param({}, "ranker", id="ours"),
+        pytest.param({"OTEL_SERVICE_NAME": "books-ranker"}, "books-ranker", id="its-own-variable"),
+        pytest.param({"OTEL_RESOURCE_ATTRIBUTES": "service.name=b,k=v"}, "b", id="an-attribute"),
+    ],
+)
+def test_the_environment_names_the_service(monkeypatch, variables, name):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    assert resource().attributes["service.name"] == name
+    assert ("k" in resource().attributes) == ("OTEL_RESOURCE_ATTRIBUTES" in variables)

@@ -1,0 +1,149 @@
+"""Spans on their way to a collector, and what becomes of them if it is away, hangs or refuses."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+
+pytest.importorskip("opentelemetry.sdk")
+
+from exporters.otlp import address_of, exporter, traces
+from exporters.otlp.traces import Traces
+from ranker.distribution import MissingExtraError
+from ranker.metrics import catalogue
+from ranker.metrics.office_recorder import OfficeRecorder
+from ranker.metrics.reader import Reader
+from ranker.metrics.snapshot import snapshot
+from tests.end_to_end.conftest import wait_until
+from tests.exporters.otlp.collector import LocalCollector
+from tests.exporters.otlp.test_spans import SCORED
+from tests.metrics.support import new_aggregates, value
+
+REFUSED = SCORED._replace(batch=None)
+"""A request that is one span."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setattr(traces, "MOST_WAITING", 1024)
+
+
+@pytest.fixture
+def collector() -> Iterator[LocalCollector]:
+    collector = LocalCollector()
+    yield collector
+    collector.stop()
+
+
+class Office:
+    """Whoever sends spans, and counts them."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.aggregates = new_aggregates()
+        self.traces = Traces(address_of(endpoint), OfficeRecorder(self.aggregates))
+
+    def counted(self) -> tuple[float, float, float]:
+        """Exported, failed, dropped."""
+        now = snapshot(self.aggregates)
+        outcomes = catalogue.EXPORT_OUTCOME.values
+        return tuple(value(now, catalogue.TRACE_SPANS, outcome) for (outcome,) in outcomes)
+
+
+def test_spans_arrive_with_who_sent_them(collector, monkeypatch):
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "books-ranker")
+    office = Office(collector.endpoint)
+    office.traces.add("0", [SCORED, REFUSED])
+    office.traces.close()
+    assert office.counted() == (5, 0, 0)
+    spans = collector.spans()
+    assert len(spans) == 5
+    assert {span.resource["service.name"] for span in spans} == {"books-ranker"}
+
+
+@pytest.mark.parametrize("trouble", ["away", "refuses"])
+def test_a_collector_that_takes_nothing_is_one_line_of_the_log(collector, caplog, trouble):
+    collector.status = 400
+    office = Office(collector.endpoint if trouble == "refuses" else "http://127.0.0.1:1")
+    with caplog.at_level(logging.INFO):
+        for count in (1, 2):
+            office.traces.add("0", [REFUSED])
+            wait_until(lambda count=count: office.counted()[1] == count)
+        [line] = caplog.messages
+        assert line.startswith("sending traces failed: ")
+        if trouble == "refuses":
+            assert "400" in line
+            collector.status = 200
+            office.traces.add("0", [REFUSED])
+            wait_until(lambda: office.counted()[0] == 1)
+            office.traces.close()
+            assert caplog.messages[1:] == ["sending traces works again"]
+
+
+def test_what_has_no_room_to_wait_is_dropped_and_counted(collector):
+    goes_on = Event()
+    collector.hold = lambda: goes_on.wait(30)
+    office = Office(collector.endpoint)
+    office.traces.add("0", [REFUSED] * (traces.MOST_WAITING + 7))
+    assert office.counted()[2] == 7
+    goes_on.set()
+    wait_until(lambda: sum(office.counted()) == traces.MOST_WAITING + 7)
+    office.traces.add("0", [REFUSED])  # there is room again
+    office.traces.close()
+    assert sum(office.counted()) == traces.MOST_WAITING + 8
+
+
+def test_the_end_does_not_wait_for_a_collector_that_hangs(collector, monkeypatch, caplog):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
+    monkeypatch.setattr(traces, "_CLOSING_SECONDS", 0.1)
+    goes_on = Event()
+    collector.hold = lambda: goes_on.wait(30)
+    office = Office(collector.endpoint)
+    office.traces.add("0", [REFUSED])
+    office.traces.close()
+    assert caplog.messages[-1] == "ending with 1 spans of traces not sent"
+    assert office.counted() == (0, 0, 1)
+    goes_on.set()
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("http://localhost:4318", "http://localhost:4318/v1/traces"),
+        ("https://collector/", "https://collector/v1/traces"),
+        ("https://collector/otlp/v1/traces", "https://collector/otlp/v1/traces"),
+    ],
+    ids=["base", "slash", "whole"],
+)
+def test_an_endpoint_without_a_path_gets_otlps(given, address):
+    assert address_of(given) == address
+
+
+@pytest.mark.parametrize("given", ["localhost:4318", "collector", "grpc://collector:4317"])
+def test_what_is_no_url_of_http_is_refused(given):
+    with pytest.raises(ValueError, match=f"--trace-endpoint: expected a URL .*, got '{given}'"):
+        address_of(given)
+
+
+def start(endpoint: str) -> object:
+    aggregates = new_aggregates()
+    settings = {"trace_endpoint": endpoint, "trace_rate": 0.01}
+    return exporter.start(Reader(aggregates), OfficeRecorder(aggregates), settings)
+
+
+def test_without_an_endpoint_there_are_no_traces():
+    assert start("") is None
+
+
+def test_without_the_extra_the_command_that_helps_is_named(monkeypatch):
+    for name in [*sys.modules]:
+        if name.startswith(("opentelemetry.sdk", "exporters.otlp.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
+    with pytest.raises(MissingExtraError, match=r"run: pip install 'tree-ranker\[otel\]'"):
+        start("http://127.0.0.1:1")
