@@ -193,7 +193,7 @@ def test_a_bug_costs_its_batch_and_no_more(workers, caplog):
 
 
 def test_features_are_left_out_and_said_to_be(workers):
-    workers.options["exclusion"] = Exclusion(["age", "secret"])
+    workers.options["exclusion"] = Exclusion(["age"])
     without = request([[5.0]], feature_names=["price"], request_id="without")
     explained = pb.RankResponse(indices=[0], explanations=[pb.Explanation(bias=1.0)])
     workers.write(entry("with", answered=explained), entry(asked=without, answered=explained))
