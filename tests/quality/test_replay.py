@@ -227,8 +227,23 @@ def test_outcomes_of_a_spreadsheet_begin_with_a_mark(tmp_path, log):
     path = tmp_path / "clicks.csv"
     name = log[0].request.request_id
     path.write_text(f"request_id,index,label\n{name},1,2\n", encoding="utf-8-sig")
-    labels = dict(zip(log[0].response.indices, Outcomes.read(path).of(log[0]), strict=True))
+    found = Outcomes.read(path).of(log[0])
+    labels = dict(zip(log[0].response.indices, found.labels, strict=True))
     assert labels[1] == 2
+
+
+def test_outcomes_that_match_nothing_are_an_error_also_if_the_log_is_the_models_own(
+    tmp_path, log, models
+):
+    path = tmp_path / "clicks.csv"
+    path.write_text("request_id,candidate_id,label\nr-0,b1,1\nr0,c1,1\n")
+    words = (
+        "clicks.csv: none of its 2 outcomes is of a candidate that was shown in the 40 lists of "
+        "the log; its first request_id is 'r-0', the log's is 'r0'"
+    )
+    for model in models:
+        with pytest.raises(InvalidRequestError, match=words):
+            replay(iter(log), model, outcomes=Outcomes.read(path))
 
 
 def test_json_has_no_nan(log, models):
