@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -33,7 +35,7 @@ def log(tmp_path, models, rows):
             asked.context.CopyFrom(pb.Context(feature_names=FEATURES[1:2], values=[0.25]))
             asked.candidates.data = np.ascontiguousarray(block[:, [0, 2]]).tobytes()
             asked.candidates.columns = 2
-        facts = origin(model)._replace(sample_rate=[0.5, 1.0][at % 2], arm=["a", "b"][at % 2])
+        facts = replace(origin(model), sample_rate=[0.5, 1.0][at % 2], arm=["a", "b"][at % 2])
         entries.append(entry(at=at, origin=facts, asked=asked, answered=answered))
     Workers(tmp_path / "log").write(*entries)
     return tmp_path / "log"
@@ -79,7 +81,7 @@ def test_it_is_what_the_table_gives(log, clicks, books, tmp_path):
 
 
 def test_without_propensities_and_names(tmp_path, models, books):
-    nameless = origin(models[0])._replace(feature_names=())
+    nameless = replace(origin(models[0]), feature_names=())
     answered = pb.RankResponse(indices=[1, 0])
     asked = request([[1, 2, 3], [4, 5, 6]], request_id="r")
     Workers(tmp_path / "log").write(entry(origin=nameless, asked=asked, answered=answered))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_features_that_were_left_out_are_told_of_lists_of_another_model(tmp_path
 
 def test_columns_without_names_are_not_guessed(tmp_path, models, rows):
     asked, answered = logged(models[0], rows[0][:, :2])
-    nameless = origin(models[0])._replace(digest="cd" * 32, feature_names=())
+    nameless = replace(origin(models[0]), digest="cd" * 32, feature_names=())
     Workers(tmp_path).write(entry(origin=nameless, asked=asked, answered=answered))
     with pytest.raises(InvalidRequestError, match="2 columns can't be matched with the model's 3"):
         replay(iter(read(tmp_path)), models[1])
