@@ -101,7 +101,8 @@ def write_rollout(lists: Lists, out: Path) -> None:
     """A second version, both of them in a repository, and a configuration that serves them."""
     second = out / "books-2.onnx"
     second.unlink(missing_ok=True)
-    export_onnx(train(lists, trees=300), second, name="books", version="2")
+    model = train(lists, trees=300)
+    export_onnx(model, second, name="books", version="2", reference=lists.features)
     shutil.rmtree(out / "books", ignore_errors=True)  # versions are never overwritten
     for path in (out / "books.onnx", second):
         publish(ModelFile.read(path), str(out / "books"), progress=print)
@@ -169,7 +170,9 @@ def main(out: Path, rollout: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     # Another model from the code of another day, under the same version.
     (out / "books.onnx").unlink(missing_ok=True)
-    report = export_onnx(model, out / "books.onnx", name="books", version="1")
+    # The training data's histograms go with it, so that a server tells whether callers' drift.
+    path = out / "books.onnx"
+    report = export_onnx(model, path, name="books", version="1", reference=lists.features)
     print("exported ", str(report).replace("\n", "\n" + " " * 10))
     write_candidates(rng, out / "candidates.csv")
     print(f"wrote     {out / 'candidates.csv'}, {len(SHELF)} books for one reader")
