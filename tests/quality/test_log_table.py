@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pyarrow import parquet
@@ -76,3 +78,15 @@ def test_a_model_without_names_has_numbered_columns(tmp_path):
     Workers(tmp_path / "log").write(entry(origin=nameless))
     first, second = converted(tmp_path)
     assert (first["f0"], first["f1"], second["f0"], second["f1"]) == (1.0, 2.0, 3.0, 4.0)
+
+
+def test_the_documented_table_of_bigquery_has_the_columns(tmp_path):
+    Workers(tmp_path / "log").write(entry(origin=replace(BOOKS, feature_names=())))
+    converted(tmp_path)
+    *own, _, _ = parquet.read_schema(tmp_path / "out.parquet")  # without the features
+    kinds = {"string": "STRING", "int32": "INT64", "float": "FLOAT64", "double": "FLOAT64"}
+    kinds["timestamp[us, tz=UTC]"] = "TIMESTAMP"
+    page = (Path(__file__).parents[2] / "docs" / "quality.md").read_text()
+    [table] = re.findall(r"CREATE TABLE \S+ \((.*?)--", page, re.DOTALL)
+    documented = [tuple(column.split()) for column in table.split(",")]
+    assert documented == [(each.name, kinds[str(each.type)]) for each in own]
