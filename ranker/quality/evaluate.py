@@ -157,7 +157,7 @@ def _read(
     width = max(each.features.num_features for each in models)
     if outcomes is None:
         if is_log(os.fspath(path)):
-            raise InvalidRequestError("data", f"{path} is a ranking log: expected outcomes, too")
+            raise InvalidRequestError("data", f"{path} is a ranking log: expected --outcomes, too")
         return read_data(path, features, columns, first_index, width)
     if columns.weight or columns.group != Columns.group:
         raise InvalidRequestError("columns", "lists of a log have no column of ids or weights")

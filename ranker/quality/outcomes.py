@@ -68,7 +68,7 @@ class Outcomes:
         self.lists = self.joined = 0
         self._unmatched = {name: set(candidates) for name, candidates in found.items()}
         self._total = self.unmatched
-        self._first = ""  # request of the lists
+        self._first = ""  # id of a list
 
     @property
     def unmatched(self) -> int:
@@ -122,12 +122,14 @@ class Outcomes:
                 raise InvalidRequestError(
                     place, f"expected a propensity above 0, up to 1, got {row[propensity]!r}"
                 )
-            candidate = row[column]
+            candidate, request_id = row[column], row["request_id"]
+            if not request_id:  # it would belong to every list that was sent without one
+                raise InvalidRequestError(place, "expected a request_id, got none")
             if by_index and not _INDEX.fullmatch(candidate):
                 raise InvalidRequestError(
                     place, f"expected an index, a whole number from 0 on, got {candidate!r}"
                 )
-            found.setdefault(row["request_id"], {})[candidate] = judged
+            found.setdefault(request_id, {})[candidate] = judged
         return cls(found, by_index=by_index, source=file, has_propensities=bool(propensity))
 
     def of(self, logged: LoggedList) -> Judged | None:
@@ -154,11 +156,12 @@ class Outcomes:
         """Raises InvalidRequestError if none of them belongs to the lists that it was asked of."""
         if self.lists and self.unmatched == self._total:
             first = next(iter(self._found), "")
+            theirs = repr(self._first) if self._first else "none: callers have to send one"
             raise InvalidRequestError(
                 self._source,
                 f"none of its {self._total} outcomes is of a candidate that was shown in the "
                 f"{self.lists} lists of the log; its first request_id is {first!r}, the log's is "
-                f"{self._first!r}",
+                + theirs,
             )
 
     def __str__(self) -> str:

@@ -139,4 +139,4 @@ def test_a_log_without_outcomes_can_not_be_evaluated(log, books):
     for place in (log, next(log.iterdir()), "gs://bucket/log"):
         code, output = run("evaluate", books.new, place)
         assert code == 2
-        assert f"{place} is a ranking log: expected outcomes, too" in output
+        assert f"{place} is a ranking log: expected --outcomes, too" in output

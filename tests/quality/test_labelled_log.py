@@ -111,6 +111,12 @@ def test_a_propensity_that_is_none(log, clicks, books):
         evaluate(books.new, log, outcomes=clicks, columns=Columns(propensity="looked"))
 
 
+def test_lists_without_ids_belong_to_no_outcome(tmp_path, books, clicks):
+    Workers(tmp_path / "log").write(entry(request_id=""))
+    with pytest.raises(InvalidRequestError, match="is 'r0', the log's is none: callers have to"):
+        evaluate(books.new, tmp_path / "log", outcomes=clicks)
+
+
 def test_outcomes_of_another_log_are_an_error(log, clicks, books):
     clicks.write_text(CLICKS + "q1,b1,1,1\n")
     with pytest.raises(InvalidRequestError, match="none of its 1 outcomes is of a candidate"):

@@ -211,11 +211,22 @@ def test_metrics_are_those_of_the_candidates_that_were_shown(tmp_path, log, mode
         ("request_id,index,label\nr,0,-1\n", "line 2"),
         ("request_id,index,label\nr,0,1\nr,3.0,1\n", "line 3.*whole number from 0 on, got '3.0'"),
         ("request_id,index,label\nr,01,1\n", "line 2.*got '01'"),
+        ("request_id,index,label\nr,0,1\n,0,1\n", "line 3: expected a request_id, got none"),
         ("request_id,index,label\n\udce9,0,1\n", "expected UTF-8"),
         ('request_id,index,label\n"r,0,1\n', "not comma-separated"),
         ("", "got none"),
     ],
-    ids=["columns", "text", "negative", "fraction", "zeros", "latin-1", "quote", "empty"],
+    ids=[
+        "columns",
+        "text",
+        "negative",
+        "fraction",
+        "zeros",
+        "nameless",
+        "latin-1",
+        "quote",
+        "empty",
+    ],
 )
 def test_outcomes_that_are_none_are_refused(tmp_path, text, words):
     path = tmp_path / "clicks.csv"
