@@ -163,7 +163,7 @@ def evaluate(
 
 def _warn(found: Evaluation) -> None:
     if found.partly_absent:
-        click.echo(f"missing in some lists: {', '.join(found.partly_absent)}", err=True)
+        click.echo(f"missing in some or all lists: {', '.join(found.partly_absent)}", err=True)
     for ranker in (found.model, found.baseline):
         if ranker is None:
             continue

@@ -158,7 +158,7 @@ class Evaluation:
         model: the model, with its scores and each query's metrics.
         baseline: the baseline, likewise.
         source: where the data comes from.
-        partly_absent: features that some queries have and others have not.
+        partly_absent: features that some queries lack, or whose values were left out of a log.
         queries: Q, how many queries there are.
         candidates: n, how many candidates they have in all.
         without_relevant: how many queries have no relevant candidate.
