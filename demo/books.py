@@ -1,7 +1,7 @@
 """Trains a small book ranker, exports it, and writes a candidate list to rank with it.
 
 python -m demo.books --out build/demo             a model to serve
-python -m demo.books --out build/demo --rollout   two versions to play with, and a ranker.yaml
+python -m demo.books --out build/demo --rollout   two versions, ranker.yaml, and labelled lists
 """
 
 from __future__ import annotations
@@ -97,11 +97,21 @@ models:
 """
 
 
+def write_labelled(lists: Lists, path: Path) -> None:
+    """Lists as `ranker evaluate` reads them: a CSV file with a line per candidate."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["qid", "label", *FEATURES])
+        for query, label, row in zip(lists.query, lists.relevance, lists.features, strict=True):
+            writer.writerow([query, label, *_cells(row)])
+
+
 def write_rollout(lists: Lists, out: Path) -> None:
     """A second version, both of them in a repository, and a configuration that serves them."""
     second = out / "books-2.onnx"
     second.unlink(missing_ok=True)
-    export_onnx(train(lists, trees=300), second, name="books", version="2")
+    model = train(lists, trees=300)
+    export_onnx(model, second, name="books", version="2", reference=lists.features)
     shutil.rmtree(out / "books", ignore_errors=True)  # versions are never overwritten
     for path in (out / "books.onnx", second):
         publish(ModelFile.read(path), str(out / "books"), progress=print)
@@ -130,8 +140,11 @@ def write_candidates(rng: np.random.Generator, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["title", "author", "genre", *FEATURES])
         for book, row in zip(SHELF, observe(rng, pairs), strict=True):
-            cells = ["" if np.isnan(x) else np.format_float_positional(x, trim="-") for x in row]
-            writer.writerow([*book, *cells])
+            writer.writerow([*book, *_cells(row)])
+
+
+def _cells(row: NDArray[np.float32]) -> list[str]:
+    return ["" if np.isnan(x) else np.format_float_positional(x, trim="-") for x in row]
 
 
 @click.command
@@ -145,7 +158,8 @@ def write_candidates(rng: np.random.Generator, path: Path) -> None:
 @click.option(
     "--rollout",
     is_flag=True,
-    help="Publish it and a second version to the folder books in there, and write ranker.yaml.",
+    help="Publish it and a second version to the folder books in there; write ranker.yaml, and "
+    "test.csv to compare them on.",
 )
 def main(out: Path, rollout: bool) -> None:
     """Train a small book ranker on invented data, export it, and write candidates to rank."""
@@ -169,13 +183,17 @@ def main(out: Path, rollout: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     # Another model from the code of another day, under the same version.
     (out / "books.onnx").unlink(missing_ok=True)
-    report = export_onnx(model, out / "books.onnx", name="books", version="1")
+    # The training data's histograms go with it, so that a server tells whether callers' drift.
+    path = out / "books.onnx"
+    report = export_onnx(model, path, name="books", version="1", reference=lists.features)
     print("exported ", str(report).replace("\n", "\n" + " " * 10))
     write_candidates(rng, out / "candidates.csv")
     print(f"wrote     {out / 'candidates.csv'}, {len(SHELF)} books for one reader")
     if rollout:
         write_rollout(lists, out)
+        write_labelled(held_out, out / "test.csv")
         print(f"published {out / 'books'}, versions 1 and 2; wrote {out / 'ranker.yaml'}")
+        print(f"wrote     {out / 'test.csv'}, the held-out lists with labels, to compare them on")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,10 @@ PARAMETERS = {
 }
 
 
+Lists = list[tuple[NDArray[np.float32], NDArray[np.float64]]]
+"""The rows and the labels of each query."""
+
+
 class Queries:
     """Labelled queries: float32 rows, NaN where a feature is absent, labels and sizes."""
 
@@ -82,29 +86,29 @@ def main() -> None:
     lists = list(labelled.lists())
 
     say("1. A first ranker, from a few labelled queries")
-    first = train(lists[:LABELLED])
-    publish(first, out, "1")
+    first = export(train(lists[:LABELLED]), lists[:LABELLED], out, "1")
+    ranker("publish", first, out / "shop")
 
     say("2. It serves; the log keeps what it is asked and answers")
     (out / "ranker.yaml").write_text(CONFIG.format("stable: 1", ""))
     with serving(out, "--log-rankings", str(out / "log"), "--log-rate", "1") as server:
         clicks = serve_readers(server.address, lists[LABELLED:])
     write_clicks(out / "clicks.csv", clicks)
-    ranker("replay", out / "log", "--model", out / "shop-1.onnx")  # to the bit, or exit code 1
+    ranker("replay", out / "log", "--model", first)  # to the bit, or exit code 1
 
     say("3. A second ranker, from the clicks too")
     ranker("log", "convert", out / "log", out / "log.parquet")
-    second = train([*lists[:LABELLED], *clicked(out / "log.parquet", clicks)])
+    learned = [*lists[:LABELLED], *clicked(out / "log.parquet", clicks)]
+    second = export(train(learned), learned, out, "2")
 
     say("4. Is it better? On queries that neither has seen")
     write_table(out / "test.csv", test)
-    export_onnx(second, out / "shop-2.onnx", name="shop", version="2")
     ranker(
-        "evaluate", out / "shop-2.onnx", out / "test.csv", "--baseline", out / "shop-1.onnx",
+        "evaluate", second, out / "test.csv", "--baseline", first,
         "--metric", "ndcg@10", "--metric", "mrr", "--gate", "ndcg@10 >= baseline",
         "--report", out / "report.html",
     )  # fmt: skip
-    ranker("publish", out / "shop-2.onnx", out / "shop")
+    ranker("publish", second, out / "shop")
 
     say("5. How it would rank what is asked: a shadow")
     with serving(out) as server:
@@ -145,7 +149,7 @@ def ranker(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "ranker", *map(str, arguments)], check=True)
 
 
-def train(lists: list[tuple[NDArray[np.float32], NDArray[np.float64]]]) -> xgb.Booster:
+def train(lists: Lists) -> xgb.Booster:
     """Learns to rank."""
     rows, labels = zip(*lists, strict=True)
     matrix = xgb.DMatrix(np.concatenate(rows), np.concatenate(labels), feature_names=NAMES)
@@ -153,10 +157,11 @@ def train(lists: list[tuple[NDArray[np.float32], NDArray[np.float64]]]) -> xgb.B
     return xgb.train(PARAMETERS, matrix, 60)
 
 
-def publish(booster: xgb.Booster, out: Path, version: str) -> None:
-    """Puts a model into the repository."""
-    export_onnx(booster, out / f"shop-{version}.onnx", name="shop", version=version)
-    ranker("publish", out / f"shop-{version}.onnx", out / "shop")
+def export(booster: xgb.Booster, lists: Lists, out: Path, version: str) -> Path:
+    """Writes a model's file, with histograms of its training data, by which servers tell drift."""
+    path, rows = out / f"shop-{version}.onnx", np.concatenate([rows for rows, _ in lists])
+    export_onnx(booster, path, name="shop", version=version, reference=rows)
+    return path
 
 
 class Server:
@@ -209,9 +214,7 @@ Clicks = dict[tuple[str, str], int]
 """By the id of a request and that of a candidate: 1 if the reader clicked on it."""
 
 
-def serve_readers(
-    address: str, lists: list[tuple[NDArray[np.float32], NDArray[np.float64]]]
-) -> Clicks:
+def serve_readers(address: str, lists: Lists) -> Clicks:
     """Ranks each query for some readers, who click on what they like, if they look so far down."""
     dice, clicks = np.random.default_rng(3), Clicks()
     with RankerClient(address, timeout=5.0) as client:

@@ -23,8 +23,14 @@ _TO_WRITE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 @click.command(short_help="Measure a ranker on labelled queries, alone or against another.")
 @click.argument("model", type=_FILE)
-@click.argument("data", type=_FILE)
+@click.argument("data")
 @click.option("--baseline", type=_FILE, help="The ranker to compare with.")
+@click.option(
+    "--outcomes",
+    type=_FILE,
+    help="DATA is a ranking log, and this a CSV file of what readers did: request_id, "
+    "candidate_id or index, label.",
+)
 @click.option(
     "--metric",
     "metrics",
@@ -103,7 +109,7 @@ _TO_WRITE = click.Path(dir_okay=False, writable=True, path_type=Path)
 @click.option("--json", "json_file", type=_TO_WRITE, help="Write the results as JSON here.")
 def evaluate(
     model: Path,
-    data: Path,
+    data: str,
     report: Path | None,
     json_file: Path | None,
     **options: Any,
@@ -113,12 +119,16 @@ def evaluate(
     DATA is a table, .csv or .parquet, with a line per candidate: a column of query
     ids, one of labels, and the model's features by name. Or it is in libsvm's format
     with query ids (qid:), or with a file DATA.query or DATA.group of query sizes
-    beside it.
+    beside it. Or, with --outcomes, it is a ranking log, as for `ranker log`: of the
+    lists that the outcomes name the candidates that were shown, with label 0 where
+    no outcome names them; --label and --propensity are columns of the outcomes then,
+    and --slice is by model, version or arm.
 
     \b
       ranker evaluate books-8.onnx test.parquet --baseline books-7.onnx \\
           --metric ndcg@10 --metric mrr --gate 'ndcg@10 >= baseline - 0.002' \\
           --slice country --report report.html
+      ranker evaluate books-8.onnx /var/log/rankings --outcomes clicks.csv
 
     The rankers are scored on the engine that serves them. Intervals are of the
     bootstrap over queries, the same queries for both rankers.
@@ -136,6 +146,8 @@ def evaluate(
         columns = Columns(**{name: options.pop(name) for name in names})
         with progress_bar("evaluating") as progress:
             found = run(model, data, columns=columns, progress=progress, **options)
+        if options["outcomes"] is not None:
+            click.echo(found.source, err=True)
         _warn(found)
         _print(found)
         if json_file is not None:
@@ -150,6 +162,8 @@ def evaluate(
 
 
 def _warn(found: Evaluation) -> None:
+    if found.partly_absent:
+        click.echo(f"missing in some or all lists: {', '.join(found.partly_absent)}", err=True)
     for ranker in (found.model, found.baseline):
         if ranker is None:
             continue

@@ -135,6 +135,8 @@ def _with_model(log: str, file: Path, limit: int, options: dict[str, Any]) -> tu
         )
     if not (found.lists or found.excluded):
         raise UnusableError(f"{log}: no list is in it")
+    if outcomes is not None:
+        click.echo(str(outcomes), err=True)
     _print_replay(found, outcomes is not None)
     return int(found.different > 0), found.to_json()
 

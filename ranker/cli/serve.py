@@ -240,7 +240,8 @@ def _stored_models() -> tuple[str, ...]:
     "log_exclude_feature",
     str,
     "A feature whose values are not to be logged; repeat it for more. They are missing in the "
-    "logged request, so that its scores can't be computed again.",
+    "logged request, so that its scores can't be computed again. Of a model without such a feature "
+    "none is logged.",
 )
 @_setting(
     "log_max_bytes",

@@ -27,6 +27,7 @@ from ranker.model.model import errors_named
 from ranker.model.packed import Packed, prepare
 from ranker.process.link import Link
 from ranker.process.settings import Settings
+from ranker.ranking_log.exclusion import Exclusion
 from ranker.repository.wanted import Wanted, WantedModel
 
 logger = logging.getLogger(__name__)
@@ -49,17 +50,19 @@ def main() -> None:
     link.listen()
     logs.configure(settings.log_format, settings.log_level, "preparer", settings.gcp_project)
     try:
-        for model in wanted.models:
-            _prepare(model, settings, known, link)
+        prepared = [_prepare(model, settings, known, link) for model in wanted.models]
+        if settings.log_rankings and settings.log_exclude_feature:
+            _check_exclusion(settings, [each for each in prepared if each], starting=not known)
     except (RankerError, OSError, ValueError, MemoryError) as error:
         link.failed(str(error) or type(error).__name__)
     else:
         link.ready({})
 
 
-def _prepare(wanted: WantedModel, settings: Settings, known: set[str], link: Link) -> None:
-    """Says which model it is, with the files that a worker needs of it."""
+def _prepare(wanted: WantedModel, settings: Settings, known: set[str], link: Link) -> Packed | None:
+    """Says which model it is, with the files that a worker needs of it; None: it is known."""
     began = time.monotonic()
+    prepared = None
     file_fd = _read(wanted.path)
     with errors_named(Path(wanted.path).name):
         file = ModelFile.inherited(file_fd, wanted.path)
@@ -74,7 +77,25 @@ def _prepare(wanted: WantedModel, settings: Settings, known: set[str], link: Lin
             _log(wanted, packed, seconds)
             link.say({**facts, "seconds": seconds}, [file_fd, packed_fd])
             os.close(packed_fd)
+            prepared = packed
     os.close(file_fd)
+    return prepared
+
+
+def _check_exclusion(settings: Settings, models: list[Packed], *, starting: bool) -> None:
+    """Looks whether models have the features that are not to be logged.
+
+    Later than at the start it does not matter to the callers: what is logged is safe in any case.
+
+    Raises:
+        UnknownFeatureError: at the start, if no model has one of them.
+    """
+    exclusion = Exclusion(settings.log_exclude_feature)
+    names = {f"{each.name}@{each.version}": each.metadata.feature_names for each in models}
+    if starting:
+        exclusion.check(names)
+    for name, features in names.items():
+        exclusion.warn(name, features)
 
 
 def _log(wanted: WantedModel, packed: Packed, seconds: float) -> None:

@@ -108,7 +108,6 @@ def _ranking_log(
     if not settings.log_rankings:
         return None
     folder = folder_of(settings.log_rankings, settings.model_cache)
-    exclusion = Exclusion(settings.log_exclude_feature)
 
     def start(buffer_bytes: int) -> RankingLog:
         writer = Writer(
@@ -116,11 +115,11 @@ def _ranking_log(
             max_bytes=settings.log_max_bytes,
             workers=settings.workers,
             buffer_bytes=buffer_bytes,
-            exclusion=exclusion,
+            exclusion=Exclusion(settings.log_exclude_feature),
             recorder=RankingLogRecorder(aggregates, index),
         )
         writer.start()
-        return RankingLog(writer, settings.log_rate, exclusion)
+        return RankingLog(writer, settings.log_rate)
 
     return start
 

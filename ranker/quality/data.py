@@ -32,6 +32,7 @@ class RankingData:
             candidate, where it was shown; None: no correction for that.
         slices: [Q] for each column by whose value queries are told apart.
         source: where the data comes from, for a person to read.
+        partly_absent: features that some queries lack, or whose values were left out of a log.
 
     Raises:
         InvalidRequestError: the arrays don't fit together, or hold what can't be.
@@ -46,6 +47,7 @@ class RankingData:
     propensities: NDArray[np.float64] | None = None
     slices: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     source: str = ""
+    partly_absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks all of it."""

@@ -23,9 +23,12 @@ from ranker.quality.evaluation import (
     SliceResult,
 )
 from ranker.quality.gate import Gate
+from ranker.quality.labelled_log import read_labelled_log
 from ranker.quality.metrics import Judgements, Metric, Order
+from ranker.quality.outcomes import Outcomes
 from ranker.quality.readers import Columns, read_data
 from ranker.quality.slices import sliced
+from ranker.ranking_log.reader import is_log
 
 ModelOrPath = Model | str | PathLike[str]
 
@@ -41,6 +44,7 @@ def evaluate(
     data: RankingData | str | PathLike[str],
     *,
     baseline: ModelOrPath | None = None,
+    outcomes: str | PathLike[str] | None = None,
     metrics: Sequence[str] = ("ndcg@10",),
     gates: Sequence[str] = (),
     columns: Columns | None = None,
@@ -57,12 +61,16 @@ def evaluate(
 
     Args:
         model: the model, or the path of its ONNX file.
-        data: the queries, or the path of a file of them; see `read_data`.
+        data: the queries, or the path of a file of them; see `read_data`. Or the address of
+            a ranking log, with outcomes.
         baseline: what to compare with; None: nothing.
+        outcomes: a CSV file of what readers did with the lists of the log; see
+            `ranker.quality.outcomes.Outcomes`.
         metrics: names such as `ndcg@10`; see `ranker.quality.metrics`. Slices and
             movers are about the first one.
         gates: what must hold; see `Gate`. Their metrics are measured in any case.
-        columns: what the columns of a table are called; for a path only.
+        columns: what the columns of a table are called, or those of the outcomes; for a
+            path only.
         first_index: see `read_data`; for a path only.
         relevant_from: the least label that counts as relevant, for metrics that
             know only relevant and not.
@@ -76,7 +84,7 @@ def evaluate(
     Raises:
         InvalidRequestError: the data, a metric, a gate or a setting is not as it
             should be; says which and why.
-        ModelError: a model can't be loaded.
+        RankerError: a model can't be loaded, or a ranking log can't be read.
         OSError: the data can't be read at all.
     """
     if not 0 < confidence < 1:
@@ -96,9 +104,7 @@ def evaluate(
 
     models = [_loaded(model)] + ([] if baseline is None else [_loaded(baseline)])
     if not isinstance(data, RankingData):
-        features = [name for each in models for name in each.feature_names]
-        width = max(each.features.num_features for each in models)
-        data = read_data(data, features, columns, first_index, width)
+        data = _read(data, outcomes, models, columns or Columns(), first_index)
     data = data.clipped(min_propensity)
     weights = None if data.propensities is None else 1 / data.propensities
     judgements = Judgements(data.labels, data.sizes, relevant_from, weights)
@@ -116,6 +122,7 @@ def evaluate(
         model=rankers[0],
         baseline=rankers[1] if baseline is not None else None,
         source=data.source,
+        partly_absent=data.partly_absent,
         queries=len(data.sizes),
         candidates=len(data.labels),
         without_relevant=int((judgements.num_relevant == 0).sum()),
@@ -137,6 +144,25 @@ def _loaded(model: ModelOrPath) -> Model:
     if isinstance(model, Model):
         return model
     return Model.load(model, threads=os.cpu_count() or 1)
+
+
+def _read(
+    path: str | PathLike[str],
+    outcomes: str | PathLike[str] | None,
+    models: Sequence[Model],
+    columns: Columns,
+    first_index: int,
+) -> RankingData:
+    features = [name for each in models for name in each.feature_names]
+    width = max(each.features.num_features for each in models)
+    if outcomes is None:
+        if is_log(os.fspath(path)):
+            raise InvalidRequestError("data", f"{path} is a ranking log: expected --outcomes, too")
+        return read_data(path, features, columns, first_index, width)
+    if columns.weight or columns.group != Columns.group:
+        raise InvalidRequestError("columns", "lists of a log have no column of ids or weights")
+    labels = Outcomes.read(outcomes, columns.label, columns.propensity)
+    return read_labelled_log(os.fspath(path), labels, features, width, columns.slices)
 
 
 def _part(progress: Progress, which: int, of: int) -> Progress:

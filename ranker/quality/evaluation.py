@@ -158,6 +158,7 @@ class Evaluation:
         model: the model, with its scores and each query's metrics.
         baseline: the baseline, likewise.
         source: where the data comes from.
+        partly_absent: features that some queries lack, or whose values were left out of a log.
         queries: Q, how many queries there are.
         candidates: n, how many candidates they have in all.
         without_relevant: how many queries have no relevant candidate.
@@ -177,6 +178,7 @@ class Evaluation:
     model: Ranker
     baseline: Ranker | None
     source: str
+    partly_absent: tuple[str, ...]
     queries: int
     candidates: int
     without_relevant: int
@@ -213,6 +215,7 @@ class Evaluation:
             "baseline": self.baseline.about() if self.baseline else None,
             "data": {
                 "source": self.source,
+                "partly_absent_features": list(self.partly_absent),
                 "queries": self.queries,
                 "candidates": self.candidates,
                 "queries_without_relevant": self.without_relevant,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranker.errors import InvalidRequestError
-from ranker.model import Model
 from ranker.model.features import FeatureContract
 from ranker.ranking_log.reader import LoggedList
 
@@ -42,21 +42,24 @@ def rows_as_served(features: FeatureContract, logged: LoggedList) -> NDArray[np.
     return sent if plan is None else plan.rows(sent, context(logged))
 
 
-class OtherModelsRows:
+class NamedRows:
     """Rows for a model that did not rank the lists: its features are taken by their names.
 
     Args:
-        model: the model.
+        names: its features'; empty: they have no names.
+        num_features: F, how many there are.
 
     Attributes:
         absent: its features that some list did not have, or that were left out of the log; they
             were missing there.
+        found: its features that some list had.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._names = model.feature_names
-        self._num_features = model.features.num_features
+    def __init__(self, names: Sequence[str], num_features: int) -> None:
+        self._names = tuple(names)
+        self._num_features = num_features
         self.absent: set[str] = set()
+        self.found: set[str] = set()
         self._places = lru_cache(_LISTS_OF_NAMES)(self._find)
 
     def rows(self, logged: LoggedList) -> NDArray[np.float32]:
@@ -87,6 +90,7 @@ class OtherModelsRows:
     ) -> tuple[list[int], list[int], list[int], list[int]]:
         """The model's columns that are sent, and where they are; of candidates, and of contexts."""
         self.absent.update(set(self._names).difference(columns, shared))
+        self.found.update({*columns, *shared}.intersection(self._names))
         sent = {name: at for at, name in enumerate(columns)}
         in_context = {name: at for at, name in enumerate(shared)}
         ours = [at for at, name in enumerate(self._names) if name in sent]

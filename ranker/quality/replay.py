@@ -15,9 +15,9 @@ from ranker.model.agreement import overlap, tau_b
 from ranker.model.order import best_first
 from ranker.quality.bootstrap import interval, resampled_means
 from ranker.quality.evaluation import Estimate, MetricResult
-from ranker.quality.logged_rows import OtherModelsRows, rows_as_served
+from ranker.quality.logged_rows import NamedRows, rows_as_served
 from ranker.quality.metrics import Judgements, Metric, Order
-from ranker.quality.outcomes import Outcomes
+from ranker.quality.outcomes import Judged, Outcomes
 from ranker.ranking_log.reader import LoggedList, in_batches
 
 FORMAT = 1
@@ -125,12 +125,13 @@ def replay(
         movers: how many of the lists that changed most to keep.
 
     Raises:
-        InvalidRequestError: a list can't be given to the model, or outcomes can't be joined.
+        InvalidRequestError: a list can't be given to the model, or outcomes can't be joined, or
+            none of them belongs to the lists.
     """
     wanted = [Metric.parse(name) for name in metrics]
     found = Replay(f"{model.name}@{model.version}", model.engine_name, k)
-    other = _Comparison(k, movers, outcomes)
-    others_rows = OtherModelsRows(model)
+    other = _Comparison(k, movers)
+    others_rows = NamedRows(model.feature_names, model.features.num_features)
     for some in in_batches(lists, _ROWS_AT_ONCE):
         kept: list[LoggedList] = []
         blocks: list[NDArray[np.float32]] = []
@@ -149,13 +150,16 @@ def replay(
         for logged, own in zip(kept, np.split(scores, ends[:-1]), strict=True):
             found.lists += 1
             found.candidates += len(own)
+            judged = None if outcomes is None else outcomes.of(logged)
             if logged.record.model_sha256 != model.digest:
-                other.add(logged, own)
+                other.add(logged, own, judged)
             elif _is_answer(logged, own):
                 found.same += 1
             else:
                 found.different += 1
                 found.first_different = found.first_different or str(logged)
+    if outcomes is not None:
+        outcomes.check()
     other.into(found, wanted)
     found.absent = tuple(sorted(others_rows.absent))
     return found
@@ -176,10 +180,9 @@ def _is_answer(logged: LoggedList, scores: NDArray[np.float32]) -> bool:
 class _Comparison:
     """Gathers how a model's order of lists differs from the one that was shown."""
 
-    def __init__(self, k: int, movers: int, outcomes: Outcomes | None) -> None:
+    def __init__(self, k: int, movers: int) -> None:
         self._k = k
         self._movers = movers
-        self._outcomes = outcomes
         self._overlaps: list[float] = []
         self._taus: list[float] = []
         self._first_kept = 0
@@ -188,8 +191,8 @@ class _Comparison:
         self._shown: list[NDArray[np.float32]] = []
         self._scores: list[NDArray[np.float32]] = []
 
-    def add(self, logged: LoggedList, scores: NDArray[np.float32]) -> None:
-        """Notes a list and what the model says of its candidates, float32 [n]."""
+    def add(self, logged: LoggedList, scores: NDArray[np.float32], judged: Judged | None) -> None:
+        """Notes a list, what the model says of its candidates, float32 [n], and what came of it."""
         shown = np.array(logged.response.indices, np.intp)
         if not len(shown):
             return
@@ -211,9 +214,8 @@ class _Comparison:
         self._moved.append(MovedList(*facts, share, tau, int(shown[0]), place))
         if len(self._moved) > 2 * self._movers + 1000:
             self._trim()
-        labels = None if self._outcomes is None else self._outcomes.of(logged)
-        if labels is not None:
-            self._labels.append(labels)
+        if judged is not None:
+            self._labels.append(judged.labels)
             # The order that was shown, not its scores: arms may have scales of their own.
             self._shown.append(-np.arange(len(shown), dtype=np.float32))
             self._scores.append(now)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -18,11 +19,12 @@ _TIME_TAG = pb.RankingRecord.TIME_UNIX_NANOS_FIELD_NUMBER << 3 | 1
 _REQUEST_TAG = bytes([pb.RankingRecord.REQUEST_FIELD_NUMBER << 3 | 2])
 _RESPONSE_TAG = bytes([pb.RankingRecord.RESPONSE_FIELD_NUMBER << 3 | 2])
 
-_ORIGINS = 1024
-"""Of so many origins the encoded facts are kept."""
+_LENGTHS = 4096
+"""Of so many lengths the encoding is kept."""
 
 
-class Origin(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Origin:
     """What many lists have in common.
 
     Attributes:
@@ -44,6 +46,20 @@ class Origin(NamedTuple):
     arm: str
     sample_rate: float
     by_unit: bool
+
+    @cached_property
+    def facts(self) -> bytes:
+        """All but the features' names, as fields of an encoded RankingRecord."""
+        encoded: bytes = pb.RankingRecord(
+            model=self.model,
+            model_version=self.version,
+            model_sha256=self.digest,
+            engine=self.engine,
+            arm=self.arm,
+            sample_rate=self.sample_rate,
+            sampled_by_unit=self.by_unit,
+        ).SerializeToString()
+        return encoded
 
 
 class Entry(NamedTuple):
@@ -67,7 +83,7 @@ class Entry(NamedTuple):
 
 
 def encoded(entry: Entry, *, first: bool, excluded: Collection[str] = ()) -> list[bytes]:
-    """An entry as an encoded RankingRecord, in pieces, so that a large request is not copied.
+    """An entry as an encoded RankingRecord, in three pieces, so that a request is not copied.
 
     An encoded message is its fields one after the other; see
     https://protobuf.dev/programming-guides/encoding/.
@@ -77,7 +93,7 @@ def encoded(entry: Entry, *, first: bool, excluded: Collection[str] = ()) -> lis
         first: whether it is the first of its model in a file.
         excluded: the features that its request had and has no longer.
     """
-    facts = _facts(entry.origin) + _TIME.pack(_TIME_TAG, entry.time)
+    facts = entry.origin.facts + _TIME.pack(_TIME_TAG, entry.time)
     trace = None if entry.traceparent is None else parse_traceparent(entry.traceparent)
     if first or excluded or trace is not None:
         facts += pb.RankingRecord(
@@ -88,25 +104,11 @@ def encoded(entry: Entry, *, first: bool, excluded: Collection[str] = ()) -> lis
     return [
         facts + _REQUEST_TAG + _varint(len(entry.request)),
         entry.request,
-        _RESPONSE_TAG + _varint(len(entry.response)),
-        entry.response,
+        _RESPONSE_TAG + _varint(len(entry.response)) + entry.response,
     ]
 
 
-@lru_cache(maxsize=_ORIGINS)
-def _facts(origin: Origin) -> bytes:
-    encoded: bytes = pb.RankingRecord(
-        model=origin.model,
-        model_version=origin.version,
-        model_sha256=origin.digest,
-        engine=origin.engine,
-        arm=origin.arm,
-        sample_rate=origin.sample_rate,
-        sampled_by_unit=origin.by_unit,
-    ).SerializeToString()
-    return encoded
-
-
+@lru_cache(maxsize=_LENGTHS)
 def _varint(number: int) -> bytes:
     encoded = bytearray()
     while number > 0x7F:

@@ -15,7 +15,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from ranker.errors import Code, RankerError
-from ranker.ranking_log.segments import finished, first_time, is_finished
+from ranker.ranking_log.segments import SUFFIX, finished, first_time, is_finished
 from ranker.ranking_log.tfrecord import CorruptRecordError, TornRecordError, records
 from ranker.repository.place import BUCKETS, local_path, open_place
 from ranker.v1 import log_pb2, ranking_pb2
@@ -143,6 +143,11 @@ def in_batches(lists: Iterable[LoggedList], rows: int) -> Iterator[list[LoggedLi
             some, count = [], 0
     if some:
         yield some
+
+
+def is_log(address: str) -> bool:
+    """Whether an address is that of a log, as far as it can be told without opening it."""
+    return address.startswith(BUCKETS) or address.endswith(SUFFIX) or Path(address).is_dir()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from struct import Struct
 
 from google_crc32c import extend, value
@@ -26,6 +27,9 @@ _LENGTH = Struct("<Q")
 _CHECKSUM = Struct("<I")
 _MASK = 0xA282EAD8
 _32_BITS = 0xFFFFFFFF
+
+_LENGTHS = 4096
+"""Of so many lengths of records the head is kept."""
 
 
 class TornRecordError(RankerError):
@@ -56,14 +60,23 @@ def framed(pieces: Sequence[bytes]) -> list[bytes]:
     """A record with what stands before and after it, to be written one after the other.
 
     Args:
-        pieces: the record.
+        pieces: the record, at least one; the first and the last are copied.
     """
-    checksum = 0
+    checksum = length = 0
     for piece in pieces:
         checksum = extend(checksum, piece)
-    length = _LENGTH.pack(sum(map(len, pieces)))
-    head = length + _CHECKSUM.pack(masked(value(length)))
-    return [head, *pieces, _CHECKSUM.pack(masked(checksum))]
+        length += len(piece)
+    *rest, last = pieces
+    rest.append(last + _CHECKSUM.pack(masked(checksum)))
+    rest[0] = _head(length) + rest[0]
+    return rest
+
+
+@lru_cache(maxsize=_LENGTHS)
+def _head(length: int) -> bytes:
+    """What stands before a record of so many bytes."""
+    packed = _LENGTH.pack(length)
+    return packed + _CHECKSUM.pack(masked(value(packed)))
 
 
 def records(content: bytes | mmap.mmap) -> Iterator[bytes]:

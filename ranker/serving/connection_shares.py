@@ -2,7 +2,8 @@
 
 Until the queue is a quarter full nobody is asked who they are. From half on its room is divided:
 each connection of which lists wait has the same share, and one that waits alone may have half,
-beside what it has of the first quarter. What was let in while there was more room stays.
+beside what it has of the first quarter. What was let in while there was more room stays. The room
+for lists that are to be explained is divided in the same way.
 
 A connection is who a caller is, as far as a server without identities knows. Behind a proxy all
 callers may share a few.
@@ -11,8 +12,7 @@ callers may share a few.
 from __future__ import annotations
 
 from collections import Counter
-
-from ranker.serving.batcher import Queued
+from typing import Protocol
 
 NOTED_FROM = 0.25
 """The part of the queue from which on it is noted who holds what."""
@@ -22,6 +22,23 @@ DIVIDED_FROM = 0.5
 
 ALONE = 0.5
 """The part of the queue that a connection may have if no other one waits."""
+
+
+class Waiting(Protocol):
+    """What waits, or its place.
+
+    Attributes:
+        rows: how many rows it has.
+        size: the bytes that it holds.
+        holder: the connection that it is counted for; empty: none.
+    """
+
+    rows: int
+    size: int
+    holder: str
+
+    def connection(self) -> str:
+        """The connection that it came on."""
 
 
 class ConnectionShares:
@@ -54,19 +71,19 @@ class ConnectionShares:
             and self._bytes[connection] + size <= share * self._max_bytes
         )
 
-    def take(self, task: Queued) -> None:
+    def take(self, task: Waiting) -> None:
         """Notes whose a list is that now waits."""
         task.holder = task.connection()
         self._hold(1, task)
 
-    def give_back(self, task: Queued) -> None:
+    def give_back(self, task: Waiting) -> None:
         """A list that was noted waits no more."""
         self._hold(-1, task)
         if not self._lists[task.holder]:
             for held in (self._lists, self._rows, self._bytes):
                 del held[task.holder]
 
-    def _hold(self, sign: int, task: Queued) -> None:
+    def _hold(self, sign: int, task: Waiting) -> None:
         self._lists[task.holder] += sign
         self._rows[task.holder] += sign * task.rows
         self._bytes[task.holder] += sign * task.size

@@ -6,7 +6,8 @@ has found nothing to read and nothing to score. So plain lists go first, always;
 the thread when they come is short, and the thread has the interpreter's lock for moments only. If
 plain lists leave no time, lists wait here until their deadlines pass, or are refused as they come.
 
-Lists take turns, run by run, so that one of hundreds of rows does not keep out one of three.
+Lists take turns, run by run, so that one of hundreds of rows does not keep out one of three. Of the
+room for them each connection has its share, as it has of the queue.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from ranker.errors import InternalError, InvalidRequestError, UnsupportedModelEr
 from ranker.incident import guard, incident
 from ranker.metrics.recorder import Recorder
 from ranker.model.order import best_first
-from ranker.serving.admission import RefusedError, TooLateError
+from ranker.serving.admission import FullShareError, RefusedError, TooLateError
 from ranker.serving.batcher import Batch
+from ranker.serving.connection_shares import ConnectionShares
 from ranker.serving.engine_threads import EngineThreads
 from ranker.serving.refusals import expire, refuse
 from ranker.serving.served_model import ServedModel
@@ -84,11 +86,12 @@ class Explanations:
         max_bytes: int,
         call_soon: Callable[[Callable[[], None]], None],
     ) -> None:
-        self.lists: dict[RankTask, int] = {}  # and the bytes of each
+        self.lists: dict[RankTask, _Place] = {}
         self._waiting: deque[_Waiting] = deque()  # of them, those that have been scored
         self._run: _Run | None = None  # that is on the thread
         self._recorder = recorder
         self._max_bytes = max_bytes
+        self._shares = ConnectionShares(MOST_LISTS, max_bytes)
         self._bytes = self._rows = 0
         self._call_soon = call_soon
         self._thread = EngineThreads(1, "explainer")
@@ -110,6 +113,7 @@ class Explanations:
             UnsupportedModelError: its model can't be explained.
             InvalidRequestError: it asks for more than the server has room for.
             FullOfExplanationsError: too much waits.
+            FullShareError: its connection has its share of the room, which gets scarce.
             TooLateError: its explanations are predicted to come after its deadline.
         """
         served, features = task.served, task.served.features.num_features
@@ -126,19 +130,30 @@ class Explanations:
             )
         wait = self._predict(task.explain)
         in_time = now + wait < task.deadline
-        if self._bytes + size > self._max_bytes or len(self.lists) >= MOST_LISTS:
+        shares, lists, held = self._shares, len(self.lists) + 1, self._bytes + size
+        if held > self._max_bytes or lists > MOST_LISTS:
             text = "too many lists wait to be explained; ask again, or without explanations"
             raise FullOfExplanationsError(text, wait, in_time=in_time)
+        divided = lists > shares.divided_rows or held > shares.divided_bytes
+        if self.lists and divided and not shares.has_room(task.connection(), 1, size):
+            text = "many lists wait to be explained, and this connection has its share of them; "
+            text += "ask again, or without explanations"
+            raise FullShareError(text, wait, in_time=in_time)
         if wait and now + wait + served.explaining.predict(task.explain) > task.deadline:
             text = "the deadline can't be met with explanations"
             raise TooLateError(text, wait, in_time=in_time)
         task.explanations = self
-        self.lists[task] = size
+        self.lists[task] = place = _Place(task, size)
+        if lists > shares.noted_rows or held > shares.noted_bytes:
+            shares.take(place)
         self._count(size, task.explain)
 
     def leave(self, task: RankTask) -> None:
         """A list that was let in is over."""
-        self._count(-self.lists.pop(task), -task.explain)
+        place = self.lists.pop(task)
+        if place.holder:
+            self._shares.give_back(place)
+        self._count(-place.size, -task.explain)
 
     def on_scored(self, batch: Batch[RankTask], scores: Scores) -> None:
         """Takes the lists of a batch that are to be explained and have all of their scores.
@@ -243,6 +258,21 @@ class Explanations:
             at += stop - start
             if stop == len(waiting.rows):
                 guard(logger, "answering", _answer, waiting)
+
+
+class _Place:
+    """What a list has of the room: one place and some bytes, for `ConnectionShares`."""
+
+    __slots__ = ("_task", "holder", "rows", "size")
+
+    def __init__(self, task: RankTask, size: int) -> None:
+        self._task = task
+        self.size = size
+        self.rows = 1
+        self.holder = ""
+
+    def connection(self) -> str:
+        return self._task.connection()
 
 
 class _Waiting:

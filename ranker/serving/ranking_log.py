@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ranker.engine.api import Rows, Scores
 from ranker.incident import incident
 from ranker.ranking_log.entry import OVERHEAD, Entry, Origin
-from ranker.ranking_log.exclusion import Exclusion
 from ranker.ranking_log.writer import Writer
 from ranker.repository.traffic import Sample
 from ranker.serving.generation import Generation
@@ -35,14 +34,12 @@ class RankingLog:
         writer: writes them.
         rate: the share of the units, from 0 to 1, whose lists are logged; of lists without a unit,
             the share of the lists.
-        exclusion: what the writer leaves out.
     """
 
-    def __init__(self, writer: Writer, rate: float, exclusion: Exclusion) -> None:
+    def __init__(self, writer: Writer, rate: float) -> None:
         self._writer = writer
         self._add = writer.add
         self._rate = rate
-        self._exclusion = exclusion
         self._in_sample = Sample(rate, SALT).has
         self._models: frozenset[ServedModel] = frozenset()
         self._origins: dict[tuple[ServedModel, str, bool], Origin] = {}
@@ -71,16 +68,9 @@ class RankingLog:
         return wire._replace(read=read, write=write)
 
     def serve(self, generation: Generation) -> None:
-        """Lists are ranked by other models from now on.
-
-        Says which features are to be left out that no model has: a misspelt one would be logged.
-        """
+        """Lists are ranked by other models from now on."""
         self._models = frozenset(generation.models)
         self._origins.clear()
-        unknown = self._exclusion.unknown(served.features.names for served in generation.models)
-        if unknown:
-            names = ", ".join(map(repr, unknown))
-            logger.warning("--log-exclude-feature: no model that is served has %s", names)
 
     def close(self, seconds: float) -> None:
         """Writes what has been noted; gives up after so many seconds."""

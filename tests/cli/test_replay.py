@@ -61,6 +61,9 @@ def test_another_model_with_outcomes(log, books, tmp_path):
     clicks.write_text("request_id,candidate_id,label\nr0,b3,1\nr1,b4,1\nelse,b1,1\n")
     code, output = run("replay", log, "--model", books.new, "--outcomes", clicks, "--movers", 1)
     assert code == 0
+    assert (
+        "2 of 5 lists have outcomes; 1 of the 3 outcomes are of no candidate that was shown in them"
+    ) in output
     assert "5 lists of other models: " in output
     assert "missing in some or all lists: popularity" in output
     assert "changed most: request" in output
@@ -116,3 +119,24 @@ def test_lists_are_shown_and_converted(log, tmp_path):
     code, output = run("log", "convert", log, tmp_path / "out.parquet")
     assert code == 0
     assert "out.parquet: 60 candidates" in output
+
+
+def test_another_model_is_evaluated_on_a_log_with_outcomes(log, books, tmp_path):
+    clicks, document = tmp_path / "clicks.csv", tmp_path / "found.json"
+    clicks.write_text("request_id,candidate_id,label\nr0,b3,1\nr1,b4,1\nelse,b1,1\n")
+    how = ("--outcomes", clicks, "--baseline", books.old, "--slice", "version")
+    code, output = run("evaluate", books.new, log, *how, "--json", document)
+    assert code == 0, output
+    assert (
+        f"{log}: 2 of 5 lists have outcomes; 1 of the 3 outcomes are of no candidate that was shown"
+    ) in output
+    assert "books 2: missing for every candidate: popularity" in output
+    assert any(line.startswith("version  1 ") for line in output.splitlines())
+    assert json.loads(document.read_text())["data"]["queries"] == 2
+
+
+def test_a_log_without_outcomes_can_not_be_evaluated(log, books):
+    for place in (log, next(log.iterdir()), "gs://bucket/log"):
+        code, output = run("evaluate", books.new, place)
+        assert code == 2
+        assert f"{place} is a ranking log: expected --outcomes, too" in output

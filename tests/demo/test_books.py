@@ -16,6 +16,7 @@ from demo.shelf import SHELF
 from demo.world import FEATURES, GENRES
 from ranker.cli.candidates import read_candidates
 from ranker.cli.main import cli
+from ranker.model import ModelFile
 from ranker.model.metadata import ModelMetadata
 
 
@@ -55,6 +56,19 @@ def test_the_model_knows_its_name_and_features(made):
     metadata = ModelMetadata.from_props({prop.key: prop.value for prop in model.metadata_props})
     assert (metadata.name, metadata.version) == ("books", "1")
     assert metadata.feature_names == FEATURES
+
+
+def test_the_second_version_is_no_worse_on_lists_that_neither_has_seen(made):
+    out, _ = made
+    models = (out / "books-2.onnx", out / "test.csv", "--baseline", out / "books.onnx")
+    gate = ("--gate", "low(ndcg@10) >= baseline - 0.01")
+    result = CliRunner().invoke(cli, ["evaluate", *map(str, models), *gate])
+    assert result.exit_code == 0, result.output
+
+
+def test_the_models_have_a_reference(made):
+    for name in ("books.onnx", "books-2.onnx"):
+        assert ModelFile.read(made[0] / name).metadata.reference is not None
 
 
 def test_two_versions_that_a_server_takes(made):

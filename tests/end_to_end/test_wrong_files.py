@@ -45,6 +45,14 @@ def test_a_version_is_served_once(truth, tmp_path):
     assert last.startswith("Error: two models are books@7: export one of them with another")
 
 
+def test_a_misspelt_feature_to_leave_out_of_the_log_is_no_server(truth, tmp_path):
+    log = ("--log-rankings", tmp_path / "log", "--log-exclude-feature", "featur_3")
+    last = serve_in_vain(truth.path, *log)
+    assert last.startswith(
+        "Error: --log-exclude-feature: no feature 'featur_3' (did you mean 'feature_3'?) in books@7"
+    )
+
+
 def write_model_that_only_loads(path: Path) -> None:
     """Scores the three rows that onnxruntime is tried with at load, and no other number."""
     floats = onnx.TensorProto.FLOAT

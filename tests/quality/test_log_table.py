@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from pyarrow import parquet
 
@@ -29,7 +33,7 @@ def test_a_row_for_each_candidate_with_its_features_by_name(tmp_path):
         top_k=2,
     )
     answered = pb.RankResponse(indices=[2, 0], scores=[2.5, 1.5], candidate_ids=["c", "a"])
-    other = BOOKS._replace(version="8", digest="cd" * 32, arm="")
+    other = replace(BOOKS, version="8", digest="cd" * 32, arm="")
     own_order = entry(at=1, origin=other, asked=request([[1, 2]]), answered=pb.RankResponse())
     Workers(tmp_path / "log").write(entry(asked=asked, answered=answered), own_order)
 
@@ -70,7 +74,19 @@ def test_features_that_are_called_as_others_would_be_have_columns_of_their_own(t
 
 
 def test_a_model_without_names_has_numbered_columns(tmp_path):
-    nameless = BOOKS._replace(feature_names=())
+    nameless = replace(BOOKS, feature_names=())
     Workers(tmp_path / "log").write(entry(origin=nameless))
     first, second = converted(tmp_path)
     assert (first["f0"], first["f1"], second["f0"], second["f1"]) == (1.0, 2.0, 3.0, 4.0)
+
+
+def test_the_documented_table_of_bigquery_has_the_columns(tmp_path):
+    Workers(tmp_path / "log").write(entry(origin=replace(BOOKS, feature_names=())))
+    converted(tmp_path)
+    *own, _, _ = parquet.read_schema(tmp_path / "out.parquet")  # without the features
+    kinds = {"string": "STRING", "int32": "INT64", "float": "FLOAT64", "double": "FLOAT64"}
+    kinds["timestamp[us, tz=UTC]"] = "TIMESTAMP"
+    page = (Path(__file__).parents[2] / "docs" / "quality.md").read_text()
+    [table] = re.findall(r"CREATE TABLE \S+ \((.*?)--", page, re.DOTALL)
+    documented = [tuple(column.split()) for column in table.split(",")]
+    assert documented == [(each.name, kinds[str(each.type)]) for each in own]

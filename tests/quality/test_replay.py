@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_features_that_were_left_out_are_told_of_lists_of_another_model(tmp_path
 
 def test_columns_without_names_are_not_guessed(tmp_path, models, rows):
     asked, answered = logged(models[0], rows[0][:, :2])
-    nameless = origin(models[0])._replace(digest="cd" * 32, feature_names=())
+    nameless = replace(origin(models[0]), digest="cd" * 32, feature_names=())
     Workers(tmp_path).write(entry(origin=nameless, asked=asked, answered=answered))
     with pytest.raises(InvalidRequestError, match="2 columns can't be matched with the model's 3"):
         replay(iter(read(tmp_path)), models[1])
@@ -210,11 +211,22 @@ def test_metrics_are_those_of_the_candidates_that_were_shown(tmp_path, log, mode
         ("request_id,index,label\nr,0,-1\n", "line 2"),
         ("request_id,index,label\nr,0,1\nr,3.0,1\n", "line 3.*whole number from 0 on, got '3.0'"),
         ("request_id,index,label\nr,01,1\n", "line 2.*got '01'"),
+        ("request_id,index,label\nr,0,1\n,0,1\n", "line 3: expected a request_id, got none"),
         ("request_id,index,label\n\udce9,0,1\n", "expected UTF-8"),
         ('request_id,index,label\n"r,0,1\n', "not comma-separated"),
         ("", "got none"),
     ],
-    ids=["columns", "text", "negative", "fraction", "zeros", "latin-1", "quote", "empty"],
+    ids=[
+        "columns",
+        "text",
+        "negative",
+        "fraction",
+        "zeros",
+        "nameless",
+        "latin-1",
+        "quote",
+        "empty",
+    ],
 )
 def test_outcomes_that_are_none_are_refused(tmp_path, text, words):
     path = tmp_path / "clicks.csv"
@@ -227,8 +239,23 @@ def test_outcomes_of_a_spreadsheet_begin_with_a_mark(tmp_path, log):
     path = tmp_path / "clicks.csv"
     name = log[0].request.request_id
     path.write_text(f"request_id,index,label\n{name},1,2\n", encoding="utf-8-sig")
-    labels = dict(zip(log[0].response.indices, Outcomes.read(path).of(log[0]), strict=True))
+    found = Outcomes.read(path).of(log[0])
+    labels = dict(zip(log[0].response.indices, found.labels, strict=True))
     assert labels[1] == 2
+
+
+def test_outcomes_that_match_nothing_are_an_error_also_if_the_log_is_the_models_own(
+    tmp_path, log, models
+):
+    path = tmp_path / "clicks.csv"
+    path.write_text("request_id,candidate_id,label\nr-0,b1,1\nr0,c1,1\n")
+    words = (
+        "clicks.csv: none of its 2 outcomes is of a candidate that was shown in the 40 lists of "
+        "the log; its first request_id is 'r-0', the log's is 'r0'"
+    )
+    for model in models:
+        with pytest.raises(InvalidRequestError, match=words):
+            replay(iter(log), model, outcomes=Outcomes.read(path))
 
 
 def test_json_has_no_nan(log, models):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_records_have_what_was_asked_and_answered(workers):
 
 
 def test_each_model_tells_its_names_once_in_a_file(workers):
-    other = BOOKS._replace(version="8", digest="cd" * 32, feature_names=("year",))
+    other = replace(BOOKS, version="8", digest="cd" * 32, feature_names=("year",))
     workers.write(entry("a"), entry("b", origin=other), entry("c", origin=other), entry("d"))
     found = read(workers.folder)
     assert [each.feature_names for each in found] == [
@@ -193,7 +194,7 @@ def test_a_bug_costs_its_batch_and_no_more(workers, caplog):
 
 
 def test_features_are_left_out_and_said_to_be(workers):
-    workers.options["exclusion"] = Exclusion(["age", "secret"])
+    workers.options["exclusion"] = Exclusion(["age"])
     without = request([[5.0]], feature_names=["price"], request_id="without")
     explained = pb.RankResponse(indices=[0], explanations=[pb.Explanation(bias=1.0)])
     workers.write(entry("with", answered=explained), entry(asked=without, answered=explained))
@@ -208,7 +209,7 @@ def test_features_are_left_out_and_said_to_be(workers):
 
 def test_a_list_whose_columns_nobody_names_is_not_logged_where_features_are_excluded(workers):
     workers.options["exclusion"] = Exclusion(["age"])
-    workers.write(entry("r", origin=BOOKS._replace(feature_names=())))
+    workers.write(entry("r", origin=replace(BOOKS, feature_names=())))
     assert not list(workers.folder.iterdir())
     assert workers.metric(DROPPED, "nameless") == 1
     assert workers.metric(RECORDS) == 0

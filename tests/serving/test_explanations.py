@@ -12,6 +12,7 @@ import pytest
 from ranker.engine.api import Explainer
 from ranker.errors import (
     CancelledError,
+    Code,
     DeadlineError,
     InternalError,
     InvalidRequestError,
@@ -84,8 +85,10 @@ class Explaining(Serving):
         self.scored_before = self.dispatcher.scored
         return delay
 
-    def ask(self, explain: int, rows=THREE, deadline: float = np.inf, **fields) -> FakeCall:
-        call = FakeCall(deadline=time.monotonic() + deadline)
+    def ask(
+        self, explain: int, rows=THREE, deadline: float = np.inf, caller: str = "a", **fields
+    ) -> FakeCall:
+        call = FakeCall(deadline=time.monotonic() + deadline, caller=caller)
         self.send("Rank", call, request(rows, explain=explain, **fields))
         return call
 
@@ -233,8 +236,8 @@ def test_more_than_there_is_room_for_can_never_be_had(serving: Make):
 def test_too_much_that_waits_is_refused_and_room_comes_back(serving: Make):
     s = serving(max_explained_bytes=60_000)
     s.explainer.gate.clear()
-    calls = [s.ask(2) for _ in range(2)]
-    error = refusal(s, s.ask(2))
+    calls = [s.ask(2, caller=caller) for caller in "ab"]
+    error = refusal(s, s.ask(2, caller="c"))
     assert isinstance(error, OverloadedError)
     assert error.reason == "explanations"
     assert s.counted()["ranker_requests_shed_total"] == 1
@@ -250,8 +253,37 @@ def test_too_much_that_waits_is_refused_and_room_comes_back(serving: Make):
 def test_no_more_than_so_many_lists_wait_however_small(serving: Make, monkeypatch):
     monkeypatch.setattr(explanations, "MOST_LISTS", 3)
     s = serving()
-    calls = [s.ask(1) for _ in range(3)]
-    assert isinstance(refusal(s, s.ask(1)), OverloadedError)
+    calls = [s.ask(1, caller=caller) for caller in "abc"]
+    assert refusal(s, s.ask(1, caller="d")).reason == "explanations"
+    for call in calls:
+        s.answer(call)
+
+
+def test_one_connection_can_not_have_all_places(serving: Make, monkeypatch):
+    monkeypatch.setattr(explanations, "MOST_LISTS", 16)
+    s = serving()
+    s.explainer.gate.clear()
+    calls = [s.ask(1, caller="many") for _ in range(12)]  # the first quarter, and half
+    error = refusal(s, s.ask(1, caller="many"))
+    assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "connection_share")
+    assert "this connection has its share" in error.message
+    calls += [s.ask(1, caller="one") for _ in range(4)]
+    assert refusal(s, s.ask(1, caller="two")).reason == "explanations"
+    s.explainer.gate.set()
+    for call in calls:
+        s.answer(call)
+    s.explainer.gate.clear()
+    calls = [s.ask(1, caller="many") for _ in range(12)]  # it was given back
+    s.explainer.gate.set()
+    for call in calls:
+        s.answer(call)
+
+
+def test_one_connection_can_not_have_all_bytes(serving: Make):
+    s = serving(max_explained_bytes=60_000)
+    calls = [s.ask(2)]
+    assert refusal(s, s.ask(2)).reason == "connection_share"
+    calls.append(s.ask(2, caller="b"))
     for call in calls:
         s.answer(call)
 

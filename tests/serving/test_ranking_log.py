@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from ranker.ranking_log.entry import Entry
-from ranker.ranking_log.exclusion import Exclusion
 from ranker.repository.traffic import place
 from ranker.serving import messages
 from ranker.serving.generation import Generation, Route
@@ -29,10 +28,10 @@ class Written(list[Entry]):
 class Logging:
     """Serving with a log of its lists."""
 
-    def __init__(self, serving: Serving, rate: float = 1.0, exclude=()) -> None:
+    def __init__(self, serving: Serving, rate: float = 1.0) -> None:
         self.serving = serving
         self.written = Written()
-        self.log = RankingLog(self.written, rate, Exclusion(exclude))
+        self.log = RankingLog(self.written, rate)
         self.log.serve(serving.intake.generation)
         self.service = RankingService(serving.intake, self.log.wire(RANK))
         serving.methods |= self.service.methods()
@@ -153,11 +152,6 @@ def test_a_version_that_has_left_is_not_held(serving):
     assert len(s.written) == 2
     after = [each for each in gc.get_referrers(old) if isinstance(each, dict | tuple | frozenset)]
     assert len(after) == len(held)
-
-
-def test_a_feature_to_leave_out_that_no_model_has_is_told(serving, caplog):
-    Logging(serving(), exclude=["a", "prize"])
-    assert "--log-exclude-feature: no model that is served has 'prize'" in caplog.text
 
 
 def test_a_server_without_a_log_has_the_protocol_itself(serving):

@@ -212,8 +212,8 @@ RANKING_LOG_DROPPED = Metric(
     Kind.COUNTER,
     "records",
     "Lists that were to be logged and were not: the disk did not keep up (`busy`) or could not be "
-    "written (`disk`), features are excluded and neither the list nor its model names any "
-    "(`nameless`), or there is a bug (`failed`).",
+    "written (`disk`), features are excluded and the model does not name its own (`nameless`), or "
+    "there is a bug (`failed`).",
     by=(RANKING_LOG_DROPPED_REASON,),
 )
 RANKING_LOG_FILES = Metric(
