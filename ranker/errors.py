@@ -69,6 +69,12 @@ class NotFoundError(RankerError):
     code = Code.NOT_FOUND
 
 
+class PermissionDeniedError(RankerError):
+    """The server knows who calls, and this caller may not."""
+
+    code = Code.PERMISSION_DENIED
+
+
 class OverloadedError(RankerError):
     """The server can't answer in time or in memory. Retry elsewhere, or after a while.
 
@@ -119,6 +125,12 @@ class InternalError(RankerError):
     code = Code.INTERNAL
 
 
+class UnauthenticatedError(RankerError):
+    """The caller shows no name, and the server answers only those whose names it has been given."""
+
+    code = Code.UNAUTHENTICATED
+
+
 class ModelError(RankerError):
     """A model file that can't be loaded or exported; says which part and why."""
 
@@ -159,12 +171,14 @@ ANSWERS = frozenset(
         for kind in (
             InvalidRequestError,
             NotFoundError,
+            PermissionDeniedError,
             OverloadedError,
             DeadlineError,
             CancelledError,
             UnavailableError,
             UnimplementedError,
             InternalError,
+            UnauthenticatedError,
             UnsupportedModelError,
         )
     }

@@ -114,6 +114,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Traffic": (
         Panel("Requests a second, by status", (catalogue.REQUESTS,), ("code",)),
         Panel("Requests a second, by version", (catalogue.REQUESTS,), ("model", "version")),
+        Panel("Requests a second, by caller", (catalogue.CALLER_REQUESTS,), ("caller", "code")),
         Panel("Latency in the server", (catalogue.REQUEST_DURATION,), only=OK),
         Panel(
             "Latency in the server, by version",

@@ -59,6 +59,14 @@ _CLOSING_SECONDS = 1.0
 """What whoever reads the lines has for the last of them."""
 
 
+class NamedCaller(Protocol):
+    """Who asked."""
+
+    @property
+    def name(self) -> str:
+        """Its name; empty if it has none."""
+
+
 class LoggedRequest(Protocol):
     """A ranking request that is over. All times are in seconds, on one clock."""
 
@@ -73,6 +81,10 @@ class LoggedRequest(Protocol):
     scoring: float
     """How long its batches were scored; likewise."""
     traceparent: str | None
+
+    @property
+    def caller(self) -> NamedCaller | None:
+        """Who asked, if that has been found out."""
 
     def connection(self) -> str:
         """The connection that it came on; empty if that is gone."""
@@ -168,6 +180,7 @@ class AccessLog:
             elif self._sampled and not self._in_sample(request):
                 return
         traceparent = request.traceparent
+        caller = request.caller
         self._noted.append(
             (
                 time.time(),
@@ -180,6 +193,7 @@ class AccessLog:
                 request.ended - request.arrived,
                 None if traceparent is None else traceparent[_TRACEPARENT],
                 request.connection()[:_MOST_CHARACTERS],
+                "" if caller is None else caller.name[:_MOST_CHARACTERS],
             )
         )
         if len(self._noted) >= _MOST_ENTRIES:
@@ -298,7 +312,8 @@ def as_json(worker: str, entry: Any, project: str) -> dict[str, object]:
         entry: what `AccessLog` has noted.
         project: the GCP project that traces belong to; empty if there is none.
     """
-    at, code, request_id, model, version, rows, queued, scoring, total, traceparent, peer = entry
+    at, code, request_id, model, version, rows, queued, scoring, total, *about_caller = entry
+    traceparent, peer, caller = about_caller
     line: dict[str, object] = {
         "severity": "WARNING" if code else "INFO",
         "time": time_of(at),
@@ -314,6 +329,8 @@ def as_json(worker: str, entry: Any, project: str) -> dict[str, object]:
         "total_seconds": round(total, 6),
         "peer": peer,
     }
+    if caller:
+        line["caller"] = caller
     trace = None if traceparent is None else parse_traceparent(traceparent)
     if trace is not None:
         line |= trace_fields(trace, project)

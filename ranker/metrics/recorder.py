@@ -13,9 +13,10 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from ranker.callers import MOST_CALLERS
 from ranker.errors import Code
 from ranker.metrics import catalogue
-from ranker.metrics.access_log import AccessLog, LoggedRequest
+from ranker.metrics.access_log import AccessLog, LoggedRequest, NamedCaller
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import (
     BATCH_SIZES,
@@ -24,7 +25,7 @@ from ranker.metrics.catalogue import (
     SLACK_SECONDS,
 )
 from ranker.metrics.drift_log import DriftLog
-from ranker.metrics.layout import EXEMPLAR_CELLS, UNKNOWN, Name
+from ranker.metrics.layout import EXEMPLAR_CELLS, OTHER_CALLERS, UNKNOWN, Layout, Name
 from ranker.metrics.metric import Dimension, Metric
 from ranker.metrics.shadow_recorder import ShadowRecorder
 from ranker.metrics.totals import ModelTotals, model_totals
@@ -53,6 +54,18 @@ class EndedRequest(LoggedRequest, Protocol):
     """When nobody waits any more."""
     has_deadline: bool
     """Whether its caller has said when it stops waiting."""
+
+    @property
+    def caller(self) -> RecordedCaller | None:
+        """Who asked, if that has been found out."""
+
+
+class RecordedCaller(NamedCaller, Protocol):
+    """Who asked."""
+
+    @property
+    def metrics(self) -> CallerRecorder:
+        """Where it is counted what came of it."""
 
 
 class Recorder:
@@ -147,6 +160,23 @@ class Recorder:
             self._aggregates, self._slot.index, number, (UNKNOWN, ""), self.access_log
         )
 
+    def caller(self, name: str) -> CallerRecorder:
+        """Where to record what a caller asks, whom `Aggregates.name_callers` has given a number."""
+        number = self._aggregates.callers().index(name)
+        return CallerRecorder(self._cells, self._aggregates.layout, number)
+
+    def other_callers(self) -> CallerRecorder:
+        """Where to record what callers ask that the operator has not named."""
+        return self._other_callers("other")
+
+    def nameless_caller(self) -> CallerRecorder:
+        """Where to record what callers without a name ask."""
+        return self._other_callers("none")
+
+    def _other_callers(self, kind: str) -> CallerRecorder:
+        number = MOST_CALLERS + OTHER_CALLERS.index(kind)
+        return CallerRecorder(self._cells, self._aggregates.layout, number)
+
     def serving(self, serves: bool) -> None:
         """Whether this worker's health says SERVING."""
         self._cells[self._serving] = float(serves)
@@ -196,6 +226,23 @@ class Recorder:
         else:
             self._cells[self._gc_pause] += time.perf_counter() - self._gc_began
             self._cells[self._collections[info["generation"]]] += 1.0
+
+
+class CallerRecorder:
+    """Records what one worker does for one caller. Made by a `Recorder`.
+
+    Args:
+        cells: where.
+        layout: how they are laid out.
+        number: the caller's.
+
+    Attributes:
+        ended: one number for each `Code`: the ranking requests that ended with it.
+    """
+
+    def __init__(self, cells: memoryview[float], layout: Layout, number: int) -> None:
+        codes = layout.of_caller(catalogue.CALLER_REQUESTS, number)
+        self.ended = cells[codes.start : codes.stop]
 
 
 class ModelRecorder:
@@ -270,6 +317,9 @@ class ModelRecorder:
             cells[self._slack + _SLACK_SUM] += left
         if request.traceparent is not None:
             self._remember(outcome, bucket, seconds, request.traceparent)
+        caller = request.caller
+        if caller is not None:
+            caller.metrics.ended[code] += 1.0
         log = self._access_log
         if log is not None and (code or not log.errors_only):
             log.request_ended(code, request, self._name)

@@ -32,6 +32,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from ranker.callers import MAX_NAME as MAX_CALLER
+from ranker.callers import MOST_CALLERS, CallerPolicy, as_caller_name
 from ranker.errors import ConfigError
 from ranker.model.metadata import MAX_NAME
 from ranker.repository.guard import Limits
@@ -196,16 +198,44 @@ class ModelConfig(_Part):
         return self
 
 
+def _as_caller(value: object) -> object:
+    return as_caller_name(value) if isinstance(value, str) else value
+
+
+CallerName = Annotated[
+    str,
+    BeforeValidator(_as_caller),
+    WithJsonSchema({"type": "string", "pattern": "^(spiffe://|dns:)", "maxLength": MAX_CALLER}),
+]
+
+
+class CallerConfig(_Part):
+    """A caller that may call."""
+
+
 class Config(_Part):
-    """What a server serves."""
+    """What a server serves, and to whom."""
 
     models: Annotated[
         dict[Name, ModelConfig],
         Field(min_length=1, description="By the name that requests use; the first is the default."),
     ]
+    callers: Annotated[
+        dict[CallerName, CallerConfig],
+        Field(
+            max_length=MOST_CALLERS,
+            description="Who may call, by the names in their certificates: "
+            "spiffe://TRUST-DOMAIN/PATH or dns:HOST. Without it, and without --allow-caller, "
+            "whoever has a certificate of --tls-client-ca may.",
+        ),
+    ] = {}
     poll_seconds: Annotated[
         float, Field(ge=1, description="How often sources are asked for new versions.")
     ] = 30.0
+
+    def policy(self) -> CallerPolicy:
+        """What it says of callers."""
+        return CallerPolicy(tuple(self.callers))
 
 
 def parse_config(text: str, name: str) -> Config:

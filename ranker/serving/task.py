@@ -17,6 +17,7 @@ from ranker.rpc import Call
 if TYPE_CHECKING:
     from ranker.metrics.recorder import ModelRecorder
     from ranker.serving.batcher import Batcher
+    from ranker.serving.callers import Caller
     from ranker.serving.explanations import Explanations
     from ranker.serving.generation import Generation
     from ranker.serving.served_model import ServedModel
@@ -61,6 +62,7 @@ class RankTask:
         deadline: when nobody waits any more, its caller or the server.
         has_deadline: whether its caller has said when it stops waiting.
         traceparent: the caller's W3C trace context, if it sent one.
+        caller: who calls, if that has been found out.
         wire: how its request and its answer are written.
         request_id: the caller's own mark.
         request: its encoded request, where the ranking log keeps it; empty: it is not to be logged.
@@ -97,6 +99,7 @@ class RankTask:
         "arm",
         "arrived",
         "batcher",
+        "caller",
         "cancelled",
         "candidate_ids",
         "candidates",
@@ -150,6 +153,7 @@ class RankTask:
         self.deadline = call.deadline
         self.has_deadline = call.deadline < math.inf
         self.traceparent = call.traceparent
+        self.caller: Caller | None = call.caller
         self.metrics = unknown
         self.wire = wire
         self.request_id = self.holder = self.arm = self.unit = ""

@@ -38,6 +38,7 @@ class Ended:
     request_id: str = ""
     queued: float = 0.0
     scoring: float = 0.0
+    caller: Any = None
 
     def connection(self) -> str:
         return "ipv4:192.0.2.1:4711"

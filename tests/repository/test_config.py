@@ -119,6 +119,27 @@ def test_what_a_guard_allows(text, limits):
     assert config.models["a"].guard.limits() == limits
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("dns:*.a: {}", "callers.dns:*.a", id="wildcard"),
+        pytest.param("7: {}", "callers.7", id="number"),
+        pytest.param("dns:a: {x: 1}", "callers.dns:a.x: there is no such field", id="field"),
+        pytest.param("dns:a: 7", "callers.dns:a: ", id="no-mapping"),
+    ],
+)
+def test_callers_that_are_wrong(text, expected):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"models: {{a: {{source: x}}}}\ncallers:\n  {text}", "ranker.yaml")
+    assert "ranker.yaml:3:" in caught.value.message
+    assert expected in caught.value.message
+
+
+def test_callers():
+    text = "models: {a: {source: x}}\ncallers: {'dns:A.b': {}, 'spiffe://a/b': {}}"
+    assert parse_config(text, "ranker.yaml").policy().names == ("dns:a.b", "spiffe://a/b")
+
+
 def test_all_errors_are_told_at_once():
     with pytest.raises(ConfigError) as caught:
         parse_config("models:\n  a: {}\n  b: {source: x, more: 1}\n", "ranker.yaml")

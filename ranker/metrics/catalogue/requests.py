@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ranker.metrics.catalogue.buckets import BATCH_SIZES, LATENCY_SECONDS, ROWS, SLACK_SECONDS
 from ranker.metrics.catalogue.labels import (
+    CALLER,
     CLOSED_REASON,
     CODE,
     EVICTED_REASON,
@@ -55,6 +56,14 @@ REQUESTS = Metric(
     "message of a stream. The model is `unknown` if the request names none that is served, "
     "or was not read.",
     by=(MODEL, CODE),
+)
+CALLER_REQUESTS = Metric(
+    "ranker_caller_requests_total",
+    Kind.COUNTER,
+    "requests",
+    "Ranking requests that ended, by who asked: a caller that `--allow-caller` or the "
+    "configuration names, `other` or, without a name, `none`. Only where callers are named.",
+    by=(CALLER, CODE),
 )
 REQUEST_DURATION = Metric(
     "ranker_request_duration_seconds",
