@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
+
+from ranker.quota import Quota
 
 MOST_CALLERS = 64
 """Callers that may be named; each is counted apart."""
@@ -62,9 +64,13 @@ class CallerPolicy:
 
     Attributes:
         names: those who may call; empty: anybody may, and nobody is asked for a name.
+        quotas: what they may take, by name; who is not there may take anything.
+        per_connection: what each connection may take where nobody is asked; None: anything.
     """
 
     names: tuple[str, ...] = ()
+    quotas: Mapping[str, Quota] = field(default_factory=dict)
+    per_connection: Quota | None = None
 
     def with_others(self, others: CallerPolicy) -> CallerPolicy:
         """This one and another; what both name is as the other one says.
@@ -75,7 +81,11 @@ class CallerPolicy:
         names = tuple(dict.fromkeys((*self.names, *others.names)))
         if len(names) > MOST_CALLERS:
             raise ValueError(f"callers: expected at most {MOST_CALLERS}, got {len(names)}")
-        return CallerPolicy(names)
+        return CallerPolicy(
+            names,
+            {**self.quotas, **others.quotas},
+            others.per_connection or self.per_connection,
+        )
 
     def find(self, names: Iterable[str]) -> str | None:
         """The first of a caller's names that may call."""
@@ -88,7 +98,9 @@ class CallerPolicy:
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Self:
         """Reads what `to_facts` wrote, also after JSON."""
-        return cls(tuple(facts["names"]))
+        quotas = {name: Quota(**quota) for name, quota in facts["quotas"].items()}
+        each = facts["per_connection"]
+        return cls(tuple(facts["names"]), quotas, Quota(**each) if each else None)
 
 
 def _is_name(text: str) -> bool:

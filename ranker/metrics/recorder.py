@@ -25,7 +25,7 @@ from ranker.metrics.catalogue import (
     SLACK_SECONDS,
 )
 from ranker.metrics.drift_log import DriftLog
-from ranker.metrics.layout import EXEMPLAR_CELLS, OTHER_CALLERS, UNKNOWN, Layout, Name
+from ranker.metrics.layout import EXEMPLAR_CELLS, OTHER_CALLERS, UNKNOWN, Name
 from ranker.metrics.metric import Dimension, Metric
 from ranker.metrics.shadow_recorder import ShadowRecorder
 from ranker.metrics.totals import ModelTotals, model_totals
@@ -161,9 +161,9 @@ class Recorder:
         )
 
     def caller(self, name: str) -> CallerRecorder:
-        """Where to record what a caller asks, whom `Aggregates.name_callers` has given a number."""
-        number = self._aggregates.callers().index(name)
-        return CallerRecorder(self._cells, self._aggregates.layout, number)
+        """Where to record what a caller asks; with the others if it has no number any more."""
+        known = self._aggregates.callers()
+        return self._caller(known.index(name)) if name in known else self.other_callers()
 
     def other_callers(self) -> CallerRecorder:
         """Where to record what callers ask that the operator has not named."""
@@ -174,8 +174,10 @@ class Recorder:
         return self._other_callers("none")
 
     def _other_callers(self, kind: str) -> CallerRecorder:
-        number = MOST_CALLERS + OTHER_CALLERS.index(kind)
-        return CallerRecorder(self._cells, self._aggregates.layout, number)
+        return self._caller(MOST_CALLERS + OTHER_CALLERS.index(kind))
+
+    def _caller(self, number: int) -> CallerRecorder:
+        return CallerRecorder(self._aggregates, self._slot.index, number)
 
     def serving(self, serves: bool) -> None:
         """Whether this worker's health says SERVING."""
@@ -231,18 +233,31 @@ class Recorder:
 class CallerRecorder:
     """Records what one worker does for one caller. Made by a `Recorder`.
 
-    Args:
-        cells: where.
-        layout: how they are laid out.
-        number: the caller's.
-
     Attributes:
         ended: one number for each `Code`: the ranking requests that ended with it.
     """
 
-    def __init__(self, cells: memoryview[float], layout: Layout, number: int) -> None:
+    def __init__(self, aggregates: Aggregates, worker: int, number: int) -> None:
+        layout, self._worker = aggregates.layout, worker
         codes = layout.of_caller(catalogue.CALLER_REQUESTS, number)
-        self.ended = cells[codes.start : codes.stop]
+        self.ended = aggregates.slots[worker].cells[codes.start : codes.stop]
+        [self._requests] = layout.of_caller(catalogue.CALLER_TAKEN, number)
+        [self._rows] = layout.of_caller(catalogue.CALLER_CANDIDATES, number)
+        self._workers = [slot.cells for slot in aggregates.slots[: layout.workers]]
+
+    def total(self) -> tuple[float, float]:
+        """The requests and candidates that the caller has taken of all workers."""
+        requests = rows = 0.0
+        for cells in self._workers:
+            requests += cells[self._requests]
+            rows += cells[self._rows]
+        return requests, rows
+
+    def add(self, rows: int) -> None:
+        """The caller takes a request with so many candidates of this worker."""
+        cells = self._workers[self._worker]
+        cells[self._requests] += 1.0
+        cells[self._rows] += rows
 
 
 class ModelRecorder:

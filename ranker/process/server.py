@@ -158,7 +158,7 @@ class Server:
             limits=budget.limits(settings.message_timeout),
             guard=self._guard,
         )
-        self._callers = Callers(recorder)
+        self._callers = Callers(recorder, settings.workers)
         self._port = 0
 
     def bind(self, office_address: str) -> None:
@@ -203,7 +203,7 @@ class Server:
 
         def let_in() -> None:
             self._callers.serve(policy)
-            asked = self._callers if policy.names else None
+            asked = self._callers if policy.names or policy.per_connection else None
             self._transport.callers = self._intake.callers = asked
 
         self._transport.call_soon(let_in)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 from ranker.callers import CallerPolicy
 from ranker.errors import PermissionDeniedError, RankerError, UnauthenticatedError
 from ranker.forwarded_caller import ForwardedCaller
 from ranker.metrics.recorder import CallerRecorder, Recorder
+from ranker.quota import Quota
 from ranker.rpc import Call
+from ranker.serving.quotas import CallerQuota, TakenHere
+
+MOST_CONNECTIONS = 4096
+"""Of which it is known what they have taken; more than a worker lets be open."""
 
 
 class Caller:
@@ -16,9 +23,10 @@ class Caller:
         name: in its certificate; empty: it has none.
         metrics: where its requests are counted.
         refusal: why it may not call; None: it may.
+        quota: what it may take; None: anything.
     """
 
-    __slots__ = ("metrics", "name", "refusal")
+    __slots__ = ("metrics", "name", "quota", "refusal")
 
     def __init__(
         self, name: str, metrics: CallerRecorder, refusal: RankerError | None = None
@@ -26,6 +34,42 @@ class Caller:
         self.name = name
         self.metrics = metrics
         self.refusal = refusal
+        self.quota: CallerQuota | None = None
+
+    def limit(self, quota: Quota | None) -> None:
+        """Has it take no more than that from now on."""
+        if quota is None:
+            self.quota = None
+        elif self.quota is None or self.quota.quota != quota:
+            self.quota = CallerQuota(quota, self.metrics, time.monotonic())
+
+
+class ConnectionQuotas:
+    """What each connection may take, for callers without names.
+
+    Args:
+        quota: likewise.
+        metrics: where their requests are counted.
+        workers: how many there are.
+    """
+
+    def __init__(self, quota: Quota, metrics: CallerRecorder, workers: int) -> None:
+        self._quota = quota
+        self._over_http = quota.divided(workers)  # the office asks each worker in turn
+        self._metrics = metrics
+        self._callers: dict[str, Caller] = {}  # that which has called last is the last
+
+    def caller(self, connection: str, *, over_http: bool) -> Caller:
+        """Whoever is at the other end of a connection."""
+        caller = self._callers.pop(connection, None)
+        if caller is None:
+            caller = Caller("", self._metrics)
+            quota = self._over_http if over_http else self._quota
+            caller.quota = CallerQuota(quota, TakenHere(), time.monotonic())
+            if len(self._callers) >= MOST_CONNECTIONS:
+                del self._callers[next(iter(self._callers))]
+        self._callers[connection] = caller
+        return caller
 
 
 class Callers:
@@ -37,11 +81,15 @@ class Callers:
 
     Args:
         recorder: where requests are counted.
+        workers: how many workers there are.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, workers: int = 1) -> None:
         self._recorder = recorder
-        self._known: dict[str, Caller] = {}  # also those that might call once: streams have them
+        self._workers = workers
+        self._policy = CallerPolicy()
+        self._connections: ConnectionQuotas | None = None  # where nobody is asked for a name
+        self._known: dict[str, Caller] = {}
         self._others = recorder.other_callers()
         self._nobody = Caller(
             "",
@@ -53,34 +101,45 @@ class Callers:
         )
 
     def serve(self, policy: CallerPolicy) -> None:
-        """Lets these callers in, and no others. The lists of open streams are asked for it, too."""
+        """Lets these callers in, and no others."""
+        before, self._known = self._known, {}
         for name in policy.names:
             metrics = self._recorder.caller(name)
-            caller = self._known.setdefault(name, Caller(name, metrics))
-            caller.metrics, caller.refusal = metrics, None
-        for name in self._known.keys() - set(policy.names):
-            caller = self._known[name]
-            caller.metrics, caller.refusal = self._others, _not_allowed(name)
+            caller = self._known[name] = before.get(name) or Caller(name, metrics)
+            caller.metrics = metrics
+            caller.limit(policy.quotas.get(name))
+        each = None if policy.names else policy.per_connection
+        if each is None:
+            self._connections = None
+        elif self._connections is None or each != self._policy.per_connection:
+            self._connections = ConnectionQuotas(each, self._nobody.metrics, self._workers)
+        self._policy = policy
 
     def refusal_of(self, call: Call) -> RankerError | None:
         """Finds out who calls, and notes it as `call.caller`; returns why that may not be, if so.
 
         See `ranker.rpc.Callers`. The office asks on its own account unseen.
         """
-        names = call.certified_names()
+        connections = self._connections
+        names = () if connections is not None else call.certified_names()
         if not names:
             forwarded = ForwardedCaller.read(call.metadata)
             if forwarded is not None:
                 if forwarded.is_office:
                     return None
                 names = (forwarded.name,) if forwarded.name else ()
+            if connections is not None:
+                http = forwarded is not None
+                where = forwarded.connection if forwarded is not None else call.peer()
+                call.caller = connections.caller(where, over_http=http)
+                return None
         caller = call.caller = self._find(names)
         return caller.refusal
 
     def _find(self, names: tuple[str, ...]) -> Caller:
         for name in names:
             known = self._known.get(name)
-            if known is not None and known.refusal is None:
+            if known is not None:
                 return known
         if not names:
             return self._nobody

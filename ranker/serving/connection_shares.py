@@ -4,8 +4,8 @@ Until the queue is a quarter full nobody is asked who they are. From half on its
 each connection of which lists wait has the same share, and one that waits alone may have half,
 beside what it has of the first quarter. What was let in while there was more room stays.
 
-A connection is who a caller is, as far as a server without identities knows. Behind a proxy all
-callers may share a few.
+A caller that is known by name (`ranker.serving.callers`) counts as one connection, however many it
+has. Behind a proxy all others may share a few.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ConnectionShares:
 
     def take(self, task: Queued) -> None:
         """Notes whose a list is that now waits."""
-        task.holder = task.connection()
+        task.holder = task.holder_name()
         self._hold(1, task)
 
     def give_back(self, task: Queued) -> None:

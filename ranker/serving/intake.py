@@ -77,6 +77,9 @@ class Intake:
         try:
             if self.draining:
                 self.check_draining()
+            caller = task.caller
+            if caller is not None and caller.quota is not None:
+                caller.quota.check(time.monotonic(), task.deadline)
             queue = self._queue
             if queue.rows and (task.deadline < math.inf or queue.crowded):
                 queue.check_unread(task, time.monotonic(), self.generation.count)
@@ -106,11 +109,13 @@ class Intake:
                 check_fields(data, self._most_fields(), task.wire.nested)
             task.wire.read(data, task, self.generation, self._max_rows)
             caller = task.caller
-            if caller is not None and caller.refusal is not None and self.callers is not None:
-                # Its stream was open before it was refused.
+            if caller is not None and caller.refusal is not None:  # since its stream was opened
                 self.refuse(task, caller.refusal)
                 return
             now = self.last_asked = time.monotonic()
+            if caller is not None and caller.quota is not None:
+                task.quota = caller.quota
+                caller.quota.take(task.rows, now, task.deadline)
             if task.explain:
                 self._explanations.admit(task, now)
             self._queue.admit(task, now)

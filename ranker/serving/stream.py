@@ -85,8 +85,10 @@ class Stream:
     def receive(self, data: bytes) -> bool:
         """Takes one list. Returns whether to read the next one."""
         callers = self._intake.callers
-        if callers is not None and self._call.caller is None:  # nobody asked when it was opened
-            callers.refusal_of(self._call)
+        if callers is None:
+            self._call.caller = None
+        else:
+            callers.refusal_of(self._call)  # anew: who may call can have changed
         unknown = self._intake.unknown
         task = StreamTask(self, time.monotonic(), self._call, unknown, self._wire)
         self._expect(task)

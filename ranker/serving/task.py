@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ranker.serving.callers import Caller
     from ranker.serving.explanations import Explanations
     from ranker.serving.generation import Generation
+    from ranker.serving.quotas import CallerQuota
     from ranker.serving.served_model import ServedModel
     from ranker.serving.wire_format import WireFormat
 
@@ -83,7 +84,8 @@ class RankTask:
         outputs: what to answer with, in a protocol whose requests say that.
         cancelled: set once nobody wants the answer.
         taken: how many of its rows are in batches already.
-        holder: the connection that it is counted for in the queue; empty: none.
+        holder: the caller that it is counted for in the queue; empty: none.
+        quota: what its caller may take; None: anything.
         waited: whether there was a wait to be predicted when it was let in.
         queued: how long it waited for its first batch.
         scoring: how long its batches were scored.
@@ -116,6 +118,7 @@ class RankTask:
         "outputs",
         "plan",
         "queued",
+        "quota",
         "request",
         "request_id",
         "rows",
@@ -154,6 +157,7 @@ class RankTask:
         self.has_deadline = call.deadline < math.inf
         self.traceparent = call.traceparent
         self.caller: Caller | None = call.caller
+        self.quota: CallerQuota | None = None
         self.metrics = unknown
         self.wire = wire
         self.request_id = self.holder = self.arm = self.unit = ""
@@ -181,6 +185,11 @@ class RankTask:
     def connection(self) -> str:
         """The connection that it came on."""
         return str(self._caller.peer())
+
+    def holder_name(self) -> str:
+        """Whom it is counted for in the queue: its caller, by name, or else its connection."""
+        caller = self.caller
+        return caller.name if caller is not None and caller.name else self.connection()
 
     def finish(self, outcome: bytes | RankerError) -> None:
         """Answers the caller, or refuses it; only the first time counts.

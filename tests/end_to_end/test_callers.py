@@ -7,6 +7,7 @@ import http.client
 import ipaddress
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +21,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import RankerClient, Tls
 from ranker.client.request import rank_request
-from ranker.errors import Code, PermissionDeniedError, RankerError
+from ranker.errors import Code, OverloadedError, PermissionDeniedError, RankerError
 from ranker.forwarded_caller import KEY
+from ranker.rpc_error import from_rpc_error
 from tests.certificates import Authority
 from tests.end_to_end.conftest import (
     RunningServer,
@@ -72,10 +74,15 @@ class Place:
     def config(self) -> Path:
         return self.folder / "ranker.yaml"
 
-    def configure(self, *callers: str) -> None:
+    def configure(self, *callers: str, **quotas: dict[str, float]) -> None:
+        """Names callers, each with its quota, by the last part of its name, if it has one."""
         entries = {"books": {"source": str(self.source)}}
+        named = {}
+        for name in callers:
+            quota = quotas.get(name.rpartition("/")[2])
+            named[name] = {"quota": quota} if quota else {}
         new = self.folder / "new.yaml"
-        new.write_text(json.dumps({"models": entries, "callers": {name: {} for name in callers}}))
+        new.write_text(json.dumps({"models": entries, "callers": named}))
         new.replace(self.config)
 
     def tls(self, name: str, names: list[x509.GeneralName], days: float = 1.0) -> Tls:
@@ -281,3 +288,74 @@ def test_the_configuration_lets_callers_in_and_out_while_the_server_serves(guard
             place.configure(RETRIEVAL)
         wait_until(lambda: may_call(tls) and not may_call(other))
         assert stream.submit(truth.rows[:10]).result().indices.tolist() == best(truth)
+
+
+@pytest.fixture
+def limited(guarded, place) -> Iterator[RunningServer]:
+    """The server while one caller may rank 40 lists a second."""
+    metric = "ranker_model_generation"
+    before = guarded.metric(metric)
+    place.configure(RETRIEVAL, retrieval={"requests_per_second": 40})
+    wait_until(lambda: guarded.metric(metric) > before)
+    yield guarded
+    before = guarded.metric(metric)
+    place.configure(RETRIEVAL)
+    wait_until(lambda: guarded.metric(metric) > before)
+
+
+@on_both_transports
+def test_a_caller_over_its_quota_is_refused_and_no_other(limited, truth, place):
+    data, refused = rank_request(truth.rows[:10]), grpc.StatusCode.RESOURCE_EXHAUSTED
+    greedy, other = place.tls("spiffe", KNOWN["spiffe"]), place.tls("upper", KNOWN["upper-case"])
+    own = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    taken = limited.metric("ranker_caller_taken_requests_total", caller=RETRIEVAL)
+    began = time.monotonic()
+    with contextlib.ExitStack() as open_ones:
+        # On three connections, and still one caller.
+        channels = [
+            open_ones.enter_context(grpc.secure_channel(limited.address, tls.credentials(), own))
+            for tls in (greedy, greedy, greedy, other)
+        ]
+        *asks, ask_other = [each.unary_unary(RANK) for each in channels]
+        flood, codes = [], []
+        for _ in range(50):
+            flood += [ask.future(data, timeout=SECONDS) for ask in asks for _ in range(8)]
+            codes.append(ask_other.future(data, timeout=SECONDS).code())
+        ends = [call.code() for call in flood]
+    seconds = time.monotonic() - began
+    assert codes == [grpc.StatusCode.OK] * 50
+    answered = ends.count(grpc.StatusCode.OK)
+    assert 40 <= answered <= 40 + 40 * seconds + 1
+    assert ends.count(refused) == len(ends) - answered
+    first = next(call for call in flood if call.code() is refused)
+    error = from_rpc_error(first)
+    assert "40 requests a second" in error.message
+    assert 0 < error.retry_after <= 1 / 40 + 1e-3
+    wait_until(
+        lambda: (
+            limited.metric("ranker_caller_taken_requests_total", caller=RETRIEVAL) - taken
+            == answered
+        )
+    )
+    assert limited.metric("ranker_requests_shed_total", reason="quota") >= ends.count(refused)
+
+
+@on_one_transport
+def test_over_http_a_caller_over_its_quota_is_told_when_to_retry(limited, truth, place):
+    values = [[None if np.isnan(v) else float(v) for v in row] for row in truth.rows[:2]]
+    tls, codes = place.tls("spiffe", KNOWN["spiffe"]), set()
+    with (
+        RankerClient(limited.address, tls=tls, timeout=SECONDS) as client,
+        client.stream() as stream,
+    ):
+        for _ in range(20):
+            lists = [stream.submit(truth.rows[:2]) for _ in range(60)]
+            code, answer = asked(limited, tls, "/v1/models/books:rank", {"candidates": values})
+            for each in lists:
+                with contextlib.suppress(OverloadedError):
+                    each.result()
+            codes.add(code)
+            if code == 429:
+                break
+    assert answer["code"] == "RESOURCE_EXHAUSTED"
+    assert 0 < answer["retry_after_seconds"] < 1

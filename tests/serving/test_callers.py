@@ -9,7 +9,9 @@ from ranker.callers import CallerPolicy
 from ranker.errors import Code, PermissionDeniedError, UnauthenticatedError
 from ranker.forwarded_caller import OFFICE, ForwardedCaller
 from ranker.metrics.snapshot import snapshot
-from ranker.serving.callers import Callers
+from ranker.quota import Quota
+from ranker.serving import callers as module
+from ranker.serving.callers import Caller, Callers
 from tests.fakes import FakeCall
 from tests.serving.support import THREE, Serving, StreamOfLists, request
 
@@ -142,3 +144,82 @@ def test_a_refused_stream_counts_as_one_request(guarded):
     handler.closed(call)
     assert call.code is Code.UNAUTHENTICATED
     assert guarded.counted() == {("none", "UNAUTHENTICATED"): 1.0}
+
+
+class TestQuotas:
+    """What is refused to a caller that is over its quota, and to nobody else."""
+
+    def let_in(self, guarded: Guarded) -> None:
+        guarded.callers.serve(CallerPolicy((A, B), {A: Quota(requests_per_second=3.0)}))
+
+    def test_only_the_one_that_is_over_its_quota_is_refused(self, guarded):
+        self.let_in(guarded)
+        codes = [guarded.rank(A).code for _ in range(30)]
+        assert 3 <= codes.count(Code.OK) <= 5
+        assert codes.count(Code.RESOURCE_EXHAUSTED) == 30 - codes.count(Code.OK)
+        assert [guarded.rank(B).code for _ in range(30)] == [Code.OK] * 30
+        counted = guarded.serving.counted()
+        assert counted["ranker_requests_shed_total"] == codes.count(Code.RESOURCE_EXHAUSTED)
+        assert counted["ranker_caller_taken_requests_total"] == codes.count(Code.OK)
+        assert counted["ranker_caller_taken_candidates_total"] == 3 * codes.count(Code.OK)
+
+    def test_the_lists_of_streams_count(self, guarded):
+        self.let_in(guarded)
+        streams = [open_stream(guarded, A) for _ in range(2)]
+        codes = [code_of(streams[n % 2], str(n)) for n in range(20)]
+        assert 3 <= codes.count(Code.OK) <= 5
+        assert set(codes) == {Code.OK, Code.RESOURCE_EXHAUSTED}
+
+    def test_the_same_quota_again_changes_nothing(self, guarded):
+        self.let_in(guarded)
+        codes = [guarded.rank(A).code for _ in range(10)]
+        self.let_in(guarded)
+        codes += [guarded.rank(A).code for _ in range(10)]
+        assert codes.count(Code.OK) <= 5
+
+
+class TestConnections:
+    """Quotas where nobody is named."""
+
+    quota = Quota(requests_per_second=4.0)
+
+    def caller(self, callers: Callers, peer: str, metadata=()) -> Caller:
+        call = FakeCall(peer=peer)
+        call.metadata = list(metadata)
+        assert callers.refusal_of(call) is None
+        return call.caller
+
+    def test_each_connection_has_its_own(self, serving):
+        callers = Callers(serving().recorder)
+        callers.serve(CallerPolicy(per_connection=self.quota))
+        first = self.caller(callers, "ipv4:1.2.3.4:1")
+        assert self.caller(callers, "ipv4:1.2.3.4:1") is first
+        assert self.caller(callers, "ipv4:1.2.3.4:2") is not first
+        assert first.quota.quota == self.quota
+
+    def test_over_http_each_worker_has_its_part(self, serving, monkeypatch):
+        monkeypatch.setenv(forwarded_caller._VARIABLE, "")
+        forwarded_caller.prepare()
+        callers = Callers(serving().recorder, workers=2)
+        callers.serve(CallerPolicy(per_connection=self.quota))
+        caller = self.caller(callers, "unix:", ForwardedCaller("1.2.3.4:1").metadata())
+        assert caller.quota.quota == self.quota.divided(2)
+        assert self.caller(callers, "unix:", OFFICE.metadata()) is None
+
+    def test_those_that_called_longest_ago_are_forgotten(self, serving, monkeypatch):
+        monkeypatch.setattr(module, "MOST_CONNECTIONS", 10)
+        callers = Callers(serving().recorder)
+        callers.serve(CallerPolicy(per_connection=self.quota))
+        first, second = (self.caller(callers, f"ipv4:1.2.3.4:{port}") for port in (1, 2))
+        for port in range(3, 12):
+            self.caller(callers, f"ipv4:1.2.3.4:{port}")
+            assert self.caller(callers, "ipv4:1.2.3.4:1") is first
+        assert self.caller(callers, "ipv4:1.2.3.4:2") is not second
+
+    def test_once_callers_are_named_connections_do_not_count(self, serving):
+        guarded = Guarded(serving())
+        guarded.callers.serve(CallerPolicy(per_connection=self.quota))
+        stream = open_stream(guarded)
+        assert code_of(stream, "1") == Code.OK
+        guarded.callers.serve(CallerPolicy((A,), per_connection=self.quota))
+        assert code_of(stream, "2") == Code.UNAUTHENTICATED

@@ -37,6 +37,7 @@ SHED_REASON = _fixed(
     "queue_rows",
     "queue_bytes",
     "connection_share",
+    "quota",
     "explanations",
     "draining",
     "calls",

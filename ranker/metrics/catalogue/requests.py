@@ -65,6 +65,21 @@ CALLER_REQUESTS = Metric(
     "configuration names, `other` or, without a name, `none`. Only where callers are named.",
     by=(CALLER, CODE),
 )
+CALLER_TAKEN = Metric(
+    "ranker_caller_taken_requests_total",
+    Kind.COUNTER,
+    "requests",
+    "Ranking requests that count against the quotas of callers: all that were read and were within "
+    "the quota. Callers without a quota take none.",
+    by=(CALLER,),
+)
+CALLER_CANDIDATES = Metric(
+    "ranker_caller_taken_candidates_total",
+    Kind.COUNTER,
+    "candidates",
+    "Candidates in the requests that count against quotas.",
+    by=(CALLER,),
+)
 REQUEST_DURATION = Metric(
     "ranker_request_duration_seconds",
     Kind.HISTOGRAM,
@@ -103,9 +118,9 @@ SHED = Metric(
     Kind.COUNTER,
     "requests",
     "Ranking requests refused on arrival: the deadline could not be met, the queue was full "
-    "in rows or bytes or for this connection, too many lists waited to be explained "
-    "(`explanations`), the server was draining, had too many calls in progress or was short of "
-    "memory.",
+    "in rows or bytes or for this connection, the caller was over its `quota`, too many lists "
+    "waited to be explained (`explanations`), the server was draining, had too many calls in "
+    "progress or was short of memory.",
     by=(MODEL, SHED_REASON),
 )
 EXPIRED = Metric(
