@@ -203,8 +203,8 @@ class Server:
 
         def let_in() -> None:
             self._callers.serve(policy)
-            asked = self._callers if policy.names or policy.per_connection else None
-            self._transport.callers = self._intake.callers = asked
+            needed = policy.names or policy.per_connection or self._settings.tls_client_ca
+            self._transport.callers = self._intake.callers = self._callers if needed else None
 
         self._transport.call_soon(let_in)
 

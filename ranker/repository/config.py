@@ -258,6 +258,7 @@ class Config(_Part):
     callers: Annotated[
         dict[CallerName, CallerConfig],
         Field(
+            min_length=1,
             max_length=MOST_CALLERS,
             description="Who may call, by the names in their certificates: "
             "spiffe://TRUST-DOMAIN/PATH or dns:HOST. Without it, and without --allow-caller, "

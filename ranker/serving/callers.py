@@ -15,6 +15,9 @@ from ranker.serving.quotas import CallerQuota, TakenHere
 MOST_CONNECTIONS = 4096
 """Of which it is known what they have taken; more than a worker lets be open."""
 
+_PRIVATE = "unix"
+"""How the names of the connections to a worker's own address for the office begin."""
+
 
 class Caller:
     """One caller, on however many connections.
@@ -79,6 +82,9 @@ class Callers:
     which that could be kept: another caller's may come from the same address and port as soon as
     they are free.
 
+    Where no callers are named, whoever has a connection to the port may call. At the address for
+    the office nobody shows a certificate: there the office alone may, for those whom it names.
+
     Args:
         recorder: where requests are counted.
         workers: how many workers there are.
@@ -120,20 +126,23 @@ class Callers:
 
         See `ranker.rpc.Callers`. The office asks on its own account unseen.
         """
-        connections = self._connections
-        names = () if connections is not None else call.certified_names()
-        if not names:
-            forwarded = ForwardedCaller.read(call.metadata)
-            if forwarded is not None:
-                if forwarded.is_office:
-                    return None
-                names = (forwarded.name,) if forwarded.name else ()
-            if connections is not None:
-                http = forwarded is not None
-                where = forwarded.connection if forwarded is not None else call.peer()
-                call.caller = connections.caller(where, over_http=http)
+        names = call.certified_names() if self._known else ()
+        forwarded = None if names else ForwardedCaller.read(call.metadata)
+        if forwarded is not None:
+            if forwarded.is_office:
                 return None
-        caller = call.caller = self._find(names)
+            names = (forwarded.name,) if forwarded.name else ()
+        if self._known:
+            caller = self._find(names)
+        elif forwarded is None and call.peer().startswith(_PRIVATE):
+            caller = self._nobody  # the office would have said for whom it asks
+        elif self._connections is None:
+            return None
+        elif forwarded is None:
+            caller = self._connections.caller(call.peer(), over_http=False)
+        else:
+            caller = self._connections.caller(forwarded.connection, over_http=True)
+        call.caller = caller
         return caller.refusal
 
     def _find(self, names: tuple[str, ...]) -> Caller:

@@ -216,6 +216,19 @@ class TestConnections:
             assert self.caller(callers, "ipv4:1.2.3.4:1") is first
         assert self.caller(callers, "ipv4:1.2.3.4:2") is not second
 
+    def test_on_its_address_the_office_alone_may_call(self, serving, monkeypatch):
+        monkeypatch.setenv(forwarded_caller._VARIABLE, "")
+        forwarded_caller.prepare()
+        callers = Callers(serving().recorder)
+        http = ForwardedCaller("1.2.3.4:1").metadata()
+        for policy in (CallerPolicy(), CallerPolicy(per_connection=self.quota)):
+            callers.serve(policy)
+            refusal = callers.refusal_of(FakeCall(peer="unix-abstract:"))
+            assert isinstance(refusal, UnauthenticatedError)
+            self.caller(callers, "unix-abstract:", http)
+            self.caller(callers, "unix-abstract:", OFFICE.metadata())
+            self.caller(callers, "ipv4:1.2.3.4:1")
+
     def test_once_callers_are_named_connections_do_not_count(self, serving):
         guarded = Guarded(serving())
         guarded.callers.serve(CallerPolicy(per_connection=self.quota))
