@@ -78,9 +78,9 @@ class ConnectionQuotas:
 class Callers:
     """Tells who calls, and whether that is allowed; see `ranker.rpc.Callers`.
 
-    Each call is asked for its connection's certificate anew. gRPC has no name for a connection by
-    which that could be kept: another caller's may come from the same address and port as soon as
-    they are free.
+    Each call is asked for its connection's certificate, a stream once. gRPC has no name for a
+    connection by which that could be kept for the next call: another caller's may come from the
+    same address and port as soon as they are free.
 
     Where no callers are named, whoever has a connection to the port may call. At the address for
     the office nobody shows a certificate: there the office alone may, for those whom it names.

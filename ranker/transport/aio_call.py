@@ -47,6 +47,7 @@ class AioCall:
         self.heard = False  # a message of it
         self.reading = False  # a stream: it waits for its caller's next message
         self._context = context
+        self._names: tuple[str, ...] | None = None  # in its certificate, once they are asked for
         self._outgoing: deque[bytes] = deque()
         self._ended = False
         self._error: RankerError | None = None
@@ -60,8 +61,10 @@ class AioCall:
 
     def certified_names(self) -> tuple[str, ...]:
         """The names in the caller's certificate."""
-        shown = None if self.over else self._context.auth_context().get("x509_pem_cert")
-        return names_in(shown[0]) if shown else ()
+        if self._names is None:
+            shown = None if self.over else self._context.auth_context().get("x509_pem_cert")
+            self._names = names_in(shown[0]) if shown else ()
+        return self._names
 
     def send(self, message: bytes) -> None:
         """Sends a message, after those that wait."""

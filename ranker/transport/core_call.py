@@ -121,6 +121,7 @@ class StreamCall:
     traceparent: Any = None  # a str: only keys that end in -bin have bytes
     heard = False  # a message has come
 
+    _names: tuple[str, ...] | None = None  # in the caller's certificate, once they are asked for
     _final: tuple[Any, ...] | None = None  # the operations that end the RPC
     _outgoing: deque[bytes] | None = None  # messages that wait for the one under way
     _opened = False  # initial metadata has been sent
@@ -164,7 +165,9 @@ class StreamCall:
 
     def certified_names(self) -> tuple[str, ...]:
         """The names in the caller's certificate."""
-        return () if self._core is None else certified_names_of(self._core)
+        if self._names is None:
+            self._names = () if self._core is None else certified_names_of(self._core)
+        return self._names
 
     def send(self, message: bytes) -> None:
         """Sends a message, after those that wait."""
