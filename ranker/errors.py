@@ -171,16 +171,14 @@ ANSWERS = frozenset(
         for kind in (
             InvalidRequestError,
             NotFoundError,
-            PermissionDeniedError,
             OverloadedError,
             DeadlineError,
             CancelledError,
             UnavailableError,
             UnimplementedError,
             InternalError,
-            UnauthenticatedError,
             UnsupportedModelError,
         )
     }
 )
-"""The codes of a server's answers."""
+"""The codes of the answers of any server; where callers are named there are two more."""
