@@ -69,6 +69,12 @@ class NotFoundError(RankerError):
     code = Code.NOT_FOUND
 
 
+class PermissionDeniedError(RankerError):
+    """The server knows who calls, and this caller may not."""
+
+    code = Code.PERMISSION_DENIED
+
+
 class OverloadedError(RankerError):
     """The server can't answer in time or in memory. Retry elsewhere, or after a while.
 
@@ -117,6 +123,12 @@ class InternalError(RankerError):
     """A bug. The message carries an id to find in the server's log."""
 
     code = Code.INTERNAL
+
+
+class UnauthenticatedError(RankerError):
+    """The caller shows no name, and the server answers only those whose names it has been given."""
+
+    code = Code.UNAUTHENTICATED
 
 
 class ModelError(RankerError):
@@ -169,4 +181,4 @@ ANSWERS = frozenset(
         )
     }
 )
-"""The codes of a server's answers."""
+"""The codes of the answers of any server; where callers are named there are two more."""

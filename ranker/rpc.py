@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ranker.errors import Code, OverloadedError, RankerError
+from ranker.errors import Code, RankerError
 
 Credentials = Any
 """gRPC's own `ServerCredentials`, for TLS; whoever binds a port passes them on."""
@@ -51,6 +51,14 @@ class Call(Protocol):
     """How the RPC ended, as far as the server knows; valid in `Handler.closed`."""
     tag: Any
     """The handler's own note about the call; None at first."""
+    caller: Any
+    """Who calls, as a transport's `Callers` has found out; None if nobody has asked."""
+
+    def certified_names(self) -> tuple[str, ...]:
+        """The names in the caller's certificate, if it has shown one.
+
+        See `ranker.certificate.names_in`.
+        """
 
     def peer(self) -> str:
         """The connection that it came on: the caller's address and port.
@@ -86,10 +94,10 @@ class Handler(Protocol):
         """
         return True  # what a handler that inherits from this class does
 
-    def refused(self, call: Call, error: OverloadedError) -> None:
-        """A call has come for which the transport has no room: ends it, unread.
+    def refused(self, call: Call, error: RankerError) -> None:
+        """A call has come for which the transport has no room, or whose caller may not: ends it.
 
-        Called in place of `opened`.
+        Called in place of `opened`; none of its messages is read.
         """
         call.fail(error)
 
@@ -143,12 +151,14 @@ class Method:
         response_streaming: a call may be answered by any number of messages.
         vital: it is served even where there is no room for others: small calls, by which
             others see whether the server lives.
+        public: anybody may call it, whoever may call the others.
     """
 
     handler: Handler
     request_streaming: bool = False
     response_streaming: bool = False
     vital: bool = False
+    public: bool = False
 
 
 Methods = Mapping[str, Method]
@@ -205,6 +215,16 @@ class Guard(Protocol):
         """Closes the connection of a caller who sends headers that may not be."""
 
 
+class Callers(Protocol):
+    """Who may call."""
+
+    def refusal_of(self, call: Call) -> RankerError | None:
+        """Finds out who calls, and notes it as `call.caller`; returns why that may not be, if so.
+
+        Called once for each call of a method that is not public, before it is opened.
+        """
+
+
 class RpcCounts(Protocol):
     """Where a transport, and the guard, count; RPCs of unknown methods too."""
 
@@ -246,6 +266,10 @@ class Transport(Protocol):
 
     answers_on_their_way: int
     """RPCs that their handlers have ended, and whose last bytes are not sent yet."""
+
+    callers: Callers | None
+    """Who may call; None: anybody, and nobody asks who it is. It may be set on the loop's thread,
+    for calls that come from then on."""
 
     steps: int
     """The loop's steps into gRPC and out of it: odd while it is inside, and does not change

@@ -24,7 +24,9 @@ from ranker.errors import (
     ModelError,
     NotFoundError,
     OverloadedError,
+    PermissionDeniedError,
     RankerError,
+    UnauthenticatedError,
     UnavailableError,
     UnimplementedError,
 )
@@ -103,11 +105,13 @@ _CLASSES: dict[Code, type[RankerError]] = {
     kind.code: kind
     for kind in (
         NotFoundError,
+        PermissionDeniedError,
         DeadlineError,
         CancelledError,
         UnavailableError,
         UnimplementedError,
         InternalError,
+        UnauthenticatedError,
         ModelError,
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -27,15 +28,28 @@ class Authority:
         self.path = folder / f"{name}.pem"
         self.path.write_bytes(_pem(self._signed(self._name, self._key.public_key(), authority)))
 
-    def issue(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Writes a certificate and its key: `tls.crt` and `tls.key`, as cert-manager does."""
+    def issue(
+        self,
+        folder: Path,
+        name: str,
+        names: Sequence[x509.GeneralName] | None = None,
+        days: float = 1.0,
+    ) -> tuple[Path, Path]:
+        """Writes a certificate and its key: `tls.crt` and `tls.key`, as cert-manager does.
+
+        Args:
+            folder: where to.
+            name: its subject's common name.
+            names: its subject alternative names; None: those of this machine.
+            days: until it expires.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        hosts = x509.SubjectAlternativeName(
-            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        )
-        cert = self._signed(subject, key.public_key(), hosts)
+        if names is None:
+            names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        extension = x509.SubjectAlternativeName(names) if names else None
+        cert = self._signed(subject, key.public_key(), extension, days)
         paths = folder / "tls.crt", folder / "tls.key"
         paths[0].write_bytes(_pem(cert))
         paths[1].write_bytes(
@@ -47,19 +61,22 @@ class Authority:
         )
         return paths
 
-    def _signed(self, subject: x509.Name, key, extension: x509.ExtensionType) -> x509.Certificate:
+    def _signed(
+        self, subject: x509.Name, key, extension: x509.ExtensionType | None, days: float = 1.0
+    ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(minutes=5))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(extension, critical=False)
-            .sign(self._key, hashes.SHA256())
+            .not_valid_before(now - datetime.timedelta(days=2))
+            .not_valid_after(now + datetime.timedelta(days=days))
         )
+        if extension is not None:
+            builder = builder.add_extension(extension, critical=False)
+        return builder.sign(self._key, hashes.SHA256())
 
 
 def _pem(cert: x509.Certificate) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +17,12 @@ class FakeCall:
     """A call that remembers what its handler did."""
 
     def __init__(
-        self, method: str = "/test", deadline: float = math.inf, caller: str = "ipv4:127.0.0.1:1"
+        self, method: str = "/test", deadline: float = math.inf, peer: str = "ipv4:127.0.0.1:1"
     ) -> None:
         self.method = method
-        self.caller = caller
+        self.caller: Any = None
+        self.names: tuple[str, ...] = ()
+        self._peer = peer
         self.metadata: list[tuple[str, str | bytes]] = []
         self.traceparent: str | None = None
         self.arrived = time.monotonic()
@@ -35,7 +38,10 @@ class FakeCall:
         self.resumed = 0
 
     def peer(self) -> str:
-        return self.caller
+        return self._peer
+
+    def certified_names(self) -> tuple[str, ...]:
+        return self.names
 
     def send(self, message: bytes) -> None:
         assert not self.over

@@ -18,6 +18,8 @@ EVERY_KIND = [
     errors.RankerError("who knows"),
     errors.InvalidRequestError("candidates.data", "expected 8 bytes, got 7"),
     errors.NotFoundError("no model 'x'"),
+    errors.PermissionDeniedError("dns:x may not"),
+    errors.UnauthenticatedError("who calls?"),
     errors.OverloadedError("queue is full", 0.125),
     errors.DeadlineError("too late"),
     errors.CancelledError("cancelled"),

@@ -114,6 +114,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Traffic": (
         Panel("Requests a second, by status", (catalogue.REQUESTS,), ("code",)),
         Panel("Requests a second, by version", (catalogue.REQUESTS,), ("model", "version")),
+        Panel("Requests a second, by caller", (catalogue.CALLER_REQUESTS,), ("caller", "code")),
         Panel("Latency in the server", (catalogue.REQUEST_DURATION,), only=OK),
         Panel(
             "Latency in the server, by version",
@@ -125,6 +126,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Not ranked": (
         Panel("Refused on arrival, by reason", (catalogue.SHED,), ("reason",)),
         Panel("Dropped while they waited, by reason", (catalogue.EXPIRED,), ("reason",)),
+        Panel("Taken of quotas, requests a second", (catalogue.CALLER_TAKEN,), ("caller",)),
+        Panel("Taken of quotas, candidates a second", (catalogue.CALLER_CANDIDATES,), ("caller",)),
         Panel("Time that callers allow", (catalogue.DEADLINE_SLACK,)),
         Panel("Requests without a deadline", (catalogue.NO_DEADLINE,), ("model",)),
         Panel("Calls ended for what they took, by reason", (catalogue.RPCS_EVICTED,), ("reason",)),

@@ -50,6 +50,10 @@ ADVICE = {
         "Correct the request; a retry fails again.",
     ),
     "NOT_FOUND": ("", "Ask `ListModels` what is served."),
+    "PERMISSION_DENIED": (
+        "",
+        "Have the operator add the name in the message to those who may call (`--allow-caller`).",
+    ),
     "RESOURCE_EXHAUSTED": (
         "`RetryInfo`: when a retry has a chance; in unary calls also as the trailing metadata "
         "`grpc-retry-pushback-ms`",
@@ -62,6 +66,7 @@ ADVICE = {
     "UNAVAILABLE": ("", "Retry at once, on another connection. Reopen a stream."),
     "UNIMPLEMENTED": ("", "Compare the caller's .proto with the server's."),
     "INTERNAL": ("", "Find the id in the server's log, and report it."),
+    "UNAUTHENTICATED": ("", "Show a certificate that has a name: a SPIFFE ID, or a host's."),
     "FAILED_PRECONDITION": (
         "",
         "A server gives it to requests for explanations of a model that can't be explained: export "

@@ -130,6 +130,13 @@ def _stored_models() -> tuple[str, ...]:
     "Authorities in PEM; callers need a certificate of one of them. Empty: none.",
 )
 @_setting(
+    "allow_caller",
+    str,
+    "The name in the certificate of a caller that may call: spiffe://TRUST-DOMAIN/PATH or "
+    "dns:HOST; repeat it for more. Others are refused, but for health. None: whoever has a "
+    "certificate of --tls-client-ca may.",
+)
+@_setting(
     "http_port",
     click.IntRange(-1, 65535),
     "Port for HTTP: the status page, JSON requests, /metrics, health. 0: any free port; -1: none.",
@@ -287,6 +294,7 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     )
     try:
         settings.certificates()
+        settings.caller_policy()
         if settings.log_rankings:
             folder_of(settings.log_rankings, settings.model_cache)
     except ValueError as error:

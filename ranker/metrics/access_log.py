@@ -67,6 +67,14 @@ _CLOSING_SECONDS = 1.0
 """What whoever reads the lines has for the last of them."""
 
 
+class NamedCaller(Protocol):
+    """Who asked."""
+
+    @property
+    def name(self) -> str:
+        """Its name; empty if it has none."""
+
+
 class LoggedRequest(Protocol):
     """A ranking request that is over. All times are in seconds, on one clock."""
 
@@ -87,6 +95,10 @@ class LoggedRequest(Protocol):
 
     def method(self) -> str:
         """The full method name, `/package.Service/Method`."""
+
+    @property
+    def caller(self) -> NamedCaller | None:
+        """Who asked, if that has been found out."""
 
     def connection(self) -> str:
         """The connection that it came on; empty if that is gone."""
@@ -201,6 +213,7 @@ class AccessLog:
             logged = self._sampled and self._in_sample(request)
         if not logged and span is None:
             return
+        caller = request.caller
         self._noted.append(
             (  # a `LogEntry`
                 time.time(),
@@ -218,6 +231,7 @@ class AccessLog:
                 None if traceparent is None else traceparent[_TRACEPARENT],
                 span,
                 request.connection()[:_MOST_CHARACTERS],
+                "" if caller is None else caller.name[:_MOST_CHARACTERS],
             )
         )
         if len(self._noted) >= _MOST_ENTRIES:

@@ -1,10 +1,10 @@
 """The metrics' values: plain doubles in one file of memory, shared by all processes of a server.
 
 The file has a header, which says how it is laid out; the names of the models
-that are served, and of their shadows; and one slot per process. A process writes its own slot and
-nothing else. Whoever holds the file reads all slots without asking their
-writers, and adds them up. A worker that replaces another goes on in its slot, so
-that counters never go backwards and nothing piles up.
+that are served, of their shadows, and of callers; and one slot per process. A
+process writes its own slot and nothing else. Whoever holds the file reads all slots
+without asking their writers, and adds them up. A worker that replaces another goes on in its slot,
+so that counters never go backwards and nothing piles up.
 
 A slot holds, in this order: the writer's process id, and when it last said that it
 moves (`ranker.process.heartbeat`); every cell that the
@@ -22,12 +22,13 @@ import json
 import mmap
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
+from ranker.callers import MAX_NAME, MOST_CALLERS
 from ranker.memory_file import new_memory_file
 from ranker.metrics import catalogue
-from ranker.metrics.catalogue import MODEL, SHADOW
+from ranker.metrics.catalogue import CALLER, MODEL, SHADOW
 from ranker.metrics.layout import DOUBLE, TEXT_BYTES, Layout, Name
 from ranker.metrics.metric import Dimension, Kind, Metric
 from ranker.metrics.unit_sample import clear
@@ -36,6 +37,7 @@ _PID, _BEAT = 0, 1
 _NAME_BYTES = 2 * TEXT_BYTES
 _ENTRY_BYTES = _NAME_BYTES + TEXT_BYTES
 """Of a model: its name and version, and the version of its shadow."""
+_CALLER_BYTES = MAX_NAME + 1
 
 
 class Slot:
@@ -138,6 +140,7 @@ class Aggregates:
         begin = len(buffer) - self.layout.slots * size
         everything = memoryview(buffer)
         self._names = everything[begin - _names_size(self.layout) : begin]
+        self._callers_begin = self.layout.models * _ENTRY_BYTES
         self.slots = [
             Slot(index, everything[at : at + size], self.layout)
             for index, at in enumerate(range(begin, len(buffer), size))
@@ -201,6 +204,43 @@ class Aggregates:
         begin = model * _ENTRY_BYTES + _NAME_BYTES
         return self._names[begin : begin + TEXT_BYTES] == as_field(version)
 
+    def name_callers(self, names: Sequence[str]) -> None:
+        """Gives each of these callers a number; one process alone may do so.
+
+        A caller keeps its number, and what was counted of it, also when it is not named any more,
+        until there is no other number for a new one.
+
+        Args:
+            names: at most `MOST_CALLERS`.
+        """
+        had = self.callers()
+        free = sorted(
+            (number for number, name in enumerate(had) if name not in names),
+            key=lambda number: had[number] != "",
+        )
+        for name, number in zip((each for each in names if each not in had), free, strict=False):
+            if had[number]:
+                self._clear_caller(number)
+            begin = self._callers_begin + number * _CALLER_BYTES
+            self._names[begin : begin + _CALLER_BYTES] = name.encode().ljust(_CALLER_BYTES, b"\0")
+
+    def callers(self) -> tuple[str, ...]:
+        """The names of the callers, by their numbers; empty where there is none."""
+        begin = self._callers_begin
+        return tuple(
+            read_field(self._names[at : at + _CALLER_BYTES])
+            for at in range(begin, begin + MOST_CALLERS * _CALLER_BYTES, _CALLER_BYTES)
+        )
+
+    def _clear_caller(self, number: int) -> None:
+        """Forgets what was counted of a caller."""
+        for metric in self.layout.plan.cells:
+            if CALLER in metric.by:
+                own = self.layout.of_caller(metric, number)
+                for slot in self.slots:
+                    for place in range(own.start, own.stop):
+                        slot.cells[place] = 0.0
+
     def clear_model(self, model: int) -> None:
         """Forgets a model that no process serves any more: its name, and all that was counted."""
         self.name_shadow(model, "")
@@ -248,8 +288,9 @@ def read_field(field: bytes | memoryview) -> str:
 
 
 def _names_size(layout: Layout) -> int:
-    """The bytes of the models' names: whole pages."""
-    return -(-layout.models * _ENTRY_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
+    """The bytes of the models' names and the callers': whole pages."""
+    size = layout.models * _ENTRY_BYTES + MOST_CALLERS * _CALLER_BYTES
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _read_header(buffer: mmap.mmap) -> tuple[Layout, float]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import product
 
-from ranker.metrics.catalogue import EXPORTER, METHOD, METRICS, MODEL, SHADOW, WORKER
+from ranker.callers import MOST_CALLERS
+from ranker.metrics.catalogue import CALLER, EXPORTER, METHOD, METRICS, MODEL, SHADOW, WORKER
 from ranker.metrics.metric import Dimension, Kind, Metric
 from ranker.metrics.unit_sample import SIZE
 
 UNKNOWN = "unknown"
 """The method, or the model, of requests whose own is not among those served."""
+
+OTHER_CALLERS = ("other", "none")
+"""Callers that have a name which the operator does not know, and those without one; their numbers
+come after those of the others."""
 
 TEXT_BYTES = 128
 """The length of a text field in UTF-8; what is longer is cut."""
@@ -78,7 +83,15 @@ class Layout:
         """How many values a dimension has, `unknown` included where it may occur."""
         if dimension is MODEL:
             return self.models + 1
+        if dimension is CALLER:
+            return MOST_CALLERS + len(OTHER_CALLERS)
         return len(self._fixed_values(dimension))
+
+    def of_caller(self, metric: Metric, number: int) -> range:
+        """The places of those of a metric's children that have the caller with this number."""
+        places = self.plan.cells[metric]
+        each = len(places) // self.count(CALLER)
+        return places[number * each : (number + 1) * each]
 
     def of_model(self, metric: Metric, number: int) -> range:
         """The places of those of a metric's children that have the model with this number."""
@@ -87,7 +100,11 @@ class Layout:
         return places[number * each : (number + 1) * each]
 
     def children(
-        self, metric: Metric, names: tuple[Name, ...], shadows: tuple[str, ...]
+        self,
+        metric: Metric,
+        names: tuple[Name, ...],
+        shadows: tuple[str, ...],
+        callers: tuple[str, ...],
     ) -> list[tuple[str, ...] | None]:
         """The label values of each of the metric's cells in a slot, in the cells' order.
 
@@ -97,12 +114,13 @@ class Layout:
             metric: which.
             names: those of the models, by their numbers.
             shadows: the versions of their shadows; empty: none.
+            callers: the names of callers, by their numbers; empty: none.
 
         Returns:
-            None for the cells of a number that no model has, or, of a shadow's metric, no model
-            with a shadow.
+            None for the cells of a number that no model or caller has, or, of a shadow's metric,
+            no model with a shadow.
         """
-        free = ("", "")
+        free: tuple[str, ...] = ("",) if CALLER in metric.by else ("", "")
         known: list[tuple[tuple[str, ...], ...]] = []
         for dimension in metric.by:
             if dimension is MODEL and SHADOW in metric.by:
@@ -112,11 +130,14 @@ class Layout:
                 )
             elif dimension is MODEL:
                 known.append((*names, (UNKNOWN, "")))
+            elif dimension is CALLER:
+                others = OTHER_CALLERS if any(callers) else ("",) * len(OTHER_CALLERS)
+                known.append(tuple((name,) for name in (*callers, *others)))
             elif dimension is not WORKER and dimension is not SHADOW:
                 known.append(self._fixed_values(dimension))
         return [
             None
-            if free in combination and MODEL in metric.by
+            if free in combination and (MODEL in metric.by or CALLER in metric.by)
             else tuple(value for values in combination for value in values)
             for combination in product(*known)
         ]

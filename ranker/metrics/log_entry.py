@@ -32,6 +32,7 @@ class LogEntry(NamedTuple):
         traceparent: the W3C trace context that its caller sent, not checked; None: none.
         span: its own, if it is traced.
         peer: the connection that it came on; empty if that is gone.
+        caller: the name of who asked, as its certificate has it; empty: it has none.
     """
 
     at: float
@@ -50,6 +51,7 @@ class LogEntry(NamedTuple):
     traceparent: str | None
     span: str | None
     peer: str
+    caller: str
 
 
 def as_json(worker: str, entry: LogEntry, project: str) -> dict[str, object]:
@@ -76,6 +78,8 @@ def as_json(worker: str, entry: LogEntry, project: str) -> dict[str, object]:
         "total_seconds": round(entry.ended - entry.arrived, 6),
         "peer": entry.peer,
     }
+    if entry.caller:
+        line["caller"] = entry.caller
     context = entry.span or entry.traceparent
     trace = None if context is None else parse_traceparent(context)
     if trace is not None:

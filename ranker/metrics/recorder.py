@@ -13,9 +13,10 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from ranker.callers import MOST_CALLERS
 from ranker.errors import Code
 from ranker.metrics import catalogue
-from ranker.metrics.access_log import AccessLog, LoggedRequest
+from ranker.metrics.access_log import AccessLog, LoggedRequest, NamedCaller
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import (
     BATCH_SIZES,
@@ -24,7 +25,7 @@ from ranker.metrics.catalogue import (
     SLACK_SECONDS,
 )
 from ranker.metrics.drift_log import DriftLog
-from ranker.metrics.layout import EXEMPLAR_CELLS, UNKNOWN, Name
+from ranker.metrics.layout import EXEMPLAR_CELLS, OTHER_CALLERS, UNKNOWN, Name
 from ranker.metrics.metric import Dimension, Metric
 from ranker.metrics.shadow_recorder import ShadowRecorder
 from ranker.metrics.totals import ModelTotals, model_totals
@@ -53,6 +54,18 @@ class EndedRequest(LoggedRequest, Protocol):
     """When nobody waits any more."""
     has_deadline: bool
     """Whether its caller has said when it stops waiting."""
+
+    @property
+    def caller(self) -> RecordedCaller | None:
+        """Who asked, if that has been found out."""
+
+
+class RecordedCaller(NamedCaller, Protocol):
+    """Who asked."""
+
+    @property
+    def metrics(self) -> CallerRecorder:
+        """Where it is counted what came of it."""
 
 
 class Recorder:
@@ -147,6 +160,25 @@ class Recorder:
             self._aggregates, self._slot.index, number, (UNKNOWN, ""), self.access_log
         )
 
+    def caller(self, name: str) -> CallerRecorder:
+        """Where to record what a caller asks; with the others if it has no number any more."""
+        known = self._aggregates.callers()
+        return self._caller(known.index(name)) if name in known else self.other_callers()
+
+    def other_callers(self) -> CallerRecorder:
+        """Where to record what callers ask that the operator has not named."""
+        return self._other_callers("other")
+
+    def nameless_caller(self) -> CallerRecorder:
+        """Where to record what callers without a name ask."""
+        return self._other_callers("none")
+
+    def _other_callers(self, kind: str) -> CallerRecorder:
+        return self._caller(MOST_CALLERS + OTHER_CALLERS.index(kind))
+
+    def _caller(self, number: int) -> CallerRecorder:
+        return CallerRecorder(self._aggregates, self._slot.index, number)
+
     def serving(self, serves: bool) -> None:
         """Whether this worker's health says SERVING."""
         self._cells[self._serving] = float(serves)
@@ -196,6 +228,36 @@ class Recorder:
         else:
             self._cells[self._gc_pause] += time.perf_counter() - self._gc_began
             self._cells[self._collections[info["generation"]]] += 1.0
+
+
+class CallerRecorder:
+    """Records what one worker does for one caller. Made by a `Recorder`.
+
+    Attributes:
+        ended: one number for each `Code`: the ranking requests that ended with it.
+    """
+
+    def __init__(self, aggregates: Aggregates, worker: int, number: int) -> None:
+        layout, self._worker = aggregates.layout, worker
+        codes = layout.of_caller(catalogue.CALLER_REQUESTS, number)
+        self.ended = aggregates.slots[worker].cells[codes.start : codes.stop]
+        [self._requests] = layout.of_caller(catalogue.CALLER_TAKEN, number)
+        [self._rows] = layout.of_caller(catalogue.CALLER_CANDIDATES, number)
+        self._workers = [slot.cells for slot in aggregates.slots[: layout.workers]]
+
+    def total(self) -> tuple[float, float]:
+        """The requests and candidates that the caller has taken of all workers."""
+        requests = rows = 0.0
+        for cells in self._workers:
+            requests += cells[self._requests]
+            rows += cells[self._rows]
+        return requests, rows
+
+    def add(self, rows: int) -> None:
+        """The caller takes a request with so many candidates of this worker."""
+        cells = self._workers[self._worker]
+        cells[self._requests] += 1.0
+        cells[self._rows] += rows
 
 
 class ModelRecorder:
@@ -268,6 +330,9 @@ class ModelRecorder:
             left = left if left > 0.0 else 0.0
             cells[self._slack + bisect_left(SLACK_SECONDS, left)] += 1.0
             cells[self._slack + _SLACK_SUM] += left
+        caller = request.caller
+        if caller is not None:
+            caller.metrics.ended[code] += 1.0
         log = self._access_log
         if log is not None and (code or not log.errors_only):
             log.request_ended(code, request, self._name)  # may begin a trace

@@ -23,6 +23,7 @@ class _Snapshot:
         self._plan = aggregates.layout.plan
         self._names: tuple[Name, ...] = aggregates.names()
         self._shadows = aggregates.shadows()
+        self._callers = aggregates.callers()
         self._rows = [slot.cells[: self._plan.summed].tolist() for slot in self._slots]
         self._total = [sum(column) for column in zip(*self._rows, strict=True)]
 
@@ -40,7 +41,7 @@ class _Snapshot:
 
     def _children(self, metric: Metric) -> Iterator[tuple[int, int, tuple[str, ...]]]:
         """Number, first cell and label values of each child that there is."""
-        labels = self._layout.children(metric, self._names, self._shadows)
+        labels = self._layout.children(metric, self._names, self._shadows, self._callers)
         for child, (place, values) in enumerate(zip(self._plan.cells[metric], labels, strict=True)):
             if values is not None:
                 yield child, place, values

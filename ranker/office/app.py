@@ -21,6 +21,10 @@ from ranker.office.problem import http_problem, problem
 logger = logging.getLogger(__name__)
 
 
+HEALTH_PATHS = ("/healthz", "/readyz")
+"""What `health_routes` answers."""
+
+
 def application(routes: Sequence[BaseRoute]) -> Starlette:
     """An application whose errors are problem details."""
     return Starlette(
@@ -45,7 +49,7 @@ def health_routes(serving: Callable[[], bool]) -> list[BaseRoute]:
             return PlainTextResponse("ready\n")
         return PlainTextResponse("no worker serves: still loading, or draining\n", 503)
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+    return [Route(path, page) for path, page in zip(HEALTH_PATHS, (healthz, readyz), strict=True)]
 
 
 def page_routes(pages: Sequence[Page]) -> list[BaseRoute]:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ranker.certificate import names_in
+from ranker.office.callers import with_names
 
 MOST_CONNECTIONS = 256
 """One more takes the place of the client that keeps the server waiting the longest."""
@@ -49,6 +53,7 @@ class Connection(H11Protocol):
         """A client has come; if there are too many, another one goes."""
         others = self._others() if len(self.connections) >= MOST_CONNECTIONS else []
         super().connection_made(transport)
+        self.app = with_names(self.app, _certified_names(transport))
         self._socket = transport.get_extra_info("socket")
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._begin()
@@ -149,3 +154,10 @@ class Connection(H11Protocol):
                 break
             total -= other.unsent
             other.cut_off()
+
+
+def _certified_names(transport: asyncio.Transport) -> tuple[str, ...]:
+    """The names in the certificate that a client has shown; none without one."""
+    secured = transport.get_extra_info("ssl_object")
+    shown = secured.getpeercert(binary_form=True) if secured is not None else None
+    return names_in(ssl.DER_cert_to_PEM_cert(shown).encode()) if shown else ()

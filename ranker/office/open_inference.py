@@ -22,6 +22,9 @@ from ranker.office.workers import Workers
 
 PREFIX = "/v2"
 
+HEALTH_PATHS = (f"{PREFIX}/health/live", f"{PREFIX}/health/ready")
+"""Whether the server lives, and whether it is ready."""
+
 JSON_LENGTH = "Inference-Header-Content-Length"
 """The header that says how many bytes of a body are JSON, if tensors follow it."""
 
@@ -80,8 +83,8 @@ class OpenInference:
         """What it answers."""
         routes = [
             Route(PREFIX, self.server_metadata, methods=["GET"]),
-            Route(f"{PREFIX}/health/live", self.live, methods=["GET"]),
-            Route(f"{PREFIX}/health/ready", self.ready, methods=["GET"]),
+            Route(HEALTH_PATHS[0], self.live, methods=["GET"]),
+            Route(HEALTH_PATHS[1], self.ready, methods=["GET"]),
             Route(f"{PREFIX}/repository/index", self.index, methods=["POST"]),
             Route(f"{PREFIX}/models/stats", self.statistics, methods=["GET"]),
         ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from ranker.errors import DeadlineError, RankerError, UnavailableError
+from ranker.forwarded_caller import OFFICE, ForwardedCaller
 from ranker.v1 import ranking_pb2 as pb
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
 )
+
+
+FORWARDED: ContextVar[ForwardedCaller] = ContextVar("FORWARDED", default=OFFICE)
+"""For whom the office asks now: each HTTP request is answered in a context of its own."""
 
 
 class Workers:
@@ -95,7 +101,9 @@ class Workers:
 
         if not self._channels:
             self._connect()
-        metadata = (("traceparent", traceparent),) if traceparent else ()
+        metadata = FORWARDED.get().metadata()
+        if traceparent:
+            metadata += (("traceparent", traceparent),)
         deadline = time.monotonic() + seconds
         for attempt in range(1, _ATTEMPTS + 1):
             left = deadline - time.monotonic()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ranker.callers import CallerPolicy
 from ranker.errors import ModelError, RankerError
 from ranker.incident import incident
 from ranker.metrics.recorder import Recorder
@@ -39,10 +40,12 @@ class Generations:
 
     Attributes:
         others: versions that are wanted and not served, and why.
+        policy: who may call.
     """
 
     def __init__(self, settings: Settings, recorder: Recorder, link: Link) -> None:
         self.others: tuple[pb.Model, ...] = ()
+        self.policy = CallerPolicy()
         self._settings = settings
         self._recorder = recorder
         self._link = link
@@ -90,6 +93,8 @@ class Generations:
             return generation
         elif "discard" in facts:
             self._forget_others()
+        elif "callers" in facts:
+            self.policy = CallerPolicy.from_facts(facts["callers"])
         elif "others" in facts:
             self.others = tuple(map(_not_served, facts["others"]))
         return None

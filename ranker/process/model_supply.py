@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ranker.callers import CallerPolicy
 from ranker.errors import ModelError
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.supervisor_recorder import NamedModel, SupervisorRecorder
@@ -53,6 +54,7 @@ class ModelSupply:
         self._rollout = Rollout(workers, self._name_shadows, self._on_end)
         self._guard = RolloutGuard(aggregates)
         self._holds = Holds()
+        self._policy = CallerPolicy()
         self._wanted: Wanted | None = None
         self._answer: Plan | None = None  # to what is wanted
         self._failed = False  # whether that can't be served
@@ -74,6 +76,7 @@ class ModelSupply:
                 self._tell_workers()
             return
         self._wanted, self._answer, self._failed = wanted, None, False
+        self._let_in(self._settings.caller_policy(wanted.callers))
         for name in self._holds.keep(wanted.routes):
             logger.info("%s: its configuration has changed: the guard lets it go", name)
         self._began = time.monotonic()
@@ -93,6 +96,7 @@ class ModelSupply:
 
     def on_start(self, child: Child) -> None:
         """A worker has started."""
+        child.say({"callers": self._policy.to_facts()})  # first: it serves once it has its models
         self._rollout.on_start(child)
         child.say({"others": self._others()})
 
@@ -197,6 +201,13 @@ class ModelSupply:
                 logger.error("generation %d goes on being served: %s", current.number, failure)
         self._forget_others()
         self._tell_workers()
+
+    def _let_in(self, policy: CallerPolicy) -> None:
+        """Has all workers let these callers in, whatever becomes of the models."""
+        self._policy = policy
+        self._aggregates.name_callers(policy.names)
+        for child in self._workers():
+            child.say({"callers": policy.to_facts()})
 
     def _forget_others(self) -> None:
         """Closes the files of models that are not served."""

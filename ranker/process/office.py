@@ -26,7 +26,8 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from ranker import logs
-from ranker.errors import RankerError
+from ranker.callers import CallerPolicy
+from ranker.errors import ConfigError, RankerError
 from ranker.metrics.access_log import AccessLogWriter, Traced
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.drift import Drift
@@ -36,10 +37,12 @@ from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.metrics.reader import Reader
 from ranker.metrics.snapshot import snapshot
 from ranker.office.api import Api
-from ranker.office.app import application, health_routes, page_routes
+from ranker.office.app import HEALTH_PATHS, application, health_routes, page_routes
 from ranker.office.bodies import Bodies
+from ranker.office.callers import CallerCheck
 from ranker.office.history import History
 from ranker.office.http_server import HttpServer
+from ranker.office.open_inference import HEALTH_PATHS as OPEN_INFERENCE_HEALTH_PATHS
 from ranker.office.open_inference import OpenInference
 from ranker.office.predictions import Predictions
 from ranker.office.recent_errors import RecentErrors
@@ -60,6 +63,7 @@ from ranker.tls import Certificates
 if TYPE_CHECKING:
     from ranker.process.config_watch import ConfigWatch
     from ranker.ranking_log.upload import Uploader
+    from ranker.repository.wanted import Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +126,19 @@ class Office:
                     )
             api, status = self._api_routes(settings), self._status.routes()
             front = application([*page_routes(pages), *api, *health, *status])
-            self.ports = {"http_port": self._listen_http(settings, front), "exporters": own_ports}
+            public = [*HEALTH_PATHS, *OPEN_INFERENCE_HEALTH_PATHS]
+            if self._vertex:
+                public.append(self._vertex.health_route)
+            waits = settings.config and settings.tls_client_ca  # for what the configuration says
+            policy = None if waits else settings.caller_policy()
+            self._callers = CallerCheck(front, self._workers, public, policy)
+            http_port = self._listen_http(settings, self._callers)
+            self.ports = {"http_port": http_port, "exporters": own_ports}
             self._running = self._running.pop_all()
+
+    def let_in(self, policy: CallerPolicy) -> None:
+        """Lets these callers in from now on. Call it from any thread."""
+        self._callers.policy = policy
 
     async def run(self) -> None:
         """Works until SIGTERM or SIGINT."""
@@ -251,7 +266,7 @@ def main() -> None:
     try:
         with beating_while_loading(recorder.beat):
             office = Office(settings, reader, recorder, aggregates, errors)
-            watch = watch_config(settings, link) if settings.config else None
+            watch = watch_config(settings, link, office) if settings.config else None
             uploader = start_uploader(settings, aggregates)
     except (RankerError, OSError, ValueError, ImportError) as error:
         link.failed(str(error))
@@ -279,14 +294,22 @@ def main() -> None:
     reader.close()
 
 
-def watch_config(settings: Settings, link: Link) -> ConfigWatch:
-    """What tells the supervisor what is to be served, once it is started."""
+def watch_config(settings: Settings, link: Link, office: Office) -> ConfigWatch:
+    """What tells the supervisor, and the office, what is to be served, once it is started."""
     from ranker.process.config_watch import ConfigWatch
+
+    def want(wanted: Wanted) -> None:
+        try:
+            policy = settings.caller_policy(wanted.callers)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        link.say({"wanted": wanted.to_facts()})
+        office.let_in(policy)
 
     return ConfigWatch(
         settings.config,
         settings.model_cache,
-        want=lambda wanted: link.say({"wanted": wanted.to_facts()}),
+        want=want,
         fail=lambda reason: link.say({"unwanted": reason}),
     )
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from ranker.callers import CallerPolicy
 from ranker.methods import METHODS, SERVICES
 from ranker.metrics.recorder import Recorder
 from ranker.process.address import host_and_port
@@ -22,6 +23,7 @@ from ranker.process.settings import Settings
 from ranker.process.undelivered import undelivered_bytes
 from ranker.rpc import Method
 from ranker.serving import reflection
+from ranker.serving.callers import Callers
 from ranker.serving.dispatcher import Dispatcher
 from ranker.serving.drift import DriftSample
 from ranker.serving.explanations import Explanations
@@ -158,6 +160,7 @@ class Server:
             limits=budget.limits(settings.message_timeout),
             guard=self._guard,
         )
+        self._callers = Callers(recorder, settings.workers)
         self._port = 0
 
     def bind(self, office_address: str) -> None:
@@ -196,6 +199,16 @@ class Server:
             self._open_inference.tell_others(others)
 
         self._transport.call_soon(serve)
+
+    def let_in(self, policy: CallerPolicy) -> None:
+        """Lets these callers in from now on. Call it from any thread."""
+
+        def let_in() -> None:
+            self._callers.serve(policy)
+            needed = policy.names or policy.per_connection or self._settings.tls_client_ca
+            self._transport.callers = self._intake.callers = self._callers if needed else None
+
+        self._transport.call_soon(let_in)
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT, then drains. Call it on the main thread.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ranker.callers import CallerPolicy, as_caller_name
 from ranker.metrics.exporters import Value
 from ranker.tls import Certificates
 
@@ -28,6 +29,7 @@ class Settings:
         tls_cert: path of the server's certificate; empty: no TLS on the two ports.
         tls_key: path of its key.
         tls_client_ca: path of the authorities that callers need a certificate of; empty: of none.
+        allow_caller: the names of those who may call; empty: anybody.
         http_port: the HTTP port; 0 takes any free one, -1 is none, and None is
             `DEFAULT_HTTP_PORT` if that is free.
         workers: processes behind the port.
@@ -69,6 +71,7 @@ class Settings:
     tls_cert: str = ""
     tls_key: str = ""
     tls_client_ca: str = ""
+    allow_caller: tuple[str, ...] = ()
     http_port: int | None = None
     workers: int = 1
     worker_addresses: tuple[str, ...] = ()
@@ -120,6 +123,24 @@ class Settings:
             raise ValueError("TLS: expected --tls-cert and --tls-key")
         return Certificates(self.tls_cert, self.tls_key, self.tls_client_ca)
 
+    def caller_policy(self, configured: CallerPolicy | None = None) -> CallerPolicy:
+        """Who may call.
+
+        Args:
+            configured: what the configuration's file says of it.
+
+        Raises:
+            ValueError: a name is none, or callers have no certificates to be known by.
+        """
+        own = (as_caller_name(name) for name in self.allow_caller)
+        policy = CallerPolicy(tuple(own)).with_others(configured or CallerPolicy())
+        if policy.names and not self.tls_client_ca:
+            raise ValueError(
+                "callers are known by their certificates: expected --tls-client-ca beside the "
+                f"callers, the first of which is {policy.names[0]}"
+            )
+        return policy
+
     def to_json(self) -> str:
         """For another process; `from_json` reads it back."""
         return json.dumps(asdict(self))
@@ -128,6 +149,6 @@ class Settings:
     def from_json(cls, text: str) -> Settings:
         """Reads what `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
-        for name in ("models", "worker_addresses", "log_exclude_feature"):
+        for name in ("models", "allow_caller", "worker_addresses", "log_exclude_feature"):
             values[name] = tuple(values[name])
         return cls(**values)

@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ranker import forwarded_caller
 from ranker.methods import METHODS
 from ranker.metrics import access_log
 from ranker.metrics.aggregates import Aggregates
@@ -75,6 +76,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._signals = _SIGNALS | ({signal.SIGHUP} if settings.config else set())
         signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)  # they are waited for instead
+        forwarded_caller.prepare()
         environment.prepare()  # for the workers, which inherit it
         names = tuple(exporters())
         aggregates = Aggregates.create(

@@ -67,6 +67,7 @@ def main() -> NoReturn:
             if first is None:
                 end_process(0)
             server = Server(settings, first, recorder, _ranking_log(settings, aggregates, index))
+            server.let_in(generations.policy)
             server.serve(None, generations.others)
             server.bind(settings.worker_addresses[index])
     except (RankerError, OSError, ValueError, RuntimeError) as error:
@@ -76,6 +77,7 @@ def main() -> NoReturn:
 
     def on_message(message: Message) -> None:
         generation = generations.on_message(message)
+        server.let_in(generations.policy)
         server.serve(generation, generations.others)
 
     link.ready({})

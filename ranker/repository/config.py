@@ -32,8 +32,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from ranker.callers import MAX_NAME as MAX_CALLER
+from ranker.callers import MOST_CALLERS, CallerPolicy, as_caller_name
 from ranker.errors import ConfigError
 from ranker.model.metadata import MAX_NAME
+from ranker.quota import Quota
 from ranker.repository.guard import Limits
 from ranker.repository.traffic import STABLE
 
@@ -196,16 +199,87 @@ class ModelConfig(_Part):
         return self
 
 
+def _as_caller(value: object) -> object:
+    return as_caller_name(value) if isinstance(value, str) else value
+
+
+CallerName = Annotated[
+    str,
+    BeforeValidator(_as_caller),
+    WithJsonSchema({"type": "string", "pattern": "^(spiffe://|dns:)", "maxLength": MAX_CALLER}),
+]
+
+
+class QuotaConfig(_Part):
+    """What one caller may take of a server, all of its workers together."""
+
+    requests_per_second: Annotated[
+        float,
+        Field(gt=0, le=1e9, allow_inf_nan=False, description="Lists, averaged over a second."),
+    ] = 0.0
+    candidates_per_second: Annotated[
+        float, Field(gt=0, le=1e12, allow_inf_nan=False, description="Candidates, likewise.")
+    ] = 0.0
+    queue_share: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Of each worker's queue, from 0 to 1: more of its lists may not wait.",
+        ),
+    ] = 1.0
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> QuotaConfig:
+        if not self.model_fields_set:
+            raise ValueError(f"expected a limit: {', '.join(type(self).model_fields)}")
+        return self
+
+    def quota(self) -> Quota:
+        """What it says."""
+        return Quota(self.requests_per_second, self.candidates_per_second, self.queue_share)
+
+
+class CallerConfig(_Part):
+    """A caller that may call."""
+
+    quota: Annotated[
+        QuotaConfig | None, Field(description="What it may take. Without it: anything.")
+    ] = None
+
+
 class Config(_Part):
-    """What a server serves."""
+    """What a server serves, and to whom."""
 
     models: Annotated[
         dict[Name, ModelConfig],
         Field(min_length=1, description="By the name that requests use; the first is the default."),
     ]
+    callers: Annotated[
+        dict[CallerName, CallerConfig],
+        Field(
+            min_length=1,
+            max_length=MOST_CALLERS,
+            description="Who may call, by the names in their certificates: "
+            "spiffe://TRUST-DOMAIN/PATH or dns:HOST. Without it, and without --allow-caller, "
+            "whoever has a certificate of --tls-client-ca may.",
+        ),
+    ] = {}
+    quota_per_connection: Annotated[
+        QuotaConfig | None,
+        Field(description="What each connection may take, where no callers are named."),
+    ] = None
     poll_seconds: Annotated[
         float, Field(ge=1, description="How often sources are asked for new versions.")
     ] = 30.0
+
+    def policy(self) -> CallerPolicy:
+        """What it says of callers."""
+        quotas = {
+            name: caller.quota.quota() for name, caller in self.callers.items() if caller.quota
+        }
+        each = self.quota_per_connection
+        return CallerPolicy(tuple(self.callers), quotas, each.quota() if each else None)
 
 
 def parse_config(text: str, name: str) -> Config:

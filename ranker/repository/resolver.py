@@ -61,7 +61,7 @@ class Resolver:
             if shadow is not None:
                 route = replace(route, shadow=shadow.version, shadow_share=shadow.share)
             routes[name] = route
-        return Wanted(tuple(models), routes)
+        return Wanted(tuple(models), routes, config.policy())
 
     def _repository(self, source: str) -> Repository:
         if source not in self._repositories:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from ranker.callers import CallerPolicy
 from ranker.repository.guard import Limits
 
 
@@ -89,10 +90,12 @@ class Wanted:
     Attributes:
         models: which.
         routes: by name; names without one have their first model as the default.
+        callers: who may ask for them.
     """
 
     models: tuple[WantedModel, ...]
     routes: Mapping[str, WantedRoute] = field(default_factory=dict)
+    callers: CallerPolicy = field(default_factory=CallerPolicy)
 
     def to_facts(self) -> dict[str, Any]:
         """As another process takes it; `from_facts` reads it."""
@@ -104,4 +107,5 @@ class Wanted:
         return cls(
             tuple(WantedModel(**model) for model in facts["models"]),
             {name: WantedRoute.from_facts(route) for name, route in facts["routes"].items()},
+            CallerPolicy.from_facts(facts["callers"]),
         )

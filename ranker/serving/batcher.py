@@ -17,9 +17,12 @@ Pure logic: it reads no clock.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ranker.serving.cost import CostModel
+
+if TYPE_CHECKING:
+    from ranker.serving.quotas import CallerQuota
 
 QUANTUM = 256
 """Rows that make a list a short one, and that the others have of every batch."""
@@ -57,7 +60,8 @@ class Queued(Protocol):
             is scored.
         taken: how many of its rows are in batches already.
         waited: whether there was a wait to be predicted when it was let in.
-        holder: the connection that it is counted for (`ConnectionShares`); empty: none.
+        holder: the caller that it is counted for (`ConnectionShares`); empty: none.
+        quota: what its caller may take; None: anything.
     """
 
     batcher: Batcher[Any]
@@ -69,9 +73,10 @@ class Queued(Protocol):
     taken: int
     waited: bool
     holder: str
+    quota: CallerQuota | None
 
-    def connection(self) -> str:
-        """The connection that it came on."""
+    def holder_name(self) -> str:
+        """Whom it is counted for: its caller, by name, or else its connection."""
 
 
 T = TypeVar("T", bound=Queued)

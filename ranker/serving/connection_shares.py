@@ -5,8 +5,8 @@ each connection of which lists wait has the same share, and one that waits alone
 beside what it has of the first quarter. What was let in while there was more room stays. The room
 for lists that are to be explained is divided in the same way.
 
-A connection is who a caller is, as far as a server without identities knows. Behind a proxy all
-callers may share a few.
+A caller that is known by name (`ranker.serving.callers`) counts as one connection, however many it
+has. Behind a proxy all others may share a few.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Waiting(Protocol):
     Attributes:
         rows: how many rows it has.
         size: the bytes that it holds.
-        holder: the connection that it is counted for; empty: none.
+        holder: the caller that it is counted for; empty: none.
     """
 
     rows: int
     size: int
     holder: str
 
-    def connection(self) -> str:
-        """The connection that it came on."""
+    def holder_name(self) -> str:
+        """Whom it is counted for: its caller, by name, or else its connection."""
 
 
 class ConnectionShares:
@@ -62,18 +62,18 @@ class ConnectionShares:
         self._rows: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
 
-    def has_room(self, connection: str, rows: int, size: int) -> bool:
-        """Whether so much more of a connection is no more than its share."""
-        others = len(self._lists) - (connection in self._lists)
+    def has_room(self, holder: str, rows: int, size: int) -> bool:
+        """Whether so much more of a caller, by name, or of a connection is at most its share."""
+        others = len(self._lists) - (holder in self._lists)
         share = 1.0 / (others + 1) if others else ALONE
         return (
-            self._rows[connection] + rows <= share * self._max_rows
-            and self._bytes[connection] + size <= share * self._max_bytes
+            self._rows[holder] + rows <= share * self._max_rows
+            and self._bytes[holder] + size <= share * self._max_bytes
         )
 
     def take(self, task: Waiting) -> None:
         """Notes whose a list is that now waits."""
-        task.holder = task.connection()
+        task.holder = task.holder_name()
         self._hold(1, task)
 
     def give_back(self, task: Waiting) -> None:

@@ -7,7 +7,7 @@ the thread when they come is short, and the thread has the interpreter's lock fo
 plain lists leave no time, lists wait here until their deadlines pass, or are refused as they come.
 
 Lists take turns, run by run, so that one of hundreds of rows does not keep out one of three. Of the
-room for them each connection has its share, as it has of the queue.
+room for them each caller has its share, as it has of the queue.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Explanations:
             text = "too many lists wait to be explained; ask again, or without explanations"
             raise FullOfExplanationsError(text, wait, in_time=in_time)
         divided = lists > shares.divided_rows or held > shares.divided_bytes
-        if self.lists and divided and not shares.has_room(task.connection(), 1, size):
+        if self.lists and divided and not shares.has_room(task.holder_name(), 1, size):
             text = "many lists wait to be explained, and this connection has its share of them; "
             text += "ask again, or without explanations"
             raise FullShareError(text, wait, in_time=in_time)
@@ -271,8 +271,8 @@ class _Place:
         self.rows = 1
         self.holder = ""
 
-    def connection(self) -> str:
-        return self._task.connection()
+    def holder_name(self) -> str:
+        return self._task.holder_name()
 
 
 class _Waiting:

@@ -53,9 +53,9 @@ class Health:
     def methods(self) -> dict[str, Method]:
         """The service's method table, for a transport."""
         return {
-            f"/{SERVICE}/Check": Method(Respond(self._check), vital=True),
-            f"/{SERVICE}/List": Method(Respond(self._list)),
-            f"/{SERVICE}/Watch": Method(_Watch(self), response_streaming=True),
+            f"/{SERVICE}/Check": Method(Respond(self._check), vital=True, public=True),
+            f"/{SERVICE}/List": Method(Respond(self._list), public=True),
+            f"/{SERVICE}/Watch": Method(_Watch(self), response_streaming=True, public=True),
         }
 
     def watch(self, call: Call, service: str) -> None:

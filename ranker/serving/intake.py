@@ -9,6 +9,7 @@ import time
 from ranker.errors import InternalError, OverloadedError, RankerError, UnavailableError
 from ranker.incident import incident
 from ranker.metrics.recorder import ModelRecorder
+from ranker.rpc import Callers
 from ranker.serving.explanations import Explanations
 from ranker.serving.field_limit import SMALL, check_fields
 from ranker.serving.generation import Generation
@@ -44,6 +45,7 @@ class Intake:
     Attributes:
         generation: likewise; it may be replaced.
         unknown: likewise.
+        callers: who may call; None: anybody.
         admission: learns how deadlines turn out.
         last_asked: when somebody last wanted something, on the `time.monotonic` clock.
         draining: whether nothing new is let in.
@@ -61,6 +63,7 @@ class Intake:
     ) -> None:
         self.generation = generation
         self.unknown = unknown
+        self.callers: Callers | None = None
         self.admission = queue.admission
         self.last_asked = -math.inf
         self._queue = queue
@@ -74,6 +77,9 @@ class Intake:
         try:
             if self.draining:
                 self.check_draining()
+            caller = task.caller
+            if caller is not None and caller.quota is not None:
+                caller.quota.check(time.monotonic(), task.deadline)
             queue = self._queue
             if queue.rows and (task.deadline < math.inf or queue.crowded):
                 queue.check_unread(task, time.monotonic(), self.generation.count)
@@ -102,7 +108,14 @@ class Intake:
             if len(data) > SMALL:
                 check_fields(data, self._most_fields(), task.wire.nested)
             task.wire.read(data, task, self.generation, self._max_rows)
+            caller = task.caller
+            if caller is not None and caller.refusal is not None:  # since its stream was opened
+                self.refuse(task, caller.refusal)
+                return
             now = self.last_asked = time.monotonic()
+            if caller is not None and caller.quota is not None:
+                task.quota = caller.quota
+                caller.quota.take(task.rows, now, task.deadline)
             if task.explain:
                 self._explanations.admit(task, now)
             self._queue.admit(task, now)

@@ -28,6 +28,7 @@ from ranker.serving.admission import (
 )
 from ranker.serving.batcher import Batch, Batcher, T
 from ranker.serving.connection_shares import ConnectionShares
+from ranker.serving.quotas import OverQuotaError
 
 
 class Queue(Generic[T]):
@@ -87,6 +88,8 @@ class Queue(Generic[T]):
             FullOfRowsError, FullOfBytesError: it would break a bound on the queue.
                 A list larger than the bound is let into an empty queue.
             FullShareError: its connection has its share of a queue that fills.
+            OverQuotaError: its caller has its part of the queue. A list larger than that is let
+                in if none of the caller's waits.
             TooLateError: its predicted finish is past its deadline; see
                 `Admission.check`.
         """
@@ -105,6 +108,14 @@ class Queue(Generic[T]):
             if self.rows and (rows > shares.divided_rows or size > shares.divided_bytes):
                 in_time = now + wait < task.deadline - unread
                 self._check_bounds(task, task.rows, task.size, wait, in_time)
+        quota = task.quota
+        if quota is not None:
+            if quota.rows and not quota.has_room(
+                task.rows, task.size, self._max_rows, self._max_bytes
+            ):
+                in_time = now + wait < task.deadline - unread
+                raise OverQuotaError("this caller has its part of the queue", wait, in_time=in_time)
+            quota.hold(1, task.rows, task.size)
         if not batcher.rows:
             batcher.engine_seconds = max(batcher.engine_seconds, self._served)
             self._batchers[batcher] = None
@@ -151,7 +162,7 @@ class Queue(Generic[T]):
         if bytes_then > self._max_bytes:
             raise FullOfBytesError("the queue is full of bytes", wait, in_time=in_time)
         crowded = rows_then > self._shares.divided_rows or bytes_then > self._shares.divided_bytes
-        if crowded and not self._shares.has_room(task.connection(), rows, size):
+        if crowded and not self._shares.has_room(task.holder_name(), rows, size):
             text = "this connection has its share of a queue that fills"
             raise FullShareError(text, wait, in_time=in_time)
 
@@ -185,6 +196,8 @@ class Queue(Generic[T]):
                 batcher.engine_seconds += batch.cost
         for task in batch.left:
             self._bytes -= task.size
+            if task.quota is not None:
+                task.quota.hold(-1, task.rows, task.size)
             if task.holder:
                 self._shares.give_back(task)
         self.crowded = self.rows > self._shares.noted_rows or self._bytes > self._shares.noted_bytes

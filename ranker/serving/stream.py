@@ -7,7 +7,7 @@ import time
 from ranker.errors import InvalidRequestError, RankerError
 from ranker.rpc import Call, Handler
 from ranker.serving.intake import DrainingError, Intake
-from ranker.serving.task import Asked, StreamTask
+from ranker.serving.task import Asked, StreamTask, UnaryTask
 from ranker.serving.wire_format import WireFormat
 
 MAX_WAITING = 64
@@ -35,6 +35,12 @@ class RankStreamHandler(Handler):
         stream = call.tag = self._kind(call, self._intake, self._wire)
         self._open.add(stream)
         return True
+
+    def refused(self, call: Call, error: RankerError) -> None:
+        """Counts a stream as one list that is refused unread."""
+        # The list of a unary call ends its call with it.
+        task = UnaryTask(call, call.arrived, call, self._intake.unknown, self._wire)
+        self._intake.refuse(task, error)
 
     def message(self, call: Call, data: bytes) -> bool:
         """Takes one list."""
@@ -79,6 +85,11 @@ class Stream:
 
     def receive(self, data: bytes) -> bool:
         """Takes one list. Returns whether to read the next one."""
+        callers = self._intake.callers
+        if callers is None:
+            self._call.caller = None
+        else:
+            callers.refusal_of(self._call)  # anew: who may call can have changed
         unknown = self._intake.unknown
         task = StreamTask(self, time.monotonic(), self._call, unknown, self._wire)
         self._expect(task)

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from ranker.metrics.log_entry import ScoredBatch
     from ranker.metrics.recorder import ModelRecorder
     from ranker.serving.batcher import Batcher
+    from ranker.serving.callers import Caller
     from ranker.serving.explanations import Explanations
     from ranker.serving.generation import Generation
+    from ranker.serving.quotas import CallerQuota
     from ranker.serving.served_model import ServedModel
     from ranker.serving.wire_format import WireFormat
 
@@ -63,6 +65,7 @@ class RankTask:
         has_deadline: whether its caller has said when it stops waiting.
         traceparent: the caller's W3C trace context, if it sent one; its own, once it is over, if
             it begins a trace.
+        caller: who calls, if that has been found out.
         wire: how its request and its answer are written.
         request_id: the caller's own mark.
         request: its encoded request, where the ranking log keeps it; empty: it is not to be logged.
@@ -83,7 +86,8 @@ class RankTask:
         outputs: what to answer with, in a protocol whose requests say that.
         cancelled: set once nobody wants the answer.
         taken: how many of its rows are in batches already.
-        holder: the connection that it is counted for in the queue; empty: none.
+        holder: the caller that it is counted for in the queue; empty: none.
+        quota: what its caller may take; None: anything.
         waited: whether there was a wait to be predicted when it was let in.
         queued: how long it waited for its first batch.
         scoring: how long its batches were scored.
@@ -101,6 +105,7 @@ class RankTask:
         "arrived",
         "batch",
         "batcher",
+        "caller",
         "cancelled",
         "candidate_ids",
         "candidates",
@@ -117,6 +122,7 @@ class RankTask:
         "outputs",
         "plan",
         "queued",
+        "quota",
         "request",
         "request_id",
         "rows",
@@ -154,6 +160,8 @@ class RankTask:
         self.deadline = call.deadline
         self.has_deadline = call.deadline < math.inf
         self.traceparent = call.traceparent
+        self.caller: Caller | None = call.caller
+        self.quota: CallerQuota | None = None
         self.metrics = unknown
         self.wire = wire
         self.request_id = self.holder = self.arm = self.unit = ""
@@ -186,6 +194,11 @@ class RankTask:
     def connection(self) -> str:
         """The connection that it came on."""
         return str(self._caller.peer())
+
+    def holder_name(self) -> str:
+        """Whom it is counted for in the queue: its caller, by name, or else its connection."""
+        caller = self.caller
+        return caller.name if caller is not None and caller.name else self.connection()
 
     def finish(self, outcome: bytes | RankerError) -> None:
         """Answers the caller, or refuses it; only the first time counts.

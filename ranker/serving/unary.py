@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ranker.errors import Code, OverloadedError
+from ranker.errors import Code, RankerError
 from ranker.rpc import Call, Handler
 from ranker.serving.intake import Intake
 from ranker.serving.task import UnaryTask
@@ -26,8 +26,8 @@ class RankHandler(Handler):
         task = call.tag = UnaryTask(call, call.arrived, call, self._intake.unknown, self._wire)
         return self._intake.check_unread(task)
 
-    def refused(self, call: Call, error: OverloadedError) -> None:
-        """Counts a list that the transport has no room for as one that is refused unread."""
+    def refused(self, call: Call, error: RankerError) -> None:
+        """Counts the list that it would have brought as one that is refused unread."""
         task = call.tag = UnaryTask(call, call.arrived, call, self._intake.unknown, self._wire)
         self._intake.refuse(task, error)
 

@@ -21,10 +21,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ranker.errors import Code, OverloadedError, UnimplementedError
+from ranker.errors import Code, OverloadedError, RankerError, UnimplementedError
 from ranker.incident import guard as guarded
 from ranker.rpc import (
     DEFAULT_LIMITS,
+    Callers,
     Credentials,
     Guard,
     Limits,
@@ -84,6 +85,15 @@ class AioTransport:
         """See `Transport.answers_on_their_way`."""
         return self._loop.answers_on_their_way
 
+    @property
+    def callers(self) -> Callers | None:
+        """See `Transport.callers`."""
+        return self._gate.callers
+
+    @callers.setter
+    def callers(self, callers: Callers | None) -> None:
+        self._gate.callers = callers
+
     def bind(self, address: str, credentials: Credentials | None = None) -> int:
         """Listens on an address; see `Transport.bind`."""
         try:
@@ -133,12 +143,14 @@ class _Gate:
 
     Attributes:
         calls: those in progress.
+        callers: who may call; None: anybody.
     """
 
     def __init__(
         self, calls: dict[AioCall, None], max_calls: int, room: Room, guard: Guard | None
     ) -> None:
         self.calls = calls
+        self.callers: Callers | None = None
         self._max_calls = max_calls
         self._room = room
         self._guard = guard
@@ -148,6 +160,10 @@ class _Gate:
         if self._room.refusal is not None or len(self.calls) > self._max_calls:
             return self._room.refusal_of(call)
         return None
+
+    def refusal_of_caller(self, call: AioCall) -> RankerError | None:
+        """Why its caller may not, if so."""
+        return None if self.callers is None else self.callers.refusal_of(call)
 
     def check_metadata(self, call: AioCall, context: Context) -> None:
         """Closes a connection whose calls are larger than gRPC lets pass; see `CoreTransport`."""
@@ -251,6 +267,10 @@ class _Servicer:
                 refusal = None if self._method.vital else self._gate.refusal(call)
                 if refusal is not None:
                     self._handler.refused(call, refusal)
+                    return False
+                unwelcome = None if self._method.public else self._gate.refusal_of_caller(call)
+                if unwelcome is not None:
+                    self._handler.refused(call, unwelcome)
                     return False
                 if not self._handler.opened(call):
                     return False

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from ranker.certificate import names_in
 from ranker.errors import Code, RankerError
 from ranker.rpc import MAX_UNSENT, MESSAGE_OVERHEAD, Metadata
 from ranker.transport.aio_loop import Loop
@@ -41,10 +42,12 @@ class AioCall:
         self.unsent = 0
         self.code = Code.OK
         self.tag: Any = None
+        self.caller: Any = None
         self.over = False
         self.heard = False  # a message of it
         self.reading = False  # a stream: it waits for its caller's next message
         self._context = context
+        self._names: tuple[str, ...] | None = None  # in its certificate, once they are asked for
         self._outgoing: deque[bytes] = deque()
         self._ended = False
         self._error: RankerError | None = None
@@ -55,6 +58,13 @@ class AioCall:
     def peer(self) -> str:
         """The connection that it came on."""
         return "" if self.over else str(self._context.peer())
+
+    def certified_names(self) -> tuple[str, ...]:
+        """The names in the caller's certificate."""
+        if self._names is None:
+            shown = None if self.over else self._context.auth_context().get("x509_pem_cert")
+            self._names = names_in(shown[0]) if shown else ()
+        return self._names
 
     def send(self, message: bytes) -> None:
         """Sends a message, after those that wait."""

@@ -24,6 +24,7 @@ from ranker.incident import guard as guarded
 from ranker.rpc import (
     DEFAULT_LIMITS,
     Call,
+    Callers,
     Credentials,
     Guard,
     Handler,
@@ -86,6 +87,7 @@ class CoreTransport:
         limits: Limits = DEFAULT_LIMITS,
         guard: Guard | None = None,
     ) -> None:
+        self.callers: Callers | None = None
         self._turn = turn
         self._turn_at = math.inf
         self._loop = Loop(counts.in_flight)
@@ -243,7 +245,13 @@ class CoreTransport:
             name = details.method.decode(errors="replace")
             call.fail(UnimplementedError(f"no such method: {name}"))
             return
+        callers = self.callers
         try:
+            if callers is not None and not route.public:
+                unwelcome = callers.refusal_of(call)
+                if unwelcome is not None:
+                    route.refused(call, unwelcome)
+                    return
             wanted = route.opened(call)
         except Exception as error:
             call.refuse(error)

@@ -17,6 +17,8 @@ from typing import Any
 
 import grpc
 
+from ranker.certificate import names_in
+
 try:
     from grpc._cython import cygrpc  # type: ignore[attr-defined]
 except ImportError:  # a grpcio that is built in another way
@@ -46,6 +48,7 @@ _NAMES = {
     "ReceiveMessageOperation": ("message",),
     "ReceiveCloseOnServerOperation": ("cancelled",),
     "WriteFlag": ("buffer_hint",),
+    "auth_context": (),
 }
 
 
@@ -67,6 +70,16 @@ def unavailable() -> str | None:
 def core_credentials(credentials: grpc.ServerCredentials | None) -> Any:
     """A server's credentials as the core takes them."""
     return None if credentials is None else credentials._credentials  # type: ignore[attr-defined]
+
+
+def certified_names_of(call: Any) -> tuple[str, ...]:
+    """The names in the certificate of a call's caller; none without one.
+
+    gRPC has checked the certificate as the connection was made, and tells of it for each call.
+    """
+    known = cygrpc.auth_context(call)
+    shown = known.get(b"x509_pem_cert")
+    return names_in(shown[0]) if shown else ()
 
 
 def _has(path: str) -> bool:

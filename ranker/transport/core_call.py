@@ -23,6 +23,7 @@ from ranker.transport.core_api import (
     SendInitialMetadata,
     SendMessage,
     SendStatus,
+    certified_names_of,
 )
 from ranker.transport.trailers import as_ranker_error, logger, on_the_wire, why_gone
 
@@ -88,6 +89,7 @@ class Route:
         "message",
         "name",
         "opened",
+        "public",
         "refused",
         "request_streaming",
         "vital",
@@ -103,6 +105,7 @@ class Route:
         self.closed = handler.closed
         self.request_streaming = method.request_streaming
         self.vital = method.vital
+        self.public = method.public
         self.ended = ended
 
 
@@ -113,10 +116,12 @@ class StreamCall:
     unsent = 0
     code = Code.OK
     tag: Any = None
+    caller: Any = None
     watched = False  # the batch that reports the end has been started
     traceparent: Any = None  # a str: only keys that end in -bin have bytes
     heard = False  # a message has come
 
+    _names: tuple[str, ...] | None = None  # in the caller's certificate, once they are asked for
     _final: tuple[Any, ...] | None = None  # the operations that end the RPC
     _outgoing: deque[bytes] | None = None  # messages that wait for the one under way
     _opened = False  # initial metadata has been sent
@@ -157,6 +162,12 @@ class StreamCall:
     def peer(self) -> str:
         """The connection that it came on."""
         return "" if self._core is None else str(self._core.peer().decode())
+
+    def certified_names(self) -> tuple[str, ...]:
+        """The names in the caller's certificate."""
+        if self._names is None:
+            self._names = () if self._core is None else certified_names_of(self._core)
+        return self._names
 
     def send(self, message: bytes) -> None:
         """Sends a message, after those that wait."""

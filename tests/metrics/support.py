@@ -40,6 +40,7 @@ class Ended:
     queued: float = 0.0
     scoring: float = 0.0
     batch: ScoredBatch | None = None
+    caller: Any = None
 
     def method(self) -> str:
         return RANK

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ranker.callers import MOST_CALLERS
 from ranker.metrics import catalogue as catalog
 from ranker.metrics import unit_sample
 from ranker.metrics.aggregates import TEXT_BYTES, Aggregates, Layout
@@ -191,3 +192,33 @@ def test_killed_worker_loses_no_count_and_its_successor_goes_on():
     assert found["ranker_rpcs_total"] == {(RANK.removeprefix("/"), "OK"): 3}
     gone = {"ranker_workers", "ranker_rpcs_in_flight", "ranker_queue_rows", "ranker_simd_info"}
     assert not gone & found.keys()
+
+
+def test_callers_keep_their_numbers_until_others_need_them(aggregates: Aggregates):
+    recorder = Worker(aggregates).recorder
+    names = [f"dns:a{number}" for number in range(MOST_CALLERS)]
+    aggregates.name_callers(names[:-1])
+    recorder.caller("dns:a5").ended[0] += 3.0
+    aggregates.name_callers([])  # none may call any more
+    aggregates.name_callers(["dns:a5", "dns:b"])
+    assert aggregates.callers() == (*names[:-1], "dns:b")
+    assert recorder.caller("dns:a5").ended[0] == 3.0
+    aggregates.name_callers(["dns:c"])  # there is no room: one that may not call makes it
+    assert aggregates.callers() == ("dns:c", *names[1:-1], "dns:b")
+    assert recorder.caller("dns:c").ended[0] == 0.0
+
+
+def test_other_callers_are_published_where_some_are_named(aggregates: Aggregates):
+    metric, recorder = catalog.CALLER_REQUESTS, Worker(aggregates).recorder
+    recorder.other_callers().ended[7] += 1.0
+    recorder.nameless_caller().ended[16] += 2.0
+    assert labels(aggregates, metric) == set()
+    aggregates.name_callers(["dns:a"])
+    assert {caller for caller, _ in labels(aggregates, metric)} == {"dns:a", "other", "none"}
+    counted = {("other", "PERMISSION_DENIED"): 1.0, ("none", "UNAUTHENTICATED"): 2.0}
+    assert nonzero(snapshot(aggregates))[metric.name] == counted
+
+
+def labels(aggregates: Aggregates, metric) -> set[tuple[str, ...]]:
+    [family] = [family for family in snapshot(aggregates) if family.metric is metric]
+    return {sample.labels for sample in family.samples}

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ranker.callers import CallerPolicy
 from ranker.engine.simd import engine as simd
 from ranker.memory_file import read_into_memory
 from ranker.metrics import catalogue
@@ -23,6 +24,7 @@ from ranker.process import generations as module
 from ranker.process.generations import Generations
 from ranker.process.link import Link, receive, send, socket_pair
 from ranker.process.settings import Settings
+from ranker.quota import Quota
 from tests.forest.onnx import onnx_models
 from tests.forest.onnx.onnx_models import Split
 
@@ -160,3 +162,10 @@ def test_what_is_not_served_is_told(worker):
 def test_it_ends_if_the_supervisor_goes_first(worker):
     worker.end.close()
     assert worker.generations.first() is None
+
+
+def test_it_hears_who_may_call(worker):
+    policy = CallerPolicy(("dns:a",), {"dns:a": Quota(queue_share=0.5)}, Quota(1.0))
+    assert worker.generations.policy == CallerPolicy()
+    assert worker.tell(callers=policy.to_facts()) is None
+    assert worker.generations.policy == policy

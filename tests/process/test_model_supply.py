@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 
+from ranker.callers import CallerPolicy
 from ranker.errors import Code
 from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from ranker.process import model_supply as module
 from ranker.process.model_supply import ModelSupply
 from ranker.process.preparation import ReadModel
 from ranker.process.settings import Settings
+from ranker.quota import Quota
 from ranker.repository.guard import Limits
 from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
 from tests.metrics.support import Ended, Worker, new_aggregates
@@ -211,3 +214,23 @@ def test_what_is_wanted_with_the_same_entry_is_held_and_with_another_is_not(shar
     shared.serve(wanted("7", "8", share=20, entry="b"))
     assert shared.routes()["traffic"] == {"stable": 80, "canary": 20}
     assert shared.routes()["held"] == {}
+
+
+def test_a_worker_hears_who_may_call_before_it_serves(s):
+    """And of changes at once, whatever becomes of the models."""
+    policy = CallerPolicy(("dns:a",), {"dns:a": Quota(5.0)})
+    s.supply._settings = replace(s.supply._settings, tls_client_ca="ca.crt")
+    s.supply.want(replace(wanted("7"), callers=policy))
+    assert s.worker.said[0] == {"callers": policy.to_facts()}
+    assert s.aggregates.callers()[0] == "dns:a"
+    FakePreparation.running[-1].finish()
+    s.supply.step()
+    s.prepared()
+    late = FakeWorker()
+    s.supply.on_start(late)
+    assert late.said[0] == {"callers": policy.to_facts()}
+    assert [facts for facts in late.said if "model" in facts]
+    s.supply.want(replace(wanted("8"), callers=CallerPolicy(("dns:b",))))
+    FakePreparation.running[-1].finish("no such file")
+    s.supply.step()
+    assert {"callers": CallerPolicy(("dns:b",)).to_facts()} in s.worker.said

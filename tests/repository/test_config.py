@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from ranker.callers import CallerPolicy
 from ranker.errors import ConfigError
+from ranker.quota import Quota
 from ranker.repository.config import Latest, ShadowConfig, parse_config
 from ranker.repository.config_place import load_config, open_config
 from ranker.repository.guard import Limits
@@ -117,6 +121,44 @@ def test_errors_tell_where(text, expected):
 def test_what_a_guard_allows(text, limits):
     config = parse_config(f"models: {{a: {{source: x, labels: {{stable: 1}}, guard: {text}}}}}", "")
     assert config.models["a"].guard.limits() == limits
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("dns:*.a: {}", "callers.dns:*.a", id="wildcard"),
+        pytest.param("7: {}", "callers.7", id="number"),
+        pytest.param("{}", "callers: ", id="none"),
+        pytest.param("dns:a: {quota: {}}", "callers.dns:a.quota: expected a limit", id="no-limit"),
+        pytest.param("dns:a: {quota: {queue_share: 2}}", "queue_share: ", id="share"),
+        pytest.param("dns:a: {quota: {requests_per_second: 0}}", "_second: ", id="rate"),
+        pytest.param("dns:a: {quota: {candidates_per_second: .nan}}", "_second: ", id="nan"),
+        pytest.param("dns:a: {x: 1}", "callers.dns:a.x: there is no such field", id="field"),
+        pytest.param("dns:a: 7", "callers.dns:a: ", id="no-mapping"),
+    ],
+)
+def test_callers_that_are_wrong(text, expected):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"models: {{a: {{source: x}}}}\ncallers:\n  {text}", "ranker.yaml")
+    assert "ranker.yaml:3:" in caught.value.message
+    assert expected in caught.value.message
+
+
+def test_callers():
+    text = "models: {a: {source: x}}\ncallers: {'dns:A.b': {}, 'spiffe://a/b': {}}"
+    assert parse_config(text, "ranker.yaml").policy().names == ("dns:a.b", "spiffe://a/b")
+
+
+def test_quotas():
+    text = """
+    models: {a: {source: x}}
+    callers: {'dns:a': {quota: {requests_per_second: 2}}, 'dns:b': {}}
+    quota_per_connection: {candidates_per_second: 1.5, queue_share: 0.1}
+    """
+    policy = parse_config(text, "ranker.yaml").policy()
+    assert policy.quotas == {"dns:a": Quota(2.0)}
+    assert policy.per_connection == Quota(0.0, 1.5, 0.1)
+    assert CallerPolicy.from_facts(json.loads(json.dumps(policy.to_facts()))) == policy
 
 
 def test_all_errors_are_told_at_once():

@@ -31,9 +31,10 @@ class WaitingList:
     waited: bool = False
     batcher: Any = None
     holder: str = ""
+    quota: Any = None
     caller: str = "a"
 
-    def connection(self) -> str:
+    def holder_name(self) -> str:
         return self.caller
 
 

@@ -104,7 +104,7 @@ class TestCounts:
     def test_a_refusal_of_the_queue(self, serving):
         s = serving(max_queue_rows=4)
         s.send("Rank", FakeCall(), request(THREE))
-        s.send("Rank", FakeCall(caller="another"), request(THREE))
+        s.send("Rank", FakeCall(peer="another"), request(THREE))
         assert counted(s, catalog.REQUESTS, catalog.SHED) == {
             "ranker_requests_total": {"books 7 RESOURCE_EXHAUSTED": 1},
             "ranker_requests_shed_total": {"books 7 queue_rows": 1},

@@ -88,7 +88,7 @@ class Explaining(Serving):
     def ask(
         self, explain: int, rows=THREE, deadline: float = np.inf, caller: str = "a", **fields
     ) -> FakeCall:
-        call = FakeCall(deadline=time.monotonic() + deadline, caller=caller)
+        call = FakeCall(deadline=time.monotonic() + deadline, peer=caller)
         self.send("Rank", call, request(rows, explain=explain, **fields))
         return call
 

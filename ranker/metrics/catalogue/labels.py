@@ -28,6 +28,8 @@ CODE = Dimension(
     # gRPC itself ends calls with others at times; nobody alerts on a rate of those.
     rare=frozenset((code.name,) for code in Code if code not in ANSWERS),
 )
+CALLER = Dimension(("caller",))
+"""Those that the operator has named; all others together, and those without a name."""
 OUTCOME = _fixed("outcome", "ok", "error")
 SHED_REASON = _fixed(
     "reason",
@@ -35,6 +37,7 @@ SHED_REASON = _fixed(
     "queue_rows",
     "queue_bytes",
     "connection_share",
+    "quota",
     "explanations",
     "draining",
     "calls",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ranker.metrics.catalogue.buckets import BATCH_SIZES, LATENCY_SECONDS, ROWS, SLACK_SECONDS
 from ranker.metrics.catalogue.labels import (
+    CALLER,
     CLOSED_REASON,
     CODE,
     EVICTED_REASON,
@@ -56,6 +57,29 @@ REQUESTS = Metric(
     "or was not read.",
     by=(MODEL, CODE),
 )
+CALLER_REQUESTS = Metric(
+    "ranker_caller_requests_total",
+    Kind.COUNTER,
+    "requests",
+    "Ranking requests that ended, by who asked: a caller that `--allow-caller` or the "
+    "configuration names, `other` or, without a name, `none`. Only where callers are named.",
+    by=(CALLER, CODE),
+)
+CALLER_TAKEN = Metric(
+    "ranker_caller_taken_requests_total",
+    Kind.COUNTER,
+    "requests",
+    "Ranking requests that count against the quotas of callers: all that were read and were within "
+    "the quota. Callers without a quota take none.",
+    by=(CALLER,),
+)
+CALLER_CANDIDATES = Metric(
+    "ranker_caller_taken_candidates_total",
+    Kind.COUNTER,
+    "candidates",
+    "Candidates in the requests that count against quotas.",
+    by=(CALLER,),
+)
 REQUEST_DURATION = Metric(
     "ranker_request_duration_seconds",
     Kind.HISTOGRAM,
@@ -94,9 +118,9 @@ SHED = Metric(
     Kind.COUNTER,
     "requests",
     "Ranking requests refused on arrival: the deadline could not be met, the queue was full "
-    "in rows or bytes or for this connection, too many lists waited to be explained "
-    "(`explanations`), the server was draining, had too many calls in progress or was short of "
-    "memory.",
+    "in rows or bytes or for this connection, the caller was over its `quota`, too many lists "
+    "waited to be explained (`explanations`), the server was draining, had too many calls in "
+    "progress or was short of memory.",
     by=(MODEL, SHED_REASON),
 )
 EXPIRED = Metric(

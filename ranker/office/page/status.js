@@ -92,6 +92,7 @@ const REASONS = {
   queue_rows: "refused: too many candidates wait",
   queue_bytes: "refused: too many bytes wait",
   connection_share: "refused: the connection has its share of the queue",
+  quota: "refused: the caller is over its quota",
   explanations: "refused: too many lists wait to be explained",
   draining: "refused: the server was draining",
   calls: "refused: too many calls in progress",

@@ -68,8 +68,8 @@ class OpenInferenceService:
             "ModelStreamInfer": Method(
                 self._streams, request_streaming=True, response_streaming=True
             ),
-            "ServerLive": Method(Respond(lambda _: live), vital=True),
-            "ServerReady": Method(Respond(self._ready), vital=True),
+            "ServerLive": Method(Respond(lambda _: live), vital=True, public=True),
+            "ServerReady": Method(Respond(self._ready), vital=True, public=True),
             "ServerMetadata": Method(Respond(lambda _: metadata)),
             "RepositoryIndex": Method(
                 Respond(

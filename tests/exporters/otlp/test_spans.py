@@ -35,6 +35,7 @@ SCORED = LogEntry(
     traceparent=f"00-{TRACE}-{CALLER}-01",
     span=f"00-{TRACE}-{OWN}-01",
     peer="ipv4:10.0.0.7:36240",
+    caller="",
 )
 
 

@@ -1,0 +1,66 @@
+"""For whom the office asks a worker: what it has seen of an HTTP request's caller.
+
+It travels as metadata of the call, together with a secret that the server's own processes alone
+know: they inherit it in their environment, which other users of the machine can't read. So nobody
+else can speak for a caller, whatever metadata they send and whichever socket they reach.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from typing import NamedTuple, Self
+
+from ranker.rpc import Metadata
+
+KEY = "ranker-forwarded-caller"
+"""Of the metadata."""
+
+_VARIABLE = "_RANKER_OFFICE_SECRET"
+
+_OFFICE = "office"
+
+
+def prepare() -> None:
+    """Makes the secret, for the processes that are started from now on."""
+    os.environ[_VARIABLE] = secrets.token_hex(32)
+
+
+class ForwardedCaller(NamedTuple):
+    """Who has asked the office over HTTP.
+
+    Attributes:
+        connection: the caller's address and port.
+        name: the one of its names that may call, or else any of them; empty: it has none.
+    """
+
+    connection: str
+    name: str = ""
+
+    @property
+    def is_office(self) -> bool:
+        """Whether the office asks on its own account."""
+        return self.connection == _OFFICE
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What to send along; nothing if the server has no secret."""
+        secret = os.environ.get(_VARIABLE)
+        return ((KEY, f"{secret} {self.connection} {self.name}"),) if secret else ()
+
+    @classmethod
+    def read(cls, metadata: Metadata) -> Self | None:
+        """Whom the office asks for; None if it is not the office that asks."""
+        secret = os.environ.get(_VARIABLE)
+        said = next((value for key, value in metadata if key == KEY), None)
+        if not secret or not isinstance(said, str):
+            return None
+        shown, _, rest = said.partition(" ")
+        if not hmac.compare_digest(shown.encode(), secret.encode()):
+            return None
+        connection, _, name = rest.partition(" ")
+        return cls(connection, name)
+
+
+OFFICE = ForwardedCaller(_OFFICE)
+"""The office itself."""

@@ -1,0 +1,88 @@
+"""Who asks over HTTP: by the names in the certificates, as over gRPC.
+
+Health is for anybody. All else is for those who may call, and a worker is told for whom it is
+asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ranker.callers import CallerPolicy
+from ranker.errors import (
+    PermissionDeniedError,
+    RankerError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from ranker.forwarded_caller import ForwardedCaller
+from ranker.office.problem import problem
+from ranker.office.workers import FORWARDED, Workers
+
+REFUSAL_SECONDS = 5.0
+"""How long a worker may take to refuse a caller."""
+
+_NAMES = "ranker.certified_names"
+"""Where a request's scope has the names in its caller's certificate."""
+
+
+def with_names(app: ASGIApp, names: tuple[str, ...]) -> ASGIApp:
+    """An application for one connection, whose caller has these names in its certificate."""
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[_NAMES] = names
+        await app(scope, receive, send)
+
+    return named
+
+
+class CallerCheck:
+    """Stands before an application: refuses those who may not call, and forwards the others' names.
+
+    Args:
+        app: the application.
+        workers: one of them refuses requests to rank, so that these are counted and logged as
+            those over gRPC are.
+        public: paths that are for anybody.
+
+    Attributes:
+        policy: who may call; None: that is not known yet.
+    """
+
+    def __init__(
+        self, app: ASGIApp, workers: Workers, public: Collection[str], policy: CallerPolicy | None
+    ) -> None:
+        self.policy = policy
+        self._app = app
+        self._workers = workers
+        self._public = public
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        policy, app = self.policy, self._app
+        names: tuple[str, ...] = scope.get(_NAMES, ())
+        name = policy.find(names) if policy else None
+        shown = name or next(iter(names), "")
+        FORWARDED.set(ForwardedCaller("{}:{}".format(*scope["client"]), shown))
+        if scope["path"] not in self._public:
+            if policy is None:
+                app = problem(scope["path"], UnavailableError("the configuration is being read"))
+            elif policy.names and name is None:
+                app = problem(scope["path"], await self._refusal(scope, shown))
+        await app(scope, receive, send)
+
+    async def _refusal(self, scope: Scope, name: str) -> RankerError:
+        """Why a caller may not call."""
+        if scope["method"] == "POST":
+            traceparent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
+            try:
+                await self._workers.rank(b"", REFUSAL_SECONDS, traceparent or None)
+            except (PermissionDeniedError, UnauthenticatedError) as error:
+                return error
+            except RankerError:
+                pass  # a worker that has not heard yet of what it is to refuse, or none
+        if name:
+            return PermissionDeniedError(f"{name} is not among those who may call this server")
+        return UnauthenticatedError("expected a certificate with a SPIFFE ID or the name of a host")

@@ -1,0 +1,42 @@
+"""For whom the office asks: only the server's own processes can say so."""
+
+from __future__ import annotations
+
+import pytest
+
+from ranker import forwarded_caller
+from ranker.forwarded_caller import KEY, OFFICE, ForwardedCaller
+
+CALLER = ForwardedCaller("127.0.0.1:7", "dns:retrieval.shop.test")
+
+
+@pytest.fixture(autouse=True)
+def secret(monkeypatch) -> None:
+    monkeypatch.setenv(forwarded_caller._VARIABLE, "")
+    forwarded_caller.prepare()
+
+
+@pytest.mark.parametrize("caller", [CALLER, ForwardedCaller("[::1]:7"), OFFICE])
+def test_a_worker_reads_what_the_office_wrote(caller):
+    assert ForwardedCaller.read(caller.metadata()) == caller
+    assert caller.is_office == (caller is OFFICE)
+
+
+def test_nobody_else_can_say_it(monkeypatch):
+    [(key, value)] = CALLER.metadata()
+    for said in (
+        value[1:],
+        value[:40],
+        " " + value,
+        "",
+        "office",
+        value.encode(),
+        "\u00e9 office ",
+    ):
+        assert ForwardedCaller.read([(key, said)]) is None, said
+    forwarded_caller.prepare()  # another server
+    assert ForwardedCaller.read([(key, value)]) is None
+    monkeypatch.delenv(forwarded_caller._VARIABLE)
+    for said in (" office ", "None office "):
+        assert ForwardedCaller.read([(KEY, said)]) is None
+    assert CALLER.metadata() == ()
