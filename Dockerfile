@@ -5,32 +5,40 @@
 # BUILD_BASE needs pip, venv and a C compiler, BASE the same Python and nothing else. Behind a
 # package mirror, pass pip's settings as a secret: --secret id=pip,src=$HOME/.config/pip/pip.conf
 # On a machine without an image registry, deploy/image/base.sh makes both bases.
+#
+# A tag can come to name another image. For the same bytes tomorrow, pass the bases by digest; what a tag
+# names today says
+#   docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
+# and then --build-arg BASE=docker.io/library/python@sha256:... (likewise BUILD_BASE).
 ARG BUILD_BASE=docker.io/library/python:3.11-bookworm
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BUILD_BASE} AS build
-# Of pyproject.toml: gcp is serve and the export of metrics to GCP Monitoring.
+# Of pyproject.toml: serve, or any of gcp, otel and remote, which are that and more.
 ARG EXTRAS=serve
 WORKDIR /src
-COPY constraints.txt pyproject.toml setup.py README.md LICENSE ./
+COPY deploy/image/requirements.txt ./
+# Every file has to have one of the hashes that are listed; what is installed then comes from these alone.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python3 -m pip download --no-cache-dir --dest /wheels --require-hashes --requirement requirements.txt
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY ranker ranker
 COPY exporters exporters
 # --without-pip: what runs needs no installer.
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python3 -m venv --without-pip /opt/ranker \
-    && python3 -m pip --python /opt/ranker/bin/python install --no-cache-dir \
-        --constraint constraints.txt ".[${EXTRAS}]" \
+RUN python3 -m venv --without-pip /opt/ranker \
+    && python3 -m pip --isolated --python /opt/ranker/bin/python install --no-cache-dir \
+        --no-index --find-links /wheels ".[${EXTRAS}]" \
     && /opt/ranker/bin/python -I -c "import ranker.engine.simd._simd, ranker.serving.messages._messages"
 
 FROM build AS build-gpu
-COPY deploy/image/constraints-gpu.txt ./
+COPY deploy/image/requirements-gpu.txt ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python3 -m pip --python /opt/ranker/bin/python install --no-cache-dir \
-        --constraint constraints.txt --constraint constraints-gpu.txt ".[gpu]" \
+    python3 -m pip download --no-cache-dir --dest /wheels --require-hashes --requirement requirements-gpu.txt
+RUN python3 -m pip --isolated --python /opt/ranker/bin/python install --no-cache-dir \
+        --no-index --find-links /wheels ".[gpu]" \
     && python3 -m pip --python /opt/ranker/bin/python uninstall --yes onnxruntime \
-    && python3 -m pip --python /opt/ranker/bin/python install --no-cache-dir \
-        --constraint constraints.txt --constraint constraints-gpu.txt \
-        "onnxruntime-gpu[cuda,cudnn]"
+    && python3 -m pip --isolated --python /opt/ranker/bin/python install --no-cache-dir \
+        --no-index --find-links /wheels "onnxruntime-gpu[cuda,cudnn]"
 
 FROM ${BASE} AS run
 # Nothing is written at run time, so that the root file system may be read-only.

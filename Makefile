@@ -3,19 +3,21 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # What `make check` holds the wire contract against.
 BASE   ?= HEAD
 SLO    ?= p99=10ms,errors=0.1%
 
-.PHONY: serve test test-slow test-sanitize check format protos bench loadtest docs clean help
+.PHONY: serve test test-slow test-sanitize check audit format protos lock sbom wheel bench loadtest docs clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(READY): pyproject.toml constraints.txt $(wildcard setup.py ranker/*/*/*.c ranker/*/*/*.h)
+$(READY): pyproject.toml requirements-dev.txt $(wildcard setup.py ranker/*/*/*.c ranker/*/*/*.h)
 	@echo "setting up $(VENV): about a minute the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --require-hashes -r requirements-dev.txt
+	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 serve: $(READY) ## the demo book ranker, trained, exported and served
@@ -36,18 +38,46 @@ test: $(READY) ## all tests but the slow ones
 test-slow: $(READY) ## the minutes-long tests
 	$(BIN)/python -m pytest -m slow --timeout 1800
 
-check: $(READY) ## lint, types, wire contract
+check: $(READY) ## lint, types, wire contract, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 	cd protos && ../$(BIN)/buf breaking --against '../.git#ref=$(BASE),subdir=protos'
+	@$(BIN)/python deploy/audit.py
+
+audit: $(READY) ## known vulnerabilities of what is locked, where the package index can be asked
+	@$(BIN)/python deploy/audit.py
+
+sbom: $(READY) ## build/sbom.json: what the image has, in CycloneDX
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements deploy/image/requirements.txt --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --output-file build/sbom.json
+
+# The same bytes from the same commit: times from it, and no path of this machine.
+wheel: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+wheel: $(READY) ## dist/*.whl, the same bytes each time
+	rm -rf build/lib* build/temp* build/bdist* *.egg-info
+	CFLAGS="-ffile-prefix-map=$(CURDIR)=." $(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 format: $(READY) ## ruff's and buf's formatting, applied
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	cd protos && ../$(BIN)/buf format -w
+
+# What uv finds in the file that it writes stays, unless it is told UPGRADE=--upgrade, or that no longer fits.
+# No index is named: each installs from its own.
+LOCK   = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(UPGRADE) pyproject.toml
+IMAGE  := --extra serve --extra gcp --extra otel --extra remote
+lock: ## requirements-dev.txt, constraints.txt and those of the images, from pyproject.toml
+	@test -x $(BIN)/uv || $(MAKE) $(READY)
+	$(LOCK) --extra dev --output-file requirements-dev.txt
+	sed -nE 's/^([A-Za-z0-9._-]+==[^ ;]+).*/\1/p' requirements-dev.txt > constraints.txt
+	echo setuptools | $(LOCK) - $(IMAGE) -c constraints.txt --output-file deploy/image/requirements.txt
+	printf 'setuptools\nonnxruntime-gpu[cuda,cudnn]\n' | $(LOCK) - $(IMAGE) --extra gpu \
+		-c constraints.txt --output-file deploy/image/requirements-gpu.txt
 
 protos: $(READY) ## the code from protos/, and a copy of our own contract for the wheel
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. \

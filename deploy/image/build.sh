@@ -18,10 +18,11 @@ for tag in run build; do
         { deploy/image/base.sh "$base" && break; }
 done
 
-set -- --constraint constraints.txt ".[serve]" setuptools wheel
-[ "$target" != gpu ] ||
-    set -- --constraint deploy/image/constraints-gpu.txt "$@" ".[gpu]" "onnxruntime-gpu[cuda,cudnn]"
-"$python" -m pip download --quiet --dest "$work/wheels" "$@"
+set -- requirements.txt
+[ "$target" != gpu ] || set -- "$@" requirements-gpu.txt
+for each in "$@"; do
+    "$python" -m pip download --quiet --dest "$work/wheels" --require-hashes --requirement "deploy/image/$each"
+done
 printf '[global]\nno-index = true\nfind-links = /wheels\n' >"$work/pip.conf"
 buildah --storage-driver vfs build --isolation chroot --target "$target" --tag "$name:$target" \
     --build-arg "BUILD_BASE=$base:build" --build-arg "BASE=$base:run" \

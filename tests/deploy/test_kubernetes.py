@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import kubernetes_validate
@@ -184,6 +185,68 @@ def test_settings_of_the_export_are_too(gcp_export):
     assert_settings_are_known(gcp_export)
     assert {"RANKER_GCP_PROJECT", "POD_NAME", "POD_NAMESPACE"} <= environment(gcp_export).keys()
     assert one(gcp_export, "NetworkPolicy")["spec"]["egress"]
+
+
+def names_of_namespaces(selector: dict) -> set[str]:
+    """The namespaces that a selector names; fails if it may select others."""
+    [(key, name)] = selector.get("matchLabels", {"": ""}).items()
+    if key == "kubernetes.io/metadata.name":
+        return {name}
+    [expression] = selector["matchExpressions"]
+    assert (expression["key"], expression["operator"]) == ("kubernetes.io/metadata.name", "In")
+    return set(expression["values"])
+
+
+def test_metrics_are_read_from_the_monitoring_namespace_alone(documents):
+    rules = one(documents, "NetworkPolicy")["spec"]["ingress"]
+    [rule] = [rule for rule in rules if rule["ports"] == [{"port": "metrics"}]]
+    [peer] = rule["from"]
+    managed = any(document["kind"] in CUSTOM for document in documents)
+    expected = {"gmp-system", "gke-gmp-system"} if managed else {"monitoring"}
+    assert peer.keys() == {"namespaceSelector"}
+    assert names_of_namespaces(peer["namespaceSelector"]) == expected
+
+
+def reached(documents: list[dict], port: int) -> list[dict]:
+    """Whom pods may connect to at a port; fails if that is anybody."""
+    rules = one(documents, "NetworkPolicy")["spec"]["egress"]
+    for rule in rules:
+        assert rule["to"]
+        assert rule["ports"]
+    return [
+        peer for r in rules for peer in r["to"] if port in {each["port"] for each in r["ports"]}
+    ]
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu", "gke"])
+def test_a_server_with_its_model_calls_nobody(overlay):
+    assert one(rendered(overlay), "NetworkPolicy")["spec"]["egress"] == []
+
+
+def test_the_export_reaches_googles_private_addresses_and_no_others(gcp_export):
+    network = ip_network("199.36.153.8/30")
+    assert reached(gcp_export, 443) == [{"ipBlock": {"cidr": str(network)}}]
+    terraform = (ROOT / "deploy/terraform/network.tf").read_text()
+    [first, last] = re.findall(r"range\((\d+), (\d+)\) : \"199\.36\.153\.", terraform)[0]
+    made = [ip_address(f"199.36.153.{number}") for number in range(int(first), int(last))]
+    assert made == list(network)
+
+
+def test_live_pods_reach_no_private_network():
+    [peer] = reached(rendered("live"), 443)
+    shut = [ip_network(cidr) for cidr in peer["ipBlock"]["except"]]
+    for address in ("10.1.2.3", "100.64.0.1", "169.254.169.254", "172.31.0.1", "192.168.1.1"):
+        assert any(ip_address(address) in network for network in shut)
+
+
+@pytest.mark.parametrize("which", ["export", "live"])
+def test_names_are_asked_of_the_cluster_alone(which, request):
+    documents = rendered("live") if which == "live" else request.getfixturevalue("gcp_export")
+    for peer in reached(documents, 53):
+        if "ipBlock" in peer:
+            assert ip_network(peer["ipBlock"]["cidr"]).is_link_local
+        else:
+            assert names_of_namespaces(peer["namespaceSelector"]) == {"kube-system"}
 
 
 def test_the_drain_fits_into_the_grace(documents):
