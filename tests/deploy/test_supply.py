@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -101,5 +102,7 @@ def test_two_builds_are_one_wheel(tmp_path):
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "1764288000"}
         subprocess.run(command, cwd=source, env=environment, check=True, capture_output=True)
         [wheel] = (source / "dist").glob("*.whl")
+        extensions = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+        assert len(extensions) == 2
         digests.add(hashlib.sha256(wheel.read_bytes()).hexdigest())
     assert len(digests) == 1
