@@ -202,3 +202,8 @@ def _places(begin: int, count: int, size: int) -> tuple[range, int]:
     """Where `count` things of that size begin, one after the other, and where they end."""
     end = begin + count * size
     return range(begin, end, size), end
+
+
+def by_value(dimension: Dimension, places: range) -> dict[str, int]:
+    """The places of a metric's children by the value of their last label."""
+    return {value: place for (value,), place in zip(dimension.values, places, strict=True)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
-from ranker.metrics.recorder import by_value
+from ranker.metrics.layout import by_value
 
 
 class OfficeRecorder:

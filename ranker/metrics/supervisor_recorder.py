@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import MOST_LABELS
-from ranker.metrics.recorder import by_value
+from ranker.metrics.layout import by_value
 from ranker.metrics.unit_sample import UnitSample
 
 

@@ -7,7 +7,8 @@ import time
 from ranker.callers import CallerPolicy
 from ranker.errors import PermissionDeniedError, RankerError, UnauthenticatedError
 from ranker.forwarded_caller import ForwardedCaller
-from ranker.metrics.recorder import CallerRecorder, Recorder
+from ranker.metrics.caller_recorder import CallerRecorder
+from ranker.metrics.recorder import Recorder
 from ranker.quota import Quota
 from ranker.rpc import Call
 from ranker.serving.quotas import CallerQuota, TakenHere

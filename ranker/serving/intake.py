@@ -8,7 +8,7 @@ import time
 
 from ranker.errors import InternalError, OverloadedError, RankerError, UnavailableError
 from ranker.incident import incident
-from ranker.metrics.recorder import ModelRecorder
+from ranker.metrics.model_recorder import ModelRecorder
 from ranker.rpc import Callers
 from ranker.serving.explanations import Explanations
 from ranker.serving.field_limit import SMALL, check_fields

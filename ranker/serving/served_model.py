@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ranker.errors import ModelError
 from ranker.incident import incident
-from ranker.metrics.recorder import ModelRecorder
+from ranker.metrics.model_recorder import ModelRecorder
 from ranker.model import Model
 from ranker.serving.batcher import Batcher
 from ranker.serving.cost import CostModel

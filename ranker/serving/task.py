@@ -16,7 +16,7 @@ from ranker.rpc import Call
 
 if TYPE_CHECKING:
     from ranker.metrics.log_entry import ScoredBatch
-    from ranker.metrics.recorder import ModelRecorder
+    from ranker.metrics.model_recorder import ModelRecorder
     from ranker.serving.batcher import Batcher
     from ranker.serving.callers import Caller
     from ranker.serving.explanations import Explanations

@@ -12,7 +12,8 @@ from ranker.metrics.families import Distribution, Family
 from ranker.metrics.layout import Layout, Name
 from ranker.metrics.log_entry import ScoredBatch
 from ranker.metrics.metric import Metric
-from ranker.metrics.recorder import ModelRecorder, Recorder
+from ranker.metrics.model_recorder import ModelRecorder
+from ranker.metrics.recorder import Recorder
 
 RANK = "/ranker.v1.RankingService/Rank"
 METHODS = (RANK, "/ranker.v1.RankingService/RankStream")
