@@ -13,14 +13,11 @@ SLO    ?= p99=10ms,errors=0.1%
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# "compat" puts this folder on the path. Otherwise setuptools' finder starts with every process,
-# and a test run starts a thousand.
 $(READY): pyproject.toml requirements-dev.txt $(wildcard setup.py ranker/*/*/*.c ranker/*/*/*.h)
 	@echo "setting up $(VENV): about a minute the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --require-hashes -r requirements-dev.txt
-	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation \
-		--config-settings editable_mode=compat -e .
+	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 serve: $(READY) ## the demo book ranker, trained, exported and served
