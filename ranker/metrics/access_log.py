@@ -318,8 +318,10 @@ class AccessLogWriter:
         self._thread.join(_CLOSING_SECONDS)
 
     def _run(self) -> None:
-        while packet := self._socket.recv(_MOST_PACKET_BYTES):
-            worker, kind, entries = marshal.loads(packet)
+        # One for all packets: a buffer allocated for each would fragment the heap.
+        packet = memoryview(bytearray(_MOST_PACKET_BYTES))
+        while size := self._socket.recv_into(packet):
+            worker, kind, entries = marshal.loads(packet[:size])
             if kind == "requests":
                 self._requests_ended(worker, [LogEntry._make(entry) for entry in entries])
             elif kind in ("drift", "drift_served"):
