@@ -17,6 +17,7 @@ $(READY): pyproject.toml requirements-dev.txt $(wildcard setup.py ranker/*/*/*.c
 	@echo "setting up $(VENV): about a minute the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --require-hashes -r requirements-dev.txt
+	@rm -rf *.egg-info # of an earlier release, it would be asked for the exporters
 	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -52,8 +53,10 @@ audit: $(READY) ## known vulnerabilities of what is locked, where the package in
 
 sbom: $(READY) ## build/sbom.json: what the image has, in CycloneDX
 	@mkdir -p build
-	$(BIN)/cyclonedx-py requirements deploy/image/requirements.txt --pyproject pyproject.toml \
-		--mc-type application --output-reproducible --output-file build/sbom.json
+	@# Not among the tests' packages: with what it brings, jsonschema takes seconds to import.
+	$(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements \
+		deploy/image/requirements.txt --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file build/sbom.json
 
 # The same bytes from the same commit: times from it, and no path of this machine.
 wheel: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
