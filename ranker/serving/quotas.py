@@ -18,6 +18,9 @@ from typing import Protocol
 from ranker.quota import Quota
 from ranker.serving.admission import RefusedError
 
+LEAST_WAIT = 0.001
+"""Seconds that a refused caller is told to wait, though its next token is due sooner."""
+
 BURST_SECONDS = 1.0
 """A caller that has been quiet may take at once what it may take in so many seconds."""
 
@@ -84,7 +87,7 @@ class Bucket:
         self._level = min(level, self._most)
         self._at, self._taken = now, taken
         if self._level < 1.0:
-            wait = (1.0 - self._level) / self._rate
+            wait = max((1.0 - self._level) / self._rate, LEAST_WAIT)
             raise OverQuotaError(
                 f"this caller has taken its {self._rate:g} {self._kind} a second",
                 wait,

@@ -8,7 +8,7 @@ import pytest
 
 from ranker.metrics.recorder import Recorder
 from ranker.quota import Quota
-from ranker.serving.quotas import CallerQuota, OverQuotaError, TakenHere
+from ranker.serving.quotas import LEAST_WAIT, CallerQuota, OverQuotaError, TakenHere
 from tests.metrics.support import new_aggregates
 from tests.serving.lists import a_list, make
 
@@ -55,6 +55,12 @@ def test_a_refusal_says_when_to_retry_and_whether_that_is_in_time():
     assert "0.5 requests a second" in error.message
     assert not refusal(quota, 0.5, deadline=1.9).in_time
     assert take(quota, 0.5 + error.retry_after)
+
+
+def test_a_refusal_never_says_to_retry_at_once():
+    quota = CallerQuota(Quota(requests_per_second=1.0), TakenHere(), 0.0)
+    assert take(quota, 0.0)
+    assert refusal(quota, 1.0 - 1e-9).retry_after == LEAST_WAIT
 
 
 def test_both_limits_hold():
