@@ -313,7 +313,7 @@ class MakeTransport(Protocol):
     """Seconds that the turn may keep the loop: what comes in the meantime is not read."""
 
     full_turn: int
-    """Requests in a turn from which more of them make none of them cheaper."""
+    """The most requests that a turn answers; 1: each has turns of its own."""
 
     def __call__(
         self,

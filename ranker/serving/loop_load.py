@@ -22,6 +22,9 @@ from ranker.metrics.recorder import Recorder
 from ranker.rpc import Numbers
 from ranker.serving.cost import CostModel
 
+_SAVES_LITTLE = 10.0
+"""A turn is full if its fixed cost is at most so small a part, a tenth, of what its lists add."""
+
 _MEMORY = 0.999
 """Weight of the past at each turn: in the last thousand there are longer and shorter ones."""
 
@@ -32,7 +35,7 @@ class LoopLoad:
     Args:
         recorder: where.
         waited: one number: the seconds that the loop has waited so far; see `ranker.rpc.RpcCounts`.
-        full_turn: lists in a turn from which more of them save next to nothing.
+        full_turn: the most lists that a turn answers; 1: lists share no turn.
         batch_rows: the most candidates of a batch; lists that fill one fill a turn, too.
         now: when the first turn begins.
         cores: how many the process has for itself; it may be a part of one.
@@ -84,8 +87,9 @@ class LoopLoad:
         if scored:
             costs = self._costs
             costs.observe(scored, seconds)
-            full = min(self._full_turn, self._batch_rows * scored / scored_rows)
-            if scored < full and costs.per_row:
+            enough = _SAVES_LITTLE * costs.fixed / costs.per_row if costs.per_row else 0.0
+            full = min(self._full_turn, self._batch_rows * scored / scored_rows, enough)
+            if scored < full:
                 saved = costs.fixed * (1.0 - scored / full)
                 seconds = seconds - saved if seconds > saved else 0.0
         self._recorder.loop_worked(seconds)

@@ -73,7 +73,7 @@ class CoreTransport:
 
     name = "core"
     longest_batch = 0.01
-    full_turn = 32
+    full_turn = 64  # a list has four completions, or less
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from ranker.serving.loop_load import LoopLoad
 from tests.metrics.support import new_aggregates
 
 LEARNING_LISTS, LISTS = 5_000, 20_000
-MOST_LISTS, FULL_TURN = 64, 32
+MOST_LISTS = FULL_TURN = 64
 BATCH_ROWS = 1024
 
 
@@ -98,6 +98,7 @@ class SimulatedLoop:
         pytest.param(1000, 100e-6, 800e-6, id="lists-of-a-thousand"),
         pytest.param(1000, 600e-6, 300e-6, id="lists-of-a-thousand-that-are-a-batch-each"),
         pytest.param(10, 1e-3, 2e-3, id="slow-engine"),
+        pytest.param(10, 2e-3, 150e-6, id="engine-that-gains-by-large-batches"),
     ],
 )
 def test_utilisation_is_load_over_capacity(recorder, rows, fixed, each, share):
