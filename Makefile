@@ -14,7 +14,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(READY): pyproject.toml requirements-dev.txt $(wildcard setup.py ranker/*/*/*.c ranker/*/*/*.h)
-	@echo "setting up $(VENV): about a minute the first time"
+	@echo "setting up $(VENV): a minute or two the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --require-hashes -r requirements-dev.txt
 	@rm -rf *.egg-info # of an earlier release, it would be asked for the exporters
