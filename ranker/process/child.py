@@ -96,13 +96,16 @@ class Child:
             self._cpu_seconds = usage.ru_utime + usage.ru_stime
         return Exit(self._process.returncode, self._cpu_seconds)
 
-    def is_runnable(self) -> bool:
-        """Whether it runs, or would if it had a core."""
+    def seconds_without_core(self) -> float:
+        """How long its main thread had work to do in all, and no core to do it on.
+
+        The second number of /proc/PID/schedstat (sched-stats in the kernel's documentation). 0 on a
+        system that has no such file, and once the process has ended.
+        """
         try:
-            # The state follows the command's name, which is in brackets.
-            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
-        except OSError:  # it has ended, or the system has no such files
-            return False
+            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+        except (OSError, IndexError):
+            return 0.0
 
     def send_signal(self, number: int) -> None:
         """Sends a signal, if it still runs."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from ranker.metrics.aggregates import Slot
 from ranker.process.child import Child, Exit
-from ranker.process.heartbeat import LOADING_SILENCE_SECONDS, SILENCE_SECONDS, STARVED_SECONDS
+from ranker.process.heartbeat import LOADING_SILENCE_SECONDS, SILENCE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ class Place:
         self._slot = slot
         self._start = start
         self._on_message = on_message
-        self._started = 0.0
+        self._started = self._beat = 0.0
+        self._waited = 0.0
         self._pause = FIRST_PAUSE
         self._restart_at = 0.0
 
@@ -78,10 +79,13 @@ class Place:
         """
         if self.child is None:
             return
+        beat = max(self._slot.last_beat, self._started)
+        if beat != self._beat:
+            self._beat, self._waited = beat, self.child.seconds_without_core()
         limit = LOADING_SILENCE_SECONDS if self.ready is None else SILENCE_SECONDS
-        silent = time.monotonic() - max(self._slot.last_beat, self._started, held_up_until)
-        if silent > limit and self.ready is None and self.child.is_runnable():
-            limit = STARVED_SECONDS  # it would move, and gets no core
+        silent = time.monotonic() - max(beat, held_up_until)
+        if silent > limit:  # one that got no core would move
+            silent -= self.child.seconds_without_core() - self._waited
         if silent > limit and not self.hung:
             logger.error("%s has not moved for %.1f s; killing it", self.name, silent)
             self.hung = True
