@@ -107,6 +107,11 @@ class Child:
         except (OSError, IndexError):
             return 0.0
 
+    def set_niceness(self, niceness: int) -> None:
+        """Has it go behind others for a core; see setpriority(2). Call it before it has threads."""
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.setpriority(os.PRIO_PROCESS, self.pid, niceness)
+
     def send_signal(self, number: int) -> None:
         """Sends a signal, if it still runs."""
         if self.exit() is None:

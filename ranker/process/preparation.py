@@ -16,6 +16,10 @@ from ranker.repository.wanted import Wanted
 LIMIT_SECONDS = 300.0
 """A preparer that has not ended by then is taken for one that hangs."""
 
+NICENESS = 10
+"""Of a preparer beside workers that serve: it gets a tenth of what each of them gets of a core, so
+that requests go first. Set from outside: importing what it needs takes most of its time."""
+
 
 class ReadModel(NamedTuple):
     """A model that the preparer has told of.
@@ -60,6 +64,8 @@ class Preparation:
         arguments = (settings.to_json(), *map(json.dumps, facts))
         self._limit = time.monotonic() + LIMIT_SECONDS
         self._child = Child("ranker.process.preparer", arguments, ())
+        if known:
+            self._child.set_niceness(NICENESS)
 
     def look(self) -> None:
         """Takes what the process has said since the last time."""

@@ -35,13 +35,9 @@ logger = logging.getLogger(__name__)
 MAX_MODEL_BYTES = 2**31 - 1
 """Protobuf's own limit on one message, which an ONNX file is."""
 
-_NICENESS = 10
-"""Beside workers that are busy it has a tenth of what each of them has: requests go first."""
-
 
 def main() -> None:
     """The program."""
-    os.nice(_NICENESS)
     link = Link(int(sys.argv[1]))
     settings = Settings.from_json(sys.argv[2])
     wanted = Wanted.from_facts(json.loads(sys.argv[3]))

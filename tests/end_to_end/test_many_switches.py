@@ -28,7 +28,7 @@ from ranker.repository.publication import publish
 from ranker.repository.traffic import Split
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.checked_load import CALLERS, PATIENCE, Load
-from tests.end_to_end.conftest import RunningServer
+from tests.end_to_end.conftest import RunningServer, wait_until
 from tests.end_to_end.test_live_models import LIST_MODELS, VERSIONS, Shop
 from tests.end_to_end.test_watched_rollout import SHARED, ask_for
 from tests.repository import buckets
@@ -167,10 +167,10 @@ class Trial:
         self.kill(rf"worker {self.dice.randrange(2)}")
 
     def office_killed(self) -> None:
-        started = self.server.log.read_text().count("office serves")
+        started = self._offices()
         self.kill("office")
         self.switch()
-        self.server.wait_for_log(f"(?s)(office serves.*){{{started + 1}}}")
+        wait_until(lambda: self._offices() > started, PATIENCE)
 
     def preparer_killed(self) -> None:
         failed = self.failed()
@@ -196,20 +196,17 @@ class Trial:
         found = re.findall(rf"{name} started, pid (\d+)", self.server.log.read_text())
         os.kill(int(found[-1]), signal.SIGKILL)
 
+    def _offices(self) -> int:
+        return self.server.log.read_text().count("office serves")
+
     def failed(self) -> float:
         return self.server.metric("ranker_model_switches_total", outcome="error")
 
     def wait_for_failure(self, before: float) -> None:
-        limit = time.monotonic() + PATIENCE
-        while self.failed() == before:
-            assert time.monotonic() < limit
-            time.sleep(0.05)
+        wait_until(lambda: self.failed() > before, PATIENCE)
 
     def wait_for_metric(self, name: str, value: float) -> None:
-        limit = time.monotonic() + PATIENCE
-        while self.server.metric(name) != value:
-            assert time.monotonic() < limit
-            time.sleep(0.05)
+        wait_until(lambda: self.server.metric(name) == value, PATIENCE)
 
     def check(self) -> None:
         """All connections get one and the same, and it is what it should be."""
