@@ -13,7 +13,6 @@ from XGBoost's own `pred_contribs` by 1e-5 of the scores' range. Models are trai
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
 import time
 from functools import partial
@@ -26,11 +25,11 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import machine
 from benchmarks.harness.data import Spec, Trained, make_rows
-from benchmarks.harness.engines import PEERS, Score, of_one_block, ours
+from benchmarks.harness.engines import PEERS, Score, on_paths
 from benchmarks.harness.report import Report, command
 from benchmarks.harness.requests import Rows
 from ranker.engine.simd import engine as simd
-from ranker.engine.simd.engine import PATH_VARIABLE
+from ranker.engine.simd.engine import SimdEngine
 from ranker.engine.simd.explainer import SimdExplainer
 from ranker.forest.onnx import read_forest
 
@@ -78,18 +77,17 @@ def measure(engines: dict[str, Score], pool: Rows, n: int, seconds: float) -> di
 
 def explainers(trained: Trained) -> tuple[dict[str, Score], dict[str, Score]]:
     """Ours on every instruction path, and XGBoost's."""
-    forest, found = read_forest(trained.onnx()), dict[str, Score]()
-    for path in simd.paths():
-        os.environ[PATH_VARIABLE] = path
-        found[path] = of_one_block(SimdExplainer(forest).explain)
+    forest = read_forest(trained.onnx())
     predict = partial(trained.booster.predict, pred_contribs=True)
-    return found, {"xgboost": lambda rows: predict(xgb.DMatrix(rows, nthread=1))}
+    theirs = {"xgboost": lambda rows: predict(xgb.DMatrix(rows, nthread=1))}
+    return on_paths(lambda: SimdExplainer(forest).explain), theirs
 
 
 def scorers(trained: Trained) -> tuple[dict[str, Score], dict[str, Score]]:
     """Ours on every instruction path, and the peers that are installed."""
+    forest = read_forest(trained.onnx())
     others = {name: load(trained) for name, load in PEERS.items() if find_spec(name)}
-    return ours(trained.onnx()), others
+    return on_paths(lambda: SimdEngine(forest).score), others
 
 
 def check(paths: dict[str, Score], want: NDArray[np.float32], rows: Rows) -> None:

@@ -1,34 +1,27 @@
-"""Server CPU per request: the ranking server beside two floors and the bare engine.
+"""Server CPU per request: the ranking server beside a floor.
 
 One core serves, the other loads, in four ways: h2load keeps 32 requests in flight (or four
 streams full); it calls at random moments (Poisson), half as often as that; Python callers keep 32
 in flight, who cost about as much as the server, which then scores smaller batches; one Python
 caller asks for one list at a time. Tables give medians over the rounds, of the ratios too.
 
-E is an echo written by hand for grpc.aio, which decodes 100 x 64 float32, looks at them and
-scores nothing; the floor a C++ gRPC server that decodes the same lists as ours, in unary calls
-also where ours has streams. Requests rotate, so that no branch predictor learns the answers, and
-are checked against XGBoost's own; h2load, which repeats eight lists, reads no answer.
+The floor is a C++ gRPC server that decodes the same lists as ours and scores nothing, in unary
+calls also where ours has streams. Requests rotate, so that no branch predictor learns the answers,
+and are checked against XGBoost's own; h2load, which repeats eight lists, reads no answer.
 
 100x500 is lists of 100 candidates and a model of 500 trees; 100x1 shows what the way in and out
 costs; infer-100x500 asks by ModelInfer. Ours can be measured in several ways side by side:
 --ours "" --ours "--transport aio".
-Variables may stand first: --ours "GRPC_EXPERIMENTS= --transport core" has gRPC's own threads read.
 The word tls has it serve with a certificate: --ours "" --ours tls.
 --against DIR adds ours as it is in another checkout, which has its extension built.
 
-Needs two cores; for the first two tables h2load (Debian: nghttp2-client); for the floor g++ and
-Debian's libgrpc++-dev, libprotobuf-dev and protobuf-compiler-grpc.
+Needs two cores; for two tables h2load (Debian: nghttp2-client); for the floor what it says.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 import shlex
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -42,7 +35,6 @@ from benchmarks.harness.data import SERVED, Trained
 from benchmarks.harness.launch import RankerServer, ServerProcess
 from benchmarks.harness.report import Report, Rounds, command
 from benchmarks.harness.requests import Request
-from ranker import Model
 from ranker.client import Tls
 from tests.certificates import Authority
 
@@ -63,7 +55,6 @@ UNARY = (Case(100, 500), Case(10, 500), Case(100, 100), Case(1000, 500))
 DEFAULT = (*UNARY, Case(100, 500, "stream"), Case(10, 500, "stream"))
 MORE = (Case(100, 1), Case(100, 1, "stream"), Case(100, 500, "infer"), Case(100, 1, "infer"))
 CASES = {str(case): case for case in (*DEFAULT, *MORE)}
-ECHO = "E, grpc.aio echo of 100"
 LOADS: dict[str, tuple[str, Callable[..., cost.Cost]]] = {
     "h2load": ("kept busy by h2load, 32 in flight", cost.by_h2load),
     "half": ("at half of that", cost.at_half_load),
@@ -84,26 +75,11 @@ class TlsServer(RankerServer):
 
 
 def our_server(model: Path, words: str, cores: set[int], folder: Path | None) -> RankerServer:
-    """Ours, with `VARIABLE=value`, `tls` and options as a shell takes them."""
+    """Ours, with `tls` and options as a shell takes them."""
     split = shlex.split(words)
     kind = TlsServer if "tls" in split else RankerServer
-    said = list(itertools.takewhile(lambda word: "=" in word and word[0] != "-", split))
-    variables = dict(word.split("=", 1) for word in said)
-    arguments = (str(model.absolute()), *(word for word in split[len(said) :] if word != "tls"))
-    return kind(*arguments, cores=cores, environment=variables, folder=folder)
-
-
-def engine_us(trained: Trained, case: Case, merged: int) -> float:
-    """CPU microseconds per list of the bare engine, with so many lists in each batch."""
-    score = Model.load(trained.onnx(case.trees)).engine.score
-    lists = [request.rows for request in trained.requests(case.candidates)]
-    batches = [lists[i : i + merged] for i in range(0, len(lists) - merged + 1, merged)]
-    for batch in batches[:3]:
-        score(batch)
-    began = time.process_time()
-    for batch in batches:
-        score(batch)
-    return (time.process_time() - began) / len(batches) / merged * 1e6
+    options = (word for word in split if word != "tls")
+    return kind(str(model.absolute()), *options, cores=cores, folder=folder)
 
 
 @command
@@ -130,7 +106,7 @@ def main(
         loads = tuple(name for name in loads if name not in ("h2load", "half"))
     trained, chosen = Trained(SERVED), [CASES[name] for name in cases]
     requests = {case: trained.requests(case.candidates, case.trees) for case in chosen}
-    sizes = sorted({100, *(case.candidates for case in chosen)})
+    sizes = sorted({case.candidates for case in chosen})
     unscored = {size: [Request(r.rows) for r in trained.requests(size)] for size in sizes}
     found = {name: Rounds() for name in loads}
     variants = [*((words, None) for words in ours), *([("", against)] if against else [])]
@@ -142,9 +118,7 @@ def main(
             for name in loads:
                 found[name].note(thing, LOADS[name][1](server, lists, seconds, method))
 
-    echo = (sys.executable, "-m", "benchmarks.servers.aio")
     for _ in report.rounds(rounds):
-        measure(ECHO, ServerProcess(*echo, cores=core), unscored[100], "unary")
         for size, lists in unscored.items() if program else ():
             measure(f"floor of {size}", ServerProcess(program, cores=core), lists, "unary")
         for case in chosen:
@@ -156,23 +130,16 @@ def main(
                 server = our_server(trained.onnx(case.trees), words, core, folder)
                 measure(thing, server, requests[case], case.method)
     for name, figures in found.items():
-        _show(report, LOADS[name][0], figures, trained, things, alone=name == "one")
+        _show(report, LOADS[name][0], figures, things)
 
 
-def _show(
-    report: Report, title: str, found: Rounds, trained: Trained,
-    things: dict[str, tuple[Case, str]], alone: bool,
-) -> None:  # fmt: skip
+def _show(report: Report, title: str, found: Rounds, things: dict[str, tuple[Case, str]]) -> None:
     """The table of one load."""
-    head = ("server, case", *cost.HEADS[:1], "of E", "of the floor", "of the first", "bare engine")
+    head = ("server, case", *cost.HEADS[:1], "of the floor", "of the first")
     table = report.table(*head, *cost.HEADS[1:], title=title)
     for thing in found.things():
-        floors, first, bare = "", "", math.nan
-        if thing in things:
-            case, first = things[thing]
-            floors = f"floor of {case.candidates}"
-            merged = 1 if alone else max(1, min(32, 1024 // case.candidates))
-            bare = engine_us(trained, case, merged)
-        ratios = [found.ratio(thing, base, cost.CPU) for base in (ECHO, floors, first)]
+        case, first = things.get(thing, (None, ""))
+        bases = (f"floor of {case.candidates}" if case else "", first)
+        ratios = [found.ratio(thing, base, cost.CPU) for base in bases]
         cpu, *rest = found.medians(thing).values()
-        table.row(thing, cpu, *ratios, bare, *rest)
+        table.row(thing, cpu, *ratios, *rest)

@@ -10,7 +10,6 @@ import importlib
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,7 @@ from benchmarks.harness.data import Trained
 from benchmarks.harness.requests import Rows
 from ranker.engine.runtime import onnxruntime
 from ranker.engine.simd import engine as simd
-from ranker.engine.simd.engine import PATH_VARIABLE, SimdEngine
-from ranker.forest.onnx import read_forest
+from ranker.engine.simd.engine import PATH_VARIABLE
 
 Score = Callable[[Rows], Any]
 """Float32 [n, features] to [n], in the host's memory."""
@@ -32,13 +30,13 @@ def of_one_block(score: Callable[[list[Rows]], Any]) -> Score:
     return lambda rows: score([rows])
 
 
-def ours(path: Path) -> dict[str, Score]:
-    """The simd engine on every instruction path that this machine has, by the path's name."""
-    forest, engines = read_forest(path), dict[str, Score]()
+def on_paths(score: Callable[[], Callable[[list[Rows]], Any]]) -> dict[str, Score]:
+    """What is made on every instruction path that this machine has, by the path's name."""
+    made = dict[str, Score]()
     for name in simd.paths():
         os.environ[PATH_VARIABLE] = name
-        engines[name] = of_one_block(SimdEngine(forest).score)
-    return engines
+        made[name] = of_one_block(score())
+    return made
 
 
 def by_onnxruntime(trained: Trained) -> Score:

@@ -1,7 +1,6 @@
-"""A ranking server as one writes it by hand, with grpc.aio: `aio.py [MODEL TREES]`.
+"""A ranking server as one writes it by hand, with grpc.aio: `aio.py MODEL TREES`.
 
-With a model, XGBoost scores each list, on one thread, as it comes. Without one it is an echo:
-it decodes, looks at the rows, and answers with the first 100 values as the scores.
+XGBoost scores each list, on one thread, as it comes.
 """
 
 from __future__ import annotations
@@ -16,25 +15,18 @@ import xgboost as xgb
 
 from ranker.v1 import ranking_pb2 as pb
 
-ECHOED = 100
 
-
-async def serve(model: str = "", trees: str = "0") -> None:
+async def serve(model: str, trees: str) -> None:
     """Serves `Rank` until it is killed."""
-    booster = xgb.Booster(model_file=model)[: int(trees)] if model else None
-    if booster is not None:
-        booster.set_param({"nthread": 1})
+    booster = xgb.Booster(model_file=model)[: int(trees)]
+    booster.set_param({"nthread": 1})
 
     async def rank(request: pb.RankRequest, context: object) -> pb.RankResponse:  # noqa: ARG001
         matrix = request.candidates
         rows = np.frombuffer(matrix.data, "<f4").reshape(matrix.rows, matrix.columns)
-        if booster is None:
-            scores = rows.ravel()[:ECHOED]
-            order = np.arange(len(scores))
-        else:
-            scores = booster.inplace_predict(rows, predict_type="margin")
-            order = np.argsort(-scores, kind="stable")
-            scores = scores[order]
+        scores = booster.inplace_predict(rows, predict_type="margin")
+        order = np.argsort(-scores, kind="stable")
+        scores = scores[order]
         indices, values = order.tolist(), scores.tolist()
         return pb.RankResponse(request_id=request.request_id, indices=indices, scores=values)
 

@@ -26,7 +26,7 @@ STREAM = "/ranker.v1.RankingService/RankStream"
 def collector():
     collector = LocalCollector()
     yield collector
-    collector.stop()
+    collector.close()
 
 
 @pytest.fixture(scope="module")

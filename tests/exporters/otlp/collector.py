@@ -113,6 +113,6 @@ class LocalCollector:
         with self._lock:
             return list(self._received)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()

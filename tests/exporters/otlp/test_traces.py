@@ -38,7 +38,7 @@ def quick(monkeypatch):
 def collector() -> Iterator[LocalCollector]:
     collector = LocalCollector()
     yield collector
-    collector.stop()
+    collector.close()
 
 
 class Office:
