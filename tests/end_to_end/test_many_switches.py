@@ -11,6 +11,8 @@ import random
 import re
 import signal
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import helper
 
@@ -38,6 +41,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 RELOADS = int(os.environ.get("RELOADS", "1000"))
 FAULTS = int(os.environ.get("FAULTS", "200"))
 """Fewer of them try the tests themselves."""
+
+BURNER = """
+import os, sys, time
+os.nice(10)
+work, pause = map(float, sys.argv[1:])
+for _ in range(10):
+    end = time.process_time() + work
+    while time.process_time() < end:
+        sum(range(1000))
+    time.sleep(pause)
+"""
+"""Takes as much of the cores as ten reloads, and does nothing."""
 
 STABLE_ONLY = "models: {{books: {{source: books, labels: {{stable: {}}}}}}}"
 WARM = 10
@@ -77,12 +92,15 @@ def test_reloads_under_load(large: Shop, tmp_path: Path):
     server = RunningServer(tmp_path / "log", "--config", str(large.config), "--workers", "2")
     took: list[float] = []
     ratios: list[float] = []
+    controls: list[float] = []
+    supervisor = psutil.Process(server.process.pid)
     try:
         with Load(server, large) as load:
             load.wait(3.0)
         capacity = len(load.calls) / 3.0
         with Load(server, large, capacity / 2) as load:
             load.wait_for(VERSIONS[0])
+            spent_before = _cpu_of_ended(supervisor)
             for number in range(1, RELOADS + 1):
                 version = VERSIONS[number % 2]
                 began = time.monotonic()
@@ -91,15 +109,23 @@ def test_reloads_under_load(large: Shop, tmp_path: Path):
                 took.append(time.monotonic() - began)
                 if number == WARM:
                     warm = Size.of(server)
-                if number % 10 == 0:  # a steady window beside one with ten reloads
-                    middle = time.monotonic()
-                    busy = sum(took[-10:])
+                if number % 10 == 0:  # ten reloads, a steady window, and one with a burner
+                    middle, busy = time.monotonic(), sum(took[-10:])
                     load.wait(min(busy, 5.0))
-                    steady = load.percentile(middle, time.monotonic(), 99)
+                    after = time.monotonic()
+                    spent = _cpu_of_ended(supervisor) - spent_before
+                    pause = max(0.0, busy - spent) / 10
+                    burn = (sys.executable, "-c", BURNER, f"{spent / 10:.3f}", f"{pause:.3f}")
+                    subprocess.run(burn, check=True)
+                    steady = load.percentile(middle, after, 99)
                     ratios.append(load.percentile(middle - busy, middle, 99) / steady)
+                    controls.append(load.percentile(after, time.monotonic(), 99) / steady)
                     print(
-                        f"{number} reloads: {Size.of(server)}, p99 x {ratios[-1]:.2f}", flush=True
+                        f"{number} reloads, {spent / 10:.2f} CPU s each: {Size.of(server)}, "
+                        f"p99 x {ratios[-1]:.2f}, with the burner x {controls[-1]:.2f}",
+                        flush=True,
                     )
+                    spent_before = _cpu_of_ended(supervisor)
         end = Size.of(server)
         assert server.metric("ranker_model_generation") == RELOADS + 1
         assert server.metric("ranker_model_switches_total", outcome="error") == 0
@@ -110,7 +136,8 @@ def test_reloads_under_load(large: Shop, tmp_path: Path):
         f"{RELOADS} reloads, {len(load.calls)} answers, {capacity / 2:.0f} a second; "
         f"from the file's change to the last connection: median {statistics.median(took):.2f} s, "
         f"p99 {np.percentile(took, 99):.2f} s; p99 while reloading over p99 without, median of "
-        f"the pairs: {statistics.median(ratios):.2f}; after {WARM}: {warm}; at the end: {end}"
+        f"the pairs: {statistics.median(ratios):.2f}, with a burner instead: "
+        f"{statistics.median(controls):.2f}; after {WARM}: {warm}; at the end: {end}"
     )
     assert load.failures == []
     opened = {pid: count - warm.files[pid] for pid, count in end.files.items()}
@@ -118,6 +145,12 @@ def test_reloads_under_load(large: Shop, tmp_path: Path):
     assert end.memory.keys() == warm.memory.keys(), "a process has died"
     grown = {pid: size - warm.memory[pid] for pid, size in end.memory.items()}
     assert max(grown.values()) < GROWTH, grown
+
+
+def _cpu_of_ended(process: psutil.Process) -> float:
+    """Seconds of the processes that it has started and that have ended: preparers."""
+    times = process.cpu_times()
+    return times.children_user + times.children_system
 
 
 @dataclass
