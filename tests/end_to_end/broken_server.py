@@ -14,6 +14,9 @@ STUCK = 77777.5
 STUCK_ON_LOOP = 77778.5
 """Likewise, of a batch that is short enough for the loop to score it itself."""
 
+SLOW = 77780.5
+"""A batch of rows that begin with it takes a twentieth of a second, and no core."""
+
 LARGE = 200
 """A batch of a block with so many rows takes long enough for the engine's own thread."""
 

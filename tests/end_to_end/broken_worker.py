@@ -18,7 +18,7 @@ from ranker.engine.api import Engine, EngineLostError
 from ranker.errors import ModelError
 from ranker.process import generations, worker
 from ranker.serving import dispatcher, services
-from tests.end_to_end.broken_server import BROKEN, LARGE, LOST, STUCK, STUCK_ON_LOOP
+from tests.end_to_end.broken_server import BROKEN, LARGE, LOST, SLOW, STUCK, STUCK_ON_LOOP
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class BrokenEngine(Engine):
         self._score = engine.score
 
     def score(self, blocks):
-        if any(len(block) >= LARGE for block in blocks):
+        if any(len(block) >= LARGE or block[0, 0] == SLOW for block in blocks):
             time.sleep(0.05)
         if any(block[0, 0] in (STUCK, STUCK_ON_LOOP) for block in blocks):
             logger.info("the engine is stuck")

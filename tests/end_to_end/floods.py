@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.harness.launch import ServerProcess, role
+from benchmarks.harness.launch import ServerProcess
 from ranker.client import RankerClient
 from ranker.errors import RankerError
 from tests.end_to_end import http2
@@ -160,8 +161,13 @@ class Seen:
 
 def held(server: ServerProcess) -> int:
     """The bytes that a server's workers hold."""
-    workers = [each for each in server.processes() if role(each) == "worker"]
-    return sum(psutil.Process(each.pid).memory_info().rss for each in workers)
+    workers = [each for each in server.processes() if re.search(r" -m \S*worker ", _line(each))]
+    assert workers
+    return sum(each.memory_info().rss for each in workers)
+
+
+def _line(process: psutil.Process) -> str:
+    return " ".join(process.cmdline())
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ranker.v1 import ranking_pb2 as pb
+from tests.end_to_end.broken_server import SLOW
 from tests.end_to_end.conftest import Broken, wait_until
 from tests.end_to_end.floods import MIB, another_caller, held
 from tests.end_to_end.http2 import (
@@ -191,7 +192,8 @@ def test_the_limit_on_connections_of_a_small_server(start, truth):
     assert not seen.errors
 
 
-def test_a_full_queue_takes_what_its_limit_says(start, truth, transport):
+@pytest.mark.parametrize("length", [720, 5000])
+def test_a_full_queue_takes_what_its_limit_says(start, truth, transport, length):
     """Lists wait up to the limit in bytes, and the memory follows it."""
     if transport == "aio":
         pytest.skip("grpc.aio reads messages before it tells of their calls")
@@ -199,9 +201,9 @@ def test_a_full_queue_takes_what_its_limit_says(start, truth, transport):
     server = start(
         "--max-queue-bytes", str(limit), "--max-queue-rows", "100000000",
         "--max-memory", str(1500 * MIB), "--max-deadline", "3600",
-        kind=Broken,  # scores no more than twenty such lists a second
+        kind=Broken,
     )  # fmt: skip
-    rows = np.zeros((5_000, truth.rows.shape[1]), "<f4")
+    rows = np.full((length, truth.rows.shape[1]), SLOW, "<f4")
     matrix = pb.Matrix(rows=len(rows), columns=rows.shape[1], data=rows.tobytes())
     request = pb.RankRequest(candidates=matrix).SerializeToString()
     base, most = held(server), 0
@@ -209,21 +211,25 @@ def test_a_full_queue_takes_what_its_limit_says(start, truth, transport):
     with ExitStack() as opened:
         channels = [
             opened.enter_context(grpc.insecure_channel(server.address, options=own))
-            for _ in range(8)
+            for _ in range(32)
         ]
-        calls = [
-            channel.unary_unary(RANK).future(request) for channel in channels for _ in range(60)
-        ]
+        calls: list[grpc.Future] = []
+        step = max(1, round(limit / 25 / rows.nbytes / len(channels)))
 
-        def fills() -> bool:
-            nonlocal most
+        def have_arrived() -> bool:
+            there = sum(not each.done() for each in calls)
+            return server.metric("ranker_rpcs_in_flight") >= there
+
+        while not any(each.done() and each.exception() for each in calls):
+            assert len(calls) * rows.nbytes < 1.2 * limit
+            more = channels * step
+            calls += [channel.unary_unary(RANK).future(request) for channel in more]
+            wait_until(have_arrived)  # what is on its way is not in the queue
             most = max(most, held(server))
-            return server.metric("ranker_queue_rows") * rows.shape[1] * 4 > 0.7 * limit
-
-        wait_until(fills)
-        wait_until(lambda: fills() and any(each.done() and each.exception() for each in calls))
+        queued = server.metric("ranker_queue_rows") * rows.shape[1] * 4
         codes = {each.code().name for each in calls if each.done()}
         for each in calls:
             each.cancel()
     assert codes <= {"OK", "RESOURCE_EXHAUSTED"}
+    assert queued > 0.5 * limit
     assert most - base < 1.3 * limit
