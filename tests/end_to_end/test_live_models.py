@@ -109,8 +109,9 @@ def followed(published, transport, tmp_path_factory) -> Iterator[RunningServer]:
 
 
 @pytest.fixture
-def server(followed, shop) -> RunningServer:
+def server(followed, published) -> RunningServer:
     """The followed server, whose stable version is 7."""
+    published.write(STABLE.format(7))
     wait_for_labels(followed, {"7": ["stable"], "8": [], "9": []})
     return followed
 
@@ -227,7 +228,9 @@ def test_what_can_not_be_served_changes_nothing_and_says_so(server, shop, text, 
     with Callers(server, shop, 1) as callers:
         shop.write(text)
         server.wait_for_log(reason)
-        wait_until(lambda: server.metric("ranker_model_switches_total", outcome="error") == failed + 1)
+        wait_until(
+            lambda: server.metric("ranker_model_switches_total", outcome="error") == failed + 1
+        )
         shop.write(STABLE.format(8))
         callers.wait_for("8")
     assert callers.failures == []
