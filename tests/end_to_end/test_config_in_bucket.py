@@ -22,8 +22,8 @@ from tests.end_to_end.test_live_models import (  # noqa: F401
 from tests.repository import buckets
 
 CONFIG = """\
-models: {{books: {{source: books, labels: {{stable: 7, canary: 8}}}}}}
-poll_seconds: {}
+models: {books: {source: books, labels: {stable: 7, canary: 8}}}
+poll_seconds: 3600
 """
 
 
@@ -38,12 +38,11 @@ def bucket(monkeypatch, tmp_path) -> Iterator[buckets.Bucket]:
         yield bucket
 
 
-def start(bucket: buckets.Bucket, shop: Shop, poll_seconds: int, log) -> RunningServer:  # noqa: F811
-    for version in ("7", "8"):
-        model = ModelFile.read(shop.folder / f"{version}.onnx")
-        publish(model, f"{bucket.address}/books", progress=str)
-    Objects(bucket.address).create("ranker.yaml", CONFIG.format(poll_seconds).encode())
-    return RunningServer(log, "--config", f"{bucket.address}/ranker.yaml")
+def poll_each(seconds: int, bucket: buckets.Bucket) -> None:
+    """Edits the configuration."""
+    place = Objects(f"{bucket.address}/ranker.yaml")
+    text, stamp = place.read_object(2**20)
+    place.replace_object(text.replace(b"3600", str(seconds).encode()), stamp)
 
 
 def promote(bucket: buckets.Bucket, command: str = "promote") -> None:
@@ -53,41 +52,34 @@ def promote(bucket: buckets.Bucket, command: str = "promote") -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_it_is_followed(bucket, shop, tmp_path):  # noqa: F811
-    server = start(bucket, shop, 1, tmp_path / "log")
-    try:
-        with Callers(server, shop, 2) as callers:
-            callers.wait_for("7")
-            promote(bucket)
-            callers.wait_for("8")
-            bucket.faults["GET", ""] = buckets.Fault(status=403)
-            server.wait_for_log("what is served stays as it is: gs://.*access denied")
-            bucket.faults.clear()
-            promote(bucket, "rollback")
-            callers.wait_for("7")
-        assert callers.failures == []
-        assert server.stop() == 0
-    finally:
-        server.kill()
-
-
-def test_it_is_looked_at_on_sighup_and_a_restart_needs_no_bucket(bucket, shop, tmp_path):  # noqa: F811
-    server = start(bucket, shop, 3600, tmp_path / "log")
-    try:
-        promote(bucket)
-        server.signal(signal.SIGHUP)
-        with Callers(server, shop, 1) as callers:
-            callers.wait_for("8")
-        assert callers.failures == []
-        assert server.stop() == 0
-    finally:
-        server.kill()
-    bucket.faults["GET", ""] = buckets.Fault(status=503)
+def test_it_is_followed_and_a_restart_needs_no_bucket(bucket, shop, tmp_path):  # noqa: F811
+    for version in ("7", "8"):
+        model = ModelFile.read(shop.folder / f"{version}.onnx")
+        publish(model, f"{bucket.address}/books", progress=str)
+    Objects(bucket.address).create("ranker.yaml", CONFIG.encode())
     address = f"{bucket.address}/ranker.yaml"
-    server = RunningServer(tmp_path / "again", "--config", address)
-    try:
-        with Callers(server, shop, 1) as callers:
-            callers.wait_for("8")
-        assert "going on with what was read before" in server.log.read_text()
-    finally:
-        server.kill()
+    with (
+        RunningServer(tmp_path / "log", "--config", address) as server,
+        Callers(server, shop, 2) as callers,
+    ):
+        callers.wait_for("7")
+        promote(bucket)
+        poll_each(1, bucket)
+        server.signal(signal.SIGHUP)  # else it would look in an hour
+        callers.wait_for("8")
+        promote(bucket, "rollback")
+        callers.wait_for("7")
+        bucket.faults["GET", ""] = buckets.Fault(status=403)
+        server.wait_for_log("what is served stays as it is: gs://.*access denied")
+        bucket.faults.clear()
+        promote(bucket)
+        callers.wait_for("8")
+    assert callers.failures == []
+    bucket.faults["GET", ""] = buckets.Fault(status=503)
+    with (
+        RunningServer(tmp_path / "again", "--config", address) as server,
+        Callers(server, shop, 1) as callers,
+    ):
+        callers.wait_for("8")
+    assert callers.failures == []
+    assert "going on with what was read before" in (tmp_path / "again").read_text()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
 from ranker.client import RankerClient
 from tests.end_to_end.conftest import RunningServer, Truth, on_one_transport
@@ -49,54 +51,80 @@ class Asking:
             self.failures.append(error)
 
 
-def workers_that_scored(server: RunningServer) -> set[int]:
-    return {
-        worker
-        for worker in range(WORKERS)
-        if server.metric("ranker_engine_busy_seconds_total", worker=str(worker)) > 0
-    }
+@pytest.fixture(scope="module")
+def two_workers(truth, transport, tmp_path_factory) -> Iterator[RunningServer]:
+    """A server whose connections may grow as old as they like."""
+    log = tmp_path_factory.mktemp("workers") / "server.log"
+    options = ("--workers", str(WORKERS), "--transport", transport)
+    with RunningServer(log, str(truth.path), *options) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(truth, transport, tmp_path_factory) -> Iterator[RunningServer]:
+    """A server of two workers whose connections may not grow old."""
+    log = tmp_path_factory.mktemp("impatient") / "server.log"
+    options = ("--workers", str(WORKERS), "--max-connection-age", str(AGE))
+    with RunningServer(log, str(truth.path), *options, "--transport", transport) as running:
+        yield running
+
+
+class Since:
+    """What a server has done since this was made."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self._server = server
+        self._before = server.scrape()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """By how much a metric has grown."""
+        return self._server.metric(name, **labels) - self._before.total(name, **labels)
+
+    def workers_that_scored(self) -> set[int]:
+        busy = "ranker_engine_busy_seconds_total"
+        return {worker for worker in range(WORKERS) if self.metric(busy, worker=str(worker)) > 0}
 
 
 @on_one_transport
-def test_a_lone_connection_stays_with_its_worker(start, truth):
-    server = start("--workers", str(WORKERS))
-    with RankerClient(server.address) as client, Asking(client, truth) as asking:
+def test_a_lone_connection_stays_with_its_worker(two_workers, truth):
+    since = Since(two_workers)
+    with RankerClient(two_workers.address) as client, Asking(client, truth) as asking:
         time.sleep(2 * AGE)
     assert asking.failures == []
     assert asking.answered > 0
-    assert len(workers_that_scored(server)) == 1
+    assert len(since.workers_that_scored()) == 1
 
 
-def test_a_connection_of_some_age_moves_on_and_no_request_fails(start, truth):
-    server = start("--workers", str(WORKERS), "--max-connection-age", str(AGE))
+def test_a_connection_of_some_age_moves_on_and_no_request_fails(impatient, truth):
+    since = Since(impatient)
     give_up = time.monotonic() + 60  # each time it moves it has an even chance to meet the other
-    with RankerClient(server.address) as client, Asking(client, truth) as asking:
-        while len(workers_that_scored(server)) < WORKERS and time.monotonic() < give_up:
+    with RankerClient(impatient.address) as client, Asking(client, truth) as asking:
+        while len(since.workers_that_scored()) < WORKERS and time.monotonic() < give_up:
             time.sleep(0.1)
         time.sleep(4 * AGE)
     assert asking.failures == []
-    assert workers_that_scored(server) == set(range(WORKERS))
-    assert server.metric("ranker_requests_total", code="OK") == asking.answered
-    assert server.metric("ranker_requests_total") == asking.answered
+    assert since.workers_that_scored() == set(range(WORKERS))
+    assert since.metric("ranker_requests_total", code="OK") == asking.answered
+    assert since.metric("ranker_requests_total") == asking.answered
 
 
-def test_a_stream_stays_whatever_the_age_of_its_connection(start, truth):
-    server = start("--workers", str(WORKERS), "--max-connection-age", str(AGE))
+def test_a_stream_stays_whatever_the_age_of_its_connection(impatient, truth):
+    since = Since(impatient)
     rows = truth.rows[:50]
     expected = np.argsort(-truth.scores(rows), kind="stable").tolist()
     end = time.monotonic() + 4 * AGE
-    with RankerClient(server.address) as client, client.stream() as stream:
+    with RankerClient(impatient.address) as client, client.stream() as stream:
         while time.monotonic() < end:
             assert stream.submit(rows, timeout=30.0).result().indices.tolist() == expected
             time.sleep(0.05)
-    assert len(workers_that_scored(server)) == 1
+    assert len(since.workers_that_scored()) == 1
 
 
 @on_one_transport
-def test_several_channels_reach_several_workers(start, truth):
+def test_several_channels_reach_several_workers(two_workers, truth):
     """Each has an even chance to meet either worker; that all meet the same is 1 in 2**23."""
-    server = start("--workers", str(WORKERS))
-    with RankerClient(server.address, channels=CHANNELS) as client:
+    since = Since(two_workers)
+    with RankerClient(two_workers.address, channels=CHANNELS) as client:
         for _ in range(CHANNELS):
             client.rank(truth.rows[:50], timeout=30.0)
-    assert workers_that_scored(server) == set(range(WORKERS))
+    assert since.workers_that_scored() == set(range(WORKERS))

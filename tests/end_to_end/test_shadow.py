@@ -79,27 +79,52 @@ def shop(tmp_path_factory) -> Shop:
     return Shop(tmp_path_factory.mktemp("shop"))
 
 
+@pytest.fixture(scope="module")
+def followed(shop, transport, tmp_path_factory) -> Iterator[RunningServer]:
+    """A server of two workers that follows the shop's configuration."""
+    shop.write(LABELLED.format(""))
+    log = tmp_path_factory.mktemp("followed") / "server.log"
+    options = ("--config", str(shop.config), "--transport", transport, "--workers", "2")
+    running = RunningServer(log, *options)
+    yield running
+    assert running.stop() == 0, log.read_text()
+
+
+def follow(server: RunningServer, shop: Shop, text: str, shares: dict[str, float]) -> None:
+    """Has both workers serve a configuration.
+
+    Args:
+        shares: the share of the traffic that each version shadows then, in percent.
+    """
+    shop.write(text)
+
+    def served() -> dict[str, float]:
+        return {model.version: model.shadow_percent for model in listed(server)}
+
+    wait_until(lambda: all(served() == shares for _ in range(16)))  # connections
+
+
 @pytest.fixture
-def serve(shop, transport, tmp_path) -> Iterator[Callable[..., RunningServer]]:
-    running: list[RunningServer] = []
-
-    def serve(text: str, *arguments: str) -> RunningServer:
-        shop.write(text)
-        options = ("--config", str(shop.config), "--transport", transport, *arguments)
-        running.append(RunningServer(tmp_path / f"{len(running)}.log", *options))
-        return running[-1]
-
-    yield serve
-    for each in running:
-        each.kill()
+def server(followed, shop) -> RunningServer:
+    """The followed server, of which no version is a shadow."""
+    follow(followed, shop, LABELLED.format(""), {"7": 0})
+    return followed
 
 
-def counted(server: RunningServer, metric: str, **labels: str) -> float:
-    return server.metric(f"ranker_shadow_{metric}", **PAIR, **labels)
+def counts_from_now(server: RunningServer) -> Callable[..., float]:
+    """Tells what is counted of versions 7 and 8 from now on."""
+    before = server.scrape()
+
+    def counted(metric: str) -> float:
+        name = f"ranker_shadow_{metric}"
+        return server.metric(name, **PAIR) - before.total(name, **PAIR)
+
+    return counted
 
 
-def test_metrics_are_those_of_xgboosts_own_scores_and_answers_the_live_versions(serve, shop):
-    server = serve(SHADOW, "--workers", "2")
+def test_metrics_are_those_of_xgboosts_own_scores_and_answers_the_live_versions(server, shop):
+    follow(server, shop, SHADOW, {"7": 0, "8": 100})
+    counted, before = counts_from_now(server), server.scrape()
     rounds = 20
     for _ in range(rounds):
         # A connection each time, so that both workers have some.
@@ -114,7 +139,7 @@ def test_metrics_are_those_of_xgboosts_own_scores_and_answers_the_live_versions(
                 np.testing.assert_array_equal(found, expected)
                 assert (answer.model_version, answer.arm) == ("7", "")
     lists = rounds * len(shop.lists)
-    wait_until(lambda: counted(server, "lists_total") == lists)
+    wait_until(lambda: counted("lists_total") == lists)
     overlaps, taus, shifts = [], [], []
     for live, shadow in zip(shop.scores["7"], shop.scores["8"], strict=True):
         best = [set(best_first(each, 10).tolist()) for each in (live, shadow)]
@@ -129,22 +154,24 @@ def test_metrics_are_those_of_xgboosts_own_scores_and_answers_the_live_versions(
         ("rank_distance", [1 - tau for tau in taus]),
         ("score_shift", shifts),
     ):
-        assert counted(server, f"{metric}_count") == rounds * len(values)
-        assert counted(server, f"{metric}_sum") == pytest.approx(rounds * sum(values))
-    assert counted(server, "dropped_total") == 0
+        assert counted(f"{metric}_count") == rounds * len(values)
+        assert counted(f"{metric}_sum") == pytest.approx(rounds * sum(values))
+    assert counted("dropped_total") == 0
     for worker in ("0", "1"):
-        assert server.metric("ranker_shadow_busy_seconds_total", worker=worker) > 0
+        busy = "ranker_shadow_busy_seconds_total"
+        assert server.metric(busy, worker=worker) > before.total(busy, worker=worker)
     assert server.metric("ranker_requests_total", model="books", version="8") == 0
     assert server.metric("ranker_candidates_scored_total", model="books", version="8") == 0
     with RankerClient(server.address) as client:
         listed = {model.version: model for model in client.list_models()}
     assert listed["8"].shadow_percent == 100
     assert (listed["7"].traffic_percent, listed["8"].traffic_percent) == (100, 0)
-    assert server.stop() == 0
 
 
-def test_a_share_is_the_same_units_everywhere(serve, shop):
-    server = serve(LABELLED.format(", salt: s, shadow: {version: 8, share: 0.3}"))
+def test_a_share_is_the_same_units_everywhere(server, shop):
+    text = LABELLED.format(", salt: s, shadow: {version: 8, share: 0.3}")
+    follow(server, shop, text, {"7": 0, "8": 30})
+    counted = counts_from_now(server)
     sample = Sample.of_shadow(0.3, "s")
     units = [f"reader-{i}" for i in range(100)]
     with RankerClient(server.address, timeout=PATIENCE) as client:
@@ -152,43 +179,48 @@ def test_a_share_is_the_same_units_everywhere(serve, shop):
             assert client.rank(shop.lists[2], unit=unit).version == "7"
     expected = sum(map(sample.has, units))
     assert 10 < expected < 60
-    wait_until(lambda: counted(server, "lists_total") >= expected)
-    assert counted(server, "lists_total") == expected
+    wait_until(lambda: counted("lists_total") >= expected)
+    assert counted("lists_total") == expected
 
 
-def test_another_generation_stops_it(serve, shop):
-    server = serve(SHADOW)
+def test_another_generation_stops_it(server, shop):
+    follow(server, shop, SHADOW, {"7": 0, "8": 100})
+    counted = counts_from_now(server)
+    generation = server.metric("ranker_model_generation")
     with Callers(server, shop, 2) as callers:
-        wait_until(lambda: counted(server, "lists_total") > 10)
+        wait_until(lambda: counted("lists_total") > 10)
         shop.write(LABELLED.format(""))
-        wait_until(lambda: server.metric("ranker_model_generation") == 2)
+        wait_until(lambda: server.metric("ranker_model_generation") == generation + 1)
         wait_until(lambda: "8" not in {m.version for m in listed(server)})
-        before, asked = counted(server, "lists_total"), len(callers.answers)
+        before, asked = counted("lists_total"), len(callers.answers)
         wait_until(lambda: len(callers.answers) > asked + 100)
-        assert counted(server, "lists_total") == before
+        assert counted("lists_total") == before
         shop.write(SHADOW)
-        wait_until(lambda: counted(server, "lists_total") > before)
+        wait_until(lambda: counted("lists_total") > before)
     assert callers.failures == []
 
 
-def test_what_there_is_no_time_for_is_dropped_and_nobody_is_refused(serve, shop):
-    slow = LABELLED.format(", shadow: {version: 9}")
-    server = serve(slow, "--max-memory", "100")
+def test_what_there_is_no_time_for_is_dropped_and_nobody_is_refused(shop, transport, tmp_path):
+    shop.write(LABELLED.format(", shadow: {version: 9}"))
     rows = np.resize(shop.lists[6], (2000, FEATURES))
     request, waves, lists = rank_request(rows, top_k=1), 20, 16
-    with grpc.insecure_channel(server.address) as channel:
+    options = ("--config", str(shop.config), "--transport", transport, "--max-memory", "100")
+    with (
+        RunningServer(tmp_path / "server.log", *options) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         rank = channel.unary_unary(RANK)
         for _ in range(waves):
             calls = [rank.future(request, timeout=PATIENCE) for _ in range(lists)]
             assert {call.code() for call in calls} == {grpc.StatusCode.OK}
-    scored, dropped = (
-        lambda metric=metric: server.metric(f"ranker_shadow_{metric}", shadow_version="9")
-        for metric in ("lists_total", "dropped_total")
-    )
-    wait_until(lambda: scored() + dropped() == waves * lists)
-    assert scored() > 0
-    assert dropped() == server.metric("ranker_shadow_dropped_total", reason="busy") > 0
-    assert server.metric("ranker_requests_shed_total") == 0
+        scored, dropped = (
+            lambda metric=metric: server.metric(f"ranker_shadow_{metric}", shadow_version="9")
+            for metric in ("lists_total", "dropped_total")
+        )
+        wait_until(lambda: scored() + dropped() == waves * lists)
+        assert scored() > 0
+        assert dropped() == server.metric("ranker_shadow_dropped_total", reason="busy") > 0
+        assert server.metric("ranker_requests_shed_total") == 0
 
 
 def listed(server: RunningServer) -> tuple[pb.Model, ...]:

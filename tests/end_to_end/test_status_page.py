@@ -8,14 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-import numpy as np
 import pytest
 
-from ranker.client import RankerClient
 from ranker.errors import RankerError
 from ranker.office.status_page import MOST_VIEWERS
-from tests.end_to_end.broken_server import BROKEN
-from tests.end_to_end.conftest import NAMES, Broken, on_one_transport
+from tests.end_to_end.conftest import on_one_transport
 from tests.office.support import ask
 
 SECONDS = 15.0
@@ -79,21 +76,9 @@ def test_a_page_that_comes_back_is_told_what_is_new(server):
     assert all(point["id"] > int(first) for point in points)
 
 
-def test_a_bug_is_shown_with_its_id_and_without_features(start):
-    server = start(kind=Broken)
-    rows = np.full((1, len(NAMES)), BROKEN, np.float32)
-    with RankerClient(server.address) as client, pytest.raises(RankerError) as caught:
-        client.rank(rows)
-    with closing(Events(server.http_port)) as events:
-        errors = events.until("errors", lambda errors: errors["incidents"])
-    [bug] = errors["incidents"]
-    assert f"[{bug['incident']}]" in str(caught.value)
-    assert (bug["what"], bug["process"]) == ("scoring failed", "worker 0")
-    assert str(BROKEN) not in json.dumps(errors)
-
-
-def test_too_many_pages_are_refused(start):
-    port = start().http_port
+def test_too_many_pages_are_refused_and_none_keeps_a_server_from_ending(start):
+    server = start()
+    port = server.http_port
     events = [Events(port) for _ in range(MOST_VIEWERS)]
     try:
         for each in events:
@@ -111,12 +96,8 @@ def test_too_many_pages_are_refused(start):
                 break
         assert time.monotonic() < limit
         time.sleep(0.2)
-
-
-def test_viewers_do_not_keep_a_server_from_ending(start):
-    server = start()
-    with closing(Events(server.http_port)) as events:
-        events.until("models")
+    with closing(Events(port)) as viewer:
+        viewer.until("models")
         assert server.stop() == 0
 
 

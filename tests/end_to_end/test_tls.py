@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,13 @@ import pytest
 from ranker.client import AsyncRankerClient, RankerClient, Tls
 from ranker.errors import RankerError
 from tests.certificates import Authority
-from tests.end_to_end.conftest import NAMES, RunningServer, on_both_transports, on_one_transport
+from tests.end_to_end.conftest import (
+    NAMES,
+    RunningServer,
+    on_both_transports,
+    on_one_transport,
+    wait_until,
+)
 from tests.office.support import ask
 
 SECONDS = 20.0
@@ -59,11 +66,31 @@ def start_tls(start, place):
     """Starts a server with the certificate; it is known by `tls`."""
 
     def start_tls(*arguments: str, tls: Tls | None = None) -> RunningServer:
-        tls = tls or Tls(place.authority.path)
-        kind = type("TlsServer", (RunningServer,), {"tls": tls})
+        kind = known_by(tls or Tls(place.authority.path))
         return start(*place.options, *arguments, kind=kind)
 
     return start_tls
+
+
+def known_by(tls: Tls) -> type[RunningServer]:
+    """Servers to which one connects so."""
+    return type("TlsServer", (RunningServer,), {"tls": tls})
+
+
+@pytest.fixture(scope="module")
+def mounted(tmp_path_factory) -> Place:
+    """Where the shared server has its certificate from; it stays as it is."""
+    return Place(tmp_path_factory.mktemp("mounted"))
+
+
+@pytest.fixture(scope="module")
+def tls_server(mounted, truth, transport, tmp_path_factory) -> Iterator[RunningServer]:
+    """Two workers with a certificate."""
+    log = tmp_path_factory.mktemp("tls") / "server.log"
+    options = (*mounted.options, "--workers", "2", "--transport", transport)
+    running = known_by(Tls(mounted.authority.path))(log, str(truth.path), *options)
+    yield running
+    assert running.stop() == 0, log.read_text()
 
 
 def shown(port: int) -> str:
@@ -90,14 +117,15 @@ def best(truth, rows: int = 10) -> list[int]:
 
 
 @on_both_transports
-def test_only_who_speaks_tls_and_knows_the_authority_is_answered(start_tls, truth, place, tmp_path):
-    server = start_tls()
-    assert ranked(server, truth, Tls(place.authority.path)) == best(truth)
-    named = Tls(place.authority.path, server_name="localhost")
-    assert ranked(server, truth, named) == best(truth)
+def test_only_who_speaks_tls_and_knows_the_authority_is_answered(
+    tls_server, truth, mounted, tmp_path
+):
+    assert ranked(tls_server, truth, Tls(mounted.authority.path)) == best(truth)
+    named = Tls(mounted.authority.path, server_name="localhost")
+    assert ranked(tls_server, truth, named) == best(truth)
     for stranger in (None, Tls(), Tls(Authority(tmp_path, "other").path)):
         with pytest.raises(RankerError):
-            ranked(server, truth, stranger, seconds=1.0)
+            ranked(tls_server, truth, stranger, seconds=1.0)
 
 
 def test_callers_without_a_certificate_of_the_authority_are_refused(
@@ -113,10 +141,20 @@ def test_callers_without_a_certificate_of_the_authority_are_refused(
             ranked(server, truth, without, seconds=1.0)
 
 
-def test_a_new_certificate_is_for_new_connections_and_ends_none(start_tls, truth, place):
+def test_a_new_certificate_is_for_new_connections_if_it_fits_and_ends_none(start_tls, truth, place):
     server, tls = start_tls(), Tls(place.authority.path)
     ports = [server.port, int(server.wait_for_log(r"HTTPS on port (\d+)")[1])]
     assert [shown(port) for port in ports] == ["CN=first"] * 2
+    (place.folder / "first" / "tls.key").write_text("half of a k")
+
+    def seen_by_both() -> bool:
+        """Whether the worker and the office have looked; a worker does for a new connection."""
+        assert [shown(port) for port in ports] == ["CN=first"] * 2
+        return server.log.read_text().count("the certificate stays as it was") == 2
+
+    wait_until(seen_by_both)
+    assert [shown(port) for port in ports] == ["CN=first"] * 2
+    assert ranked(server, truth, tls) == best(truth)
     with (
         RankerClient(server.address, tls=tls, timeout=SECONDS) as client,
         client.stream() as stream,
@@ -133,22 +171,11 @@ def test_a_new_certificate_is_for_new_connections_and_ends_none(start_tls, truth
 
 
 @on_one_transport
-def test_a_certificate_that_does_not_fit_changes_nothing(start_tls, truth, place):
-    server = start_tls()
-    (place.folder / "first" / "tls.key").write_text("half of a k")
-    time.sleep(1.2)  # the files are looked at once a second
-    assert shown(server.port) == "CN=first"
-    assert ranked(server, truth, Tls(place.authority.path)) == best(truth)
-    server.wait_for_log("the certificate stays as it was")
-
-
-@on_one_transport
-def test_workers_and_http(start_tls, truth, place):
-    server = start_tls("--workers", "2")
+def test_workers_and_http(tls_server, truth, mounted):
     for _ in range(6):
-        assert ranked(server, truth, Tls(place.authority.path)) == best(truth)
-    port = int(server.wait_for_log(r"HTTPS on port (\d+)")[1])
-    context = ssl.create_default_context(cafile=place.authority.path)
+        assert ranked(tls_server, truth, Tls(mounted.authority.path)) == best(truth)
+    port = int(tls_server.wait_for_log(r"HTTPS on port (\d+)")[1])
+    context = ssl.create_default_context(cafile=mounted.authority.path)
     for _ in range(4):
         connection = http.client.HTTPSConnection(
             "127.0.0.1", port, timeout=SECONDS, context=context
@@ -161,17 +188,14 @@ def test_workers_and_http(start_tls, truth, place):
         assert json.load(connection.getresponse())["indices"] == best(truth)
         connection.close()
     # Whoever scrapes or probes has no certificate.
-    assert ask(server.metrics_port, "/readyz").status == 200
-    assert ask(server.metrics_port, "/metrics").status == 200
-    assert server.stop() == 0
+    assert ask(tls_server.metrics_port, "/readyz").status == 200
+    assert ask(tls_server.metrics_port, "/metrics").status == 200
 
 
 @on_one_transport
-def test_asyncio(start_tls, truth, place):
-    server = start_tls()
-
+def test_asyncio(tls_server, truth, mounted):
     async def ask() -> list[int]:
-        async with AsyncRankerClient(server.address, tls=Tls(place.authority.path)) as client:
+        async with AsyncRankerClient(tls_server.address, tls=Tls(mounted.authority.path)) as client:
             ranking = await client.rank(truth.rows[:10], timeout=SECONDS)
             return ranking.indices.tolist()
 
@@ -179,41 +203,22 @@ def test_asyncio(start_tls, truth, place):
 
 
 @on_one_transport
-def test_the_command_line(start_tls, truth, place, tmp_path):
-    server = start_tls()
+def test_the_command_line(tls_server, truth, mounted, tmp_path):
     path = tmp_path / "candidates.csv"
     lines = [",".join(NAMES), *(",".join(map(str, np.nan_to_num(row))) for row in truth.rows[:5])]
     path.write_text("\n".join(lines))
     ranker = [sys.executable, "-m", "ranker"]
-    for command in (["rank", str(path), "--server", server.address], ["models", server.address]):
-        known = [*ranker, *command, "--tls-ca", str(place.authority.path)]
+    for command in (
+        ["rank", str(path), "--server", tls_server.address],
+        ["models", tls_server.address],
+    ):
+        known = [*ranker, *command, "--tls-ca", str(mounted.authority.path)]
         done = subprocess.run(known, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
 
-def no_key(place: Place) -> None:
+def test_a_wrong_file_is_one_clear_line(place, truth):
     (place.folder / "first" / "tls.key").unlink()
-
-
-def no_pem(place: Place) -> None:
-    (place.folder / "first" / "tls.crt").write_text("x")
-
-
-def another_key(place: Place) -> None:
-    other = place.authority.issue(place.folder / "other", "other")[1]
-    (place.folder / "first" / "tls.key").write_bytes(other.read_bytes())
-
-
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        pytest.param(no_key, "tls.key: No such file", id="no-key"),
-        pytest.param(no_pem, "expected a certificate and its key", id="no-pem"),
-        pytest.param(another_key, "KEY_VALUES_MISMATCH", id="another-key"),
-    ],
-)
-def test_wrong_files_are_one_clear_line(place, truth, spoil, said):
-    spoil(place)
     done = subprocess.run(
         [sys.executable, "-m", "ranker", "serve", str(truth.path), *place.options, "--port", "0"],
         capture_output=True,
@@ -221,16 +226,5 @@ def test_wrong_files_are_one_clear_line(place, truth, spoil, said):
         timeout=60,
     )
     assert done.returncode == 1
-    assert said in done.stderr.splitlines()[-1]
+    assert "tls.key: No such file" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-
-
-def test_a_certificate_needs_its_key(place, truth):
-    done = subprocess.run(
-        [sys.executable, "-m", "ranker", "serve", str(truth.path), *place.options[:2]],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1
-    assert "expected --tls-cert and --tls-key" in done.stderr

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import secrets
 import urllib.request
+from contextlib import closing
 
 import grpc
 import numpy as np
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from ranker.client import RankerClient
+from ranker.errors import RankerError
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.broken_server import BROKEN
-from tests.end_to_end.conftest import NAMES, RunningServer
+from tests.end_to_end.conftest import NAMES, Broken
+from tests.end_to_end.test_status_page import Events
 
 RANK = "/ranker.v1.RankingService/Rank"
 SPAN = "00f067aa0ba902b7"
-
-
-class BrokenServer(RunningServer):
-    program = ("-m", "tests.end_to_end.broken_server")
 
 
 def traced(channel: grpc.Channel, request: pb.RankRequest, trace: str) -> grpc.Future:
@@ -57,8 +58,8 @@ def test_a_request_is_the_exemplar_of_its_latency(server):
     assert 0 < exemplar.value <= float(sample.labels["le"])
 
 
-def test_a_bug_is_in_the_log_with_the_trace_and_without_features(start):
-    server = start("--log-format", "json", kind=BrokenServer)
+def test_a_bug_is_in_the_log_with_the_trace_and_on_the_page_without_features(start):
+    server = start("--log-format", "json", kind=Broken)
     requests = {
         secrets.token_hex(16): request(BROKEN, "scoring"),
         secrets.token_hex(16): request(1.0, "reading"),
@@ -81,3 +82,15 @@ def test_a_bug_is_in_the_log_with_the_trace_and_without_features(start):
         assert "RuntimeError: a bug" in of_bug["stack_trace"]
     assert str(BROKEN) not in log
     assert server.metric("ranker_requests_total", code="INTERNAL", model="books") == len(requests)
+    rows = np.full((1, len(NAMES)), BROKEN, np.float32)
+    with RankerClient(server.address) as client, pytest.raises(RankerError) as caught:
+        client.rank(rows)
+
+    def shown(errors) -> list[dict[str, str]]:
+        return [bug for bug in errors["incidents"] if f"[{bug['incident']}]" in str(caught.value)]
+
+    with closing(Events(server.http_port)) as events:
+        errors = events.until("errors", shown)
+    [bug] = shown(errors)
+    assert (bug["what"], bug["process"]) == ("scoring failed", "worker 0")
+    assert str(BROKEN) not in json.dumps(errors)

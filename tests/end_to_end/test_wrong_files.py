@@ -1,9 +1,11 @@
-"""`ranker serve` of what is no ONNX file ends with one line that says what to do."""
+"""`ranker serve` of what can't be served ends with one line that says what to do.
+
+One case for each process that may find out; what else it may be: tests/process/test_preparation.py.
+"""
 
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import subprocess
 import sys
@@ -12,45 +14,16 @@ from pathlib import Path
 import onnx
 import pytest
 
-from ranker.export import export_onnx
-
 PORTS = ("--port", "0", "--metrics-port", "-1", "--http-port", "-1", "--device", "cpu")
 
 
-@pytest.mark.parametrize(
-    ("filename", "advice"),
-    [
-        pytest.param("books.ubj", "ranker export {path} -o {folder}/books.onnx", id="xgboost"),
-        pytest.param("books.pkl", "ranker.export_onnx(model, 'model.onnx')", id="pickle"),
-        pytest.param("absent.onnx", "can't be read: No such file or directory", id="absent"),
-        pytest.param("empty.onnx", "no IR version or no operators in it", id="empty"),
-        pytest.param("text.onnx", "or a truncated one: protobuf can't parse it", id="text"),
-    ],
-)
-def test_it_says_what_to_do(truth, tmp_path, filename, advice):
-    (tmp_path / "empty.onnx").touch()
-    (tmp_path / "text.onnx").write_bytes(b"not a model" * 50)
-    truth.booster.save_model(tmp_path / "books.ubj")
-    (tmp_path / "books.pkl").write_bytes(pickle.dumps(truth.booster))
-    path = tmp_path / filename
+def test_what_is_no_onnx_file(truth, tmp_path):
+    path = tmp_path / "books.ubj"
+    truth.booster.save_model(path)
     last = serve_in_vain(path, "--workers", "2")
-    assert last.startswith(f"Error: {filename}: ")
-    assert last.endswith(advice.format(path=path, folder=tmp_path))
-
-
-def test_a_version_is_served_once(truth, tmp_path):
-    other = tmp_path / "other.onnx"
-    export_onnx(truth.booster, other, name="books", version="7", iteration_range=(0, 3))
-    last = serve_in_vain(truth.path, other)
-    assert last.startswith("Error: two models are books@7: export one of them with another")
-
-
-def test_a_misspelt_feature_to_leave_out_of_the_log_is_no_server(truth, tmp_path):
-    log = ("--log-rankings", tmp_path / "log", "--log-exclude-feature", "featur_3")
-    last = serve_in_vain(truth.path, *log)
-    assert last.startswith(
-        "Error: --log-exclude-feature: no feature 'featur_3' (did you mean 'feature_3'?) in books@7"
-    )
+    advice = f"ranker export {path} -o {tmp_path}/books.onnx"
+    assert last.startswith("Error: books.ubj: ")
+    assert last.endswith(advice)
 
 
 def write_model_that_only_loads(path: Path) -> None:

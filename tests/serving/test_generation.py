@@ -79,7 +79,12 @@ def test_without_routes_the_first_of_a_name_is_its_default():
     ("models", "routes", "message"),
     [
         pytest.param([], {}, "no model", id="none"),
-        pytest.param([SEVEN, SEVEN], {}, "two models are books@7", id="twice"),
+        pytest.param(
+            [SEVEN, SEVEN],
+            {},
+            "two models are books@7: export one of them with another --name or --version",
+            id="twice",
+        ),
         pytest.param([SEVEN], {"books": Route("7", {"new": "8"})}, "label 'new'", id="label"),
         pytest.param([SEVEN], {"books": Route("8")}, "the default is version 8", id="default"),
         pytest.param([SEVEN], {"books": Route("7", shadow="8")}, "the shadow is 8", id="shadow"),
