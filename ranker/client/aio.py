@@ -18,7 +18,7 @@ from ranker.client.model_list import ModelList
 from ranker.client.question import AsyncWriter, Question
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
-from ranker.client.retry import pause_before_retry
+from ranker.client.retry import pause_before_retry, with_earlier
 from ranker.client.sync import HEALTH_INTERVAL
 from ranker.client.tls import Tls
 from ranker.errors import DeadlineError, UnavailableError
@@ -146,7 +146,7 @@ class AsyncRankerClient:
     ) -> Any:
         left = checked_timeout(self._timeout if timeout is None else timeout)
         deadline = time.monotonic() + left
-        attempt = 0
+        attempt, before = 0, None
         while True:
             try:
                 return await next(methods)(request, timeout=left)
@@ -154,7 +154,8 @@ class AsyncRankerClient:
                 reason = from_rpc_error(error)
                 pause = pause_before_retry(reason, attempt, deadline - time.monotonic())
                 if pause is None:
-                    raise reason from error
+                    raise with_earlier(reason, before) from error
+                before = reason
             await asyncio.sleep(pause)
             left = deadline - time.monotonic()
             attempt += 1

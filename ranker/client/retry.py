@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 
-from ranker.errors import RankerError, UnavailableError
+from ranker.errors import DeadlineError, RankerError, UnavailableError
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
@@ -34,3 +34,15 @@ def pause_before_retry(error: RankerError, attempt: int, left: float) -> float |
     longest = min(FIRST_PAUSE * 2.0 ** min(attempt, 30), LONGEST_PAUSE)
     pause = longest * random.uniform(0.5, 1.0)
     return pause if pause < left else None
+
+
+def with_earlier(error: RankerError, before: RankerError | None) -> RankerError:
+    """The error that a call ends with: where its time ran out, that says why it was made again.
+
+    Args:
+        error: what ended the last attempt.
+        before: what ended the one before it; None: there was none.
+    """
+    if before is None or not isinstance(error, DeadlineError):
+        return error
+    return DeadlineError(f"{error.message}; the attempt before ended with: {before.message}")

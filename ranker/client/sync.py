@@ -16,7 +16,7 @@ from ranker.client.model_list import ModelList
 from ranker.client.question import Question, Writer
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
-from ranker.client.retry import pause_before_retry
+from ranker.client.retry import pause_before_retry, with_earlier
 from ranker.client.stream import RankStream
 from ranker.client.tls import Tls
 from ranker.errors import DeadlineError, UnavailableError
@@ -193,7 +193,7 @@ class RankerClient:
     ) -> Any:
         left = checked_timeout(self._timeout if timeout is None else timeout)
         deadline = time.monotonic() + left
-        attempt = 0
+        attempt, before = 0, None
         while True:
             try:
                 return next(methods)(request, timeout=left)
@@ -201,7 +201,8 @@ class RankerClient:
                 reason = from_rpc_error(error)
                 pause = pause_before_retry(reason, attempt, deadline - time.monotonic())
                 if pause is None:
-                    raise reason from error
+                    raise with_earlier(reason, before) from error
+                before = reason
             time.sleep(pause)
             left = deadline - time.monotonic()
             attempt += 1

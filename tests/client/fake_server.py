@@ -54,7 +54,9 @@ class FakeServer:
         self.attempts: list[Attempt] = []
         self.steps: deque[Step] = deque()
         self.stream: Stream = lambda requests, _context: map(self.answer, requests)
-        self.health = health.HealthServicer()
+        # Without threads of their own, watches may lock themselves and the server for good: one
+        # that begins holds the health's lock and waits for its call's, one that ends the reverse.
+        self.health = health.HealthServicer(experimental_non_blocking=False)
         self.models = [
             pb.Model(name="fake", version="7", num_features=len(FEATURES), feature_names=FEATURES)
         ]
@@ -71,7 +73,7 @@ class FakeServer:
     def start(self) -> None:
         """Listens; on the port of before, if there was one."""
         self._server = grpc.server(
-            ThreadPoolExecutor(8),
+            ThreadPoolExecutor(32),
             # Without the probe, flow control admits 64 KiB at a time, as in the standard.
             options=[("grpc.max_receive_message_length", -1), ("grpc.http2.bdp_probe", 0)],
         )

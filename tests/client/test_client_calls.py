@@ -168,7 +168,8 @@ def test_unavailable_is_retried(fake, run, failures):
 def test_retries_end_with_the_deadline(fake, run):
     fake.fail(UnavailableError("draining"), times=1000)
     started = time.monotonic()
-    with pytest.raises(UnavailableError, match=r"^draining$"):
+    # The last attempt may have too little time left on a busy machine.
+    with pytest.raises((UnavailableError, DeadlineError), match=r"draining$"):
         run(fake.target, lambda client: rank(client, timeout=2.0))
     assert time.monotonic() - started < 10
     assert 3 < len(fake.attempts) < 20
@@ -254,8 +255,17 @@ def test_a_bad_request_names_its_field(fake, run):
 
 def test_no_server(fake, run):
     fake.stop()
-    with pytest.raises(UnavailableError, match="refused"):
+    with pytest.raises((UnavailableError, DeadlineError), match="refused"):
         run(fake.target, lambda client: rank(client, timeout=2.0))
+
+
+def test_a_call_whose_time_runs_out_says_why_it_was_made_again(fake, run):
+    release = threading.Event()
+    fake.fail(UnavailableError("draining"))
+    fake.steps.append(lambda _context: release.wait(30))
+    with pytest.raises(DeadlineError, match=r"Deadline Exceeded; .* ended with: draining$"):
+        run(fake.target, lambda client: rank(client, timeout=2.0))
+    release.set()
 
 
 def test_channels_are_connections_and_take_turns(fake, run_all):
