@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import click
+
 _PROGRAMS = ("unshare", "ip", "iptables")
 _INSIDE = "CHAOS_NAMESPACE"
 _ENTER = ("unshare", "--net", "--mount")
@@ -23,9 +25,8 @@ def missing() -> str:
         return f"the programs {', '.join(lacking)}"
     tried = "ip link set lo up && iptables -A INPUT -m statistic --mode random --probability 0"
     done = subprocess.run(command(["sh", "-c", tried]), capture_output=True, text=True)
-    return f"namespaces, and iptables with its match `statistic`: {done.stderr}" * bool(
-        done.returncode
-    )
+    why = f"namespaces, and iptables with its match `statistic`: {done.stderr.strip()}"
+    return why if done.returncode else ""
 
 
 def command(program: Sequence[str]) -> list[str]:
@@ -37,13 +38,13 @@ def enter() -> None:
     """Has this program go on from its beginning in new namespaces, unless it is in them already.
 
     Raises:
-        RuntimeError: this machine can't do so; says what it lacks.
+        click.ClickException: this machine can't do so; says what it lacks.
     """
     if os.environ.get(_INSIDE):
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         return
     if lacking := missing():
-        raise RuntimeError(f"needs {lacking}")
+        raise click.ClickException(f"needs {lacking}")
     sys.stdout.flush()
     os.environ[_INSIDE] = "1"
     os.execvp(_ENTER[0], command([sys.executable, *sys.orig_argv[1:]]))

@@ -26,6 +26,12 @@ _STEADY_SECONDS = 0.5
 _LOOK_SECONDS = 0.2
 
 
+HEADS = (
+    "seconds", "requests", "failed", "longest without an answer, s", "well again after, s",
+    "wrong answers", "reloads served", "counts",
+)  # fmt: skip
+
+
 @dataclass
 class Found:
     """What a fault has done.
@@ -51,6 +57,13 @@ class Found:
     reloads: tuple[int, int] = (0, 0)
     exact: bool = True
     failures: list[str] = field(default_factory=list)
+
+    def cells(self) -> tuple[str | int | float, ...]:
+        """By `HEADS`."""
+        failed = ", ".join(f"{code} {count}" for code, count in self.failed.items()) or 0
+        reloads, counts = "{} of {}".format(*self.reloads), "exact" if self.exact else "off"
+        times = self.silence, self.recovery
+        return self.seconds, self.requests, failed, *times, self.wrong, reloads, counts
 
 
 class Chaos:
@@ -79,6 +92,11 @@ class Chaos:
 
     def __exit__(self, *_: object) -> None:
         self._held.close()
+
+    def possible(self, names: Sequence[str]) -> list[str]:
+        """Those of the named faults, or of all, that can be made here."""
+        wanted = names or list(FAULTS)
+        return [name for name in wanted if self.site.clock or not name.startswith("clock")]
 
     def suffer(self, fault: Fault, seconds: float) -> Found:
         """Has a fault last for so long, and waits until all is well again, or too long."""
@@ -175,9 +193,3 @@ class Chaos:
         while {each.version for each in self._reloads.done if each.served} < set(VERSIONS):
             assert time.monotonic() < limit, "without any fault: a version is not served"
             time.sleep(0.1)
-
-
-def possible(chaos: Chaos, names: Sequence[str]) -> list[str]:
-    """Those of the named faults, or of all, that can be made here."""
-    wanted = names or list(FAULTS)
-    return [name for name in wanted if chaos.site.clock or not name.startswith("clock")]
