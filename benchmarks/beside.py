@@ -1,23 +1,18 @@
 """What a server does beside ranking, and what it costs: processor time and latency.
 
 A server in turns without any of it, with a ranking log, traces, drift, and a shadow of all lists.
-CPU time is of all its processes, per list, kept busy; latency is at half of that load. A second
-table has what a file with checksums takes at least, of bytes that have left the processor's
-caches. Needs two cores and h2load (Debian: nghttp2-client).
+CPU time is of all its processes, per list, kept busy; latency is at half of that load. Needs two
+cores and h2load (Debian: nghttp2-client).
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import click
-import google_crc32c
 import numpy as np
 
 from benchmarks.harness import cost, h2load, machine
@@ -31,8 +26,6 @@ from tests.exporters.otlp.collector import LocalCollector
 
 SHADOW = "models: {m: {source: m, labels: {stable: 1}, shadow: {version: 2}}}"
 PLAIN = "nothing"
-PIECE, PIECES = 2**20, 256
-"""What the log writes at a time, and more of it than caches hold."""
 
 
 def forms(trained: Trained, folder: Path, endpoint: str) -> dict[str, list[str]]:
@@ -54,24 +47,12 @@ def forms(trained: Trained, folder: Path, endpoint: str) -> dict[str, list[str]]
     }
 
 
-def cpu_us(work: Callable[[bytes], object], size: int) -> float:
-    """CPU microseconds for so many bytes, which come from memory and not from a cache."""
-    pieces = [os.urandom(PIECE) for _ in range(PIECES)]
-    began = time.process_time()
-    for piece in pieces:
-        work(piece)
-    return (time.process_time() - began) / (PIECES * PIECE) * size * 1e6
-
-
 @command
 @click.option("--rounds", default=5)
 @click.option("--seconds", default=2.0, help="For each figure.")
 @click.option("--candidates", default=100)
-@click.option("--only", multiple=True, help="What to measure beside nothing; may be repeated.")
-def main(
-    report: Report, rounds: int, seconds: float, candidates: int, only: tuple[str, ...]
-) -> None:
-    """Measures and prints two tables."""
+def main(report: Report, rounds: int, seconds: float, candidates: int) -> None:
+    """Measures and prints a table."""
     h2load.required()
     core, trained, found = machine.share_cores(), Trained(SERVED), Rounds()
     requests, latencies = trained.requests(candidates, count=64), cost.HEADS[2:]
@@ -80,8 +61,6 @@ def main(
         chosen = forms(trained, folder, collector.endpoint)
         for _ in report.rounds(rounds):
             for form, arguments in chosen.items():
-                if only and form not in (PLAIN, *only):
-                    continue
                 with RankerServer(*arguments, cores=core) as server:
                     cost.warm(server, requests)
                     busy = cost.by_h2load(server, requests, seconds)
@@ -94,8 +73,3 @@ def main(
         for form in found.things():
             ratios = [found.ratio(form, PLAIN, each) for each in (cost.CPU, latencies[-1])]
             table.row(form, *found.medians(form).values(), *ratios)
-        size = len(requests[0].message)
-        with (folder / "file").open("wb", buffering=0) as file:
-            copied = cpu_us(file.write, size)
-        table = report.table("bytes of a list", "its checksum, CPU µs", "its way to a file, CPU µs")
-        table.row(size, cpu_us(google_crc32c.value, size), copied)

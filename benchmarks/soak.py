@@ -16,7 +16,6 @@ server ended with exit code 0.
 from __future__ import annotations
 
 import re
-import shlex
 import tempfile
 import threading
 import time
@@ -71,9 +70,7 @@ def repeat(act: Callable[[], None], pause: float, over: threading.Event, desk: D
             desk.tally.fail(f"{type(error).__name__}: {error}")
 
 
-def traffic(
-    server: RankerServer, folder: Path, seconds: float, pace: float
-) -> tuple[Tally, list[Usage]]:
+def traffic(server: RankerServer, folder: Path, seconds: float) -> tuple[Tally, list[Usage]]:
     """Lets the callers loose; returns what they have seen, and what the server held meanwhile."""
     tally, over, samples = Tally(), threading.Event(), list[Usage]()
     dice = iter(np.random.default_rng(17).spawn(len(HABITS) + 2))
@@ -85,7 +82,7 @@ def traffic(
     ]
     acts += [(guests.connect, INTRUSION), (killers.kill, KILL)]
     threads = [
-        threading.Thread(target=repeat, daemon=True, args=(act, pause / pace, over, desk))
+        threading.Thread(target=repeat, daemon=True, args=(act, pause, over, desk))
         for (act, pause), desk in zip(acts, desks, strict=True)
     ]
     for thread in threads:
@@ -124,24 +121,19 @@ def traces(server: RankerServer, counts: Counts, idle: Usage) -> tuple[Usage, li
 @command
 @click.option("--minutes", default=10.0)
 @click.option("--transport", type=click.Choice(["core", "aio"]), default="core")
-@click.option("--pace", default=1.0, help="2: callers act twice as often.")
 @click.option("--growth", "allowed", default=4.0, help="Of resident memory, in MiB.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep the server's log there.")
-@click.option("--serve", default="", help="More options of `ranker serve`.")
-def main(
-    report: Report, minutes: float, transport: str, pace: float, allowed: float, log: Path | None,
-    serve: str,
-) -> None:  # fmt: skip
+def main(report: Report, minutes: float, transport: str, allowed: float, log: Path | None) -> None:
     """Runs a soak and says whether it passed."""
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log = log or folder / "server.log"
-        options = f"--http-port 0 --log-format text --transport {transport} {serve}"
+        options = f"--http-port 0 --log-format text --transport {transport}"
         try:
-            with RankerServer(*write_models(folder), *shlex.split(options), log=log) as server:
+            with RankerServer(*write_models(folder), *options.split(), log=log) as server:
                 idle = server.usage()
-                tally, samples = traffic(server, folder, 60 * minutes, pace)
+                tally, samples = traffic(server, folder, 60 * minutes)
                 left = time.monotonic()
                 held, wrong = traces(server, tally.counts, idle)
                 settled = time.monotonic() - left

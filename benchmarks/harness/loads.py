@@ -33,10 +33,6 @@ class Found(NamedTuple):
     seconds: float
     latencies: list[float]
 
-    def percentile(self, percentile: float) -> float:
-        """Of the latency."""
-        return float(np.percentile(self.latencies, percentile))
-
 
 def closed_loop(
     target: str, requests: Sequence[Request], in_flight: int, seconds: float, method: str = "unary",

@@ -55,23 +55,19 @@ class ServerShare(NamedTuple):
     failures: int
     engine_utilization: float
     cpu: float
-    batch_rows: float
     batch_requests: float
 
     @classmethod
     def between(cls, before: Scrape, after: Scrape) -> ServerShare:
         """The difference."""
-
-        def mean(name: str) -> float:
-            return after.grown(before, f"{name}_sum") / max(1, after.grown(before, f"{name}_count"))
-
         codes, seconds = after.codes() - before.codes(), after.taken - before.taken
+        requests = catalogue.BATCH_REQUESTS.name
+        batches = max(1.0, after.grown(before, f"{requests}_count"))
         workers = max(1.0, after.total(catalogue.WORKERS.name))
         return cls(
             codes.total(),
             codes.total() - codes["OK"],
             after.grown(before, catalogue.ENGINE_BUSY.name) / (workers * seconds),
             after.grown(before, catalogue.PROCESS_CPU.name) / seconds,
-            mean(catalogue.BATCH_ROWS.name),
-            mean(catalogue.BATCH_REQUESTS.name),
+            after.grown(before, f"{requests}_sum") / batches,
         )

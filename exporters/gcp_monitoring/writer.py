@@ -175,16 +175,20 @@ class GcpMonitoringExporter:
         start.FromNanoseconds(round(self._source.started * 1e9))
         end.FromNanoseconds(round(now * 1e9))
         series = list(time_series(self._source.snapshot(), self._resource, start, end))
-        self._last_end = now
         refusal = None
         while series:
             batch, series = series[:MAX_SERIES], series[MAX_SERIES:]
             try:
                 written, error = api.write(batch, self._timeout())
             except Exception:
+                self._last_end = now  # some may have been written
                 self._count("failed", len(batch))
                 self._count("dropped", len(series))
                 raise
+            # Of a clock that is far ahead the API takes no point. Then it is as if there had been
+            # none, and when the clock is right again the next ones need not wait for that time.
+            if written:
+                self._last_end = now
             refusal = error or refusal
             self._count("exported", written)
             self._count("failed", len(batch) - written)

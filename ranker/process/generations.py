@@ -101,6 +101,10 @@ class Generations:
 
     def _load(self, slot: int, files: Sequence[int]) -> ServedModel | RankerError:
         """Takes a model over and tries it; or why it can't be served."""
+        if len(files) != 2:  # the kernel leaves out what this process has no descriptor for
+            for fd in files:
+                os.close(fd)
+            return ModelError("it can't be taken over: too many files are open in this worker")
         file_fd, packed_fd = files
         began = time.monotonic()
         settings = self._settings

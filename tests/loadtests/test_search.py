@@ -9,7 +9,7 @@ from benchmarks.harness.h2load import Call, Calls
 from benchmarks.harness.scrape import ServerShare
 from loadtests.search import RESOLUTION, Result, Step, search
 
-SHARE = ServerShare(10, 0, 0.1, 0.2, 100.0, 1.5)
+SHARE = ServerShare(10, 0, 0.1, 0.2, 1.5)
 
 
 def found(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -169,3 +170,31 @@ def test_it_hears_who_may_call(worker):
     assert worker.generations.policy == CallerPolicy()
     assert worker.tell(callers=policy.to_facts()) is None
     assert worker.generations.policy == policy
+
+
+def test_a_model_whose_files_found_no_free_descriptor_is_refused(worker):
+    """A worker that did not get over it would hear nothing any more, not even to end."""
+    worker.give(0, TREES, "7")
+    worker.tell(prepare=1, models=[0], routes={})
+    assert worker.heard() == {"prepared": 1}
+    worker.tell(switch=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fd, packed = os.memfd_create("file"), os.memfd_create("packed")
+    send(worker.end, {"model": 1, "slot": 1}, [fd, packed])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        message = worker._link.hear()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    os.close(fd)
+    os.close(packed)
+    assert message.files == []
+    worker.generations.on_message(message)
+    worker.tell(prepare=2, models=[1], routes={})
+    refused = worker.heard()
+    assert refused["refused"] == 2
+    assert "too many files are open" in refused["why"]
+    worker.tell(discard=2)
+    worker.give(2, TREES, "8")
+    worker.tell(prepare=3, models=[2], routes={})
+    assert worker.heard() == {"prepared": 3}

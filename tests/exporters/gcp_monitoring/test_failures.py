@@ -162,3 +162,19 @@ def test_missing_credentials_are_logged_and_no_reason_to_die(
 def test_pause_grows_with_failures_within_limits(failures: int, interval: float):
     pause = pause_after(failures, interval)
     assert interval <= pause <= max(interval, min(interval * 2.0 ** min(failures, 10), 600))
+
+
+def test_clock_that_was_ahead_and_is_right_again_is_made_up_for(
+    server: Server, service: LocalMetricService, monkeypatch: pytest.MonkeyPatch
+):
+    server.work()
+    true = time.time
+    with monkeypatch.context() as wrong:
+        wrong.setattr("time.time", lambda: true() + 3600)
+        exporter = server.export(service.address)
+        until(lambda: service.refused, "points of the future")
+    assert all("in the future" in reason for reason in service.refused)
+    until(lambda: service.series, "an export at the right time")
+    server.work()
+    exporter.close()
+    assert_exact(server, service)
