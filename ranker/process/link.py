@@ -91,13 +91,16 @@ class Link:
         """Hears messages on a thread, and has this process get a SIGTERM with the supervisor's end.
 
         Args:
-            on_message: is called with each, on that thread. It must not raise.
+            on_message: is called with each, on that thread. If it raises, the process ends, too: it
+                would hear nothing from then on.
         """
 
         def run() -> None:
-            while (message := self.hear()) is not None:
-                if on_message is not None:
-                    on_message(message)
-            os.kill(os.getpid(), signal.SIGTERM)
+            try:
+                while (message := self.hear()) is not None:
+                    if on_message is not None:
+                        on_message(message)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=run, name="link", daemon=True).start()

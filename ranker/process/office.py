@@ -42,6 +42,7 @@ from ranker.office.bodies import Bodies
 from ranker.office.callers import CallerCheck
 from ranker.office.history import History
 from ranker.office.http_server import HttpServer
+from ranker.office.loop_errors import LoopErrors
 from ranker.office.open_inference import HEALTH_PATHS as OPEN_INFERENCE_HEALTH_PATHS
 from ranker.office.open_inference import OpenInference
 from ranker.office.predictions import Predictions
@@ -150,6 +151,7 @@ class Office:
             servers.append(HttpServer(self._applications, self._secure, context))
             tasks.append(asyncio.create_task(self._follow(self._certificates, context)))
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(LoopErrors())
 
         def stop() -> None:
             self._status.close()

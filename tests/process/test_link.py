@@ -47,6 +47,24 @@ def test_a_process_gets_a_signal_once_its_supervisor_is_gone(monkeypatch, heard)
     assert list(signals) == [(os.getpid(), signal.SIGTERM)]
 
 
+def test_a_process_that_can_hear_no_more_ends(monkeypatch):
+    signals: deque[tuple[int, int]] = deque()
+    threads = []
+    monkeypatch.setattr(os, "kill", lambda *arguments: signals.append(arguments))
+    monkeypatch.setattr("threading.Thread.start", lambda thread: threads.append(thread))
+    ours, theirs = socket_pair()
+
+    def bug(_message: object) -> None:
+        raise ValueError("a bug")
+
+    Link(theirs.detach()).listen(bug)
+    send(ours, {"switch": 1})
+    with pytest.raises(ValueError, match="a bug"):
+        threads[0].run()
+    assert list(signals) == [(os.getpid(), signal.SIGTERM)]
+    ours.close()
+
+
 def test_the_last_words_are_heard_of_one_that_did_not_read_all():
     ours, theirs = socket_pair()
     send(ours, {"switch": 1})
