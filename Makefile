@@ -34,7 +34,7 @@ serve: $(READY) ## the demo book ranker, trained, exported and served
 # compile everything anew where bytecode is not kept.
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) ## all tests but the slow ones
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 6 --dist worksteal
 
 test-slow: $(READY) ## the minutes-long tests
 	$(BIN)/python -m pytest -m slow --timeout 1800
