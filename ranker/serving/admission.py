@@ -11,8 +11,8 @@ of how these turn out:
 - *Headroom.* How late answers are, no prediction can know: there is the way to the caller and
   back, and whatever else runs on the machine. So it follows a quantile, up with each list that is
   late and down with each that isn't, in the proportion in which that may happen.
-- *Least.* What scoring any list took of late that came while others waited. What would be too
-  late even for that is refused before it is read.
+- *Least.* What scoring any list took of late that came while others waited, and how few rows one
+  had. What would be too late, or too much, even so is refused before it is read.
 
 Pure logic: it reads no clock.
 """
@@ -28,7 +28,7 @@ PACE_OUTLIER = 4.0
 """A batch that took this many times what the pace says was held up by something else."""
 
 LEAST_MEMORY = 128
-"""Lists over which the least predicted cost is forgotten."""
+"""Lists over which the least predicted cost, and the fewest rows, are forgotten."""
 
 HEADROOM = (1.5, 4.0)
 """How much longer than predicted a wait may be before a deadline is missed: least and most."""
@@ -74,6 +74,8 @@ class Admission:
     Attributes:
         least: the fewest seconds that scoring a list was predicted to take of late. A list
             that is not read yet takes as long, as far as one can know.
+        least_rows: the fewest rows that one had. Not told from `least`: a cost model that has
+            seen lists of one length only can take any number of rows for it.
     """
 
     def __init__(self) -> None:
@@ -82,8 +84,11 @@ class Admission:
         self._taken_at = 0.0  # when the last batch was taken
         self._pacing = 0.0  # what it was to cost, if more waited then
         self.least = 0.0
+        self.least_rows = 1.0
 
-    def check(self, deadline: float, now: float, ahead: float, unread: float, own: float) -> float:
+    def check(
+        self, deadline: float, now: float, ahead: float, unread: float, own: float, rows: float
+    ) -> float:
         """How long a list that comes now will wait.
 
         Args:
@@ -93,6 +98,7 @@ class Admission:
             unread: seconds that it may have waited before it was read, which its
                 deadline knows nothing of.
             own: predicted seconds to score it.
+            rows: how many it has.
 
         Returns:
             Seconds.
@@ -104,6 +110,8 @@ class Admission:
         """
         forgetting = self.least + own / LEAST_MEMORY
         self.least = own if own < forgetting else forgetting
+        more = self.least_rows + rows / LEAST_MEMORY
+        self.least_rows = rows if rows < more else more
         wait = ahead * self._pace
         finish = now + self._headroom * wait + self._pace * own
         until = deadline - unread

@@ -104,7 +104,7 @@ class Queue(Generic[T]):
             ahead = busy + mine
             if len(self._batchers) > (batcher in self._batchers):
                 ahead += self.others_before(batcher, mine + own)
-            wait = self.admission.check(task.deadline, now, ahead, unread, own)
+            wait = self.admission.check(task.deadline, now, ahead, unread, own, task.rows)
             if self.rows and (rows > shares.divided_rows or size > shares.divided_bytes):
                 in_time = now + wait < task.deadline - unread
                 self._check_bounds(task, task.rows, task.size, wait, in_time)
@@ -139,19 +139,18 @@ class Queue(Generic[T]):
         Raises:
             RefusedError: none that came lately would have been let in.
         """
-        own = self.admission.least
+        own, rows = self.admission.least, self.admission.least_rows
+        least_rows = int(rows)
         if len(self._batchers) == models == 1:
             [batcher] = self._batchers
-            least_rows = batcher.rows_for(own)
             ahead = batcher.ahead_of(least_rows)
         else:
-            waits = {batcher: batcher.ahead_of(batcher.rows_for(own)) for batcher in self._batchers}
+            waits = {batcher: batcher.ahead_of(least_rows) for batcher in self._batchers}
             # That of the model with the least to do: it grows with what a model has to do itself.
             least = 0.0 if len(waits) < models else min(waits.values())
             ahead = sum(min(wait, least + batcher.next_batch()) for batcher, wait in waits.items())
-            least_rows = 1
         busy, unread = self._before(now)
-        wait = self.admission.check(task.deadline, now, busy + ahead, unread, own)
+        wait = self.admission.check(task.deadline, now, busy + ahead, unread, own, rows)
         self._check_bounds(task, least_rows, 0, wait, now + wait < task.deadline - unread)
 
     def _check_bounds(self, task: T, rows: int, size: int, wait: float, in_time: bool) -> None:

@@ -22,7 +22,7 @@ def allows(
     """Whether a list with that deadline would be let in at time 0; unread unless `own` is known."""
     try:
         own = admission.least if own is None else own
-        admission.check(deadline, 0.0, ahead, unread, own)
+        admission.check(deadline, 0.0, ahead, unread, own, 1)
     except TooLateError:
         return False
     return True
@@ -30,16 +30,16 @@ def allows(
 
 def test_a_list_has_to_finish_before_its_deadline():
     admission = Admission()
-    assert admission.check(HEADROOM[0] * 2.0 + 0.5, 0.0, 2.0, 0.0, 0.4) == 2.0
+    assert admission.check(HEADROOM[0] * 2.0 + 0.5, 0.0, 2.0, 0.0, 0.4, 1) == 2.0
     with pytest.raises(TooLateError) as caught:
-        admission.check(HEADROOM[0] * 2.0 + 0.3, 0.0, 2.0, 0.0, 0.4)
+        admission.check(HEADROOM[0] * 2.0 + 0.3, 0.0, 2.0, 0.0, 0.4, 1)
     assert caught.value.retry_after == 2.0
     assert caught.value.in_time
 
 
 def test_a_retry_is_no_use_after_the_deadline():
     with pytest.raises(TooLateError) as caught:
-        Admission().check(1.9, 0.0, 2.0, 0.0, 0.0)
+        Admission().check(1.9, 0.0, 2.0, 0.0, 0.0, 1)
     assert not caught.value.in_time
 
 
@@ -56,10 +56,10 @@ def test_a_list_is_refused_unread_if_none_lately_was_so_short_as_to_be_in_time()
     admission = Admission()
     assert allows(admission, HEADROOM[0] + 0.001)
     for _ in range(LEAST_MEMORY):
-        admission.check(1e9, 0.0, 0.0, 0.0, 0.1)
+        admission.check(1e9, 0.0, 0.0, 0.0, 0.1, 1)
     assert allows(admission, HEADROOM[0] + 0.11)
     assert not allows(admission, HEADROOM[0] + 0.09)
-    admission.check(1e9, 0.0, 0.0, 0.0, 0.01)
+    admission.check(1e9, 0.0, 0.0, 0.0, 0.01, 1)
     assert allows(admission, HEADROOM[0] + 0.02)
 
 
@@ -92,7 +92,7 @@ def test_pace_follows_the_time_between_batches_while_lists_wait():
         admission.on_more_waiting(now, cost=0.1)
         now += 0.2
         admission.on_batch_start(now)
-    assert admission.check(100.0, 0.0, 1.0, 0.0, 0.0) == pytest.approx(2.0, abs=0.001)
+    assert admission.check(100.0, 0.0, 1.0, 0.0, 0.0, 1) == pytest.approx(2.0, abs=0.001)
 
 
 def test_pace_is_never_faster_than_predicted():
@@ -100,14 +100,14 @@ def test_pace_is_never_faster_than_predicted():
     for now in range(100):
         admission.on_more_waiting(now, cost=10.0)
         admission.on_batch_start(now + 1.0)
-    assert admission.check(100.0, 0.0, 1.0, 0.0, 0.0) == 1.0
+    assert admission.check(100.0, 0.0, 1.0, 0.0, 0.0, 1) == 1.0
 
 
 def test_one_batch_moves_the_pace_only_so_far():
     admission = Admission()
     admission.on_more_waiting(0.0, cost=0.001)
     admission.on_batch_start(10.0)
-    assert admission.check(100.0, 0.0, 1.0, 0.0, 0.0) < 1.5
+    assert admission.check(100.0, 0.0, 1.0, 0.0, 0.0, 1) < 1.5
 
 
 def test_pace_fades_where_nothing_waits():
@@ -115,4 +115,4 @@ def test_pace_fades_where_nothing_waits():
     admission.on_more_waiting(0.0, cost=0.001)
     for now in range(100):
         admission.on_batch_start(now)
-    assert admission.check(100.0, 0.0, 1.0, 0.0, 0.0) == pytest.approx(1.0, abs=0.001)
+    assert admission.check(100.0, 0.0, 1.0, 0.0, 0.0, 1) == pytest.approx(1.0, abs=0.001)

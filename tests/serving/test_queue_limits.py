@@ -93,6 +93,33 @@ def test_a_short_list_does_not_wait_for_long_ones():
     assert took < 0.05
 
 
+@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize("per_row", [0.0, 1e-15, 1e-9, 1e-7, 1e-6])
+def test_whatever_rows_are_taken_to_cost_there_is_room_for_an_unread_list(per_row, models):
+    """Where all lists have one length, their fixed costs can't be told from those of their rows."""
+    queue = make(models=models, max_queue_rows=100_000)
+    for _ in range(300):
+        queue.put(a_list(20), a_list(20, deadline=1.0))
+        queue.take(0.0)
+    for batcher in queue.batchers:
+        batcher.cost = costing(1e-5, per_row)
+        batcher.forecast()
+    queue.put(a_list(20))
+    queue.check(1.0)
+
+
+def test_an_unread_list_needs_as_much_room_as_the_shortest_of_late():
+    queue = make(max_queue_rows=1000)
+    for _ in range(200):
+        queue.put(a_list(100), a_list(100))
+        queue.take(0.0)
+    queue.put(*[a_list(100, caller=str(i)) for i in range(9)])
+    queue.check(1.0)
+    queue.put(a_list(100, caller="9"))
+    with pytest.raises(FullOfRowsError):
+        queue.check(1.0)
+
+
 def test_the_batch_in_flight_counts_too():
     queue = make(costs=[costing(0.0, 0.001)])
     queue.busy_until = 0.8
