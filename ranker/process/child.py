@@ -112,6 +112,22 @@ class Child:
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.setpriority(os.PRIO_PROCESS, self.pid, niceness)
 
+    def set_idle(self) -> bool:
+        """Has it run only while a core is idle, or nearly so; see SCHED_IDLE in sched(7).
+
+        There is no way back without privileges.
+
+        Returns:
+            Whether the system lets it.
+        """
+        try:
+            os.sched_setscheduler(self.pid, os.SCHED_IDLE, os.sched_param(0))
+        except ProcessLookupError:  # it has ended
+            return True
+        except OSError:
+            return False
+        return True
+
     def send_signal(self, number: int) -> None:
         """Sends a signal, if it still runs."""
         if self.exit() is None:

@@ -12,8 +12,8 @@ from ranker.errors import ModelError
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.supervisor_recorder import NamedModel, SupervisorRecorder
 from ranker.process.child import Child
+from ranker.process.model_reader import ModelReader
 from ranker.process.model_slots import ModelSlots
-from ranker.process.preparation import Preparation
 from ranker.process.rollout import Plan, PreparedModel, Rollout
 from ranker.process.rollout_guard import Breach, RolloutGuard
 from ranker.process.settings import Settings
@@ -58,7 +58,7 @@ class ModelSupply:
         self._wanted: Wanted | None = None
         self._answer: Plan | None = None  # to what is wanted
         self._failed = False  # whether that can't be served
-        self._preparation: Preparation | None = None
+        self._reader = ModelReader(settings)
         self._models: dict[str, PreparedModel] = {}
         self._known: dict[WantedModel, PreparedModel] = {}
         self._read = 0  # models so far
@@ -80,13 +80,13 @@ class ModelSupply:
         for name in self._holds.keep(wanted.routes):
             logger.info("%s: its configuration has changed: the guard lets it go", name)
         self._began = time.monotonic()
-        self.close()
+        self._reader.abandon()
         self._tell_workers()
         known = [self._known.get(model) for model in wanted.models]
         if all(model is not None for model in known):
             self._begin([model for model in known if model is not None], wanted)
         else:
-            self._preparation = Preparation(wanted, self._models.keys(), self._settings)
+            self._reader.begin(wanted, self._models.keys())
 
     def fail(self, reason: str) -> None:
         """Notes why nobody can say what is wanted now."""
@@ -106,45 +106,41 @@ class ModelSupply:
 
     def step(self) -> bool:
         """Goes on as far as it can without waiting. Returns whether it waits for a process."""
-        if self._preparation is not None:
-            self._preparation.look()
-            if self._preparation.done:
-                self._on_prepared(self._preparation)
+        if self._reader.look():
+            self._on_read()
         self._rollout.step()
         if self._rollout.pending is None and (breach := self._guard.look(time.monotonic())):
             self._roll_back(breach)
         self._slots.retire_due(time.monotonic())
-        return self._preparation is not None or self._rollout.pending is not None
+        return self._reader.reading or self._rollout.pending is not None
 
     def close(self) -> None:
         """Ends the process that reads models, if there is one."""
-        if self._preparation is not None:
-            self._preparation.close()
-            self._preparation = None
+        self._reader.close()
 
-    def _on_prepared(self, preparation: Preparation) -> None:
-        self._preparation = None
-        failure = preparation.failure
+    def _on_read(self) -> None:
+        failure = self._reader.failure
         if failure is None:
             try:
-                self._begin(self._take_over(preparation), preparation.wanted)
+                self._begin(self._take_over(), self._reader.wanted)
             except ModelError as error:
                 failure = error.message
-        preparation.close()
+        self._reader.abandon()
         if failure is not None:
             self._on_end(failure)
 
-    def _take_over(self, preparation: Preparation) -> list[PreparedModel]:
+    def _take_over(self) -> list[PreparedModel]:
         """The models that were wanted: those that were known, and those that have been read."""
         models = []
-        for read in preparation.models:
+        while self._reader.models:
+            read = self._reader.models[0]
             if read.files:
-                self._read += 1
                 slot = self._slots.slot((read.name, read.version))
+                self._read += 1
                 self._models[read.key] = PreparedModel(read.key, self._read, slot, *read.files)
             models.append(self._models[read.key])
-        preparation.models.clear()  # their files are this one's now
-        self._known = dict(zip(preparation.wanted.models, models, strict=True))
+            del self._reader.models[0]  # its files are this one's now
+        self._known = dict(zip(self._reader.wanted.models, models, strict=True))
         return models
 
     def _begin(self, models: Sequence[PreparedModel], wanted: Wanted) -> None:
@@ -214,7 +210,7 @@ class ModelSupply:
         current = self._rollout.current
         served = current.models if current is not None else ()
         # A preparer that runs has been told which models are there.
-        unused = [] if self._preparation else set(self._models.values()).difference(served)
+        unused = [] if self._reader.reading else set(self._models.values()).difference(served)
         for model in unused:
             self._models.pop(model.key).close()
         self._known = {wanted: model for wanted, model in self._known.items() if model in served}

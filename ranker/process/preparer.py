@@ -1,23 +1,25 @@
-"""The preparer: a process that reads models once, for all workers, and ends.
+"""The preparer: a process that reads models once, for all workers.
 
-    python -m ranker.process.preparer LINK SETTINGS WANTED KNOWN
+    python -m ranker.process.preparer LINK SETTINGS
 
-LINK is the inherited connection to the supervisor. SETTINGS and WANTED are JSON
-(`ranker.process.settings`, `ranker.repository.wanted`), KNOWN is a list of the models that
-are there: `NAME@VERSION@SHA256`. Of each wanted model it says, in their order, which it is; of
-those that are not known with two memory files, the model's own and what was prepared of
-it (`ranker.model.packed`). A model that can't be read is `failed`.
+LINK is the inherited connection to the supervisor, SETTINGS are JSON (`ranker.process.settings`).
+The supervisor says `{"read": WANTED, "known": [...]}` (`ranker.repository.wanted`), with the models
+that are there: `NAME@VERSION@SHA256`. Of each wanted model the preparer says, in their order, which
+it is; of those that are not known with two memory files, the model's own and what was prepared of
+it (`ranker.model.packed`). Then it is `ready` for more, or it has `failed`: a model can't be read.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 from ranker import logs
 from ranker.errors import ModelError, RankerError
@@ -25,6 +27,7 @@ from ranker.memory_file import read_into_memory
 from ranker.model import ModelFile
 from ranker.model.model import errors_named
 from ranker.model.packed import Packed, prepare
+from ranker.process.heap import return_free_memory
 from ranker.process.link import Link
 from ranker.process.settings import Settings
 from ranker.ranking_log.exclusion import Exclusion
@@ -40,11 +43,17 @@ def main() -> None:
     """The program."""
     link = Link(int(sys.argv[1]))
     settings = Settings.from_json(sys.argv[2])
-    wanted = Wanted.from_facts(json.loads(sys.argv[3]))
-    known = set(json.loads(sys.argv[4]))
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's own is inherited
-    link.listen()
     logs.configure(settings.log_format, settings.log_level, "preparer", settings.gcp_project)
+    wishes: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
+    link.listen(lambda message: wishes.put(message.facts))
+    while True:
+        wish = wishes.get()
+        _read_models(Wanted.from_facts(wish["read"]), set(wish["known"]), settings, link)
+        return_free_memory()
+
+
+def _read_models(wanted: Wanted, known: set[str], settings: Settings, link: Link) -> None:
     try:
         prepared = [_prepare(model, settings, known, link) for model in wanted.models]
         if settings.log_rankings and settings.log_exclude_feature:
@@ -118,4 +127,3 @@ def _read(path: str) -> int:
 
 if __name__ == "__main__":
     main()
-    logging.shutdown()

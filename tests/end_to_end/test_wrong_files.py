@@ -1,6 +1,6 @@
 """`ranker serve` of what can't be served ends with one line that says what to do.
 
-One case for each process that may find out; what else it may be: tests/process/test_preparation.py.
+One case for each process that may find out; tests/process/test_model_reader.py has more.
 """
 
 from __future__ import annotations

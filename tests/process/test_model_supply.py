@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Collection
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 
@@ -14,8 +13,8 @@ from ranker.callers import CallerPolicy
 from ranker.errors import Code
 from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from ranker.process import model_supply as module
+from ranker.process.model_reader import ReadModel
 from ranker.process.model_supply import ModelSupply
-from ranker.process.preparation import ReadModel
 from ranker.process.settings import Settings
 from ranker.quota import Quota
 from ranker.repository.guard import Limits
@@ -30,33 +29,41 @@ def new_file() -> int:
     return os.memfd_create(NAME)
 
 
-class FakePreparation:
-    """A preparer that reads whatever is wanted, once it is told to."""
+class FakeReader:
+    """Reads whatever is wanted, once it is told to."""
 
-    running: ClassVar[list[FakePreparation]] = []
-
-    def __init__(self, wanted: Wanted, known: Collection[str], settings: Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         del settings
-        self.wanted, self.known = wanted, set(known)
+        self.runs = 0
         self.models: list[ReadModel] = []
         self.failure: str | None = None
-        self.done = False
-        self.running.append(self)
+        self.reading = self.over = False
+
+    def begin(self, wanted: Wanted, known: Collection[str]) -> None:
+        self.abandon()
+        self.wanted, self.known = wanted, set(known)
+        self.failure, self.reading = None, True
+        self.runs += 1
 
     def finish(self, failure: str | None = None) -> None:
         for model in self.wanted.models:
             key = f"books@{model.version}@ab"
             files = () if key in self.known else (new_file(), new_file())
             self.models.append(ReadModel(key, "books", model.version, files))
-        self.done, self.failure = True, failure
+        self.over, self.failure = True, failure
 
-    def look(self) -> None:
-        pass
+    def look(self) -> bool:
+        over = self.over
+        if over:
+            self.over = self.reading = False
+        return over
 
-    def close(self) -> None:
+    def abandon(self) -> None:
+        self.reading = False
         for model in self.models:
             for fd in model.files:
                 os.close(fd)
+        self.models.clear()
 
 
 def wanted(*versions: str, share: float = 0.0, entry: str = "") -> Wanted:
@@ -77,6 +84,7 @@ class Setup:
         self.worker = FakeWorker()
         recorder = SupervisorRecorder(self.aggregates)
         self.supply = ModelSupply(Settings(()), self.aggregates, recorder, lambda: [self.worker])
+        self.reader: FakeReader = self.supply._reader
 
     def prepared(self) -> None:
         """The worker has prepared what it was told last."""
@@ -86,7 +94,7 @@ class Setup:
 
     def serve(self, wish: Wanted) -> None:
         self.supply.want(wish)
-        FakePreparation.running[-1].finish()
+        self.reader.finish()
         self.supply.step()
         self.prepared()
 
@@ -101,8 +109,7 @@ class Setup:
 
 @pytest.fixture
 def s(monkeypatch) -> Setup:
-    monkeypatch.setattr(module, "Preparation", FakePreparation)
-    FakePreparation.running.clear()
+    monkeypatch.setattr(module, "ModelReader", FakeReader)
     return Setup()
 
 
@@ -110,12 +117,12 @@ def test_a_model_that_was_there_when_the_preparer_began_is_there_when_it_ends(s)
     """The file changes to 8, and back to 7 and 9 before all serve 8."""
     s.serve(wanted("7", entry="a"))
     s.supply.want(wanted("8", entry="b"))
-    FakePreparation.running[-1].finish()
+    s.reader.finish()
     s.supply.step()
     s.supply.want(wanted("7", "9", entry="c"))
     s.prepared()  # 8 is served, and 7 no more
     assert s.worker.serves == 2
-    FakePreparation.running[-1].finish()
+    s.reader.finish()
     s.supply.step()
     s.prepared()
     assert s.worker.serves == 3
@@ -127,11 +134,11 @@ def test_what_failed_is_tried_again_when_it_is_wanted_again(s, caplog):
     s.serve(wanted("7", entry="a"))
     for _ in range(3):
         s.supply.want(wanted("8", entry="b"))
-        FakePreparation.running[-1].finish("ended with SIGKILL")
+        s.reader.finish("ended with SIGKILL")
         s.supply.step()
     assert s.supply.failure == "ended with SIGKILL"
     assert caplog.text.count("ended with SIGKILL") == 1
-    assert len(FakePreparation.running) == 4
+    assert s.reader.runs == 4
     s.serve(wanted("8", entry="b"))
     assert s.supply.failure is None
     assert s.worker.serves == 2
@@ -142,7 +149,7 @@ def test_a_wrong_file_that_is_made_right_again_leaves_no_trace(s):
     s.supply.fail("line 3: wrong")
     s.supply.want(wanted("7", entry="a"))
     assert s.supply.failure is None
-    assert len(FakePreparation.running) == 1
+    assert s.reader.runs == 1
 
 
 def open_files() -> int:
@@ -156,11 +163,25 @@ def test_files_of_models_that_are_not_served_are_closed(s):
     before = open_files()
     for i in range(1, 20):
         s.supply.want(wanted("7", entry=f"{i}"))
-        FakePreparation.running[-1].finish()
+        s.reader.finish()
         s.supply.step()
         s.serve(wanted(f"{i}", "x", entry=f"{i}"))
         s.serve(wanted("1", entry=f"back-{i}"))
     assert open_files() == before
+
+
+def test_files_of_models_that_find_no_room_are_closed_once(s):
+    """There are four numbers in the metrics, and the models that have some keep them."""
+    s.serve(wanted("1", "2", entry="a"))
+    before = open_files()
+    s.supply.want(wanted("1", "3", "4", "5", entry="b"))
+    s.reader.finish()
+    s.supply.step()
+    assert s.supply.failure is not None
+    assert "more than 4 models" in s.supply.failure
+    assert open_files() == before
+    s.serve(wanted("1", "3", entry="c"))
+    assert s.worker.serves == 2
 
 
 def breach(s: Setup, monkeypatch) -> None:
@@ -195,7 +216,7 @@ def test_the_guard_moves_the_share_and_says_so(shared, monkeypatch, caplog):
 
 def test_the_guard_does_not_hide_that_something_else_could_not_be_served(shared, monkeypatch):
     shared.supply.want(wanted("7", "8", "9", share=20, entry="a"))
-    FakePreparation.running[-1].finish("no such file")
+    shared.reader.finish("no such file")
     shared.supply.step()
     breach(shared, monkeypatch)
     shared.prepared()
@@ -207,7 +228,7 @@ def test_what_is_wanted_with_the_same_entry_is_held_and_with_another_is_not(shar
     breach(shared, monkeypatch)
     shared.prepared()
     shared.supply.want(wanted("7", "8", "9", share=20, entry="a"))
-    FakePreparation.running[-1].finish()
+    shared.reader.finish()
     shared.supply.step()
     assert shared.routes()["traffic"] == {"stable": 100, "canary": 0}
     shared.prepared()
@@ -223,7 +244,7 @@ def test_a_worker_hears_who_may_call_before_it_serves(s):
     s.supply.want(replace(wanted("7"), callers=policy))
     assert s.worker.said[0] == {"callers": policy.to_facts()}
     assert s.aggregates.callers()[0] == "dns:a"
-    FakePreparation.running[-1].finish()
+    s.reader.finish()
     s.supply.step()
     s.prepared()
     late = FakeWorker()
@@ -231,6 +252,6 @@ def test_a_worker_hears_who_may_call_before_it_serves(s):
     assert late.said[0] == {"callers": policy.to_facts()}
     assert [facts for facts in late.said if "model" in facts]
     s.supply.want(replace(wanted("8"), callers=CallerPolicy(("dns:b",))))
-    FakePreparation.running[-1].finish("no such file")
+    s.reader.finish("no such file")
     s.supply.step()
     assert {"callers": CallerPolicy(("dns:b",)).to_facts()} in s.worker.said
