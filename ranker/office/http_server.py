@@ -7,11 +7,13 @@ import logging
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ranker.office.connection import HEAD_BYTES, IDLE_SECONDS, Connection
+from ranker.office.handshake import Handshakes
 
 _BACKLOG = 128
 """Connections that the kernel may hold until the loop takes them, which it does all at once."""
@@ -42,10 +44,12 @@ class HttpServer(uvicorn.Server):
         async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
             await applications[scope["server"][1]](scope, receive, send)
 
+        # Our context: its files change, and uvicorn would read them once.
+        protocol: Any = Connection if context is None else Handshakes(context, Connection)
         super().__init__(
             uvicorn.Config(
                 by_port,
-                http=Connection,
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 loop="none",
@@ -59,8 +63,6 @@ class HttpServer(uvicorn.Server):
                 timeout_graceful_shutdown=_STOP_SECONDS,
             )
         )
-        self.config.load()
-        self.config.ssl = context  # made of files that change, which uvicorn would read once
         self._sockets = list(sockets)
 
     async def run_until_stopped(self) -> None:

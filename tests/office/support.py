@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +19,11 @@ from ranker.process.address import bind_http
 
 
 @contextmanager
-def served(application: ASGIApp) -> Iterator[int]:
-    """Serves an application; gives the port."""
+def served(application: ASGIApp, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Serves an application, secured if there is a context; gives the port."""
     sockets = bind_http("a test", "127.0.0.1", 0)
     port = int(sockets[0].getsockname()[1])
-    server = HttpServer({port: application}, sockets)
+    server = HttpServer({port: application}, sockets, context)
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def run() -> None:
