@@ -160,7 +160,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Share of the time, by worker",
-            (catalogue.WORKER_BUSY, catalogue.WORKER_WAIT, catalogue.ENGINE_BUSY),
+            (
+                catalogue.WORKER_BUSY,
+                catalogue.WORKER_WAIT,
+                catalogue.ENGINE_BUSY,
+                catalogue.ENGINE_LOAD,
+            ),
             ("pod", "worker"),
         ),
         Panel("Workers", (catalogue.WORKERS, catalogue.WORKERS_SERVING)),

@@ -108,20 +108,24 @@ class _Utilization:
         [self._busy] = aggregates.layout.plan.cells[catalogue.ENGINE_BUSY]
         [self._alive] = aggregates.layout.plan.cells[catalogue.WORKERS]
         [self._worked] = aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
-        self._seen: deque[tuple[float, _PerWorker, _PerWorker]] = deque(maxlen=_WINDOW_SECONDS)
+        [self._load] = aggregates.layout.plan.cells[catalogue.ENGINE_LOAD]
+        self._seen: deque[tuple[float, _PerWorker, _PerWorker, _PerWorker]]
+        self._seen = deque(maxlen=_WINDOW_SECONDS)
         self.tick()
 
     def tick(self) -> None:
-        self._seen.append((time.monotonic(), self._of(self._busy), self._of(self._worked)))
+        places = self._busy, self._load, self._worked
+        engines, threads, loops = (self._of(place) for place in places)
+        self._seen.append((time.monotonic(), engines, threads, loops))
 
     def read(self) -> Iterator[Family]:
         then, *before = self._seen[0]
         seconds = (time.monotonic() - then) * max(sum(self._of(self._alive)), 1.0)
-        engines, loops = (
+        engines, threads, loops = (
             [max(0.0, new - old) for new, old in zip(self._of(place), olds, strict=True)]
-            for place, olds in zip((self._busy, self._worked), before, strict=True)
+            for place, olds in zip((self._busy, self._load, self._worked), before, strict=True)
         )
-        workers = map(max, engines, loops)
+        workers = map(max, threads, loops)
         for metric, busy in (
             (catalogue.ENGINE_UTILIZATION, sum(engines)),
             (catalogue.WORKER_UTILIZATION, sum(workers)),

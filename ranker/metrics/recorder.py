@@ -60,6 +60,7 @@ class Recorder:
         [begin] = places[catalogue.WORKER_WAIT]
         self.waited = cells[begin : begin + 1]
         [self._worked] = places[catalogue.WORKER_BUSY]
+        [self._engine_load] = places[catalogue.ENGINE_LOAD]
         [self._shadow_busy] = places[catalogue.SHADOW_BUSY]
         self._rpcs = dict(
             zip((*aggregates.layout.methods, ""), places[catalogue.RPCS][:: len(Code)], strict=True)
@@ -148,6 +149,10 @@ class Recorder:
     def loop_worked(self, seconds: float) -> None:
         """The loop has worked; see `ranker.serving.loop_load`."""
         self._cells[self._worked] += seconds
+
+    def engine_worked(self, seconds: float) -> None:
+        """A thread of an engine has scored a batch: what counts of it as load."""
+        self._cells[self._engine_load] += seconds
 
     def shadow_worked(self, seconds: float) -> None:
         """The loop has spent time that it had to spare on a shadow."""

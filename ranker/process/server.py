@@ -96,7 +96,6 @@ class Server:
             recorder,
             recorder.waited,
             make_transport.full_turn,
-            settings.max_batch_rows,
             time.monotonic(),
             usable_cores() / settings.workers,
         )
@@ -287,7 +286,13 @@ class Server:
         if stepped:
             self._load.leave_out(time.monotonic())
         else:
-            self._load.on_turn_end(time.monotonic(), scored, self._dispatcher.scored_rows)
+            self._load.on_turn_end(
+                time.monotonic(),
+                scored,
+                self._dispatcher.scored_rows,
+                self._dispatcher.most_rows,
+                self._dispatcher.spare_seconds,
+            )
             self._scored = scored
         if self._drain is None:
             return BEAT_SECONDS if delay is None or delay > BEAT_SECONDS else delay

@@ -150,6 +150,15 @@ class Batcher(Generic[T]):
         self._rooms = [self._room_for(lists) for lists in range(MANY_LISTS + 1)]
         self._count()
 
+    def fuller_saves(self, rows: int) -> float:
+        """Seconds that a batch of so many rows takes beyond its part of one as large as pays."""
+        return self.cost.fixed * max(0.0, 1.0 - rows / self.most_rows)
+
+    @property
+    def most_rows(self) -> int:
+        """The rows of a batch if many lists wait."""
+        return self._rooms[MANY_LISTS]
+
     def add(self, task: T) -> None:
         """Queues a list."""
         rows = task.rows

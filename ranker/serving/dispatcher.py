@@ -55,13 +55,14 @@ and the next batch with it."""
 class _Scoring:
     """The scoring of one batch, and what came of it."""
 
-    __slots__ = ("batch", "ended", "outcome", "served", "started", "taken")
+    __slots__ = ("batch", "ended", "on_thread", "outcome", "served", "started", "taken")
 
     def __init__(self, batch: Batch[RankTask], now: float) -> None:
         self.batch = batch
         self.taken = now
         self.served: ServedModel = batch.pieces[0][0].served
         self.started = self.ended = 0.0
+        self.on_thread = False
         self.outcome: Scores | Exception | None = None
 
     def score(self) -> None:
@@ -93,6 +94,8 @@ class Dispatcher:
     Attributes:
         scored: how many lists have been scored; one that takes several batches counts in each.
         scored_rows: how many candidates.
+        most_rows: the candidates of a batch as large as pays, of the model that was scored last.
+        spare_seconds: what larger batches would have saved of the time on the engines' threads.
 
     Raises:
         RuntimeError: the system doesn't start the threads.
@@ -123,6 +126,8 @@ class Dispatcher:
         self._threads = EngineThreads(batches_at_once)
         self.scored = 0
         self.scored_rows = 0
+        self.most_rows = 1
+        self.spare_seconds = 0.0
         self._on_threads: deque[_Scoring] = deque()  # and not handed out yet, in order
         self._scored_at = -math.inf  # when the last batch handed out was scored
 
@@ -190,6 +195,7 @@ class Dispatcher:
             scoring.score()
             self._call_soon(self._on_scored)
 
+        scoring.on_thread = True
         self._on_threads.append(scoring)
         self._threads.run(run)
 
@@ -225,6 +231,11 @@ class Dispatcher:
         served.batcher.learn(batch.rows, seconds)
         self.scored += len(batch.pieces)
         self.scored_rows += batch.rows
+        self.most_rows = served.batcher.most_rows
+        if scoring.on_thread:
+            spare = min(seconds, served.batcher.fuller_saves(batch.rows))
+            self.spare_seconds += spare
+            self._recorder.engine_worked(seconds - spare)
         queued = [scoring.started - task.arrived for task, start, _ in batch.pieces if start == 0]
         # A list has one piece in a batch.
         served.metrics.batch_scored(batch.rows, len(batch.pieces), queued, seconds)

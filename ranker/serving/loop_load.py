@@ -7,7 +7,7 @@ in a full one is therefore not counted.
 
 To wait is to leave the processor idle, too: gRPC reads messages while the loop waits for it, and on
 grpc.aio another thread scores. The CPU time that the process takes counts, therefore, where that is
-more than the time in which its loop did not wait.
+more than the time in which its loop did not wait; again less what larger batches would save.
 
 A few callers who each wait for their answers before they ask again never fill it, though they
 may keep the loop from waiting: each turn has a few lists. More servers would not help them.
@@ -22,8 +22,13 @@ from ranker.metrics.recorder import Recorder
 from ranker.rpc import Numbers
 from ranker.serving.cost import CostModel
 
-_SAVES_LITTLE = 10.0
-"""A turn is full if its fixed cost is at most so small a part, a tenth, of what its lists add."""
+_SURPRISED = 1.5
+"""If turns take so many times what is predicted, or so much less, other lists come than before, or
+other models are served: what was learned of turns no longer holds."""
+
+_SURPRISE_SHARE = 0.005
+_MOST_SURPRISE = 30.0
+"""What a turn has of that average, and what counts of it at most: a machine may stand still."""
 
 _MEMORY = 0.999
 """Weight of the past at each turn: in the last thousand there are longer and shorter ones."""
@@ -36,7 +41,6 @@ class LoopLoad:
         recorder: where.
         waited: one number: the seconds that the loop has waited so far; see `ranker.rpc.RpcCounts`.
         full_turn: the most lists that a turn answers; 1: lists share no turn.
-        batch_rows: the most candidates of a batch; lists that fill one fill a turn, too.
         now: when the first turn begins.
         cores: how many the process has for itself; it may be a part of one.
         cpu: the seconds of CPU time that the process has taken so far.
@@ -47,7 +51,6 @@ class LoopLoad:
         recorder: Recorder,
         waited: Numbers,
         full_turn: int,
-        batch_rows: int,
         now: float,
         cores: float = 1.0,
         cpu: Callable[[], float] = time.process_time,
@@ -56,10 +59,11 @@ class LoopLoad:
         self._waited = waited
         self._costs = CostModel(_MEMORY)
         self._full_turn = full_turn
-        self._batch_rows = batch_rows
         self._cores = cores
         self._cpu = cpu
         self._lists = self._rows = 0
+        self._spare = self._due = 0.0
+        self._surprise = 1.0  # how many times what was predicted turns have taken of late
         self._turn_began = now
         self._waited_before = waited[0]
         self._cpu_before = cpu()
@@ -68,28 +72,46 @@ class LoopLoad:
         """A turn is over in which the loop has done nothing but what it had time to spare for."""
         self._turn_began, self._waited_before, self._cpu_before = now, self._waited[0], self._cpu()
 
-    def on_turn_end(self, now: float, lists: int, rows: int) -> None:
+    def on_turn_end(
+        self, now: float, lists: int, rows: int, most_rows: int, spare: float = 0.0
+    ) -> None:
         """A turn is over.
 
         Args:
             now: the time, in seconds.
             lists: how many the worker has scored since it started.
             rows: how many candidates these had.
+            most_rows: of a batch as large as pays; lists that fill one fill a turn, too.
+            spare: the seconds of its engines' threads that larger batches would have saved so far.
         """
         waited, cpu = self._waited[0], self._cpu()
         busy = now - self._turn_began - (waited - self._waited_before)
-        seconds = max(busy, (cpu - self._cpu_before) / self._cores)
+        used = cpu - self._cpu_before - (spare - self._spare)
+        seconds = max(busy, used / self._cores)
+        self._spare = spare
         scored, scored_rows = lists - self._lists, rows - self._rows
         self._turn_began, self._waited_before, self._cpu_before = now, waited, cpu
         self._lists, self._rows = lists, rows
         if seconds <= 0.0:
             return
         if scored:
-            costs = self._costs
-            costs.observe(scored, seconds)
-            enough = _SAVES_LITTLE * costs.fixed / costs.per_row if costs.per_row else 0.0
-            full = min(self._full_turn, self._batch_rows * scored / scored_rows, enough)
+            costs = self._learnt(scored, seconds)
+            full = min(self._full_turn, most_rows * scored / scored_rows)
             if scored < full:
-                saved = costs.fixed * (1.0 - scored / full)
-                seconds = seconds - saved if seconds > saved else 0.0
-        self._recorder.loop_worked(seconds)
+                seconds -= costs.fixed * (1.0 - scored / full)
+        # A turn may take less than a fuller one would save, and makes up for one that took more.
+        self._due += seconds
+        if self._due > 0.0:
+            self._recorder.loop_worked(self._due)
+            self._due = 0.0
+
+    def _learnt(self, lists: int, seconds: float) -> CostModel:
+        """What turns cost, by this one and those before it, unless these were of another kind."""
+        predicted = self._costs.predict(lists)
+        if predicted > 0.0:
+            surprise = min(seconds / predicted, _MOST_SURPRISE)
+            self._surprise += _SURPRISE_SHARE * (surprise - self._surprise)
+            if not 1.0 / _SURPRISED < self._surprise < _SURPRISED:
+                self._costs, self._surprise = CostModel(_MEMORY), 1.0
+        self._costs.observe(lists, seconds)
+        return self._costs

@@ -106,6 +106,7 @@ def test_utilization_is_busy_time_over_time_and_workers(monkeypatch: pytest.Monk
             if second <= 10:
                 recorders[0].batch_scored(0, 1, 1, [0.0], 0.5)
                 recorders[1].batch_scored(1, 1, 1, [0.0], 0.25)
+                recorders[0].engine_worked(0.5)
                 recorders[0].loop_worked(0.25)
                 recorders[1].loop_worked(0.75)
             families = reader.snapshot()
@@ -120,9 +121,8 @@ def test_utilization_is_busy_time_over_time_and_workers(monkeypatch: pytest.Monk
     assert ratio[:10] == [pytest.approx(0.375)] * 10
     assert ratio[14] == pytest.approx(0.375 / 2)
     assert ratio[19:] == [0.0] * 6
-    assert (
-        workers[:10] == [pytest.approx(0.625)] * 10
-    )  # one is bound by its engine, one by its loop
+    # One is bound by its engine's thread, one by its loop.
+    assert workers[:10] == [pytest.approx(0.625)] * 10
     assert workers[14] == pytest.approx(0.625 / 2)
     assert workers[19:] == [0.0] * 6
 

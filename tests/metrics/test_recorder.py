@@ -297,6 +297,7 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.queue_changed(1)
     recorder.waited[0] += 1.0
     recorder.loop_worked(1.0)
+    recorder.engine_worked(1.0)
     recorder.model_loaded(0, 1.0, {})
     recorder.transport_chosen("core", "")
     recorder.simd_found("avx2", "")

@@ -80,12 +80,12 @@ def test_no_answer_has_no_latency(server):
     assert (point.p50, point.p99, point.batch_requests) == (None, None, None)
 
 
-def test_workers_are_as_busy_as_their_loop_or_their_engine(server):
+def test_workers_are_as_busy_as_their_loop_or_their_engines_threads(server):
     for worker, metric, seconds in (
         (0, catalogue.WORKER_BUSY, 0.5),
-        (0, catalogue.ENGINE_BUSY, 0.2),
+        (0, catalogue.ENGINE_LOAD, 0.2),
         (1, catalogue.WORKER_BUSY, 0.1),
-        (1, catalogue.ENGINE_BUSY, 1.5),
+        (1, catalogue.ENGINE_LOAD, 1.5),
     ):
         cells, place = server.cell(worker, metric)
         cells[place] += seconds

@@ -56,6 +56,8 @@ def test_short_batches_are_scored_on_the_loops_thread(serving):
     s.turn()
     s.check(1)
     assert s.engines[0].threads == [LOOP]
+    assert s.counted()["ranker_engine_busy_seconds_total"] > 0
+    assert s.counted()["ranker_engine_load_seconds_total"] == 0  # it is the loop's
 
 
 def test_long_batches_are_scored_on_the_engines_thread(serving):
@@ -65,6 +67,8 @@ def test_long_batches_are_scored_on_the_engines_thread(serving):
     s.turn_until_idle()
     s.check(1)
     assert LOOP not in s.engines[0].threads
+    busy = s.counted()["ranker_engine_busy_seconds_total"]
+    assert s.counted()["ranker_engine_load_seconds_total"] == busy - s.dispatcher.spare_seconds
 
 
 @pytest.mark.parametrize(

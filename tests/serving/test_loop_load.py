@@ -37,7 +37,7 @@ def load_of(
     cpu: Callable[[], float] = lambda: 0.0,
 ) -> LoopLoad:
     """The load of a loop whose process takes no CPU time but what is said."""
-    return LoopLoad(recorder, recorder.waited, full_turn, BATCH_ROWS, now, cores, cpu)
+    return LoopLoad(recorder, recorder.waited, full_turn, now, cores, cpu)
 
 
 class SimulatedLoop:
@@ -49,7 +49,8 @@ class SimulatedLoop:
         self.rows = rows
         self.recorder = recorder
         [self._worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
-        self._fixed, self._each, self._spread = fixed, each, spread
+        self.cost: Callable[[int], float] = lambda lists: fixed + each * lists
+        self._spread = spread
         self._random = random.Random(1)
         self._load = load_of(recorder)
         self._now = 0.0
@@ -84,9 +85,9 @@ class SimulatedLoop:
 
     def _turn(self, lists: int) -> None:
         noise = self._random.lognormvariate(-(self._spread**2) / 2, self._spread)
-        self._now += (self._fixed + self._each * lists) * noise
+        self._now += self.cost(lists) * noise
         self._scored += lists
-        self._load.on_turn_end(self._now, self._scored, self._scored * self.rows)
+        self._load.on_turn_end(self._now, self._scored, self._scored * self.rows, BATCH_ROWS)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8, 1.0, 1.5])
@@ -107,6 +108,17 @@ def test_utilisation_is_load_over_capacity(recorder, rows, fixed, each, share):
     capacity = full / (fixed + each * full)
     loop.run(share * capacity, LEARNING_LISTS / capacity)
     assert loop.run(share * capacity, LISTS / capacity) == pytest.approx(min(share, 1.0), abs=0.1)
+
+
+@pytest.mark.parametrize("each", [5e-6, 3e-3])
+def test_it_follows_lists_that_change(recorder, each):
+    loop = SimulatedLoop(recorder, 180e-6, 60e-6, 0.1)
+    capacity = FULL_TURN / loop.cost(FULL_TURN)
+    loop.run(capacity, 2.0)
+    loop.cost = lambda lists: 180e-6 + each * lists
+    capacity = FULL_TURN / loop.cost(FULL_TURN)
+    loop.run(0.3 * capacity, 3.0)
+    assert loop.run(0.3 * capacity, 5.0) == pytest.approx(0.3, abs=0.1)
 
 
 def test_it_follows_a_load_that_changes(recorder):
@@ -130,9 +142,9 @@ def test_a_few_callers_do_not_fill_it_though_it_never_waits(recorder):
 
 def test_turns_without_a_list_count_in_full(recorder):
     load = load_of(recorder, now=10.0)
-    load.on_turn_end(10.5, 0, 0)
+    load.on_turn_end(10.5, 0, 0, BATCH_ROWS)
     recorder.waited[0] += 0.25
-    load.on_turn_end(11.0, 0, 0)
+    load.on_turn_end(11.0, 0, 0, BATCH_ROWS)
     [place] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
     assert recorder._cells[place] == 0.75
 
@@ -143,7 +155,7 @@ def test_what_there_was_time_to_spare_for_is_no_load(recorder):
     recorder.waited[0] += 0.5
     load.leave_out(12.0)
     assert recorder._cells[worked] == 0
-    load.on_turn_end(12.25, 0, 0)
+    load.on_turn_end(12.25, 0, 0, BATCH_ROWS)
     assert recorder._cells[worked] == 0.25
 
 
@@ -152,7 +164,7 @@ def test_where_requests_share_no_turn_all_of_it_counts(recorder):
     load, scored = load_of(recorder, full_turn=1), 0
     for turn in range(1, 101):
         scored += 1 + turn % 3
-        load.on_turn_end(0.01 * turn, scored, 10 * scored)
+        load.on_turn_end(0.01 * turn, scored, 10 * scored, BATCH_ROWS)
     assert recorder._cells[worked] == pytest.approx(1.0)
 
 
@@ -170,8 +182,18 @@ def test_cpu_time_counts_where_it_is_more(recorder, cores, cpu, busy):
     taken = [7.0, 7.0 + cpu]
     load = load_of(recorder, full_turn=1, cores=cores, cpu=lambda: taken.pop(0))
     recorder.waited[0] += 0.6
-    load.on_turn_end(1.0, 1, 10)
+    load.on_turn_end(1.0, 1, 10, BATCH_ROWS)
     assert recorder._cells[worked] == pytest.approx(busy)
+
+
+def test_what_larger_batches_would_save_of_the_engines_threads_is_no_load(recorder):
+    [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
+    taken = [7.0, 7.75, 8.5]
+    load = load_of(recorder, full_turn=1, cpu=lambda: taken.pop(0))
+    for turn in (1, 2):
+        recorder.waited[0] += 0.75
+        load.on_turn_end(1.0 * turn, turn, 10 * turn, BATCH_ROWS, 0.25 * turn)
+    assert recorder._cells[worked] == pytest.approx(1.0)
 
 
 def test_cpu_time_that_there_was_to_spare_is_no_load(recorder):
@@ -181,5 +203,5 @@ def test_cpu_time_that_there_was_to_spare_is_no_load(recorder):
     recorder.waited[0] += 0.5
     load.leave_out(1.0)
     recorder.waited[0] += 0.5
-    load.on_turn_end(1.5, 0, 0)
+    load.on_turn_end(1.5, 0, 0, BATCH_ROWS)
     assert recorder._cells[worked] == 0.25

@@ -44,6 +44,13 @@ def test_a_batch_is_no_larger_than_pays():
     assert costly_start.take(0.0).rows == 100  # 10 % of their time is the start's
 
 
+def test_what_a_batch_as_large_as_pays_would_save():
+    [batcher] = make(costs=[costing(0.002, 1e-5)], max_batch_rows=500).batchers
+    assert batcher.most_rows == 500
+    assert batcher.fuller_saves(500) == 0.0
+    assert batcher.fuller_saves(100) == pytest.approx(0.8 * 0.002)  # a fifth of a start is its part
+
+
 @pytest.mark.parametrize(
     ("lists", "rows"),
     [
