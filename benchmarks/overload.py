@@ -44,7 +44,7 @@ def measure(
     good -= max(0, late - codes["DEADLINE_EXCEEDED"])
     # While h2load starts the server does nothing, so all of this is of the load's own time.
     busy = (catalogue.WORKER_BUSY, catalogue.ENGINE_LOAD, catalogue.ENGINE_BUSY)
-    loop, threads, engine = (after.grown(before, each.name) / calls.seconds for each in busy)
+    loop, scored, engine = (after.grown(before, each.name) / calls.seconds for each in busy)
     waited = after.taken - before.taken - after.grown(before, catalogue.WORKER_WAIT.name)
     return {
         "offered/s": calls.rate,
@@ -56,7 +56,7 @@ def measure(
         "late, of the others": late / max(1, len(calls) - refused),
         "server, cores": cpu / calls.seconds,
         "memory MiB": server.usage().rss / 2**20,
-        "utilisation": max(loop, threads),
+        "utilisation": max(loop, scored),
         "did not wait": waited / calls.seconds,
         "engine": engine,
     }

@@ -115,22 +115,22 @@ class _Utilization:
 
     def tick(self) -> None:
         places = self._busy, self._load, self._worked
-        engines, threads, loops = (self._of(place) for place in places)
-        self._seen.append((time.monotonic(), engines, threads, loops))
+        busy, engines, loops = (self._of(place) for place in places)
+        self._seen.append((time.monotonic(), busy, engines, loops))
 
     def read(self) -> Iterator[Family]:
         then, *before = self._seen[0]
         seconds = (time.monotonic() - then) * max(sum(self._of(self._alive)), 1.0)
-        engines, threads, loops = (
+        busy, engines, loops = (
             [max(0.0, new - old) for new, old in zip(self._of(place), olds, strict=True)]
             for place, olds in zip((self._busy, self._load, self._worked), before, strict=True)
         )
-        workers = map(max, threads, loops)
-        for metric, busy in (
-            (catalogue.ENGINE_UTILIZATION, sum(engines)),
+        workers = map(max, engines, loops)
+        for metric, total in (
+            (catalogue.ENGINE_UTILIZATION, sum(busy)),
             (catalogue.WORKER_UTILIZATION, sum(workers)),
         ):
-            yield Family(metric, (Sample((), busy / seconds if seconds > 0 else 0.0),))
+            yield Family(metric, (Sample((), total / seconds if seconds > 0 else 0.0),))
 
     def _of(self, place: int) -> _PerWorker:
         return tuple(worker.cells[place] for worker in self._workers)

@@ -151,7 +151,7 @@ class Recorder:
         self._cells[self._worked] += seconds
 
     def engine_worked(self, seconds: float) -> None:
-        """A thread of an engine has scored a batch: what counts of it as load."""
+        """An engine has scored a batch: what counts of it as load."""
         self._cells[self._engine_load] += seconds
 
     def shadow_worked(self, seconds: float) -> None:

@@ -206,10 +206,10 @@ def _quantiles(taken: Distribution | None) -> tuple[float | None, float | None]:
 
 
 def _utilization(span: _Span) -> tuple[float, ...]:
-    """Each worker's loop or its engines' threads, whichever were busier."""
-    loops, threads = span.rates(catalogue.WORKER_BUSY), span.rates(catalogue.ENGINE_LOAD)
+    """Each worker's loop or engine, whichever has the higher load."""
+    loops, engines = span.rates(catalogue.WORKER_BUSY), span.rates(catalogue.ENGINE_LOAD)
     workers = sorted((each for each in loops if each[0].isdecimal()), key=lambda each: int(each[0]))
-    return tuple(min(1.0, max(loops[each], threads.get(each, 0.0))) for each in workers)
+    return tuple(min(1.0, max(loops[each], engines.get(each, 0.0))) for each in workers)
 
 
 def _refused(span: _Span, requests: Mapping[_Labels, float]) -> dict[str, float]:

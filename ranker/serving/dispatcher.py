@@ -232,10 +232,10 @@ class Dispatcher:
         self.scored += len(batch.pieces)
         self.scored_rows += batch.rows
         self.most_rows = served.batcher.most_rows
+        spare = min(seconds, served.batcher.fuller_saves(batch.rows))
+        self._recorder.engine_worked(seconds - spare)
         if scoring.on_thread:
-            spare = min(seconds, served.batcher.fuller_saves(batch.rows))
             self.spare_seconds += spare
-            self._recorder.engine_worked(seconds - spare)
         queued = [scoring.started - task.arrived for task, start, _ in batch.pieces if start == 0]
         # A list has one piece in a batch.
         served.metrics.batch_scored(batch.rows, len(batch.pieces), queued, seconds)

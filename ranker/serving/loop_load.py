@@ -22,6 +22,9 @@ from ranker.metrics.recorder import Recorder
 from ranker.rpc import Numbers
 from ranker.serving.cost import CostModel
 
+_SAVES_LITTLE = 10.0
+"""A turn is full if its fixed cost is at most so small a part, a tenth, of what its lists add."""
+
 _SURPRISED = 1.5
 """If turns take so many times what is predicted, or so much less, other lists come than before, or
 other models are served: what was learned of turns no longer holds."""
@@ -96,7 +99,8 @@ class LoopLoad:
             return
         if scored:
             costs = self._learnt(scored, seconds)
-            full = min(self._full_turn, most_rows * scored / scored_rows)
+            enough = _SAVES_LITTLE * costs.fixed / costs.per_row if costs.per_row else 0.0
+            full = min(self._full_turn, most_rows * scored / scored_rows, enough)
             if scored < full:
                 seconds -= costs.fixed * (1.0 - scored / full)
         # A turn may take less than a fuller one would save, and makes up for one that took more.

@@ -121,7 +121,7 @@ def test_utilization_is_busy_time_over_time_and_workers(monkeypatch: pytest.Monk
     assert ratio[:10] == [pytest.approx(0.375)] * 10
     assert ratio[14] == pytest.approx(0.375 / 2)
     assert ratio[19:] == [0.0] * 6
-    # One is bound by its engine's thread, one by its loop.
+    # One is bound by its engine, one by its loop.
     assert workers[:10] == [pytest.approx(0.625)] * 10
     assert workers[14] == pytest.approx(0.625 / 2)
     assert workers[19:] == [0.0] * 6

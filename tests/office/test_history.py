@@ -80,7 +80,7 @@ def test_no_answer_has_no_latency(server):
     assert (point.p50, point.p99, point.batch_requests) == (None, None, None)
 
 
-def test_workers_are_as_busy_as_their_loop_or_their_engines_threads(server):
+def test_workers_are_as_busy_as_their_loop_or_their_engine(server):
     for worker, metric, seconds in (
         (0, catalogue.WORKER_BUSY, 0.5),
         (0, catalogue.ENGINE_LOAD, 0.2),

@@ -24,8 +24,7 @@ ENGINE_LOAD = Metric(
     "ranker_engine_load_seconds_total",
     Kind.COUNTER,
     "seconds",
-    "Time that batches take on the threads of a worker's engines, less what larger ones would save "
-    "of it. What is scored on the loop is part of the loop's work.",
+    "Time that a worker's engines spent scoring, less what larger batches would save of it.",
     by=(WORKER,),
 )
 ENGINE_UTILIZATION = Metric(
@@ -55,8 +54,7 @@ WORKER_UTILIZATION = Metric(
     Kind.GAUGE,
     "1",
     "Load of the last ten seconds as a fraction of what the workers can do, averaged over them: "
-    "the time that the work of their loops takes, or that on their engines' threads, whichever is "
-    "more. "
+    "the time that the work of their loops takes, or that of their engines, whichever is more. "
     "The signal to scale on.",
     derived=True,
 )
