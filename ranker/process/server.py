@@ -271,6 +271,9 @@ class Server:
         if not self._dispatcher.hangs(now):
             self._beat(now)
         delay = self._dispatcher.turn()
+        held = self._intake.refusals.answer(now)
+        if held < math.inf:
+            delay = held if delay is None else min(delay, held)
         if self._access_log is not None:
             self._access_log.flush()
         scored = self._dispatcher.scored

@@ -16,7 +16,7 @@ from ranker.serving.quotas import CallerQuota, TakenHere
 MOST_CONNECTIONS = 4096
 """Of which it is known what they have taken; more than a worker lets be open."""
 
-_PRIVATE = "unix"
+OFFICE = "unix"
 """How the names of the connections to a worker's own address for the office begin."""
 
 
@@ -135,7 +135,7 @@ class Callers:
             names = (forwarded.name,) if forwarded.name else ()
         if self._known:
             caller = self._find(names)
-        elif forwarded is None and call.peer().startswith(_PRIVATE):
+        elif forwarded is None and call.peer().startswith(OFFICE):
             caller = self._nobody  # the office would have said for whom it asks
         elif self._connections is None:
             return None

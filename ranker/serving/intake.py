@@ -10,10 +10,13 @@ from ranker.errors import InternalError, OverloadedError, RankerError, Unavailab
 from ranker.incident import incident
 from ranker.metrics.model_recorder import ModelRecorder
 from ranker.rpc import Callers
+from ranker.serving.callers import OFFICE
 from ranker.serving.explanations import Explanations
 from ranker.serving.field_limit import SMALL, check_fields
 from ranker.serving.generation import Generation
+from ranker.serving.paced_refusals import PacedRefusals
 from ranker.serving.queue import Queue
+from ranker.serving.quotas import OverQuotaError
 from ranker.serving.task import RankTask
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class Intake:
         unknown: likewise.
         callers: who may call; None: anybody.
         admission: learns how deadlines turn out.
+        refusals: those of callers over their quotas, which may be held back.
         last_asked: when somebody last wanted something, on the `time.monotonic` clock.
         draining: whether nothing new is let in.
     """
@@ -66,6 +70,7 @@ class Intake:
         self.callers: Callers | None = None
         self.admission = queue.admission
         self.last_asked = -math.inf
+        self.refusals = PacedRefusals(self.refuse)
         self._queue = queue
         self._explanations = explanations
         self.draining = False
@@ -73,13 +78,21 @@ class Intake:
         self._max_deadline = max_deadline
 
     def check_unread(self, task: RankTask) -> bool:
-        """Whether to read a list; if not, it has been refused."""
+        """Whether to read a list; if not, it is refused, now or soon."""
         try:
             if self.draining:
                 self.check_draining()
-            caller = task.caller
-            if caller is not None and caller.quota is not None:
-                caller.quota.check(time.monotonic(), task.deadline)
+            quota = None if task.caller is None else task.caller.quota
+            if quota is not None:
+                now = time.monotonic()
+                try:
+                    quota.check(now, task.deadline)
+                except OverQuotaError as error:
+                    # On the office's connection others would wait as well.
+                    is_office = task.connection().startswith(OFFICE)
+                    wait = 0.0 if is_office else quota.refusal_wait(now)
+                    self.refusals.hold(task, error, now, wait)
+                    return False
             queue = self._queue
             if queue.rows and (task.deadline < math.inf or queue.crowded):
                 queue.check_unread(task, time.monotonic(), self.generation.count)

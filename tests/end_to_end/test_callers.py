@@ -341,6 +341,41 @@ def test_a_caller_over_its_quota_is_refused_and_no_other(limited, truth, place):
 
 
 @on_one_transport
+def test_refusals_of_a_flood_are_held_back_and_none_is_lost(limited, truth, place):
+    """All but the first twenty, so that others have the server; `ranker.serving.quotas`."""
+    data, tls = rank_request(truth.rows[:10]), place.tls("spiffe", KNOWN["spiffe"])
+    refused, began = grpc.StatusCode.RESOURCE_EXHAUSTED, time.monotonic()
+    own = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    with grpc.secure_channel(limited.address, tls.credentials(), own) as channel:
+        ask = channel.unary_unary(RANK)
+        took = []
+        for _ in range(3):
+            calls = [ask.future(data, timeout=SECONDS) for _ in range(90)]
+            assert {call.code() for call in calls} <= {grpc.StatusCode.OK, refused}
+            took.append(time.monotonic() - began)
+    # 270 calls on one connection, to one worker: 40 a second are ranked, and 200 refused.
+    assert took[-1] > (270 - 40 - 20) / 240 - 0.1
+
+
+def test_held_refusals_are_answered_before_the_server_ends(transport, place, tmp_path, truth):
+    config = tmp_path / "ranker.yaml"
+    models = {"books": {"source": str(place.source)}}
+    each = {"requests_per_second": 1, "queue_share": 1}
+    config.write_text(json.dumps({"models": models, "quota_per_connection": each}))
+    server = RunningServer(tmp_path / "log", "--config", str(config), "--transport", transport)
+    try:
+        with grpc.insecure_channel(server.address) as channel:
+            ask = channel.unary_unary(RANK)
+            calls = [ask.future(rank_request(truth.rows[:2]), timeout=SECONDS) for _ in range(90)]
+            wait_until(lambda: sum(call.done() for call in calls) > 20)
+            assert server.stop() == 0
+            codes = [call.code() for call in calls]
+    finally:
+        server.kill()
+    assert codes.count(grpc.StatusCode.OK) == 1
+    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 89
+
+
 def test_over_http_a_caller_over_its_quota_is_told_when_to_retry(limited, truth, place):
     values = [[None if np.isnan(v) else float(v) for v in row] for row in truth.rows[:2]]
     tls, codes = place.tls("spiffe", KNOWN["spiffe"]), set()

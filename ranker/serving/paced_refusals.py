@@ -1,0 +1,50 @@
+"""Refusals that are answered later, so that a caller who floods can't make others wait.
+
+To refuse a call costs nearly as much as to answer it, and whoever is refused at once asks at once
+again. HTTP/2 bounds the calls that a connection has in progress: while their refusals are held
+back, no more come.
+
+Pure logic: it reads no clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+
+from ranker.errors import OverloadedError
+from ranker.serving.task import RankTask
+
+BEFORE_DEADLINE = 0.01
+"""Seconds before its deadline a call is refused, if not earlier: its caller should hear why."""
+
+
+class PacedRefusals:
+    """Refusals that are held back.
+
+    Args:
+        refuse: tells a list's caller.
+    """
+
+    def __init__(self, refuse: Callable[[RankTask, OverloadedError], None]) -> None:
+        self._refuse = refuse
+        self._held: list[tuple[float, int, RankTask, OverloadedError]] = []
+        self._number = itertools.count()  # of two that are due at once the first comes first
+
+    def hold(self, task: RankTask, error: OverloadedError, now: float, wait: float) -> None:
+        """Refuses a list after so many seconds, or in time for its deadline, or at once."""
+        due = min(now + wait, task.deadline - BEFORE_DEADLINE)
+        if due <= now:
+            self._refuse(task, error)
+        else:
+            heapq.heappush(self._held, (due, next(self._number), task, error))
+
+    def answer(self, now: float) -> float:
+        """Refuses those that are due; returns the seconds until the next one is, or infinity."""
+        held = self._held
+        while held and held[0][0] <= now:
+            _, _, task, error = heapq.heappop(held)
+            self._refuse(task, error)
+        return held[0][0] - now if held else math.inf
