@@ -23,6 +23,7 @@ from tests.exporters.gcp_monitoring.metric_service import LocalMetricService, fa
 # What depends on clocks and machines. All else must be exact.
 MEASURED = {
     catalog.ENGINE_BUSY,
+    catalog.ENGINE_LOAD,
     catalog.ENGINE_UTILIZATION,
     catalog.WORKER_UTILIZATION,
     catalog.WORKER_WAIT,
