@@ -26,6 +26,11 @@ def memory_limit(root: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
     return min([machine, *(limit for limit in limits if limit < _UNLIMITED)])
 
 
+def is_busy() -> bool:
+    """Whether more threads have wanted a core than there are, on average of the last minute."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1)
+
+
 def usable_cores(root: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> float:
     """The seconds of CPU time that they may take in a second, all together.
 

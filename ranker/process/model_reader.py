@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ranker.process.child import Child
 from ranker.process.link import Message
+from ranker.process.machine import is_busy
 from ranker.process.settings import Settings
 from ranker.repository.wanted import Wanted
 
@@ -19,8 +20,8 @@ LIMIT_SECONDS = 300.0
 """A preparer that has not read its models by then is taken for one that hangs."""
 
 STARVED_SECONDS = 2.0
-"""Beside workers that serve a preparer is idle (`Child.set_idle`). One that had to wait for a core
-for so long in all is replaced by one that is only nice: on a busy machine models change, too."""
+"""Beside workers that serve a preparer is idle (`Child.set_idle`), unless the machine is busy. One
+that had to wait for a core for so long in all is replaced by one that is only nice."""
 
 NICENESS = 10
 """Of the latter: it gets a tenth of what each worker gets of a core."""
@@ -86,7 +87,7 @@ class ModelReader:
         if self._child is not None and self._child.exit() is not None:
             self._end_child()
         self.wanted, self._wish = wanted, {"read": wanted.to_facts(), "known": sorted(known)}
-        self._begin(beside=bool(known), idle=bool(known))
+        self._begin(beside=bool(known), idle=bool(known) and not is_busy())
 
     def look(self) -> bool:
         """Takes what the process has said since the last time.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from ranker.process.machine import memory_limit, usable_cores
+from ranker.process.machine import is_busy, memory_limit, usable_cores
 
 
 @pytest.fixture
@@ -70,3 +71,10 @@ def test_unlimited(groups, membership, files):
 def test_no_such_files(tmp_path):
     assert memory_limit(tmp_path, tmp_path / "none") > 2**20
     assert usable_cores(tmp_path, tmp_path / "none") >= 1
+
+
+@pytest.mark.parametrize(("load", "busy"), [(3.9, False), (4.1, True)])
+def test_a_machine_is_busy_if_more_want_a_core_than_there_are(monkeypatch, load, busy):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert is_busy() is busy

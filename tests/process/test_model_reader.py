@@ -16,6 +16,7 @@ import pytest
 import xgboost as xgb
 
 from ranker.export import export_onnx
+from ranker.process import model_reader
 from ranker.process.child import Child
 from ranker.process.model_reader import (
     KEEP_SECONDS,
@@ -122,14 +123,25 @@ def test_with_nobody_to_disturb_it_is_as_fast_as_it_can_be(reader):
     assert process.nice() == psutil.Process().nice()
 
 
-def test_beside_workers_that_serve_it_takes_what_they_leave(reader):
+def test_beside_workers_that_serve_it_takes_what_they_leave(reader, monkeypatch):
+    monkeypatch.setattr(model_reader, "is_busy", lambda: False)
     reader.begin(Wanted(()), SERVED)
     process = process_of(reader)
     assert process is not None
     assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
 
 
+def test_on_a_busy_machine_they_leave_nothing(reader, monkeypatch):
+    monkeypatch.setattr(model_reader, "is_busy", lambda: True)
+    reader.begin(Wanted(()), SERVED)
+    process = process_of(reader)
+    assert process is not None
+    assert os.sched_getscheduler(process.pid) == os.SCHED_OTHER
+    assert process.nice() == psutil.Process().nice() + NICENESS
+
+
 def test_where_that_is_nothing_another_one_takes_its_share(reader, booster, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_reader, "is_busy", lambda: False)
     waited = iter([0.0, 1.0, STARVED_SECONDS + 0.1])
     monkeypatch.setattr(Child, "seconds_without_core", lambda _: next(waited, 0.0))
     export_onnx(booster, tmp_path / "books.onnx", name="books", version="7")
@@ -153,6 +165,7 @@ def test_a_system_that_does_not_let_it_be_idle_has_it_be_nice(reader, monkeypatc
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
+    monkeypatch.setattr(model_reader, "is_busy", lambda: False)
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     reader.begin(Wanted(()), SERVED)
     process = process_of(reader)
