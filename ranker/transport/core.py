@@ -257,6 +257,7 @@ class CoreTransport:
             call.refuse(error)
             return
         if not wanted:
+            loop.unwatched.append(call)  # its refusal may be held back
             return
         core.start_server_batch((ReceiveMessage(0),), call.received)
         if kind is StreamCall:

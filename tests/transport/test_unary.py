@@ -144,6 +144,13 @@ def test_closed_that_raises_does_not_end_the_server(server, case):
     wait_until(lambda: "ValueError: closed failed" in server.log())
 
 
+def test_a_call_that_is_held_unread_ends_with_its_caller(server, case):
+    call = server.channel.unary_unary("/toy/Hold").future(b"x", metadata=[("case", case)])
+    wait_until(lambda: server.events(case))
+    call.cancel()
+    assert server.await_closed(case) == [["closed", "CANCELLED", True]]
+
+
 def test_cancelled_call(server, case):
     call = server.channel.unary_unary("/toy/Hang").future(b"", metadata=[("case", case)])
     wait_until(lambda: server.events(case))

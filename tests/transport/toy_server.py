@@ -106,6 +106,14 @@ class Hang(Toy):
     def end(self, call): ...
 
 
+class Hold(Hang):
+    """Does not want the message, and does not say why for now."""
+
+    def opened(self, call):
+        note(call, "opened")
+        return False
+
+
 class Busy(Toy):
     """Keeps the loop's thread from everything else for so many seconds."""
 
@@ -341,7 +349,7 @@ METHODS = {
     "/toy/Journal": Method(Journal()),
     **{f"/toy/{toy.__name__}": Method(toy()) for toy in (
         Echo, Busy, Facts, Fail, FailLater, EchoLater, Soon, Batched, Again, BreakPump,
-        BreakClosed, Hang,
+        BreakClosed, Hang, Hold,
     )},
     **{f"/toy/{toy.__name__}": Method(toy(), True, True) for toy in (
         Chat, Reverse, Amplify, Gate, Picky
