@@ -106,7 +106,7 @@ class Server:
         certificates = settings.certificates()
         self._credentials = certificates.credentials() if certificates else None
         self._guard = Guard(budget, recorder, certificates.handshake_bytes if certificates else 0)
-        queue: Queue[RankTask] = Queue(
+        queue = self._queue = Queue[RankTask](
             max_rows=settings.max_queue_rows,
             max_bytes=settings.max_queue_bytes or budget.waiting,
             max_delay=settings.max_batch_delay,
@@ -258,6 +258,7 @@ class Server:
         return self._dispatcher.idle() and not self._explanations.lists
 
     def _refuse_new(self) -> None:
+        self._queue.max_delay = 0.0  # no company will come
         self._service.drain()
         self._open_inference.drain()
 

@@ -42,6 +42,7 @@ class Queue(Generic[T]):
 
     Attributes:
         admission: says who is let in in view of the deadlines.
+        max_delay: likewise; it may be changed.
         rows: the rows that wait.
         crowded: whether so much waits that it matters whose it is.
         busy_until: when the engines will have finished what they do, by prediction.
@@ -59,7 +60,7 @@ class Queue(Generic[T]):
         self.busy_until = self.unread_since = self.read_until = -math.inf
         self._max_rows = max_rows
         self._max_bytes = max_bytes
-        self._max_delay = max_delay
+        self.max_delay = max_delay
         self._shares = ConnectionShares(max_rows, max_bytes)
         self._batchers: dict[Batcher[T], None] = {}  # those in which something waits
         self._bytes = 0
@@ -206,7 +207,7 @@ class Queue(Generic[T]):
 
     def due(self, now: float) -> float:
         """Seconds until `take` gives what waits: 0 unless there is a `max_delay`."""
-        if not self._max_delay or any(batcher.is_full() for batcher in self._batchers):
+        if not self.max_delay or any(batcher.is_full() for batcher in self._batchers):
             return 0.0
         oldest = min((batcher.oldest() for batcher in self._batchers), default=now)
-        return max(0.0, oldest + self._max_delay - now)
+        return max(0.0, oldest + self.max_delay - now)

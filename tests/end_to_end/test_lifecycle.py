@@ -59,15 +59,28 @@ def test_draining_finishes_what_is_in_flight_and_takes_nothing_new(start, truth)
 
 
 def test_a_second_signal_does_not_wait(start, truth):
-    server = start("--max-batch-delay", "600")
+    server = start("--drain-timeout", "600", kind=Broken)
+    rows = truth.rows[:LARGE].copy()
+    rows[0, 0] = STUCK
     with grpc.insecure_channel(server.address) as channel:
-        call = asked(channel, truth.rows[:3])
-        wait_until(lambda: server.metric("ranker_queue_rows") == 3)
+        call = asked(channel, rows)
+        server.wait_for_log("the engine is stuck")
         server.signal()
         server.wait_for_log("draining")
         server.signal()
         server.process.wait(30)
         assert call.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_draining_server_waits_for_no_company(start, truth):
+    server = start("--max-batch-delay", "600", "--drain-timeout", "600")
+    with grpc.insecure_channel(server.address) as channel:
+        left, waits = asked(channel, truth.rows[:3]), asked(channel, truth.rows[:4])
+        wait_until(lambda: server.metric("ranker_queue_rows") == 7)
+        left.cancel()
+        server.signal()
+        assert waits.code() is grpc.StatusCode.OK
+    assert server.process.wait(30) == 0
 
 
 def test_an_engine_that_is_lost_after_sigterm_does_not_ask_for_another_process(start, truth):
