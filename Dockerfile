@@ -6,12 +6,11 @@
 # package mirror, pass pip's settings as a secret: --secret id=pip,src=$HOME/.config/pip/pip.conf
 # On a machine without an image registry, deploy/image/base.sh makes both bases.
 #
-# A tag can come to name another image. For the same bytes tomorrow, pass the bases by digest; what a tag
-# names today says
+# The bases are named by digest, as a tag can come to name another image: both are of Python 3.11.16.
+# What a tag names today says
 #   docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
-# and then --build-arg BASE=docker.io/library/python@sha256:... (likewise BUILD_BASE).
-ARG BUILD_BASE=docker.io/library/python:3.11-bookworm
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+ARG BUILD_BASE=docker.io/library/python:3.11-bookworm@sha256:35d3a4a3d5e42e02ab916d44513a050689f12c0533d45598d229672503fe77ca
+ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${BUILD_BASE} AS build
 # Of pyproject.toml: serve, or any of gcp, otel and remote, which are that and more.

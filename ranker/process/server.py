@@ -360,5 +360,5 @@ class Server:
             undelivered=self._undelivered,
         )
         self._shadows.stop()
+        self._record_serving(False)  # first: who hears of the one finds the other
         self._health.drain()
-        self._record_serving(False)
