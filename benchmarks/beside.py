@@ -1,8 +1,7 @@
 """What a server does beside ranking, and what it costs: processor time and latency.
 
-A server in turns without any of it, with a ranking log, traces, drift, and a shadow of all lists.
-CPU time is of all its processes, per list, kept busy; latency is at half of that load. Needs two
-cores and h2load (Debian: nghttp2-client).
+A server in turns without any, with a ranking log, traces, drift, and a shadow of all lists. CPU
+time of all processes, per list, kept busy; latency at half of that. Needs h2load (nghttp2-client).
 """
 
 from __future__ import annotations
@@ -51,14 +50,16 @@ def forms(trained: Trained, folder: Path, endpoint: str) -> dict[str, list[str]]
 @click.option("--rounds", default=5)
 @click.option("--seconds", default=2.0, help="For each figure.")
 @click.option("--candidates", default=100)
-def main(report: Report, rounds: int, seconds: float, candidates: int) -> None:
+@click.option("--only", default="", help="With this in its name, beside nothing.")
+def main(report: Report, rounds: int, seconds: float, candidates: int, only: str) -> None:
     """Measures and prints a table."""
     h2load.required()
     core, trained, found = machine.share_cores(), Trained(SERVED), Rounds()
     requests, latencies = trained.requests(candidates, count=64), cost.HEADS[2:]
     with tempfile.TemporaryDirectory() as name, closing(LocalCollector()) as collector:
         folder = Path(name)
-        chosen = forms(trained, folder, collector.endpoint)
+        every = forms(trained, folder, collector.endpoint)
+        chosen = {form: every[form] for form in every if form == PLAIN or only in form}
         for _ in report.rounds(rounds):
             for form, arguments in chosen.items():
                 with RankerServer(*arguments, cores=core) as server:
@@ -66,8 +67,7 @@ def main(report: Report, rounds: int, seconds: float, candidates: int) -> None:
                     busy = cost.by_h2load(server, requests, seconds)
                     half = cost.at_half_load(server, requests, seconds)
                 shutil.rmtree(folder / "log", ignore_errors=True)
-                took = {cost.CPU: busy[cost.CPU]} | {head: half[head] for head in latencies}
-                found.note(form, took)
+                found.note(form, {cost.CPU: busy[cost.CPU]} | {x: half[x] for x in latencies})
         head = (cost.CPU, *latencies, "CPU, ratio", "p99, ratio")
         table = report.table(f"beside lists of {candidates}", *head)
         for form in found.things():

@@ -47,6 +47,10 @@ _BUFFER_BYTES = 2**20
 _MOST_ENTRIES = 64
 """Requests in one packet at most."""
 
+_HOLD_SECONDS = 0.5
+"""What is only traced waits so long for more, as a packet costs the office more than what is in it:
+it has to wake up, on a core that worked on something else."""
+
 _MOST_CHARACTERS = 128
 """Of a text that a caller chose. A packet thus fits `_MOST_PACKET_BYTES`."""
 
@@ -185,6 +189,7 @@ class AccessLog:
         self._lost = _lines(aggregates)
         [*_, self._lost_spans] = aggregates.layout.plan.cells[catalogue.TRACE_SPANS]
         self._noted: list[tuple[Any, ...]] = []
+        self._due = math.inf
         self._second = -math.inf
         self._errors = 0
 
@@ -213,6 +218,10 @@ class AccessLog:
             logged = self._sampled and self._in_sample(request)
         if not logged and span is None:
             return
+        if logged:
+            self._due = -math.inf
+        elif not self._noted:
+            self._due = request.ended + _HOLD_SECONDS
         caller = request.caller
         self._noted.append(
             (  # a `LogEntry`
@@ -237,8 +246,13 @@ class AccessLog:
         if len(self._noted) >= _MOST_ENTRIES:
             self.flush()
 
+    def turn(self, now: float) -> None:
+        """Sends what is due: lines of the log at once, what is only traced soon."""
+        if now >= self._due:
+            self.flush()
+
     def flush(self) -> None:
-        """Sends what has been noted, unless the office does not keep up."""
+        """Sends all that has been noted, unless the office does not keep up."""
         noted = self._noted
         if not noted:
             return
@@ -247,9 +261,10 @@ class AccessLog:
         except OSError:  # the buffer is full
             entries = [LogEntry(*each) for each in noted]
             self._cells[self._lost["dropped"]] += sum(entry.logged for entry in entries)
-            traced = [entry for entry in entries if entry.span]
-            self._cells[self._lost_spans] += sum(3 if entry.batch else 1 for entry in traced)
+            lost = sum(entry.spans() for entry in entries if entry.span)
+            self._cells[self._lost_spans] += lost
         noted.clear()
+        self._due = math.inf
 
     def _logs_error(self, now: float) -> bool:
         """Counts an error; whether it is to be logged, and not too many were in this second."""

@@ -53,6 +53,10 @@ class LogEntry(NamedTuple):
     peer: str
     caller: str
 
+    def spans(self) -> int:
+        """How many spans it becomes, if it is traced, beside that of its batch."""
+        return 1 if self.batch is None else 3
+
 
 def as_json(worker: str, entry: LogEntry, project: str) -> dict[str, object]:
     """What a line of the access log says.

@@ -276,7 +276,7 @@ class Server:
         if held < math.inf:
             delay = held if delay is None else min(delay, held)
         if self._access_log is not None:
-            self._access_log.flush()
+            self._access_log.turn(now)
         scored = self._dispatcher.scored
         if self._shadows.waiting and self._guard.short:
             self._shadows.drop("memory")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -47,6 +49,16 @@ class Server:
     def flush(self) -> None:
         assert self.recorder.access_log is not None
         self.recorder.access_log.flush()
+
+    def sent_by(self, now: float) -> int:
+        """How many entries a turn of the loop sends to the office."""
+        assert self.recorder.access_log is not None
+        self.recorder.access_log.turn(now)
+        try:
+            packet = self.offices_end.recv(2**17, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        return len(marshal.loads(packet)[2])
 
     def fill(self) -> int:
         """Ends requests until one of them is dropped; returns how many."""
@@ -270,6 +282,18 @@ def test_a_line_and_an_exemplar_have_the_ids_of_the_span(make):
     exemplars = {exemplar.trace_id for exemplar in found.exemplars if exemplar}
     assert exemplars == {line["logging.googleapis.com/trace"] for line in lines[:2]}
     assert len(exemplars) == 2
+
+
+def test_what_is_only_traced_waits_for_more_but_not_for_long(make):
+    server = make("errors", 1.0, 1.0)
+    server.end(OK, ended(ended=10.0))
+    server.end(OK, ended(ended=10.3))
+    assert server.sent_by(10.4) == 0
+    assert server.sent_by(10.6) == 2
+    server.end(OK, ended(ended=11.0))
+    server.end(OVERLOADED, ended(ended=11.1))
+    assert server.sent_by(11.1) == 2  # the line of the log does not wait
+    assert server.sent_by(20.0) == 0
 
 
 def test_spans_that_an_office_does_not_take_are_counted(make):

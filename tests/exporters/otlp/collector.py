@@ -63,12 +63,17 @@ class LocalCollector:
     Attributes:
         requests: how many posts have come.
         status: what they are answered with.
+        rejects: how many spans of each it says not to have taken.
+        retry_after: the seconds that it asks to be left alone for; 0: it does not.
+        headers: those of the last one.
         hold: called before an answer.
     """
 
     def __init__(self) -> None:
         self.requests = 0
         self.status = 200
+        self.rejects = self.retry_after = 0
+        self.headers: dict[str, str] = {}
         self.hold: Callable[[], object] = lambda: None
         self._lock = Lock()
         self._received: list[Received] = []
@@ -81,10 +86,17 @@ class LocalCollector:
                 assert self.headers["Content-Type"] == "application/x-protobuf"
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
+                collector.headers = dict(self.headers)
                 collector.hold()
                 collector.take(ExportTraceServiceRequest.FromString(body))
-                answer = ExportTraceServiceResponse().SerializeToString()
+                partly = {"rejected_spans": collector.rejects, "error_message": "too many"}
+                taken = ExportTraceServiceResponse(
+                    partial_success=partly if collector.rejects else {}
+                )
+                answer = taken.SerializeToString()
                 self.send_response(collector.status)
+                if collector.retry_after:
+                    self.send_header("Retry-After", str(collector.retry_after))
                 self.send_header("Content-Type", "application/x-protobuf")
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()

@@ -6,17 +6,20 @@ import pytest
 
 pytest.importorskip("opentelemetry.sdk")
 
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanKind
-from opentelemetry.trace.status import StatusCode
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from exporters.otlp.spans import Spans, attributes, resource
 from ranker.errors import Code
 from ranker.metrics.log_entry import LogEntry
+from tests.exporters.otlp.collector import Received
 from tests.metrics.support import RANK
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER, OWN = "00f067aa0ba902b7", "b7ad6b7169203331"
+
+IS_REMOTE_IS_KNOWN, IS_REMOTE = 0x100, 0x200
+"""Bits of a span's flags, by OTLP."""
 
 SCORED = LogEntry(
     at=1_764_000_000.0,
@@ -39,16 +42,18 @@ SCORED = LogEntry(
 )
 
 
-def of(entry: LogEntry, spans: Spans | None = None) -> dict[str, ReadableSpan]:
-    return {span.name: span for span in (spans or Spans()).of("0", entry)}
+def of(entry: LogEntry, spans: Spans | None = None) -> dict[str, Received]:
+    message, count = (spans or Spans()).message([("0", entry)])
+    [of_resource] = ExportTraceServiceRequest.FromString(message).resource_spans
+    [of_scope] = of_resource.scope_spans
+    assert len(of_scope.spans) == count
+    return {span.name: Received(span, {}) for span in of_scope.spans}
 
 
-def times(span: ReadableSpan) -> tuple[float, float]:
+def times(received: Received) -> tuple[float, float]:
     """When it began and ended, in seconds before the end of `SCORED`."""
-    assert span.start_time
-    assert span.end_time
-    end = int(SCORED.at * 1e9)
-    return (end - span.start_time) / 1e9, (end - span.end_time) / 1e9
+    end, span = int(SCORED.at * 1e9), received.span
+    return (end - span.start_time_unix_nano) / 1e9, (end - span.end_time_unix_nano) / 1e9
 
 
 def test_a_request_is_a_child_of_its_callers_span_and_has_a_wait_and_a_scoring():
@@ -56,21 +61,23 @@ def test_a_request_is_a_child_of_its_callers_span_and_has_a_wait_and_a_scoring()
     request, queue, scoring, batch = (
         spans[name] for name in ("ranker.v1.RankingService/Rank", "queue", "scoring", "batch")
     )
-    assert request.kind is SpanKind.SERVER
-    assert f"{request.context.span_id:016x}" == OWN
-    assert request.parent is not None
-    assert f"{request.parent.span_id:016x}" == CALLER
-    assert request.parent.is_remote
+    assert request.span.kind == Span.SPAN_KIND_SERVER
+    assert (request.span_id, request.parent) == (OWN, CALLER)
+    assert request.span.flags == IS_REMOTE_IS_KNOWN | IS_REMOTE
     for child in (queue, scoring):
-        assert child.parent == request.context
+        assert child.parent == OWN
+        assert child.span.flags == IS_REMOTE_IS_KNOWN
     for span in (request, queue, scoring):
-        assert f"{span.context.trace_id:032x}" == TRACE
-    expected = {request: (0.5, 0.0), queue: (0.5, 0.375), scoring: (0.375, 0.125)}
-    for span, both in {**expected, batch: expected[scoring]}.items():
-        assert times(span) == pytest.approx(both, abs=1e-6)  # a double has a quarter of that
-    assert [link.context for link in request.links] == [batch.context]
-    assert batch.parent is None
-    assert batch.context.trace_id != request.context.trace_id
+        assert span.trace_id == TRACE
+    assert len({span.span_id for span in spans.values()}) == 4
+    expected = {"request": (0.5, 0.0), "queue": (0.5, 0.375), "scored": (0.375, 0.125)}
+    found = {"request": request, "queue": queue, "scored": scoring}
+    for name, span in found.items():
+        assert times(span) == pytest.approx(expected[name], abs=1e-6)  # a double has a quarter
+    assert times(batch) == pytest.approx(expected["scored"], abs=1e-6)
+    assert request.links == [(batch.trace_id, batch.span_id)]
+    assert batch.parent == ""
+    assert batch.trace_id != TRACE
     assert batch.attributes == {
         "ranker.model": "books",
         "ranker.version": "7",
@@ -117,28 +124,28 @@ def test_requests_of_one_batch_are_linked_to_one_span():
     first = of(SCORED, spans)
     second = of(SCORED._replace(span=f"00-{'1' * 32}-{OWN}-01", traceparent=None), spans)
     assert "batch" not in second
-    links = {request[RANK[1:]].links[0].context.span_id for request in (first, second)}
-    assert links == {first["batch"].context.span_id}
+    batch = first["batch"]
+    for request in (first[RANK[1:]], second[RANK[1:]]):
+        assert request.links == [(batch.trace_id, batch.span_id)]
     other = of(SCORED._replace(batch=(300, 3, 60.0, 60.1)), spans)
-    assert other["batch"].context.span_id not in links
+    assert other["batch"].span_id != batch.span_id
 
 
 @pytest.mark.parametrize(
     ("code", "status"),
     [
-        pytest.param(Code.INTERNAL, StatusCode.ERROR, id="the-servers-fault"),
-        pytest.param(Code.INVALID_ARGUMENT, StatusCode.UNSET, id="the-callers-fault"),
+        pytest.param(Code.INTERNAL, Status.STATUS_CODE_ERROR, id="the-servers-fault"),
+        pytest.param(Code.INVALID_ARGUMENT, Status.STATUS_CODE_UNSET, id="the-callers-fault"),
     ],
 )
 def test_a_request_that_was_not_scored_is_one_span(code, status):
     spans = of(SCORED._replace(code=int(code), batch=None, traceparent=None))
-    [span] = spans.values()
-    assert span.parent is None
-    assert span.status.status_code is status
-    assert span.attributes is not None
-    assert span.attributes["rpc.response.status_code"] == code.name
-    assert span.attributes.get("error.type") == (code.name if status is StatusCode.ERROR else None)
-    assert not span.links
+    [request] = spans.values()
+    assert (request.parent, request.links) == ("", [])
+    assert request.span.status.code == status
+    assert request.attributes["rpc.response.status_code"] == code.name
+    is_error = status == Status.STATUS_CODE_ERROR
+    assert request.attributes.get("error.type") == (code.name if is_error else None)
 
 
 @pytest.mark.parametrize(
@@ -152,5 +159,5 @@ def test_a_request_that_was_not_scored_is_one_span(code, status):
 def test_the_environment_names_the_service(monkeypatch, variables, name):
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
-    assert resource().attributes["service.name"] == name
-    assert ("k" in resource().attributes) == ("OTEL_RESOURCE_ATTRIBUTES" in variables)
+    assert resource()["service.name"] == name
+    assert ("k" in resource()) == ("OTEL_RESOURCE_ATTRIBUTES" in variables)

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("opentelemetry.sdk")
 
 from exporters.otlp import address_of, exporter, traces
+from exporters.otlp import collector as collectors
 from exporters.otlp.traces import Traces
 from ranker.distribution import MissingExtraError
 from ranker.metrics import catalogue
@@ -31,6 +32,7 @@ REFUSED = SCORED._replace(batch=None)
 def quick(monkeypatch):
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setattr(collectors, "_FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(traces, "MOST_WAITING", 1024)
 
 
@@ -96,6 +98,23 @@ def test_what_has_no_room_to_wait_is_dropped_and_counted(collector):
     office.traces.add("0", [REFUSED])  # there is room again
     office.traces.close()
     assert sum(office.counted()) == traces.MOST_WAITING + 8
+
+
+def test_many_need_not_wait_for_the_next_time(collector, monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")
+    office = Office(collector.endpoint)
+    office.traces.add("0", [REFUSED] * traces.MOST_AT_ONCE)
+    wait_until(lambda: office.counted()[0] == traces.MOST_AT_ONCE)
+    office.traces.close()
+
+
+def test_what_a_collector_takes_in_part_is_counted_so(collector, caplog):
+    collector.rejects = 2
+    office = Office(collector.endpoint)
+    office.traces.add("0", [SCORED])
+    office.traces.close()
+    assert office.counted() == (2, 2, 0)
+    assert caplog.messages == ["sending traces failed: too many"]
 
 
 def test_the_end_does_not_wait_for_a_collector_that_hangs(collector, monkeypatch, caplog):
