@@ -13,14 +13,12 @@ from benchmarks.harness.requests import Request
 from ranker.client import channel as wire
 
 IN_FLIGHT = 32
-LISTS, CONNECTIONS, STREAMS = 8, 2, 2
+LISTS, SHAPE, OFFERED = 8, (8, 2, 2), (h2load.PROCESSES, 1, 1)
 """Of h2load: processes, which repeat a list each, connections of each, and calls in flight on
-each of these: `IN_FLIGHT` in all."""
-WARM_UP_SECONDS = 0.5
+each of these, `IN_FLIGHT` in all; and the same as `offer` has it."""
+WARM_UP_SECONDS, WINDOW = 0.5, 0.25  # seconds
 MAX_FAILED = 0.001
 """Of the calls: they count as quick ones."""
-WINDOW = 0.25
-"""Seconds."""
 CPU, RATE = "CPU µs", "requests/s"
 HEADS = (CPU, RATE, "p50 ms", "p99 ms", "p99 ms, in 1/4 s")
 
@@ -93,14 +91,15 @@ def at_half_load(
 
 
 def flat_out(
-    server: ServerProcess, requests: Sequence[Request], seconds: float, method: str = "unary"
-) -> h2load.Done:
+    server: ServerProcess, requests: Sequence[Request], seconds: float, method: str = "unary",
+    shape: tuple[int, int, int] = SHAPE,
+) -> h2load.Done:  # fmt: skip
     """Keeps `IN_FLIGHT` unary calls of h2load in flight, with the first eight lists."""
-    infer = method == "infer"
+    infer, (lists, clients, streams) = method == "infer", shape
     url = server.url + (loads.INFER if infer else wire.RANK[0])
-    sent = (each.infer_message if infer else each.message for each in requests[:LISTS])
+    sent = (each.infer_message if infer else each.message for each in requests[:lists])
     bodies = [h2load.framed(each) for each in sent]
-    return h2load.keep_busy(url, bodies, clients=CONNECTIONS, streams=STREAMS, seconds=seconds)
+    return h2load.keep_busy(url, bodies, clients=clients, streams=streams, seconds=seconds)
 
 
 def answered(server: ServerProcess) -> int:
