@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GROUP = 16, MAX_CUT = 255 };
+enum { GROUP = 16 };
 
 static size_t padded(size_t bytes)
 {
@@ -115,6 +115,7 @@ static void pack_cut(struct cut *cut, const float *thresholds, size_t count, str
     for (size_t group = 0; group < count / GROUP; group++)
         table[group] = table[GROUP + GROUP * group + GROUP - 1];
     cut->table = table;
+    cut->size = (uint32_t)count;
 }
 
 /* Splits values, given by their bits, into four planes of bytes; value j stands at

@@ -11,12 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MAX_DEPTH = 8, NEVER_RIGHT = 255, CACHE_LINE = 64, COLUMN_UNIT = 16 };
+enum { MAX_DEPTH = 8, NEVER_RIGHT = 255, CACHE_LINE = 64, COLUMN_UNIT = 16,
+       MAX_CUT = 255 };
 
 /* One slice of one feature's thresholds: finds how many are at or below x. */
 struct cut {
-    /* 16 splitters, each the last of 16 thresholds, then those groups; padded with NaN. */
+    /* 16 splitters, each the last of 16 thresholds, then those groups; padded with NaN. The next
+     * cut's table follows. */
     const float *table;
+    uint32_t size; /* thresholds, at most MAX_CUT */
     uint32_t feature;
     uint32_t column_missing_left;
     uint32_t column_missing_right;

@@ -70,6 +70,18 @@ static uint8_t code_member(const struct set *set, float x)
     return !(begin < set->size && set->members[begin] == x);
 }
 
+static void code_sets(const struct forest *forest, const char *const *row, size_t count,
+                      size_t stride, uint8_t *codes)
+{
+    float x[MAX_WIDTH];
+    for (size_t i = 0; i < forest->num_sets; i++) {
+        const struct set *set = &forest->sets[i];
+        read_column(forest, row, count, set->feature, x);
+        for (size_t r = 0; r < count; r++)
+            codes[stride * set->column + r] = code_member(set, x[r]);
+    }
+}
+
 static uint8_t *new_codes(const struct forest *forest, size_t stride)
 {
     size_t size = (stride * forest->num_columns + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
@@ -120,6 +132,7 @@ static inline __m256i greater_avx2(__m256i a, __m256i b)
 
 #define PATH(name) name##_avx2
 #define COUNT_AT_MOST count_at_most_avx2
+#define CODE_CUTS code_cuts_avx2
 #define VECTOR __m256i
 #define FLOATS __m256
 #define MASK __m256i
@@ -139,6 +152,7 @@ static inline __m256i greater_avx2(__m256i a, __m256i b)
 #include "_simd_walk.h"
 #undef PATH
 #undef COUNT_AT_MOST
+#undef CODE_CUTS
 #undef VECTOR
 #undef FLOATS
 #undef MASK
@@ -174,8 +188,11 @@ static inline __m512i child_avx512(__m512i at, __mmask64 right)
     return _mm512_mask_sub_epi8(left, right, left, _mm512_set1_epi8(-1));
 }
 
+#include "_simd_code_avx512.h"
+
 #define PATH(name) name##_avx512
 #define COUNT_AT_MOST count_at_most_avx512
+#define CODE_CUTS code_wide_avx512
 #define VECTOR __m512i
 #define FLOATS __m512
 #define MASK __mmask64

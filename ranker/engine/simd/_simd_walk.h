@@ -61,7 +61,7 @@
 
 /* ---- Coding ------------------------------------------------------------------------- */
 
-static void PATH(code_rows)(const struct forest *forest, const char *const *row, size_t count,
+static void PATH(code_cuts)(const struct forest *forest, const char *const *row, size_t count,
                             size_t stride, uint8_t *codes)
 {
     float x[MAX_WIDTH];
@@ -69,19 +69,14 @@ static void PATH(code_rows)(const struct forest *forest, const char *const *row,
         const struct cut cut = forest->cuts[i];
         uint8_t *left = codes + stride * cut.column_missing_left;
         uint8_t *right = codes + stride * cut.column_missing_right;
-        read_column(forest, row, count, cut.feature, x);
+        if (i == 0 || cut.feature != forest->cuts[i - 1].feature)
+            read_column(forest, row, count, cut.feature, x);
         for (size_t r = 0; r < count; r++) {
             unsigned group = COUNT_AT_MOST(cut.table, x[r]);
             left[r] = (uint8_t)(16 * group + COUNT_AT_MOST(cut.table + 16 + 16 * group, x[r]));
         }
         /* NaN compares with nothing, so its code is 0 by now. */
         for (size_t r = 0; r < count; r++) right[r] = x[r] != x[r] ? 255 : left[r];
-    }
-    for (size_t i = 0; i < forest->num_sets; i++) {
-        const struct set *set = &forest->sets[i];
-        read_column(forest, row, count, set->feature, x);
-        for (size_t r = 0; r < count; r++)
-            codes[stride * set->column + r] = code_member(set, x[r]);
     }
 }
 
@@ -150,7 +145,8 @@ INLINE void PATH(narrow_trees)(const struct forest *forest, size_t count, const 
 static void PATH(narrow_block)(const struct forest *forest, const char *const *row, size_t count,
                                uint8_t *codes, float *scores)
 {
-    PATH(code_rows)(forest, row, count, COLUMN_UNIT, codes);
+    PATH(code_cuts)(forest, row, count, COLUMN_UNIT, codes);
+    code_sets(forest, row, count, COLUMN_UNIT, codes);
     switch (forest->depth) {
     case 0: PATH(narrow_trees)(forest, count, codes, scores, 0); break;
     case 1: PATH(narrow_trees)(forest, count, codes, scores, 1); break;
@@ -330,7 +326,8 @@ INLINE void PATH(wide_trees)(const struct forest *forest, const uint8_t *codes, 
 static void PATH(wide_block)(const struct forest *forest, const char *const *row, size_t count,
                              uint8_t *codes, float *scores)
 {
-    PATH(code_rows)(forest, row, count, PATH(WIDTH), codes);
+    CODE_CUTS(forest, row, count, PATH(WIDTH), codes);
+    code_sets(forest, row, count, PATH(WIDTH), codes);
     FLOATS sum[4] = {{0}, {0}, {0}, {0}};
     switch (forest->depth) {
     case 0: PATH(wide_trees)(forest, codes, sum, 0); break;

@@ -18,11 +18,13 @@ from ranker.errors import ModelError
 from ranker.forest import Forest
 from tests.engine.simd.simd_forests import (
     booster_of,
+    forest_from,
     forest_of,
     load_svmlight,
     predict,
     random_forest,
     random_rows,
+    random_tree,
 )
 
 pytestmark = pytest.mark.skipif(simd.unavailable() is not None, reason=str(simd.unavailable()))
@@ -96,6 +98,32 @@ def test_forests_without_room_for_padding_score_as_xgboost(
         made = engine(forest)
         for n in (1, 33, 150):
             assert same_bits(made.score([rows[:n]]), want[:n])
+
+
+@cache
+def stumps(count: int) -> tuple[Forest, NDArray[np.float32], NDArray[np.float32]]:
+    """A feature with so many thresholds, and rows at and next to each; and XGBoost's scores."""
+    rng = np.random.default_rng(count)
+    features, at = 19, 17
+    thresholds = np.unique(rng.normal(size=2 * count).astype(np.float32))[:count]
+    trees = [random_tree(rng, 2, 1, thresholds[[i]], False) for i in range(count)]
+    for tree in trees:
+        tree["feature"][0] = at
+    forest = forest_from(trees, features)
+    beside = [np.nextafter(thresholds, np.float32(way)) for way in (-np.inf, np.inf)]
+    values = np.concatenate([thresholds, *beside, np.float32([np.nan, np.inf, -np.inf, 0])])
+    rows = rng.normal(size=(len(values), features)).astype(np.float32)
+    rows[:, at] = rng.permutation(values)
+    return forest, rows, predict(booster_of(forest), rows)
+
+
+@pytest.mark.parametrize("count", [15, 16, 17, 240, 254, 255, 256, 271, 510, 511, 600, 1100])
+def test_every_threshold_divides(engine: Callable, count: int) -> None:
+    forest, rows, want = stumps(count)
+    made = engine(forest)
+    assert same_bits(made.score([rows]), want)
+    for n in (1, 17, 64):
+        assert same_bits(made.score([rows[-n:]]), want[-n:])
 
 
 @pytest.mark.slow
