@@ -1,11 +1,10 @@
 """Goodput, and how busy a server says it is, at loads from a fifth to 3x what it can do.
 
-h2load finds the capacity in a closed loop before each load, as machines change, and then offers a
-part of it, or more, in an open one (Poisson); at last, and at once, half of it again: does the
-server recover? Both have the same lists on as many connections: a processor learns the branches of
-few lists, by which onnxruntime gains a third. h2load reads no status. So an answer counts as good
-if the server sent it, and as many are taken off as calls took longer than the deadline, but for
-those that the server itself ended then: goodput is at least what is printed.
+h2load finds the capacity of a core in a closed loop before each load, as machines change, and then
+offers a part of it, or more, in an open one (Poisson); at last, and at once, half of it again: does
+the server recover? Both have the same lists on as many connections: a processor learns the branches
+of few lists, by which onnxruntime gains a third. h2load reads no status: an answer is good if the
+server sent it, less calls that took longer than the deadline, but for those that it ended itself.
 
 Beside `ranker_worker_utilization_ratio`, worked out over the same seconds, are the part of the
 time in which the loop did not wait, and that in which the engine scored; these are best compared
@@ -85,8 +84,9 @@ def main(
             cost.flat_out(server, requests, cost.WARM_UP_SECONDS)
             for _ in report.rounds(rounds):
                 for load in loads:
+                    cpu = server.cpu_seconds()
                     done = cost.flat_out(server, requests, seconds, shape=cost.OFFERED)
-                    capacity = done.calls / done.seconds
+                    capacity = done.calls / (server.cpu_seconds() - cpu)  # of the core
                     step = measure(server, requests, capacity, load, seconds, deadline)
                     found.note(f"{load:g}", step)
                 step = measure(server, requests, capacity, AGAIN, seconds, deadline)

@@ -90,7 +90,7 @@ class Server:
         self._access_log = recorder.access_log
         self._drain: Drain | None = None
         self._exit_code = 0
-        self._scored = 0  # lists, until the last turn that had anything to do
+        self._scored = 0.0  # lists, until the last turn that had anything to do
         make_transport, reason = select(settings.transport)
         self._load = LoopLoad(
             recorder,

@@ -89,18 +89,19 @@ class Batch(Generic[T]):
         pieces: the lists' shares of the batch, in the order of scoring: each a list,
             and its rows from where to where; none if all that waited was dropped.
         rows: the rows of all pieces.
+        lists: how many lists these are; of one that takes several batches each has a part.
         cost: the seconds that scoring them is predicted to take.
         dropped: lists whose caller has gone or whose deadline has passed.
         left: lists that no longer wait: all of their rows are in batches, or they
             were dropped.
     """
 
-    __slots__ = ("cost", "dropped", "left", "pieces", "rows")
+    __slots__ = ("cost", "dropped", "left", "lists", "pieces", "rows")
 
     def __init__(self) -> None:
         self.pieces: list[tuple[T, int, int]] = []
         self.rows = 0
-        self.cost = 0.0
+        self.lists = self.cost = 0.0
         self.dropped: list[T] = []
         self.left: list[T] = []
 
@@ -234,6 +235,7 @@ class Batcher(Generic[T]):
                 room -= rows
                 batch.pieces.append((task, taken, taken + rows))
                 batch.rows += rows
+                batch.lists += rows / task.rows
             moved += rows
             task.taken = taken + rows
             if task.taken == task.rows:

@@ -20,22 +20,24 @@ class CostModel:
 
     Args:
         memory: the weight of the past at each observation.
+        outlier: what takes so many times its prediction counts as that, and no more.
     """
 
-    def __init__(self, memory: float = _MEMORY) -> None:
+    def __init__(self, memory: float = _MEMORY, outlier: float = _OUTLIER) -> None:
         self._memory = memory
+        self._outlier = outlier
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
         self.fixed = 0.0
         self.per_row = 0.0
 
-    def predict(self, rows: int) -> float:
+    def predict(self, rows: float) -> float:
         """Seconds that a batch of so many rows will take; 0 before any observation."""
         return self.fixed + self.per_row * rows
 
-    def observe(self, rows: int, seconds: float) -> None:
+    def observe(self, rows: float, seconds: float) -> None:
         """Learns from a batch that was scored."""
         if self._weight > _TRUSTED:
-            seconds = min(seconds, _OUTLIER * self.predict(rows))
+            seconds = min(seconds, self._outlier * self.predict(rows))
         memory = self._memory
         self._weight = self._weight * memory + 1.0
         self._x = self._x * memory + rows

@@ -92,7 +92,7 @@ class Dispatcher:
         on_engine_lost: called for each batch whose engine is lost to this process.
 
     Attributes:
-        scored: how many lists have been scored; one that takes several batches counts in each.
+        scored: how many lists have been scored; of one that takes several batches each has a part.
         scored_rows: how many candidates.
         most_rows: the candidates of a batch as large as pays, of the model that was scored last.
         spare_seconds: what larger batches would have saved of the time on the engines' threads.
@@ -124,7 +124,7 @@ class Dispatcher:
         overlap = batches_at_once > 1
         self._longest_inline = min(longest_batch, OVERLAP_SECONDS) if overlap else longest_batch
         self._threads = EngineThreads(batches_at_once)
-        self.scored = 0
+        self.scored = 0.0
         self.scored_rows = 0
         self.most_rows = 1
         self.spare_seconds = 0.0
@@ -229,7 +229,7 @@ class Dispatcher:
             self._fail(batch, outcome)
             return
         served.batcher.learn(batch.rows, seconds)
-        self.scored += len(batch.pieces)
+        self.scored += batch.lists
         self.scored_rows += batch.rows
         self.most_rows = served.batcher.most_rows
         spare = min(seconds, served.batcher.fuller_saves(batch.rows))

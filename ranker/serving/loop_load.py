@@ -22,8 +22,8 @@ from ranker.metrics.recorder import Recorder
 from ranker.rpc import Numbers
 from ranker.serving.cost import CostModel
 
-_SAVES_LITTLE = 10.0
-"""A turn is full if its fixed cost is at most so small a part, a tenth, of what its lists add."""
+_SAVES_LITTLE = 8.0
+"""A turn is full if its fixed cost is at most so small a part, an eighth, of what its lists add."""
 
 _SURPRISED = 1.5
 """If turns take so many times what is predicted, or so much less, other lists come than before, or
@@ -60,11 +60,11 @@ class LoopLoad:
     ) -> None:
         self._recorder = recorder
         self._waited = waited
-        self._costs = CostModel(_MEMORY)
+        self._costs = CostModel(_MEMORY, _SURPRISED)
         self._full_turn = full_turn
         self._cores = cores
         self._cpu = cpu
-        self._lists = self._rows = 0
+        self._lists, self._rows = 0.0, 0
         self._spare = self._due = 0.0
         self._surprise = 1.0  # how many times what was predicted turns have taken of late
         self._turn_began = now
@@ -76,7 +76,7 @@ class LoopLoad:
         self._turn_began, self._waited_before, self._cpu_before = now, self._waited[0], self._cpu()
 
     def on_turn_end(
-        self, now: float, lists: int, rows: int, most_rows: int, spare: float = 0.0
+        self, now: float, lists: float, rows: int, most_rows: int, spare: float = 0.0
     ) -> None:
         """A turn is over.
 
@@ -109,13 +109,13 @@ class LoopLoad:
             self._recorder.loop_worked(self._due)
             self._due = 0.0
 
-    def _learnt(self, lists: int, seconds: float) -> CostModel:
+    def _learnt(self, lists: float, seconds: float) -> CostModel:
         """What turns cost, by this one and those before it, unless these were of another kind."""
         predicted = self._costs.predict(lists)
         if predicted > 0.0:
             surprise = min(seconds / predicted, _MOST_SURPRISE)
             self._surprise += _SURPRISE_SHARE * (surprise - self._surprise)
             if not 1.0 / _SURPRISED < self._surprise < _SURPRISED:
-                self._costs, self._surprise = CostModel(_MEMORY), 1.0
+                self._costs, self._surprise = CostModel(_MEMORY, _SURPRISED), 1.0
         self._costs.observe(lists, seconds)
         return self._costs

@@ -50,6 +50,16 @@ def test_a_long_list_is_split_and_rejoined(serving):
     assert all(sum(batch) <= 100 for batch in s.engines[0].batches)
 
 
+def test_of_a_list_in_several_batches_each_has_a_part(serving):
+    s = serving()
+    s.submit(250)
+    s.turn()
+    assert s.dispatcher.scored == pytest.approx(100 / 250)
+    s.submit(20)
+    s.turn_until_idle()
+    assert s.dispatcher.scored == pytest.approx(2)
+
+
 def test_short_batches_are_scored_on_the_loops_thread(serving):
     s = serving(WhereEngine())
     s.submit(3)

@@ -51,6 +51,7 @@ class SimulatedLoop:
         [self._worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
         self.cost: Callable[[int], float] = lambda lists: fixed + each * lists
         self._spread = spread
+        self.held_up = 0.0  # the part of the turns that take ten times as long
         self._random = random.Random(1)
         self._load = load_of(recorder)
         self._now = 0.0
@@ -85,6 +86,8 @@ class SimulatedLoop:
 
     def _turn(self, lists: int) -> None:
         noise = self._random.lognormvariate(-(self._spread**2) / 2, self._spread)
+        if self._random.random() < self.held_up:
+            noise += 10.0
         self._now += self.cost(lists) * noise
         self._scored += lists
         self._load.on_turn_end(self._now, self._scored, self._scored * self.rows, BATCH_ROWS)
@@ -108,6 +111,20 @@ def test_utilisation_is_load_over_capacity(recorder, rows, fixed, each, share):
     capacity = full / (fixed + each * full)
     loop.run(share * capacity, LEARNING_LISTS / capacity)
     assert loop.run(share * capacity, LISTS / capacity) == pytest.approx(min(share, 1.0), abs=0.1)
+
+
+def test_turns_that_were_held_up_are_not_taken_for_what_larger_ones_save():
+    found = []
+    for held_up in (0.0, 0.03):
+        recorder = Recorder(new_aggregates())
+        loop = SimulatedLoop(recorder, 200e-6, 58e-6, 0.1)
+        capacity = FULL_TURN / loop.cost(FULL_TURN)
+        loop.held_up = held_up
+        loop.run(0.5 * capacity, 3.0)
+        loop.held_up = 0.0
+        found.append(loop.run(0.7 * capacity, 0.3))
+        recorder.close()
+    assert found[1] == pytest.approx(found[0], abs=0.02)
 
 
 @pytest.mark.parametrize("each", [5e-6, 3e-3])
