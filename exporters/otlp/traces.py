@@ -13,7 +13,7 @@ from threading import Event, Thread
 
 from exporters.otlp.collector import Collector, seconds
 from exporters.otlp.spans import Spans
-from ranker.incident import guard
+from ranker.incident import incident
 from ranker.metrics.log_entry import LogEntry
 from ranker.metrics.office_recorder import OfficeRecorder
 
@@ -93,12 +93,17 @@ class Traces:
             while self._waiting:
                 count = min(len(self._waiting), MOST_AT_ONCE)
                 requests = [self._waiting.popleft() for _ in range(count)]
-                guard(logger, "sending traces", self._send, requests)
-                self._done += sum(entry.spans() for _, entry in requests)
+                self._send(requests)
 
     def _send(self, requests: list[tuple[str, LogEntry]]) -> None:
-        message, spans = self._spans.message(requests)
-        lost, reason = self._collector.post(message)
+        waited = spans = sum(entry.spans() for _, entry in requests)
+        lost: int | None = None
+        try:
+            message, spans = self._spans.message(requests)
+            lost, reason = self._collector.post(message)
+        except Exception as error:  # a bug here must not end all traces
+            reason = incident(logger, "sending traces failed", error)
+        self._done += waited
         lost = spans if lost is None else lost
         self._recorder.spans("failed", lost)
         self._recorder.spans("exported", spans - lost)

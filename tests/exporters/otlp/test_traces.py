@@ -13,6 +13,7 @@ pytest.importorskip("opentelemetry.sdk")
 
 from exporters.otlp import address_of, exporter, traces
 from exporters.otlp import collector as collectors
+from exporters.otlp.spans import Spans
 from exporters.otlp.traces import Traces
 from ranker.distribution import MissingExtraError
 from ranker.metrics import catalogue
@@ -115,6 +116,17 @@ def test_what_a_collector_takes_in_part_is_counted_so(collector, caplog):
     office.traces.close()
     assert office.counted() == (2, 2, 0)
     assert caplog.messages == ["sending traces failed: too many"]
+
+
+def test_a_bug_costs_the_spans_that_it_meets_and_no_others(collector, monkeypatch):
+    office = Office(collector.endpoint)
+    with monkeypatch.context() as broken:
+        broken.setattr(Spans, "add", lambda *_: 1 / 0)
+        office.traces.add("0", [SCORED])
+        wait_until(lambda: office.counted() == (0, 3, 0))
+    office.traces.add("0", [SCORED])
+    office.traces.close()
+    assert office.counted() == (4, 3, 0)
 
 
 def test_the_end_does_not_wait_for_a_collector_that_hangs(collector, monkeypatch, caplog):
