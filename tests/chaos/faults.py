@@ -89,11 +89,13 @@ def delay(trial: Trial) -> Iterator[None]:
 @contextmanager
 def slow_reader(trial: Trial) -> Iterator[None]:
     rows = np.zeros((ROWS, FEATURES), np.float32)
-    message = rank_request(rows, model=UNREAD)
+    message = rank_request(rows, model=UNREAD, request_id="unread")
     address = trial.site.server.address
     with link.unread_streams(address, message, READERS, LISTS) as sent:
         _expect(sum(sent), "no stream could ask")
         yield
+        ranked = trial.site.server.scrape().total(catalogue.REQUESTS.name, model=UNREAD, code="OK")
+        _expect(ranked, "nothing was answered that could have been read")
 
 
 @contextmanager
