@@ -75,6 +75,9 @@ class Connection:
         hello: whether to begin as HTTP/2 does.
         acknowledge: whether to acknowledge the server's settings.
         settings: what to tell the server.
+
+    Raises:
+        OSError: nobody listens, or the server closes the connection.
     """
 
     def __init__(
@@ -90,8 +93,11 @@ class Connection:
         if hello:
             self.socket.sendall(PREFACE + frame(SETTINGS, payload=settings))
         if acknowledge:
+            until = time.monotonic() + 30.0
             while not self._windows[0]:
-                self._receive(5.0)
+                if time.monotonic() > until or not self._receive(5.0):
+                    self.close()
+                    raise ConnectionError("the server has not sent its settings")
             self.socket.sendall(frame(SETTINGS, flags=ACK))
 
     def send(self, data: bytes, seconds: float = 5.0) -> bool:
