@@ -122,7 +122,7 @@ class GcpMonitoringExporter:
         except GoogleAPICallError as failure:
             self._complain(failure.message)
             return False
-        except GoogleAuthError as failure:
+        except (GoogleAuthError, OSError) as failure:  # no descriptor is left, say
             self._complain(str(failure))
             return False
         except Exception:

@@ -1,6 +1,8 @@
 """What the exporter makes of an API that fails, hangs, refuses or is away."""
 
+import errno
 import logging
+import os
 import threading
 import time
 
@@ -12,6 +14,7 @@ import grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporters.gcp_monitoring import writer
 from exporters.gcp_monitoring.points import metric_type
 from exporters.gcp_monitoring.writer import pause_after
 from ranker.metrics import catalogue as catalog
@@ -156,6 +159,19 @@ def test_missing_credentials_are_logged_and_no_reason_to_die(
     until(lambda: "/does/not/exist.json" in caplog.text, "the complaint")
     exporter.close(limit=10)
     assert not exporter._thread.is_alive()
+
+
+def test_a_machine_without_descriptors_is_no_bug(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(writer.GcpMonitoringExporter, "_connect", none_left)
+    exporter = server.export("")
+    until(lambda: "failed: [Errno 24] Too many open files" in caplog.text, "the complaint")
+    exporter.close(limit=10)
+    assert "bug" not in caplog.text
 
 
 @given(st.integers(0, 10_000), st.floats(10, 3600))
