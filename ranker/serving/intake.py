@@ -16,7 +16,7 @@ from ranker.serving.field_limit import SMALL, check_fields
 from ranker.serving.generation import Generation
 from ranker.serving.paced_refusals import PacedRefusals
 from ranker.serving.queue import Queue
-from ranker.serving.quotas import OverQuotaError
+from ranker.serving.quotas import CallerQuota, OverQuotaError
 from ranker.serving.task import RankTask
 
 logger = logging.getLogger(__name__)
@@ -88,10 +88,7 @@ class Intake:
                 try:
                     quota.check(now, task.deadline)
                 except OverQuotaError as error:
-                    # On the office's connection others would wait as well.
-                    is_office = task.connection().startswith(OFFICE)
-                    wait = 0.0 if is_office else quota.refusal_wait(now)
-                    self.refusals.hold(task, error, now, wait)
+                    self._hold(task, error, quota, now)
                     return False
             queue = self._queue
             if queue.rows and (task.deadline < math.inf or queue.crowded):
@@ -107,12 +104,15 @@ class Intake:
             self.last_asked = time.monotonic()
             raise DrainingError
 
-    def admit(self, task: RankTask, data: bytes) -> None:
+    def admit(self, task: RankTask, data: bytes) -> bool:
         """Decodes and queues a list, or refuses it; never raises.
 
         Args:
             task: is filled with what is asked.
             data: an encoded request.
+
+        Returns:
+            Whether to read on. If not, it will be refused, and nothing is to be read before.
         """
         latest = task.arrived + self._max_deadline
         if latest < task.deadline:
@@ -124,7 +124,7 @@ class Intake:
             caller = task.caller
             if caller is not None and caller.refusal is not None:  # since its stream was opened
                 self.refuse(task, caller.refusal)
-                return
+                return True
             now = self.last_asked = time.monotonic()
             if caller is not None and caller.quota is not None:
                 task.quota = caller.quota
@@ -132,11 +132,23 @@ class Intake:
             if task.explain:
                 self._explanations.admit(task, now)
             self._queue.admit(task, now)
+        except OverQuotaError as error:
+            assert caller is not None
+            assert caller.quota is not None
+            task.forget_rows()
+            return not self._hold(task, error, caller.quota, now)
         except RankerError as error:
             self.refuse(task, error)
         except Exception as error:
             what = incident(logger, "reading a request failed", error, task.traceparent)
             self.refuse(task, InternalError(what))
+        return True
+
+    def _hold(self, task: RankTask, error: OverQuotaError, quota: CallerQuota, now: float) -> bool:
+        """Refuses a list whose caller is over its quota; whether that is held back."""
+        # On the office's connection others would wait as well.
+        is_office = task.connection().startswith(OFFICE)
+        return self.refusals.hold(task, error, now, 0.0 if is_office else quota.refusal_wait(now))
 
     def _most_fields(self) -> int:
         """Of a request: ids; names of the candidates' and the context's features, and values."""

@@ -2,7 +2,7 @@
 
 To refuse a call costs nearly as much as to answer it, and whoever is refused at once asks at once
 again. HTTP/2 bounds the calls that a connection has in progress: while their refusals are held
-back, no more come.
+back, no more come. And nothing is read of a stream while one of its refusals is.
 
 Pure logic: it reads no clock.
 """
@@ -33,13 +33,18 @@ class PacedRefusals:
         self._held: list[tuple[float, int, RankTask, OverloadedError]] = []
         self._number = itertools.count()  # of two that are due at once the first comes first
 
-    def hold(self, task: RankTask, error: OverloadedError, now: float, wait: float) -> None:
-        """Refuses a list after so many seconds, or in time for its deadline, or at once."""
+    def hold(self, task: RankTask, error: OverloadedError, now: float, wait: float) -> bool:
+        """Refuses a list after so many seconds, or in time for its deadline, or at once.
+
+        Returns:
+            Whether it is held back.
+        """
         due = min(now + wait, task.deadline - BEFORE_DEADLINE)
         if due <= now:
             self._refuse(task, error)
-        else:
-            heapq.heappush(self._held, (due, next(self._number), task, error))
+            return False
+        heapq.heappush(self._held, (due, next(self._number), task, error))
+        return True
 
     def answer(self, now: float) -> float:
         """Refuses those that are due; returns the seconds until the next one is, or infinity."""

@@ -13,6 +13,7 @@ Pure logic: it reads no clock.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from ranker.quota import Quota
@@ -122,7 +123,7 @@ class CallerQuota:
     def __init__(self, quota: Quota, taken: Taken, now: float) -> None:
         self.quota = quota
         self.rows = self.size = 0
-        self._refused_until = now  # at `REFUSALS_PER_SECOND`
+        self._refused_until = -math.inf  # at `REFUSALS_PER_SECOND`
         self._taken = taken
         requests, rows = taken.total()
         self._requests = _bucket("requests", quota.requests_per_second, now, requests)

@@ -76,6 +76,7 @@ class Stream:
         self._wire = wire
         self._waiting: dict[object, StreamTask] = {}
         self._held = False  # the transport waits for `resume`
+        self._to_refuse: StreamTask | None = None  # its refusal is held back
         self._ending = False  # once everything is answered
         self.method = call.method
 
@@ -93,8 +94,9 @@ class Stream:
         unknown = self._intake.unknown
         task = StreamTask(self, time.monotonic(), self._call, unknown, self._wire)
         self._expect(task)
-        self._intake.admit(task, data)
-        self._held = len(self._waiting) >= MAX_WAITING
+        if not self._intake.admit(task, data):
+            self._to_refuse = task
+        self._held = self._to_refuse is not None or len(self._waiting) >= MAX_WAITING
         return not self._held
 
     def on_read(self, task: StreamTask, asked: Asked) -> None:
@@ -118,6 +120,8 @@ class Stream:
 
     def refuse(self, task: StreamTask, error: RankerError) -> None:
         """Sends why a list has no ranking."""
+        if task is self._to_refuse:
+            self._to_refuse = None
         self.answer(task, self._wire.write_refusal(task, error))
 
     def end(self) -> None:
@@ -148,7 +152,7 @@ class Stream:
         self._call.send(message)
         if self._ending and not self._waiting:
             self._close()
-        elif self._held:
+        elif self._held and self._to_refuse is None:
             self._held = False
             self._call.resume()
 

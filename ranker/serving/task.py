@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _OK = int(Code.OK)
 _NO_CONTEXT = np.empty(0, np.float32)
+_NO_ROWS = np.empty((0, 0), np.float32)
 
 
 class Asked(Protocol):
@@ -186,6 +187,12 @@ class RankTask:
         """The rows of some candidates, copied: float32 [len(positions), num_features]."""
         rows = self.candidates[positions]
         return rows if self.plan is None else self.plan.rows(rows, self.context)
+
+    def forget_rows(self) -> None:
+        """It will be refused, and may wait for that: frees what it holds of its message."""
+        self.candidates = _NO_ROWS
+        self.candidate_ids = []
+        self.request = b""
 
     def method(self) -> str:
         """The full name of the method that it was sent to."""

@@ -14,6 +14,7 @@ from ranker.metrics.snapshot import snapshot
 from ranker.quota import Quota
 from ranker.serving import callers as module
 from ranker.serving.callers import Caller, Callers
+from ranker.serving.quotas import REFUSALS_AT_ONCE
 from tests.fakes import FakeCall
 from tests.serving.support import THREE, Serving, StreamOfLists, request
 
@@ -172,6 +173,23 @@ class TestQuotas:
         codes = [code_of(streams[n % 2], str(n)) for n in range(20)]
         assert 3 <= codes.count(Code.OK) <= 5
         assert set(codes) == {Code.OK, Code.RESOURCE_EXHAUSTED}
+
+    def test_nothing_is_read_of_a_stream_whose_refusal_is_held_back(self, guarded):
+        self.let_in(guarded)
+        stream = open_stream(guarded, A)
+        sent = 0
+        while stream.send(request(THREE, request_id=str(sent))):
+            sent += 1
+            assert sent < 40
+        assert sent >= 3 + REFUSALS_AT_ONCE
+        held = guarded.serving.intake.refusals
+        [(_, _, task, _)] = held._held
+        assert task.candidates.size == 0  # it would hold the whole message
+        assert str(sent) not in stream.answers()
+        assert not stream.call.resumed
+        held.answer(math.inf)
+        assert stream.answers()[str(sent)].status.code == Code.RESOURCE_EXHAUSTED
+        assert stream.call.resumed
 
     def test_the_same_quota_again_changes_nothing(self, guarded):
         self.let_in(guarded)
