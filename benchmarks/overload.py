@@ -3,7 +3,7 @@
 h2load finds the capacity of a core in a closed loop before each load, as machines change, and then
 offers a part of it, or more, in an open one (Poisson); at last, and at once, half of it again: does
 the server recover? Both have the same lists on as many connections: a processor learns the branches
-of few lists, by which onnxruntime gains a third. h2load reads no status: an answer is good if the
+of few lists, by which onnxruntime gains much. h2load reads no status: an answer is good if the
 server sent it, less calls that took longer than the deadline, but for those that it ended itself.
 
 Beside `ranker_worker_utilization_ratio`, worked out over the same seconds, are the part of the

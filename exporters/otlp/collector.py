@@ -61,7 +61,7 @@ class Collector:
             session.headers["Content-Encoding"] = compression
         headers = os.environ.get(_name("HEADERS"), "")
         session.headers.update(parse_env_headers(headers, liberal=True))
-        session.verify = os.environ.get(_name("CERTIFICATE"), "") or True
+        self._trusts = os.environ.get(_name("CERTIFICATE"), "") or True
         own, key = (os.environ.get(_name(f"CLIENT_{each}"), "") for each in ("CERTIFICATE", "KEY"))
         session.cert = (own, key) if own and key else own or None
         retries = _Retries(
@@ -91,8 +91,9 @@ class Collector:
                 self._compress(message),
                 timeout=self._seconds,
                 allow_redirects=False,
+                verify=self._trusts,  # a session's own comes after REQUESTS_CA_BUNDLE
             )
-        except requests.RequestException as error:
+        except OSError as error:  # requests' own, or a certificate can't be read
             return None, str(error)
         if answer.status_code != requests.codes.ok:
             return None, f"HTTP {answer.status_code} {answer.reason}: {answer.text[:200]}"

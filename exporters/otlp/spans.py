@@ -1,7 +1,7 @@
 """What a traced request becomes: its span, two children if it was scored, and its batch's span.
 
-OTLP's own messages are filled. The SDK's spans, and its way from these to messages, took five times
-as long, and that all together more than a percent of the server's time.
+OTLP's own messages are filled: the SDK's spans, and the messages that it makes of these, take
+several times as long.
 
 Names of the attributes: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/; what is the
 server's own has the names of the access log, after `ranker.`.

@@ -83,6 +83,13 @@ def test_it_need_not_be_put_off_for_long(local, monkeypatch):
     assert local.requests == 2
 
 
+def test_a_certificate_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", "/does/not/exist.pem")
+    taken, reason = Collector("https://127.0.0.1:1/v1/traces").post(MESSAGE)
+    assert taken is None
+    assert "/does/not/exist.pem" in reason
+
+
 def test_what_a_collector_did_not_answer_is_not_sent_again(local, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
     over = Event()
