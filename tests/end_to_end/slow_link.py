@@ -1,4 +1,4 @@
-"""A slow connection to a server: a TCP proxy that passes on so many bytes a second."""
+"""A slow connection to a server: a TCP proxy that passes on so many bytes a second, or none."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ class SlowLink:
         bytes_per_second: of what comes back.
 
     Attributes:
+        flows: what comes back is passed on while this is set, as it is at first.
         port: where to connect.
         passed: the bytes that have come back so far.
     """
 
     def __init__(self, to: int, bytes_per_second: int) -> None:
         self.passed = 0
+        self.flows = threading.Event()
+        self.flows.set()
         self._to = to
         self._rate = bytes_per_second
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -57,6 +60,7 @@ class SlowLink:
         try:
             while data := source.recv(_PIECE):
                 if slow:
+                    self.flows.wait()
                     time.sleep(len(data) / self._rate)
                     self.passed += len(data)
                 sink.sendall(data)

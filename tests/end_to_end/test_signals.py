@@ -20,8 +20,9 @@ from ranker.errors import RankerError
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import RunningServer, on_both_transports, wait_until
 from tests.end_to_end.slow_link import SlowLink
+from tests.office.support import ask as ask_http
 
-DELAY = ("--max-batch-delay", "1.0")  # so that there is something in flight
+DELAY = ("--max-batch-delay", "600")  # until it drains, so that there is something in flight
 
 
 class InTerminal(RunningServer):
@@ -74,7 +75,11 @@ def test_an_answer_reaches_a_slow_reader_before_the_server_ends(start, truth):
             rank = channel.unary_unary("/ranker.v1.RankingService/Rank")
             answer = rank.future(rank_request(rows, candidate_ids=ids), timeout=60.0)
             wait_until(lambda: link.passed > 300_000)
+            link.flows.clear()
             server.signal(signal.SIGTERM)
+            wait_until(lambda: ask_http(server.http_port, "/readyz").status == 503)
+            assert ask_http(server.http_port, "/healthz").status == 200
+            link.flows.set()
             assert len(pb.RankResponse.FromString(answer.result()).candidate_ids) == len(rows)
     assert server.process.wait(60) == 0
 

@@ -134,7 +134,7 @@ def test_unhealthy_until_a_model_is_there_and_when_it_drains(truth):
     thread = threading.Thread(target=look)
     thread.start()
     server = VertexServer(
-        "--max-batch-delay", "1.0", environment=environment(port, truth.path.parent)
+        "--max-batch-delay", "600", environment=environment(port, truth.path.parent)
     )
     try:
         wait_until(lambda: 200 in seen)
