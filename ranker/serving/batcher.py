@@ -43,6 +43,9 @@ scored on the loop.
 MANY_LISTS = round(LONG_BATCH_SECONDS / BATCH_SECONDS)
 """From so many lists on more of them make no longer batch."""
 
+_SECONDS = [min(BATCH_SECONDS * max(n, 1), LONG_BATCH_SECONDS) for n in range(MANY_LISTS + 1)]
+"""That a batch may take if so many lists wait, whatever its fixed cost."""
+
 MIN_BATCH_ROWS = 64
 """Rows that a batch may have however long they take: engines are slow below."""
 
@@ -148,7 +151,13 @@ class Batcher(Generic[T]):
 
     def forecast(self) -> None:
         """Works out the sizes of batches from the cost model, after this has changed."""
-        self._rooms = [self._room_for(lists) for lists in range(MANY_LISTS + 1)]
+        cost, most = self.cost, self._max_batch_rows
+        self._rooms = [most] * (MANY_LISTS + 1)
+        if cost.per_row:
+            enough = cost.fixed / FIXED_COST_SHARE
+            for lists, seconds in enumerate(_SECONDS):
+                rows = round(max(seconds, enough) / cost.per_row)
+                self._rooms[lists] = min(most, max(MIN_BATCH_ROWS, rows))
         self._count()
 
     def fuller_saves(self, rows: int) -> float:
@@ -248,11 +257,3 @@ class Batcher(Generic[T]):
     def _count(self) -> None:
         """Sees how large the next batch may be, after lists have come or gone."""
         self._room = self._rooms[min(len(self._short) + len(self._long), MANY_LISTS)]
-
-    def _room_for(self, lists: int) -> int:
-        cost = self.cost
-        if not cost.per_row:
-            return self._max_batch_rows
-        seconds = min(BATCH_SECONDS * max(lists, 1), LONG_BATCH_SECONDS)
-        enough = max(seconds, cost.fixed / FIXED_COST_SHARE)
-        return min(self._max_batch_rows, max(MIN_BATCH_ROWS, round(enough / cost.per_row)))

@@ -10,8 +10,12 @@ The encoding is described at https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ranker.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from ranker.serving.generation import Generation
 
 SMALL = 64 * 2**10
 """Bytes that are parsed without counting: that takes a millisecond or two at most."""
@@ -23,6 +27,27 @@ _FIXED = {1: 8, 5: 4}
 """Bytes of a value by the wire types that fix them."""
 
 _LENGTH = 2
+
+_OTHER_FIELDS = 100
+"""Of a request, beside the repeated ones; more than there are."""
+
+
+def check_request(data: bytes, nested: Nested, generation: Generation, max_rows: int) -> None:
+    """As `check_fields`, of a request to rank.
+
+    Args:
+        data: an encoded request; nothing is said of a small one.
+        nested: the messages within it.
+        generation: the models that there are.
+        max_rows: the most candidates that one request may have.
+
+    Raises:
+        InvalidRequestError: it has more fields than a request to any of these models can have.
+    """
+    if len(data) > SMALL:
+        widest = max(served.features.num_features for served in generation.models)
+        # Ids; names of the candidates' and the context's features, and values.
+        check_fields(data, max_rows + 3 * widest + _OTHER_FIELDS, nested)
 
 
 def check_fields(data: bytes, most: int, nested: Nested) -> None:

@@ -12,7 +12,6 @@ from ranker.metrics.model_recorder import ModelRecorder
 from ranker.rpc import Callers
 from ranker.serving.callers import OFFICE
 from ranker.serving.explanations import Explanations
-from ranker.serving.field_limit import SMALL, check_fields
 from ranker.serving.generation import Generation
 from ranker.serving.paced_refusals import PacedRefusals
 from ranker.serving.queue import Queue
@@ -20,9 +19,6 @@ from ranker.serving.quotas import CallerQuota, OverQuotaError
 from ranker.serving.task import RankTask
 
 logger = logging.getLogger(__name__)
-
-_OTHER_FIELDS = 100
-"""Of a request, beside the repeated ones; more than there are."""
 
 
 class DrainingError(UnavailableError):
@@ -118,8 +114,6 @@ class Intake:
         if latest < task.deadline:
             task.deadline = latest
         try:
-            if len(data) > SMALL:
-                check_fields(data, self._most_fields(), task.wire.nested)
             task.wire.read(data, task, self.generation, self._max_rows)
             caller = task.caller
             if caller is not None and caller.refusal is not None:  # since its stream was opened
@@ -149,11 +143,6 @@ class Intake:
         # On the office's connection others would wait as well.
         is_office = task.connection().startswith(OFFICE)
         return self.refusals.hold(task, error, now, 0.0 if is_office else quota.refusal_wait(now))
-
-    def _most_fields(self) -> int:
-        """Of a request: ids; names of the candidates' and the context's features, and values."""
-        widest = max(served.features.num_features for served in self.generation.models)
-        return self._max_rows + 3 * widest + _OTHER_FIELDS
 
     def refuse(self, task: RankTask, error: RankerError) -> None:
         """Tells a list's caller that it is not let in, and counts why."""

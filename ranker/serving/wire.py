@@ -12,6 +12,7 @@ from ranker.engine.api import Rows, Scores
 from ranker.errors import InvalidRequestError, RankerError
 from ranker.model.order import best_first
 from ranker.serving import messages
+from ranker.serving.field_limit import Nested, check_request
 from ranker.serving.generation import Generation
 from ranker.serving.task import RankTask
 from ranker.serving.wire_format import WireFormat
@@ -68,6 +69,7 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
             values = values.copy()
         _take_rows(task, values.reshape(rows, columns), most.top_k, data)
         return
+    check_request(data, NESTED, generation, max_rows)
     try:
         request = pb.RankRequest.FromString(data)
     except DecodeError as error:
@@ -201,13 +203,11 @@ def write_refusal(task: RankTask, error: RankerError) -> bytes:
     ).SerializeToString()
 
 
-RANK = WireFormat(
-    read_request,
-    write_response,
-    write_refusal,
-    {
-        pb.RankRequest.CANDIDATES_FIELD_NUMBER: {},
-        pb.RankRequest.CONTEXT_FIELD_NUMBER: {},
-    },
-)
+NESTED: Nested = {
+    pb.RankRequest.CANDIDATES_FIELD_NUMBER: {},
+    pb.RankRequest.CONTEXT_FIELD_NUMBER: {},
+}
+"""The messages within a RankRequest."""
+
+RANK = WireFormat(read_request, write_response, write_refusal)
 """Of `Rank` and `RankStream`."""

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from ranker.engine.api import Scores
 from ranker.errors import RankerError
-from ranker.serving.field_limit import Nested
 from ranker.serving.generation import Generation
 from ranker.serving.task import RankTask
 
@@ -21,10 +20,8 @@ class WireFormat(NamedTuple):
             Raises RankerError.
         write: encodes the answer to a task: its scores are float32 [task.rows].
         write_refusal: encodes, for a stream, why a request has no answer.
-        nested: the messages within a request.
     """
 
     read: Callable[[bytes, RankTask, Generation, int], None]
     write: Callable[[RankTask, Scores], bytes]
     write_refusal: Callable[[RankTask, RankerError], bytes]
-    nested: Nested

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ranker.errors import InvalidRequestError
 from ranker.serving.field_limit import SMALL, check_fields
-from ranker.serving.wire import RANK
+from ranker.serving.wire import NESTED
 from ranker.v1 import ranking_pb2 as pb
 
 ROWS = bytes(range(256)) * 1000
@@ -38,7 +38,7 @@ def request(**fields) -> bytes:
 )
 def test_many_fields_are_refused(data):
     with pytest.raises(InvalidRequestError, match="at most 1000 fields") as caught:
-        check_fields(data, 1000, RANK.nested)
+        check_fields(data, 1000, NESTED)
     assert caught.value.field == "request"
 
 
@@ -57,10 +57,10 @@ def test_many_fields_are_refused(data):
 )
 def test_sound_requests_are_let_in(data):
     assert len(data) > SMALL
-    check_fields(data, 1000, RANK.nested)
+    check_fields(data, 1000, NESTED)
 
 
 @given(st.binary(max_size=200))
 def test_whatever_comes_is_counted_or_left_to_the_parser(data):
     with contextlib.suppress(InvalidRequestError):
-        check_fields(data * (SMALL // max(len(data), 1) + 2), 10_000, RANK.nested)
+        check_fields(data * (SMALL // max(len(data), 1) + 2), 10_000, NESTED)

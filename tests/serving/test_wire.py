@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ranker.errors import InvalidRequestError
 from ranker.model.features import FeatureContract
 from ranker.serving import messages
+from ranker.serving.field_limit import SMALL
 from ranker.serving.task import UnaryTask
 from ranker.serving.wire import RANK, REQUEST_BYTES, read_request, write_response
 from ranker.v1 import ranking_pb2 as pb
@@ -35,7 +36,7 @@ SERVED = SimpleNamespace(
     metrics=SimpleNamespace(request_split=SPLIT.append),
     features=FeatureContract(3, ("a", "b", "c")),
 )
-GENERATION = SimpleNamespace(find=lambda *_: (SERVED, "canary"))
+GENERATION = SimpleNamespace(find=lambda *_: (SERVED, "canary"), models=[SERVED])
 
 
 def request(rows: int = 2, columns: int = 3, **fields) -> pb.RankRequest:
@@ -51,6 +52,12 @@ def read(message: pb.RankRequest | bytes) -> UnaryTask:
     task = UnaryTask(call, call.arrived, call, None, RANK)
     read_request(data, task, GENERATION, max_rows=10)
     return task
+
+
+def test_a_large_request_of_many_fields_is_refused_unparsed():
+    data = request(candidate_ids=[""] * SMALL).SerializeToString()
+    with pytest.raises(InvalidRequestError, match="expected at most 119 fields"):
+        read(data)
 
 
 def test_rows_are_read_where_they_lie():

@@ -13,7 +13,7 @@ from ranker.engine.api import Rows, Scores
 from ranker.errors import InvalidRequestError, RankerError, UnimplementedError
 from ranker.inference import open_inference_pb2 as pb
 from ranker.model.order import best_first
-from ranker.serving.field_limit import Nested
+from ranker.serving.field_limit import Nested, check_request
 from ranker.serving.generation import Generation
 from ranker.serving.open_inference.tensors import CANDIDATES, INDICES, OUTPUTS, Tensor
 from ranker.serving.task import RankTask
@@ -70,6 +70,7 @@ def read_infer_request(data: bytes, task: RankTask, generation: Generation, max_
         UnimplementedError: it asks for what this server does not do.
         RankerError: whatever `RankTask.on_read` raises.
     """
+    check_request(data, _NESTED, generation, max_rows)
     try:
         request = pb.ModelInferRequest.FromString(data)
     except DecodeError as error:
@@ -268,7 +269,7 @@ _NESTED: Nested = {
     },
 }
 
-INFER = WireFormat(read_infer_request, write_infer_response, write_stream_refusal, _NESTED)
+INFER = WireFormat(read_infer_request, write_infer_response, write_stream_refusal)
 """Of `ModelInfer`."""
 
 STREAM_INFER = INFER._replace(write=write_stream_response)
