@@ -166,7 +166,7 @@ def _stored_models() -> tuple[str, ...]:
     "transport",
     click.Choice(TRANSPORTS),
     "How to speak gRPC. core: grpcio's C core on one thread; aio: grpcio's public asyncio API, "
-    "slower. auto: core if the tests have run on this release of grpcio, else aio.",
+    "slower. auto: core if it has been tested with this release of grpcio, or passes a test now.",
 )
 @_setting("max_batch_rows", _COUNT, "Most candidates in one batch. For a GPU: 65536.")
 @_setting(

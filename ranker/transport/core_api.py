@@ -1,8 +1,9 @@
 """The only file that touches grpcio's core, `grpc._cython.cygrpc`.
 
 `grpc.server` is built on these names, but they are not public API: they may
-change with any release. So their use is bound to the releases that our tests
-have run on, and `unavailable` says why when the installed one is another.
+change with any release. `unavailable` says why they can't be used, if a name is
+missing. What they do is known of the releases that our tests have run on; of
+another one `ranker.transport.self_test` finds it out.
 
 How the core is used, in short. A `Server` is bound to a `CompletionQueue`.
 `Server.request_call` asks for one incoming RPC, `Call.start_server_batch`
@@ -52,12 +53,17 @@ _NAMES = {
 }
 
 
-def unavailable() -> str | None:
-    """Why the core can't be driven by us, or None if it can."""
+def untested() -> str | None:
+    """That our tests have not run on the installed release; None if they have."""
     release = tuple(int(part) for part in grpc.__version__.split(".")[:2])
-    if not TESTED[0] <= release <= TESTED[1]:
-        first, last = (".".join(map(str, bound)) for bound in TESTED)
-        return f"grpcio {grpc.__version__} is outside of the tested releases {first} to {last}"
+    if TESTED[0] <= release <= TESTED[1]:
+        return None
+    first, last = (".".join(map(str, bound)) for bound in TESTED)
+    return f"grpcio {grpc.__version__} is outside of the tested releases {first} to {last}"
+
+
+def unavailable() -> str | None:
+    """Why the core can't be driven by us, or None if it has all that it takes."""
     if cygrpc is None:
         return f"grpcio {grpc.__version__} has no grpc._cython.cygrpc"
     for name, attributes in _NAMES.items():

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from ranker.transport import core_api as grpcio
-from ranker.transport import environment
+from ranker.transport import environment, self_test
 from ranker.transport import registry as select
 from ranker.transport.aio import AioTransport
 from ranker.transport.core import CoreTransport
@@ -21,6 +21,7 @@ def test_installed_grpcio_is_known():
     Then run the tests of this folder with the bound in `grpcio.TESTED` raised,
     read what has changed in cygrpc, and only then keep it raised.
     """
+    assert grpcio.untested() is None
     assert grpcio.unavailable() is None
 
 
@@ -33,21 +34,44 @@ def test_aio_if_asked_for():
     assert select.select("aio") == (AioTransport, "asked for")
 
 
-@pytest.mark.parametrize(
-    ("version", "reason"),
-    [
-        pytest.param("1.84.9", "outside of the tested releases", id="older"),
-        pytest.param("1.999.0", "outside of the tested releases", id="newer"),
-        pytest.param("2.0.0rc1", "outside of the tested releases", id="next-major"),
-    ],
-)
-def test_unknown_release_falls_back_and_says_so(monkeypatch, version, reason):
+VERSIONS = [
+    pytest.param("1.84.9", id="older"),
+    pytest.param("1.999.0", id="newer"),
+    pytest.param("2.0.0rc1", id="next-major"),
+]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_untested_release_is_tested_and_says_so(monkeypatch, version):
     monkeypatch.setattr(grpc, "__version__", version)
     chosen = select.select()
+    assert chosen.make is CoreTransport
+    assert f"grpcio {version} is outside of the tested releases" in chosen.reason
+    assert "its core has passed the self-test" in chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        pytest.param("import sys; sys.exit('a\\nb')", "the self-test: b", id="fails"),
+        pytest.param("raise TypeError('other')", "the self-test: TypeError: other", id="raises"),
+        pytest.param(
+            "import os; os.kill(os.getpid(), 11)", "it ended with exit code -11", id="crashes"
+        ),
+        pytest.param("import time; time.sleep(60)", "it did not end within 1 s", id="hangs"),
+    ],
+)
+def test_an_untested_release_that_fails_falls_back_and_says_why(monkeypatch, program, reason):
+    monkeypatch.setattr(grpc, "__version__", "1.999.0")
+    monkeypatch.setattr(self_test, "COMMAND", [sys.executable, "-c", program])
+    if "sleep" in program:
+        monkeypatch.setattr(self_test, "SECONDS", 1.0)
+    chosen = select.select()
     assert chosen.make is AioTransport
-    assert version in chosen.reason
+    assert chosen.reason.startswith("grpcio 1.999.0 is outside of the tested releases 1.85 to 1.85")
     assert reason in chosen.reason
-    with pytest.raises(ValueError, match=reason):
+    assert "several times the CPU time" in chosen.reason
+    with pytest.raises(ValueError, match="its core has failed the self-test"):
         select.select("core")
 
 
@@ -67,7 +91,7 @@ def test_missing_name_falls_back_and_says_which(monkeypatch, missing, name):
 
     monkeypatch.setattr(grpcio, "cygrpc", Other())
     assert select.select().make is AioTransport
-    assert select.select().reason.endswith(f"has no cygrpc.{name}")
+    assert f"has no cygrpc.{name};" in select.select().reason
 
 
 def test_missing_method_falls_back_and_says_which(monkeypatch):
@@ -75,7 +99,7 @@ def test_missing_method_falls_back_and_says_which(monkeypatch):
         class Server: ...
 
     monkeypatch.setattr(grpcio, "cygrpc", Other)
-    assert select.select().reason.endswith("has no cygrpc.Server.add_http2_port")
+    assert "has no cygrpc.Server.add_http2_port;" in select.select().reason
 
 
 def test_no_core_at_all(monkeypatch):
