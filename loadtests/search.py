@@ -3,8 +3,7 @@
 The rate doubles until a step misses, then the gap between the last rate that met the objective
 and the first that did not is halved, on a logarithmic scale, until it is narrow. A step in which
 the load could not send what it was to send counts as a miss, and the result says so. A miss is
-measured again before it is believed: something else on the machine can make an answer late, and
-nothing can make it early.
+measured again before it is believed: other work can make an answer late, and none makes it early.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchmarks.harness import chart
 from benchmarks.harness.h2load import Calls
 from benchmarks.harness.report import Report
 from benchmarks.harness.scrape import ServerShare
@@ -78,6 +76,8 @@ def search(measure: Callable[[float], Step], start: float, limit: float) -> Resu
 
 def report_on(result: Result, slo: str, report: Report) -> str:
     """A table with a row per step, by rate, and a chart of latency over the rate, as SVG."""
+    from benchmarks.harness import chart  # slow to import
+
     client = ("offered/s", "sent/s", "p50 ms", "p99 ms", "p99.9 ms", "failed")
     server = ("engine busy", "server, cores", "requests a batch")
     table = report.table(*client, *server, "missed")

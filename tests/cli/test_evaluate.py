@@ -1,4 +1,4 @@
-"""`ranker evaluate` as a shell sees it: exit codes, the table, the files."""
+"""`ranker evaluate`: exit codes, the table, the files; once as a shell sees it, with a terminal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner, Result
 
+from ranker.cli.main import cli
 from tests.quality.conftest import books, parquet
 
 __all__ = ["books", "parquet"]
 
 
-def run(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ranker", "evaluate", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def run(*args: object) -> Result:
+    return CliRunner().invoke(cli, ["evaluate", *map(str, args)], catch_exceptions=False)
 
 
 def test_a_gate_that_holds(books, parquet, tmp_path):
@@ -27,7 +28,7 @@ def test_a_gate_that_holds(books, parquet, tmp_path):
         *("--gate", "ndcg@10 >= baseline - 0.002", "--slice", "country", "--movers", 2),
         *("--report", report, "--json", document),
     )
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split() == [
         *("metric", "baseline", "model", "difference", "95", "%", "interval"),
@@ -48,14 +49,14 @@ def test_a_gate_that_fails(books, parquet, tmp_path):
         *(books.old, parquet, "--baseline", books.new, "--gate", "ndcg@10 >= baseline"),
         *("--gate", "ndcg@10 > 0", "--json", document),
     )
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["FAIL", "pass"]
     assert json.loads(document.read_text())["passed"] is False  # written all the same
 
 
 def test_a_model_alone(books, parquet):
     done = run(books.new, parquet, "--metric", "mrr", "--confidence", 0.9)
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert done.stdout.splitlines()[0].split() == ["metric", "value", "90", "%", "interval"]
 
 
@@ -74,7 +75,7 @@ def test_a_model_alone(books, parquet):
 )
 def test_what_can_not_be_done_has_exit_code_2(books, parquet, options, problem):
     done = run(books.new, parquet, *options)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert problem in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -82,7 +83,7 @@ def test_what_can_not_be_done_has_exit_code_2(books, parquet, options, problem):
 def test_absent_features_are_named(books, tmp_path):
     (tmp_path / "few.csv").write_text("qid,label,recency\n1,0,5\n1,1,6\n")
     done = run(books.new, tmp_path / "few.csv")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert "books 2: missing for every candidate: completion, popularity" in done.stderr
 
 

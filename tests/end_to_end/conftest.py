@@ -32,11 +32,15 @@ of the transports themselves, in tests/transport, always on both."""
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Waits for a condition, or fails."""
-    limit = time.monotonic() + seconds
+    """Waits for a condition, or fails.
+
+    It looks often at first and then ever less: many a condition asks the server for its metrics.
+    """
+    limit, pause = time.monotonic() + seconds, 0.01
     while not condition():
         assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.1)
 
 
 @dataclass

@@ -297,7 +297,8 @@ class KnownLoad:
         self._wait(lambda: self._server.metric("ranker_rpcs_total", code=code) == number)
 
     def _wait(self, condition: Callable[[], bool]) -> None:
-        limit = time.monotonic() + 30
+        limit, pause = time.monotonic() + 30, 0.005
         while not condition():
             assert time.monotonic() < limit, self._server.metrics()
-            time.sleep(0.005)
+            time.sleep(pause)
+            pause = min(1.5 * pause, 0.05)

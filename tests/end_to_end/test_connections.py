@@ -20,7 +20,7 @@ AGE = 0.5
 
 
 class Asking:
-    """Threads that share a client, ask without a pause and compare each answer with XGBoost's."""
+    """Threads that share a client, ask all the time and compare each answer with XGBoost's."""
 
     def __init__(self, client: RankerClient, truth: Truth) -> None:
         self.answered = 0
@@ -47,6 +47,7 @@ class Asking:
                 ranking = self._client.rank(self._rows, timeout=30.0)
                 assert ranking.indices.tolist() == self._expected
                 self.answered += 1
+                time.sleep(0.002)
         except BaseException as error:
             self.failures.append(error)
 

@@ -22,9 +22,9 @@ FEATURES = 20
 def slow_model(tmp_path_factory):
     """A model of which 10,000 rows take tens of milliseconds on one core."""
     rng = np.random.default_rng(8)
-    rows = rng.normal(size=(4000, FEATURES)).astype(np.float32)
+    rows = rng.normal(size=(1200, FEATURES)).astype(np.float32)
     train = xgb.DMatrix(rows, rng.integers(0, 4, len(rows)))
-    train.set_group([100] * 40)
+    train.set_group([100] * 12)
     parameters = {"objective": "rank:ndcg", "max_depth": 6, "nthread": 1, "seed": 8}
     path = tmp_path_factory.mktemp("slow") / "slow.onnx"
     export_onnx(xgb.train(parameters, train, 300), path)

@@ -16,7 +16,8 @@ import pytest
 
 from ranker.client.request import rank_request
 from tests.end_to_end.conftest import RunningServer
-from tests.end_to_end.floods import FLOODS, MIB, WITHOUT_HELLO, another_caller, flood, held
+from tests.end_to_end.flooder import FLOODS, WITHOUT_HELLO
+from tests.end_to_end.floods import MIB, another_caller, flood, held
 from tests.end_to_end.http2 import (
     END_HEADERS,
     END_STREAM,

@@ -46,6 +46,7 @@ class Load:
             with RankerClient(self._address, channels=2, timeout=DEADLINE) as client:
                 while not self._stop.is_set():
                     self._check(client.rank(self._rows))
+                    time.sleep(0.002)
         except Exception as error:
             self.failures.append(error)
 
@@ -54,6 +55,7 @@ class Load:
             async with AsyncRankerClient(self._address, channels=2, timeout=DEADLINE) as client:
                 while not self._stop.is_set():
                     self._check(await client.rank(self._rows))
+                    await asyncio.sleep(0.002)
         except Exception as error:
             self.failures.append(error)
 

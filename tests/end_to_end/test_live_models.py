@@ -154,7 +154,7 @@ class Callers:
                     self.answers.append(answer)
                 except (grpc.RpcError, AssertionError) as error:
                     self.failures.append(str(error))
-                time.sleep(0.002)
+                time.sleep(0.008)
 
 
 def listed(server: RunningServer) -> pb.ListModelsResponse:

@@ -72,22 +72,22 @@ def test_dart_is_explained_as_by_xgboost(params, path):
     check(*train(params), path)
 
 
-def trained_deep(depth: int) -> tuple[xgb.Booster, np.ndarray]:
+def trained_deep(depth: int, trees: int) -> tuple[xgb.Booster, np.ndarray]:
     rng = np.random.default_rng(2)
     rows = rng.normal(size=(4000, 40)).astype(np.float32)
     rows[rng.random(rows.shape) < 0.2] = np.nan
     label = np.nansum(rows[:, :20] ** 2, axis=1) + rng.normal(size=len(rows))
     parameters = {"max_depth": depth, "min_child_weight": 0, "eta": 0.5, "nthread": 1}
-    return xgb.train(parameters, xgb.DMatrix(rows, label), 3), rows[:50]
+    return xgb.train(parameters, xgb.DMatrix(rows, label), trees), rows[:50]
 
 
 def test_deep_trees_are_explained_as_by_xgboost(path):
-    check(*trained_deep(12), path)
+    check(*trained_deep(12, 3), path)
 
 
 def test_deeper_trees_are_explained_exactly(path):
     """Beyond some 25 splits on a path, XGBoost's float32 is no longer good for 1e-5."""
-    booster, rows = trained_deep(30)
+    booster, rows = trained_deep(30, 1)
     export_onnx(booster, path)
     got = Model.load(path).explain(rows[:2])
     want = [exact_shapley(read_forest(path), row) for row in rows[:2]]

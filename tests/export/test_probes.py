@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import xgboost as xgb
@@ -30,18 +32,26 @@ def test_rows_are_finite_and_the_same_each_time(model):
 def met(tree: Tree, rows: np.ndarray) -> list[set[float]]:
     """The values with which rows meet each split of a tree; NaN as None."""
     values: list[set] = [set() for _ in tree.left]
-    for row in rows:
+    # Lists of Python's own numbers, which are much faster to walk through.
+    lefts, rights, missing_left = (
+        tree.left.tolist(),
+        tree.right.tolist(),
+        tree.missing_left.tolist(),
+    )
+    features, thresholds = tree.feature.tolist(), tree.value.tolist()
+    members = {node: set(found.tolist()) for node, found in tree.members.items()}
+    for row in rows.tolist():
         node = 0
-        while tree.left[node] >= 0:
-            value = row[tree.feature[node]]
-            values[node].add(None if np.isnan(value) else float(value))
-            if np.isnan(value):
-                left = tree.missing_left[node]
-            elif node in tree.members:
-                left = float(value) not in tree.members[node]
+        while lefts[node] >= 0:
+            value = row[features[node]]
+            values[node].add(None if math.isnan(value) else value)
+            if math.isnan(value):
+                left = missing_left[node]
+            elif node in members:
+                left = value not in members[node]
             else:
-                left = value < tree.value[node]
-            node = tree.left[node] if left else tree.right[node]
+                left = value < thresholds[node]
+            node = lefts[node] if left else rights[node]
     return values
 
 

@@ -21,9 +21,10 @@ def scores(*values: float) -> np.ndarray:
 def defined_tau_b(first: np.ndarray, second: np.ndarray) -> float:
     """Pair by pair."""
     surplus = ordered_first = ordered_second = 0
-    for i, j in combinations(range(len(first)), 2):
-        one = int(np.sign(first[i] - first[j]))
-        other = int(np.sign(second[i] - second[j]))
+    both = zip(first.tolist(), second.tolist(), strict=True)
+    for (a, x), (b, y) in combinations(both, 2):
+        one = (a > b) - (a < b)
+        other = (x > y) - (x < y)
         surplus += one * other
         ordered_first += one != 0
         ordered_second += other != 0

@@ -27,12 +27,17 @@ def found(books, parquet):
     )
 
 
+@pytest.fixture(scope="module")
+def page(found) -> str:
+    """The comparison, drawn once."""
+    return render(found)
+
+
 def charts(page: str) -> list[str]:
     return re.findall(r"<svg.*?</svg>", page, re.DOTALL)
 
 
-def test_a_comparison_has_all_charts(found):
-    page = render(found)
+def test_a_comparison_has_all_charts(found, page):
     drawn = charts(page)
     assert len(drawn) == 4  # metrics, queries, slices, scores
     for svg in drawn:
@@ -51,7 +56,7 @@ def test_a_model_alone_has_no_comparison(books, parquet):
     assert "movers" not in page
 
 
-def test_the_page_loads_nothing(found):
+def test_the_page_loads_nothing(page):
     addresses = []
 
     class Addresses(HTMLParser):
@@ -62,15 +67,13 @@ def test_the_page_loads_nothing(found):
                 value for name, value in attrs if name.endswith(("href", "src")) and value[0] != "#"
             )
 
-    page = render(found)
     Addresses().feed(page)
     assert addresses == []
     assert not re.search(r"url\((?!#)", page)
     assert "@import" not in page
 
 
-def test_charts_take_the_pages_colours(found):
-    page = render(found)
+def test_charts_take_the_pages_colours(page):
     for svg in charts(page):
         colors = set(re.findall(r"#[0-9a-fA-F]{6}\b", svg))
         assert not colors, "a colour of its own would not follow the reader's light or dark"
@@ -79,8 +82,8 @@ def test_charts_take_the_pages_colours(found):
         assert used <= set(re.findall(r"(--[a-z]+):", mode))
 
 
-def test_charts_do_not_share_ids(found):
-    ids = re.findall(r'<clipPath id="(\w+)"', render(found))
+def test_charts_do_not_share_ids(page):
+    ids = re.findall(r'<clipPath id="(\w+)"', page)
     assert len(ids) == len(set(ids)) > 0
 
 

@@ -92,7 +92,7 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
             came[new] = float(arrivals[next_arrival])
             next_arrival += 1
             try:
-                queue.check(new.deadline, now)
+                queue.check_unread(new, now, 1)
                 spend(machine.read)
                 queue.put(new, now=now)
             except OverloadedError:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from types import ModuleType
 
-from benchmarks.harness import chart
+import pytest
+
+
+@pytest.fixture(scope="module")
+def chart() -> ModuleType:
+    """Imported here: what draws takes long to import, and each of pytest's processes collects."""
+    from benchmarks.harness import chart
+
+    return chart
 
 
 def texts(svg: str) -> str:
@@ -17,7 +26,7 @@ def check(svg: str) -> None:
     assert 'fill="white"' not in svg  # the page's own background shows, light or dark
 
 
-def test_bars():
+def test_bars(chart):
     groups = {"short lists": {"ours": 65.2, "theirs & co": 121.4}, "long": {"ours": 1270.0}}
     svg = chart.bars(("the title", "and more"), groups, highlight="ours", unit="µs")
     check(svg)
@@ -27,7 +36,7 @@ def test_bars():
     assert svg.count(chart.STRONG) == 2
 
 
-def test_lines():
+def test_lines(chart):
     series = {"p50": [(50.0, 1.0), (100.0, 2.0)], "p99": [(50.0, 3.0), (100.0, 9.0)]}
     svg = chart.lines("the title", ("requests per second", "milliseconds"), series, 75.0)
     check(svg)

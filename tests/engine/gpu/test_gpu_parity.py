@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -79,11 +80,21 @@ def assert_same_bits(got: NDArray[np.float32], want: NDArray[np.float32]) -> Non
 def test_random_forests_score_as_xgboost(
     score: Score, trees: int, features: int, leaves: int, chain: bool, thresholds: int
 ) -> None:
-    rng = np.random.default_rng(trees * leaves)
+    for forest, rows, want in random_cases(trees, features, leaves, chain, thresholds):
+        assert_same_bits(score(forest, rows), want)
+
+
+@cache
+def random_cases(
+    trees: int, features: int, leaves: int, chain: bool, thresholds: int
+) -> list[tuple[Forest, NDArray[np.float32], NDArray[np.float32]]]:
+    """Forests, delicate rows and XGBoost's scores of them; made once for all scorers."""
+    rng, cases = np.random.default_rng(trees * leaves), []
     for _ in range(3):
         forest = random_forest(rng, trees, features, leaves, chain, thresholds)
         rows = random_rows(rng, 300, forest)
-        assert_same_bits(score(forest, rows), predict(booster_of(forest), rows))
+        cases.append((forest, rows, predict(booster_of(forest), rows)))
+    return cases
 
 
 CASES = st.fixed_dictionaries(

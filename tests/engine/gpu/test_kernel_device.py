@@ -181,6 +181,8 @@ def test_an_error_that_stays_is_the_loss_of_the_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     fake = FakeCuda().install(monkeypatch)
+    # A whole slot is scored as the engine is made: here one that is just long enough.
+    monkeypatch.setattr("ranker.engine.gpu.kernel_engine.SLOT_BYTES", 320 * 9 * 4)
     engine, _ = gpu.load_gpu(forest)
     with monkeypatch.context() as once:
         once.setattr(cuda_device.CudaDevice, "launch", lambda *_: 1 / 0)

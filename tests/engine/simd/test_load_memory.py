@@ -19,14 +19,16 @@ TREES, DEPTH, FEATURES = 1000, 8, 64
 
 def write(trees: int, path: Path) -> None:
     """Writes a model of perfect trees with random splits."""
-    rng = np.random.default_rng(0)
+    rng, nodes = np.random.default_rng(0), trees << (DEPTH + 1)
+    values = iter(rng.normal(size=nodes).tolist())
+    features = iter(rng.integers(FEATURES, size=nodes).tolist())
+    missing = iter(rng.integers(2, size=nodes).astype(bool).tolist())
 
     def tree(depth: int) -> Tree:
         if depth == 0:
-            return float(rng.normal())
-        feature, missing = int(rng.integers(FEATURES)), bool(rng.integers(2))
+            return next(values)
         below = tree(depth - 1), tree(depth - 1)
-        return Split(feature, "LT", float(rng.normal()), *below, missing)
+        return Split(next(features), "LT", next(values), *below, next(missing))
 
     node = onnx_models.tree_ensemble([tree(DEPTH) for _ in range(trees)])
     path.write_bytes(onnx_models.model(node, features=FEATURES).SerializeToString())
