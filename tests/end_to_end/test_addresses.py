@@ -33,11 +33,13 @@ SIX = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 @pytest.mark.parametrize(
     ("host", "reached"),
     [
+        pytest.param("0.0.0.0", ["127.0.0.1"], id="any"),
         pytest.param("localhost", ["127.0.0.1"], id="a-name"),
         pytest.param("[::]", ["[::1]", "127.0.0.1"], marks=SIX, id="both-kinds-at-once"),
+        pytest.param("0:0:0:0:0:0:0:1", ["[::1]"], marks=SIX, id="not-shortened"),
     ],
 )
-def test_a_host_is_where_both_ranking_and_metrics_are_served(tmp_path, truth, host, reached):
+def test_every_spelling_of_a_host_serves_ranking_and_metrics(tmp_path, truth, host, reached):
     server = Spelt(tmp_path / "server.log", str(truth.path), "--host", host)
     try:
         for each in reached:
