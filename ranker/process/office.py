@@ -155,6 +155,7 @@ class Office:
 
         def stop() -> None:
             self._status.close()
+            self._callers.paced.drain()
             for server in servers:
                 server.stop()
 
