@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ranker.callers import CallerPolicy
 from ranker.errors import (
+    InvalidRequestError,
+    OverloadedError,
     PermissionDeniedError,
     RankerError,
     UnauthenticatedError,
@@ -68,7 +70,7 @@ class CallerCheck:
         self, app: ASGIApp, workers: Workers, public: Collection[str], policy: CallerPolicy | None
     ) -> None:
         self.policy = policy
-        self.paced = PacedCallers()
+        self.paced = PacedCallers(self._refuse_waiting)
         self._app = app
         self._workers = workers
         self._public = public
@@ -93,16 +95,30 @@ class CallerCheck:
     async def _refusal(self, scope: Scope, name: str) -> RankerError:
         """Why a caller may not call."""
         if scope["method"] == "POST":
-            traceparent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
-            try:
-                await self._workers.rank(b"", REFUSAL_SECONDS, traceparent or None)
-            except (PermissionDeniedError, UnauthenticatedError) as error:
+            error = await self._worker_s_refusal(scope)
+            if isinstance(error, PermissionDeniedError | UnauthenticatedError):
                 return error
-            except RankerError:
-                pass  # a worker that has not heard yet of what it is to refuse, or none
+            # A worker has not heard yet of what it is to refuse, or there is none.
         if name:
             return PermissionDeniedError(f"{name} is not among those who may call this server")
         return UnauthenticatedError("expected a certificate with a SPIFFE ID or the name of a host")
+
+    async def _refuse_waiting(self, scope: Scope) -> RankerError:
+        """Why a list is not read that has waited for as long as one may."""
+        FORWARDED.set(FORWARDED.get()._replace(has_waited=True))
+        error = await self._worker_s_refusal(scope)
+        if error is None or isinstance(error, InvalidRequestError):
+            # A worker has heard that it may take anything now.
+            return OverloadedError("other requests of this caller were before this one", 1.0)
+        return error
+
+    async def _worker_s_refusal(self, scope: Scope) -> RankerError | None:
+        traceparent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
+        try:
+            await self._workers.rank(b"", REFUSAL_SECONDS, traceparent or None)
+        except RankerError as error:
+            return error
+        return None
 
 
 def _with_quota(policy: CallerPolicy, caller: ForwardedCaller) -> str:

@@ -3,7 +3,8 @@
 A list that comes over HTTP is read before a worker refuses it, which costs many times as much as a
 refusal over gRPC. So fewer are answered in a second, and while one is held back nothing is read of
 its caller, on whichever connections it asks. From then on what has come meanwhile is read one
-by one, as long as no other refusal comes of it. Whoever keeps to its quota never waits here.
+by one, as long as no other refusal comes of it, and what has waited for too long is refused
+unread. Whoever keeps to its quota never waits here.
 
 What is held costs a connection and its request's head, and as much of its body as a connection
 reads by itself. How many there can be is `ranker.office.connection.MOST_CONNECTIONS`.
@@ -13,21 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ranker.errors import UnavailableError
+from ranker.errors import RankerError, UnavailableError
 from ranker.office.problem import problem
 from ranker.office.workers import REFUSAL, QuotaRefusal
 from ranker.refusal_pace import BEFORE_DEADLINE, LONGEST_HELD, RefusalPace
 
 REFUSALS_PER_SECOND = 5.0
-"""To a caller; further ones are held back."""
+"""Of lists of a caller that have been read; further ones are held back."""
 
 REFUSALS_AT_ONCE = 5.0
 """That many are not, after a time without any."""
+
+LONGEST_READING = 0.25
+"""Seconds after which what waits does not wait for a list that is being read, and ranked."""
 
 IN_A_ROW = 10
 """After so many requests of a caller that were let in, one more of those that wait is read at a
@@ -46,6 +51,7 @@ class Why(Enum):
     """Why a request is held no longer."""
 
     DUE = auto()
+    TOO_LATE = auto()
     GONE = auto()
     DRAINING = auto()
 
@@ -116,8 +122,7 @@ class PacedCaller:
         for hold in list(self._waiting)[:number]:
             end(hold, Why.DUE)
             self.forget(hold)
-        # Should that take long, the others do not wait for it.
-        self._release_at(self._loop.time() + LONGEST_HELD)
+        self._release_at(self._loop.time() + LONGEST_READING)
 
     def _release_at(self, when: float) -> None:
         if self._timer is not None:
@@ -128,11 +133,15 @@ class PacedCaller:
 class PacedCallers:
     """Those of the office, by name or connection.
 
+    Args:
+        refuse: says why a request is refused that has waited for too long.
+
     Attributes:
         holds: of the requests that are held now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, refuse: Callable[[Scope], Awaitable[RankerError]]) -> None:
+        self._refuse = refuse
         self._callers: dict[str, PacedCaller] = {}  # that which was refused last is the last
         self.holds: set[Hold] = set()
         self._draining = False
@@ -164,8 +173,11 @@ class PacedCallers:
             why = await self._wait(caller, scope[CONNECTION])
             if why is Why.GONE:
                 return
-            if why is Why.DRAINING:
-                app = problem(scope["path"], UnavailableError(_DRAINING))
+            if why is not Why.DUE:
+                draining = why is Why.DRAINING
+                error = UnavailableError(_DRAINING) if draining else await self._refuse(scope)
+                await problem(scope["path"], error)(scope, receive, send)
+                return
         answer: list[Message] = []
         refusal = QuotaRefusal()
         REFUSAL.set(refusal)
@@ -189,8 +201,10 @@ class PacedCallers:
             if caller is not None:
                 caller.on_end()
         # All that the application has held is free now.
-        if wait > 0 and await self._hold(scope[CONNECTION], wait) is Why.GONE:
-            return
+        if wait > 0:
+            hold: Hold = asyncio.get_running_loop().create_future()
+            if await self._hold(scope[CONNECTION], hold, wait, Why.DUE) is Why.GONE:
+                return
         for message in answer:
             await send(message)
 
@@ -205,27 +219,20 @@ class PacedCallers:
         hold: Hold = asyncio.get_running_loop().create_future()
         caller.wait(hold)
         try:
-            return await self._held(connection, hold)
+            return await self._hold(connection, hold, LONGEST_HELD, Why.TOO_LATE)
         finally:
             caller.forget(hold)
 
-    async def _hold(self, connection: Holding, seconds: float) -> Why:
-        loop = asyncio.get_running_loop()
-        hold: Hold = loop.create_future()
-        timer = loop.call_later(seconds, end, hold, Why.DUE)
-        try:
-            return await self._held(connection, hold)
-        finally:
-            timer.cancel()
-
-    async def _held(self, connection: Holding, hold: Hold) -> Why:
+    async def _hold(self, connection: Holding, hold: Hold, seconds: float, then: Why) -> Why:
         if self._draining:
             return Why.DRAINING
+        timer = asyncio.get_running_loop().call_later(seconds, end, hold, then)
         connection.hold = hold
         self.holds.add(hold)
         try:
             return await hold
         finally:
+            timer.cancel()
             self.holds.discard(hold)
             connection.hold = None
 

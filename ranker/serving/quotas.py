@@ -134,6 +134,14 @@ class CallerQuota:
         if self._candidates is not None:
             self._candidates.check(now, rows, deadline)
 
+    def refusal(self, now: float, deadline: float) -> OverQuotaError:
+        """Why a request is refused that has waited for what the caller may take."""
+        try:
+            self.check(now, deadline)
+        except OverQuotaError as error:
+            return error
+        return OverQuotaError("other requests of this caller wait for what it may take", LEAST_WAIT)
+
     def refusal_wait(self, now: float) -> float:
         """Seconds for which the refusal of a call that comes now is to be held back."""
         return self._pace.wait(now)

@@ -21,7 +21,7 @@ from ranker.office import connection, paced_callers
 from ranker.office.callers import CallerCheck
 from ranker.office.paced_callers import IN_A_ROW, REFUSALS_AT_ONCE, PacedCaller
 from ranker.office.problem import problem
-from ranker.office.workers import REFUSAL, Workers
+from ranker.office.workers import FORWARDED, REFUSAL
 from ranker.quota import Quota
 from tests.office.support import ask, served
 
@@ -43,7 +43,7 @@ class Office:
 
     def __init__(self) -> None:
         policy = CallerPolicy((GREEDY, OTHER), {GREEDY: Quota(requests_per_second=1.0)})
-        self.check = CallerCheck(self._answer, Workers(()), (), policy)
+        self.check = CallerCheck(self._answer, self, (), policy)
         self.over, self.seconds = True, math.inf
         self.read = self.refused = 0
 
@@ -66,6 +66,11 @@ class Office:
                 refusal.deadline = asyncio.get_running_loop().time() + self.seconds
                 app = problem(scope["path"], OverloadedError("over its quota", 0.5))
         await app(scope, receive, send)
+
+    async def rank(self, *_: object) -> bytes:
+        """Refuses what has waited, as a worker."""
+        assert FORWARDED.get().has_waited
+        raise OverloadedError("it has waited", 0.25)
 
     @property
     def held(self) -> int:
@@ -163,6 +168,18 @@ def test_a_drain_answers_all_that_is_held(office, port):
 
 
 @pytest.mark.usefixtures("endless")
+def test_what_has_waited_for_too_long_is_refused_unread(office, port, monkeypatch):
+    use_up(port)
+    with sent(port):
+        wait_until(lambda: office.held == 1)
+        monkeypatch.setattr(paced_callers, "LONGEST_HELD", 0.1)
+        answer = ask(port, "/greedy", {})
+        assert (answer.status, answer.json["detail"]) == (429, "it has waited")
+        assert answer.json["retry_after_seconds"] == 0.25
+        assert (office.read, office.held) == (AT_ONCE + 1, 1)
+
+
+@pytest.mark.usefixtures("endless")
 def test_a_refusal_is_answered_in_time_for_its_deadline(office, port):
     use_up(port)
     office.seconds = 0.1
@@ -183,7 +200,8 @@ def test_connections_that_are_held_make_room_for_others(office, port):
 
 
 def test_what_waited_is_read_once_the_caller_is_below_its_quota(office, port, monkeypatch):
-    monkeypatch.setattr(paced_callers, "LONGEST_HELD", FOREVER)  # each lets the next one go
+    monkeypatch.setattr(paced_callers, "LONGEST_HELD", FOREVER)
+    monkeypatch.setattr(paced_callers, "LONGEST_READING", FOREVER)  # each lets the next one go
     monkeypatch.setattr(paced_callers, "REFUSALS_PER_SECOND", 1.0)
     use_up(port)
     with ExitStack() as clients:
@@ -216,7 +234,8 @@ def test_of_a_caller_that_is_let_in_many_times_more_are_read_at_a_time():
 
 
 def test_one_that_takes_its_time_does_not_hold_the_others_up(office, port, monkeypatch):
-    monkeypatch.setattr(paced_callers, "LONGEST_HELD", 0.05)
+    monkeypatch.setattr(paced_callers, "LONGEST_HELD", FOREVER)
+    monkeypatch.setattr(paced_callers, "LONGEST_READING", 0.05)
     use_up(port)
     with ExitStack() as clients:
         first = clients.enter_context(sent(port))
