@@ -71,6 +71,11 @@ logger = logging.getLogger(__name__)
 _CERTIFICATE_SECONDS = 2.0
 """Seconds between two looks at the certificates' files."""
 
+NICENESS = 5
+"""Beside a worker that needs all of a core the office gets a quarter of it, and a worker that has
+something to do does not wait for the office's turn to end: to read a list of JSON takes longer than
+to rank it."""
+
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -256,6 +261,7 @@ class Office:
 
 def main() -> None:
     """The program."""
+    os.nice(NICENESS)  # before it has threads
     link = Link(int(sys.argv[1]))
     settings = Settings.from_json(sys.argv[2])
     metrics_fd, access_log_fd, workers_end_fd = map(int, sys.argv[3:])
