@@ -72,9 +72,8 @@ _CERTIFICATE_SECONDS = 2.0
 """Seconds between two looks at the certificates' files."""
 
 NICENESS = 5
-"""Beside a worker that needs all of a core the office gets a quarter of it, and a worker that has
-something to do does not wait for the office's turn to end: to read a list of JSON takes longer than
-to rank it."""
+"""Beside a worker that needs all of a core the office gets a quarter of it: enough for probes, and
+a worker seldom waits while the office reads a list of JSON, which takes longer than to rank it."""
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
