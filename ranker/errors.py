@@ -32,6 +32,10 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
+QUOTA = "quota"
+"""The reason of an `OverloadedError` of one caller, which has taken what it may take."""
+
+
 class RankerError(Exception):
     """Anything that went wrong and that a caller should hear about.
 
@@ -83,7 +87,7 @@ class OverloadedError(RankerError):
             whose server did not say.
         in_time: whether that is before the caller's deadline. If not, it should
             hear of the refusal now instead of waiting for a retry.
-        reason: which limit it is, in a word, to count it under.
+        reason: which limit it is, in a word, to count it under; in a client `QUOTA` or empty.
     """
 
     code = Code.RESOURCE_EXHAUSTED

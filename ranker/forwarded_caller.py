@@ -21,6 +21,8 @@ _VARIABLE = "_RANKER_OFFICE_SECRET"
 
 _OFFICE = "office"
 
+_WAITED = "waited"
+
 
 def prepare() -> None:
     """Makes the secret, for the processes that are started from now on."""
@@ -33,10 +35,13 @@ class ForwardedCaller(NamedTuple):
     Attributes:
         connection: the caller's address and port.
         name: the one of its names that may call, or else any of them; empty: it has none.
+        has_waited: it is over its quota, and its request has waited for as long as one may: a
+            worker is asked to refuse it.
     """
 
     connection: str
     name: str = ""
+    has_waited: bool = False
 
     @property
     def is_office(self) -> bool:
@@ -46,7 +51,9 @@ class ForwardedCaller(NamedTuple):
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What to send along; nothing if the server has no secret."""
         secret = os.environ.get(_VARIABLE)
-        return ((KEY, f"{secret} {self.connection} {self.name}"),) if secret else ()
+        waited = _WAITED if self.has_waited else ""
+        said = f"{secret} {self.connection} {self.name} {waited}"
+        return ((KEY, said),) if secret else ()
 
     @classmethod
     def read(cls, metadata: Metadata) -> Self | None:
@@ -58,8 +65,9 @@ class ForwardedCaller(NamedTuple):
         shown, _, rest = said.partition(" ")
         if not hmac.compare_digest(shown.encode(), secret.encode()):
             return None
-        connection, _, name = rest.partition(" ")
-        return cls(connection, name)
+        connection, _, rest = rest.partition(" ")
+        name, _, waited = rest.partition(" ")
+        return cls(connection, name, waited == _WAITED)
 
 
 OFFICE = ForwardedCaller(_OFFICE)

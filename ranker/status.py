@@ -1,8 +1,9 @@
 """Errors as `google.rpc.Status` messages, and back.
 
 A status carries the error's code and message, and what a client can act on as
-details: the field of an invalid request (`google.rpc.BadRequest`), and when to
-retry (`google.rpc.RetryInfo`). It travels in a gRPC call's trailers, and, laid out
+details: the field of an invalid request (`google.rpc.BadRequest`), when to retry
+(`google.rpc.RetryInfo`), and that it is the caller's own quota that is used up
+(`google.rpc.QuotaFailure`). It travels in a gRPC call's trailers, and, laid out
 alike as `ranker.v1.Status`, in the answers of a stream.
 """
 
@@ -16,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from ranker.errors import (
+    QUOTA,
     CancelledError,
     Code,
     DeadlineError,
@@ -68,6 +70,9 @@ def to_status(error: RankerError) -> status_pb2.Status:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(round(error.retry_after * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        if error.reason == QUOTA:
+            failure = error_details_pb2.QuotaFailure.Violation(description=status.message)
+            status.details.add().Pack(error_details_pb2.QuotaFailure(violations=[failure]))
     return status
 
 
@@ -94,6 +99,8 @@ def from_status(status: StatusMessage) -> RankerError:
     elif code is Code.RESOURCE_EXHAUSTED:
         retry = _unpack(status, error_details_pb2.RetryInfo())
         error = OverloadedError(status.message, retry.retry_delay.ToNanoseconds() / 1e9)
+        if any(each.Is(error_details_pb2.QuotaFailure.DESCRIPTOR) for each in status.details):
+            error.reason = QUOTA
     else:
         error = _CLASSES.get(code, RankerError)(status.message)
         error.code = code

@@ -16,7 +16,9 @@ def secret(monkeypatch) -> None:
     forwarded_caller.prepare()
 
 
-@pytest.mark.parametrize("caller", [CALLER, ForwardedCaller("[::1]:7"), OFFICE])
+@pytest.mark.parametrize(
+    "caller", [CALLER, ForwardedCaller("[::1]:7"), OFFICE, CALLER._replace(has_waited=True)]
+)
 def test_a_worker_reads_what_the_office_wrote(caller):
     assert ForwardedCaller.read(caller.metadata()) == caller
     assert caller.is_office == (caller is OFFICE)

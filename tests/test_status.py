@@ -14,6 +14,9 @@ from ranker.rpc_error import from_rpc_error
 from ranker.status import from_status, to_status
 from ranker.v1 import ranking_pb2
 
+OVER_QUOTA = errors.OverloadedError("this caller has taken enough", 0.125)
+OVER_QUOTA.reason = errors.QUOTA
+
 EVERY_KIND = [
     errors.RankerError("who knows"),
     errors.InvalidRequestError("candidates.data", "expected 8 bytes, got 7"),
@@ -21,6 +24,7 @@ EVERY_KIND = [
     errors.PermissionDeniedError("dns:x may not"),
     errors.UnauthenticatedError("who calls?"),
     errors.OverloadedError("queue is full", 0.125),
+    OVER_QUOTA,
     errors.DeadlineError("too late"),
     errors.CancelledError("cancelled"),
     errors.UnavailableError("draining"),

@@ -56,7 +56,7 @@ ADVICE = {
     ),
     "RESOURCE_EXHAUSTED": (
         "`RetryInfo`: when a retry has a chance; in unary calls also as the trailing metadata "
-        "`grpc-retry-pushback-ms`",
+        "`grpc-retry-pushback-ms`. `QuotaFailure`: it is the caller's own quota that is used up",
         "Retry after that time, or show an unranked list. gRPC itself gives this status, without "
         "details, to a message that is too large: more than 1 MiB beyond twice the bytes of "
         "`--max-request-rows` candidates of the widest model.",

@@ -15,7 +15,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ranker.certificate import names_in
-from ranker.office.callers import with_names
+from ranker.office.callers import with_connection
+from ranker.office.paced_callers import Hold, Why, end
 
 MOST_CONNECTIONS = 256
 """One more takes the place of the client that keeps the server waiting the longest."""
@@ -44,8 +45,13 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Connection(H11Protocol):
-    """A connection that uvicorn drives and this class bounds."""
+    """A connection that uvicorn drives and this class bounds.
 
+    Attributes:
+        hold: ends when its request is held back no longer; None: it is not.
+    """
+
+    hold: Hold | None = None
     _begun = 0.0
     _timer: asyncio.TimerHandle
 
@@ -53,7 +59,7 @@ class Connection(H11Protocol):
         """A client has come; if there are too many, another one goes."""
         others = self._others() if len(self.connections) >= MOST_CONNECTIONS else []
         super().connection_made(transport)
-        self.app = with_names(self.app, _certified_names(transport))
+        self.app = with_connection(self.app, self, _certified_names(transport))
         self._socket = transport.get_extra_info("socket")
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._begin()
@@ -64,6 +70,8 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over."""
         self._timer.cancel()
+        if self.hold is not None:
+            end(self.hold, Why.GONE)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -100,9 +108,14 @@ class Connection(H11Protocol):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether the next step is the client's: to send a request, or to read an answer."""
+        """Whether the next step is the client's: to send a request, or to read an answer.
+
+        One that is over its quota is to wait: others need not go for it.
+        """
         cycle = self.cycle
-        return cycle is None or cycle.response_complete or cycle.more_body or self.unsent > 0
+        if cycle is None or cycle.response_complete or cycle.more_body or self.unsent > 0:
+            return True
+        return self.hold is not None
 
     @property
     def unsent(self) -> int:

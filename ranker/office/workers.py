@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ranker.errors import DeadlineError, RankerError, UnavailableError
+from ranker.errors import QUOTA, DeadlineError, OverloadedError, RankerError, UnavailableError
 from ranker.forwarded_caller import OFFICE, ForwardedCaller
 from ranker.v1 import ranking_pb2 as pb
 
@@ -37,6 +39,23 @@ _OPTIONS = (
 
 FORWARDED: ContextVar[ForwardedCaller] = ContextVar("FORWARDED", default=OFFICE)
 """For whom the office asks now: each HTTP request is answered in a context of its own."""
+
+
+@dataclass
+class QuotaRefusal:
+    """What workers say of the quota of an HTTP request's caller.
+
+    Attributes:
+        has_come: whether one has refused the request, or a part of it, for that.
+        deadline: when it should have been answered, on the `time.monotonic` clock.
+    """
+
+    has_come: bool = False
+    deadline: float = math.inf
+
+
+REFUSAL: ContextVar[QuotaRefusal | None] = ContextVar("REFUSAL", default=None)
+"""Where to note that; None: nobody wants to know."""
 
 
 class Workers:
@@ -115,6 +134,8 @@ class Workers:
                 answer: bytes = await call(request, timeout=left, metadata=metadata)
             except grpc.RpcError as error:
                 reason: RankerError = from_rpc_error(error)
+                if isinstance(reason, OverloadedError) and reason.reason == QUOTA:
+                    _note_refusal(deadline)
                 if not isinstance(reason, UnavailableError) or attempt == _ATTEMPTS:
                     raise reason from error
             else:
@@ -127,3 +148,9 @@ class Workers:
 
         self._channels = [insecure_channel(each, options=_OPTIONS) for each in self._addresses]
         self._next = itertools.cycle(self._channels)
+
+
+def _note_refusal(deadline: float) -> None:
+    refusal = REFUSAL.get()
+    if refusal is not None:
+        refusal.has_come, refusal.deadline = True, min(refusal.deadline, deadline)

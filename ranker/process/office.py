@@ -71,6 +71,10 @@ logger = logging.getLogger(__name__)
 _CERTIFICATE_SECONDS = 2.0
 """Seconds between two looks at the certificates' files."""
 
+NICENESS = 5
+"""Beside a worker that needs all of a core the office gets a quarter of it: enough for probes, and
+a worker seldom waits while the office reads a list of JSON, which takes longer than to rank it."""
+
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -155,6 +159,7 @@ class Office:
 
         def stop() -> None:
             self._status.close()
+            self._callers.paced.drain()
             for server in servers:
                 server.stop()
 
@@ -255,6 +260,7 @@ class Office:
 
 def main() -> None:
     """The program."""
+    os.nice(NICENESS)  # before it has threads
     link = Link(int(sys.argv[1]))
     settings = Settings.from_json(sys.argv[2])
     metrics_fd, access_log_fd, workers_end_fd = map(int, sys.argv[3:])

@@ -144,6 +144,8 @@ class Callers:
         else:
             caller = self._connections.caller(forwarded.connection, over_http=True)
         call.caller = caller
+        if forwarded is not None and forwarded.has_waited and caller.quota is not None:
+            return caller.refusal or caller.quota.refusal(time.monotonic(), call.deadline)
         return caller.refusal
 
     def _find(self, names: tuple[str, ...]) -> Caller:

@@ -15,10 +15,8 @@ import math
 from collections.abc import Callable
 
 from ranker.errors import OverloadedError
+from ranker.refusal_pace import BEFORE_DEADLINE
 from ranker.serving.task import RankTask
-
-BEFORE_DEADLINE = 0.01
-"""Seconds before its deadline a call is refused, if not earlier: its caller should hear why."""
 
 
 class PacedRefusals:

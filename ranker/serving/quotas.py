@@ -13,10 +13,11 @@ Pure logic: it reads no clock.
 
 from __future__ import annotations
 
-import math
 from typing import Protocol
 
+from ranker.errors import QUOTA
 from ranker.quota import Quota
+from ranker.refusal_pace import RefusalPace
 from ranker.serving.admission import RefusedError
 
 LEAST_WAIT = 0.001
@@ -25,21 +26,17 @@ LEAST_WAIT = 0.001
 BURST_SECONDS = 1.0
 """A caller that has been quiet may take at once what it may take in so many seconds."""
 
-
 REFUSALS_PER_SECOND = 200.0
 """To a caller; further ones are held back (`ranker.serving.paced_refusals`)."""
 
 REFUSALS_AT_ONCE = 20.0
 """That many are not, after a time without any."""
 
-LONGEST_HELD = 1.0
-"""Seconds that one is held back at most."""
-
 
 class OverQuotaError(RefusedError):
     """The caller has taken what it may take."""
 
-    reason = "quota"
+    reason = QUOTA
 
 
 class Taken(Protocol):
@@ -123,7 +120,7 @@ class CallerQuota:
     def __init__(self, quota: Quota, taken: Taken, now: float) -> None:
         self.quota = quota
         self.rows = self.size = 0
-        self._refused_until = -math.inf  # at `REFUSALS_PER_SECOND`
+        self._pace = RefusalPace(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE)
         self._taken = taken
         requests, rows = taken.total()
         self._requests = _bucket("requests", quota.requests_per_second, now, requests)
@@ -137,11 +134,17 @@ class CallerQuota:
         if self._candidates is not None:
             self._candidates.check(now, rows, deadline)
 
+    def refusal(self, now: float, deadline: float) -> OverQuotaError:
+        """Why a request is refused that has waited for what the caller may take."""
+        try:
+            self.check(now, deadline)
+        except OverQuotaError as error:
+            return error
+        return OverQuotaError("other requests of this caller wait for what it may take", LEAST_WAIT)
+
     def refusal_wait(self, now: float) -> float:
         """Seconds for which the refusal of a call that comes now is to be held back."""
-        begin = max(self._refused_until, now - REFUSALS_AT_ONCE / REFUSALS_PER_SECOND)
-        self._refused_until = min(begin + 1.0 / REFUSALS_PER_SECOND, now + LONGEST_HELD)
-        return max(0.0, self._refused_until - now)
+        return self._pace.wait(now)
 
     def take(self, rows: int, now: float, deadline: float) -> None:
         """Takes what a request with so many candidates takes; raises as `check` does."""

@@ -23,14 +23,18 @@ def on_the_wire(error: RankerError) -> tuple[Code, str, Trailers]:
     """An error as code, status message and trailing metadata."""
     if isinstance(error, OverloadedError):
         milliseconds = round(error.retry_after * 1000)
-        return _refusal(error.message, milliseconds, error.in_time)
+        return _refusal(error.message, error.reason, milliseconds, error.in_time)
     return _encode(error)
 
 
 @functools.lru_cache(maxsize=256)
-def _refusal(message: str, milliseconds: int, in_time: bool) -> tuple[Code, str, Trailers]:
+def _refusal(
+    message: str, reason: str, milliseconds: int, in_time: bool
+) -> tuple[Code, str, Trailers]:
     """An overloaded server must say so cheaply, and says few different things."""
-    code, text, trailers = _encode(OverloadedError(message, milliseconds / 1000))
+    error = OverloadedError(message, milliseconds / 1000)
+    error.reason = reason
+    code, text, trailers = _encode(error)
     pushback = milliseconds if in_time else -1  # gRPC's word for: do not retry by yourself
     return code, text, (*trailers, ("grpc-retry-pushback-ms", str(pushback)))
 

@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ranker.client import RankerClient, Tls
 from ranker.client.request import rank_request
-from ranker.errors import Code, OverloadedError, PermissionDeniedError, RankerError
+from ranker.errors import QUOTA, Code, PermissionDeniedError, RankerError
 from ranker.forwarded_caller import KEY
 from ranker.rpc_error import from_rpc_error
 from tests.certificates import Authority
@@ -97,19 +97,24 @@ def place(truth, tmp_path_factory) -> Place:
     return Place(tmp_path_factory.mktemp("callers"), truth.path)
 
 
-@pytest.fixture(scope="module")
-def guarded(transport, place, tmp_path_factory) -> Iterator[RunningServer]:
-    """A server for two callers: one that the configuration names, and one that a flag does."""
-    place.configure(RETRIEVAL)
+def start(place: Place, log: Path, transport: str = "core") -> RunningServer:
+    """A server that asks for certificates."""
     cert, key = place.authority.issue(place.folder / "server", "server")
-    tls = place.tls("spiffe", KNOWN["spiffe"])
-    kind = type("TlsServer", (RunningServer,), {"tls": tls})
-    server = kind(
-        tmp_path_factory.mktemp("server") / f"{transport}.log",
+    kind = type("TlsServer", (RunningServer,), {"tls": place.tls("spiffe", KNOWN["spiffe"])})
+    return kind(
+        log,
         *("--config", str(place.config), "--transport", transport, "--access-log", "all"),
         *("--tls-cert", str(cert), "--tls-key", str(key)),
         *("--tls-client-ca", str(place.authority.path), "--allow-caller", BATCH),
     )
+
+
+@pytest.fixture(scope="module")
+def guarded(transport, place, tmp_path_factory) -> Iterator[RunningServer]:
+    """A server for two callers: one that the configuration names, and one that a flag does."""
+    place.configure(RETRIEVAL)
+    log = tmp_path_factory.mktemp("server") / f"{transport}.log"
+    server = start(place, log, transport)
     yield server
     assert server.stop() == 0, server.log.read_text()
 
@@ -217,22 +222,24 @@ def test_certificates_that_do_not_hold_make_no_connection(guarded, truth, place,
         assert refusal(guarded, truth, tls, timeout=1.0).code is Code.UNAVAILABLE
 
 
-def asked(server, tls: Tls, path: str, body: object = None, headers=None) -> tuple[int, dict]:
-    """Status and answer of a request over HTTPS."""
+def connection(server, tls: Tls) -> http.client.HTTPSConnection:
+    """One to the HTTP port."""
     context = ssl.create_default_context(cafile=tls.ca)
     context.load_cert_chain(tls.cert, tls.key)
     port = int(server.wait_for_log(r"HTTPS on port (\d+)")[1])
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=SECONDS, context=context)
-    try:
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=SECONDS, context=context)
+
+
+def asked(server, tls: Tls, path: str, body: object = None, headers=None) -> tuple[int, dict]:
+    """Status and answer of a request over HTTPS."""
+    with contextlib.closing(connection(server, tls)) as own:
         about = {"Content-Type": "application/json", **(headers or {})}
         text = None if body is None else json.dumps(body)
-        connection.request("GET" if body is None else "POST", path, text, about)
-        response = connection.getresponse()
+        own.request("GET" if body is None else "POST", path, text, about)
+        response = own.getresponse()
         answer = response.read()
         is_json = "json" in response.headers.get("Content-Type", "")
         return response.status, json.loads(answer) if is_json else {}
-    finally:
-        connection.close()
 
 
 @on_one_transport
@@ -330,6 +337,7 @@ def test_a_caller_over_its_quota_is_refused_and_no_other(limited, truth, place):
     first = next(call for call in flood if call.code() is refused)
     error = from_rpc_error(first)
     assert "40 requests a second" in error.message
+    assert error.reason == QUOTA
     assert 0 < error.retry_after <= 1 / 40 + 1e-3
     wait_until(
         lambda: (
@@ -374,23 +382,3 @@ def test_held_refusals_are_answered_before_the_server_ends(transport, place, tmp
         server.kill()
     assert codes.count(grpc.StatusCode.OK) == 1
     assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 89
-
-
-def test_over_http_a_caller_over_its_quota_is_told_when_to_retry(limited, truth, place):
-    values = [[None if np.isnan(v) else float(v) for v in row] for row in truth.rows[:2]]
-    tls, codes = place.tls("spiffe", KNOWN["spiffe"]), set()
-    with (
-        RankerClient(limited.address, tls=tls, timeout=SECONDS) as client,
-        client.stream() as stream,
-    ):
-        for _ in range(20):
-            lists = [stream.submit(truth.rows[:2]) for _ in range(60)]
-            code, answer = asked(limited, tls, "/v1/models/books:rank", {"candidates": values})
-            for each in lists:
-                with contextlib.suppress(OverloadedError):
-                    each.result()
-            codes.add(code)
-            if code == 429:
-                break
-    assert answer["code"] == "RESOURCE_EXHAUSTED"
-    assert 0 < answer["retry_after_seconds"] < 1

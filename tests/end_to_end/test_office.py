@@ -8,6 +8,7 @@ import socket
 import time
 
 from ranker.client import RankerClient
+from ranker.process.office import NICENESS
 from tests.end_to_end.conftest import RunningServer, on_one_transport
 from tests.end_to_end.test_lifecycle import Unasked
 from tests.office.support import ask
@@ -18,6 +19,14 @@ def test_health_and_metrics_on_both_ports(server: RunningServer):
         assert ask(port, "/healthz").body == b"ok\n"
         assert ask(port, "/readyz").body == b"ready\n"
         assert b"ranker_workers_serving 1.0" in ask(port, "/metrics").body
+
+
+@on_one_transport
+def test_it_goes_behind_workers_for_a_core(server: RunningServer):
+    office = os.getpriority(os.PRIO_PROCESS, server.office())
+    assert office == min(os.getpriority(os.PRIO_PROCESS, server.process.pid) + NICENESS, 19)
+    threads = os.listdir(f"/proc/{server.office()}/task")
+    assert {os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in threads} == {office}
 
 
 @on_one_transport

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 
 from ranker import forwarded_caller
 from ranker.callers import CallerPolicy
-from ranker.errors import Code, PermissionDeniedError, UnauthenticatedError
+from ranker.errors import QUOTA, Code, PermissionDeniedError, UnauthenticatedError
 from ranker.forwarded_caller import OFFICE, ForwardedCaller
 from ranker.metrics.snapshot import snapshot
 from ranker.quota import Quota
@@ -226,6 +227,21 @@ class TestConnections:
         caller = self.caller(callers, "unix:", ForwardedCaller("1.2.3.4:1").metadata())
         assert caller.quota.quota == self.quota.divided(2)
         assert self.caller(callers, "unix:", OFFICE.metadata()) is None
+
+    def test_what_has_waited_in_the_office_is_refused(self, serving, monkeypatch):
+        monkeypatch.setenv(forwarded_caller._VARIABLE, "")
+        forwarded_caller.prepare()
+        callers = Callers(serving().recorder)
+        call, waited = FakeCall(peer="unix:"), ForwardedCaller("1.2.3.4:1", has_waited=True)
+        call.metadata = list(waited.metadata())
+        callers.serve(CallerPolicy())
+        assert callers.refusal_of(call) is None
+        callers.serve(CallerPolicy(per_connection=self.quota))
+        error = callers.refusal_of(call)
+        assert (error.reason, "other requests" in error.message) == (QUOTA, True)
+        for _ in range(4):
+            call.caller.quota.take(1, time.monotonic(), math.inf)
+        assert "4 requests a second" in callers.refusal_of(call).message
 
     def test_those_that_called_longest_ago_are_forgotten(self, serving, monkeypatch):
         monkeypatch.setattr(module, "MOST_CONNECTIONS", 10)

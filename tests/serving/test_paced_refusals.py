@@ -9,9 +9,9 @@ import pytest
 
 from ranker.errors import OverloadedError
 from ranker.quota import Quota
-from ranker.serving.paced_refusals import BEFORE_DEADLINE, PacedRefusals
+from ranker.refusal_pace import BEFORE_DEADLINE, LONGEST_HELD
+from ranker.serving.paced_refusals import PacedRefusals
 from ranker.serving.quotas import (
-    LONGEST_HELD,
     REFUSALS_AT_ONCE,
     REFUSALS_PER_SECOND,
     CallerQuota,
