@@ -21,7 +21,7 @@ _VARIABLE = "_RANKER_OFFICE_SECRET"
 
 _OFFICE = "office"
 
-_WAITED = "waited"
+_READ, _WAITED = "read", "waited"
 
 
 def prepare() -> None:
@@ -51,8 +51,8 @@ class ForwardedCaller(NamedTuple):
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What to send along; nothing if the server has no secret."""
         secret = os.environ.get(_VARIABLE)
-        waited = _WAITED if self.has_waited else ""
-        said = f"{secret} {self.connection} {self.name} {waited}"
+        waited = _WAITED if self.has_waited else _READ
+        said = f"{secret} {self.connection} {waited} {self.name}"  # a name may have spaces
         return ((KEY, said),) if secret else ()
 
     @classmethod
@@ -66,7 +66,7 @@ class ForwardedCaller(NamedTuple):
         if not hmac.compare_digest(shown.encode(), secret.encode()):
             return None
         connection, _, rest = rest.partition(" ")
-        name, _, waited = rest.partition(" ")
+        waited, _, name = rest.partition(" ")
         return cls(connection, name, waited == _WAITED)
 
 

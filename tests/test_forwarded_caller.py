@@ -17,7 +17,14 @@ def secret(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "caller", [CALLER, ForwardedCaller("[::1]:7"), OFFICE, CALLER._replace(has_waited=True)]
+    "caller",
+    [
+        pytest.param(CALLER, id="named"),
+        pytest.param(ForwardedCaller("[::1]:7"), id="nameless"),
+        pytest.param(OFFICE, id="the-office-itself"),
+        pytest.param(CALLER._replace(has_waited=True), id="has-waited"),
+        pytest.param(CALLER._replace(name="dns:x waited"), id="a-name-with-a-space"),
+    ],
 )
 def test_a_worker_reads_what_the_office_wrote(caller):
     assert ForwardedCaller.read(caller.metadata()) == caller

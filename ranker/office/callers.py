@@ -95,7 +95,7 @@ class CallerCheck:
     async def _refusal(self, scope: Scope, name: str) -> RankerError:
         """Why a caller may not call."""
         if scope["method"] == "POST":
-            error = await self._worker_s_refusal(scope)
+            error = await self._refusal_by_worker(scope)
             if isinstance(error, PermissionDeniedError | UnauthenticatedError):
                 return error
             # A worker has not heard yet of what it is to refuse, or there is none.
@@ -106,13 +106,13 @@ class CallerCheck:
     async def _refuse_waiting(self, scope: Scope) -> RankerError:
         """Why a list is not read that has waited for as long as one may."""
         FORWARDED.set(FORWARDED.get()._replace(has_waited=True))
-        error = await self._worker_s_refusal(scope)
+        error = await self._refusal_by_worker(scope)
         if error is None or isinstance(error, InvalidRequestError):
             # A worker has heard that it may take anything now.
             return OverloadedError("other requests of this caller were before this one", 1.0)
         return error
 
-    async def _worker_s_refusal(self, scope: Scope) -> RankerError | None:
+    async def _refusal_by_worker(self, scope: Scope) -> RankerError | None:
         traceparent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
         try:
             await self._workers.rank(b"", REFUSAL_SECONDS, traceparent or None)
