@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +41,8 @@ class Seen:
     """What a caller who does nothing wrong sees.
 
     Attributes:
-        latencies: seconds of each answer.
+        latencies: seconds of each answer, without those in which the caller or a worker had work
+            to do and the machine no core to do it on.
         errors: of the requests that failed.
         base: bytes that the server's workers held before.
         most: bytes that they held at the most.
@@ -84,6 +85,18 @@ def _held(workers: list[psutil.Process]) -> int:
     return sum(each.memory_info().rss for each in workers)
 
 
+def _without_core(workers: list[psutil.Process]) -> float:
+    """Seconds for which this thread, and the workers' loops, have waited for a core so far.
+
+    The second number of /proc/.../schedstat (sched-stats in the kernel's documentation).
+    """
+    total = 0
+    for process in ("thread-self", *(str(each.pid) for each in workers)):
+        with suppress(OSError):  # another worker has taken its place; or a system without the file
+            total += int(Path(f"/proc/{process}/schedstat").read_text().split()[1])
+    return total / 1e9
+
+
 def _line(process: psutil.Process) -> str:
     return " ".join(process.cmdline())
 
@@ -99,12 +112,13 @@ def another_caller(server: ServerProcess, rows: np.ndarray) -> Iterator[Seen]:
 
         def ask() -> None:
             while not over.wait(0.01):
-                began = time.monotonic()
+                began = time.monotonic() - _without_core(workers)
                 try:
                     client.rank(rows, timeout=20.0)
                 except RankerError as error:
                     seen.errors.append(error)
-                seen.latencies.append(time.monotonic() - began)
+                ended = time.monotonic() - _without_core(workers)
+                seen.latencies.append(max(0.0, ended - began))
 
         def watch() -> None:
             nonlocal workers
