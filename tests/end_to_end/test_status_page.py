@@ -27,6 +27,7 @@ class Events:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
         self._connection.request("GET", "/events", headers={"Last-Event-ID": last} if last else {})
         self.answer = self._connection.getresponse()
+        self._seen: list[tuple[str, object]] = []
 
     def __iter__(self) -> Iterator[tuple[str, str, object]]:
         """The id, kind and data of each."""
@@ -40,9 +41,16 @@ class Events:
                 fields = {}
 
     def until(self, kind: str, condition=lambda _: True):
-        """The data of the first event of a kind that has something."""
+        """The data of the first event of a kind that has something.
+
+        It may have come while another was waited for: kinds of events come in any order.
+        """
+        for event, data in self._seen:
+            if event == kind and condition(data):
+                return data
         limit = time.monotonic() + SECONDS
         for _, event, data in self:
+            self._seen.append((event, data))
             if event == kind and condition(data):
                 return data
             assert time.monotonic() < limit, data
