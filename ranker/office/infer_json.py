@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from ranker.errors import InvalidRequestError
 from ranker.inference import open_inference_pb2 as pb
 from ranker.office.json_text import as_count, as_flag, as_object, as_text, shown
-from ranker.office.rank_json import DEFAULT_MS, MOST_MS, as_floats
+from ranker.office.rank_json import DEFAULT_MS, MOST_MS, pack_floats
 
 FIELDS = ("id", "parameters", "inputs", "outputs", "model_name")
 """What a request may say. KServe's clients repeat the model's name; the one in the path counts."""
@@ -191,29 +191,26 @@ def _read_data(place: str, data: Any, shape: Sequence[int]) -> bytes:
     """Elements that stand in the JSON, flat or row by row, as float32 in little-endian bytes."""
     if not isinstance(data, list):
         raise InvalidRequestError(place, f"expected a list of numbers, got {shown(data)}")
-    values = array("f")
     if len(shape) == 2 and data and isinstance(data[0], list):
         if len(data) != shape[0]:
             raise InvalidRequestError(
                 place, f"expected {shape[0]} rows, as the shape says, got {len(data)}"
             )
+        rows = []
         for index, row in enumerate(data):
             if not isinstance(row, list) or len(row) != shape[1]:
                 raise InvalidRequestError(
                     f"{place}[{index}]",
                     f"expected a list of {shape[1]} numbers, as the shape says, got {shown(row)}",
                 )
-            values.extend(as_floats(f"{place}[{index}]", row))
-    else:
-        expected = math.prod(shape)
-        if len(data) != expected:
-            raise InvalidRequestError(
-                place, f"expected {expected} numbers, as the shape says, got {len(data)}"
-            )
-        values = as_floats(place, data)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values.tobytes()
+            rows.append(pack_floats(f"{place}[{index}]", row))
+        return b"".join(rows)
+    expected = math.prod(shape)
+    if len(data) != expected:
+        raise InvalidRequestError(
+            place, f"expected {expected} numbers, as the shape says, got {len(data)}"
+        )
+    return pack_floats(place, data)
 
 
 def _read_parameters(place: str, said: Mapping[str, Any], into: Any) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
-from array import array
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +42,7 @@ _MOST_CELLS = 2**22
 
 _NAN = math.nan
 _NUMBERS = frozenset((float, int))
+_CELLS = _NUMBERS | {type(None)}
 
 
 @dataclass
@@ -110,7 +110,8 @@ def read_rank_json(
         if not isinstance(context, dict):
             raise InvalidRequestError(place, f"expected an object, got {shown(context)}")
         names = _names(place, context)
-        values = as_floats(place, list(context.values()), names)
+        packed = pack_floats(place, list(context.values()), names)
+        values = struct.unpack(f"<{len(names)}f", packed)
         message.context.CopyFrom(pb.Context(feature_names=names, values=values))
     milliseconds = as_count(f"{within}deadline_ms", asked.get("deadline_ms", 0), MOST_MS)
     return Asked(message, (milliseconds or DEFAULT_MS) / 1000, lacking)
@@ -127,7 +128,7 @@ def write_matrix(place: str, rows: Sequence[Any], names: Sequence[str] = ()) -> 
     Raises:
         InvalidRequestError: names the first cell that is something else, or can't be.
     """
-    values = array("f")
+    data = []
     for index, row in enumerate(rows):
         if not isinstance(row, list):
             raise InvalidRequestError(
@@ -138,14 +139,12 @@ def write_matrix(place: str, rows: Sequence[Any], names: Sequence[str] = ()) -> 
                 f"{place}[{index}]",
                 f"expected {len(rows[0])} values, as many as the first, got {len(row)}",
             )
-        values.extend(as_floats(f"{place}[{index}]", row, names))
-    if sys.byteorder == "big":
-        values.byteswap()
+        data.append(pack_floats(f"{place}[{index}]", row, names))
     return pb.Matrix(
         rows=len(rows),
         columns=len(rows[0]),
         data_type=pb.DATA_TYPE_FLOAT32,
-        data=values.tobytes(),
+        data=b"".join(data),
     )
 
 
@@ -228,8 +227,8 @@ def _names(place: str, named: Mapping[str, Any]) -> list[str]:
     return [as_text(place, name) for name in named]
 
 
-def as_floats(place: str, row: Sequence[Any], names: Sequence[str] = ()) -> array[float]:
-    """A row in float32; None is NaN.
+def pack_floats(place: str, row: Sequence[Any], names: Sequence[str] = ()) -> bytes:
+    """A row in float32, little-endian; None is NaN.
 
     Args:
         place: what to call it in an error.
@@ -239,33 +238,35 @@ def as_floats(place: str, row: Sequence[Any], names: Sequence[str] = ()) -> arra
     Raises:
         InvalidRequestError: names the first cell that is something else, or can't be.
     """
-    values = row
-    if not _NUMBERS.issuperset(map(type, row)):
-        for column, value in enumerate(row):
-            if value is not None and type(value) not in _NUMBERS:
-                raise InvalidRequestError(
-                    _cell(place, column, names),
-                    f"expected a number, or null for a missing value, got {shown(value)}",
-                )
+    values, types = row, set(map(type, row))
+    if not types <= _NUMBERS:
+        if not types <= _CELLS:
+            column = next(c for c, value in enumerate(row) if type(value) not in _CELLS)
+            raise InvalidRequestError(
+                _cell(place, column, names),
+                f"expected a number, or null for a missing value, got {shown(row[column])}",
+            )
         values = [_NAN if value is None else value for value in row]
     try:
-        floats = array("f", values)
-    except OverflowError:
-        floats = array("f", (math.inf,))
-    if math.inf in floats or -math.inf in floats:
-        for column, value in enumerate(row):
-            if value is not None and not _fits(value):
-                raise InvalidRequestError(
-                    _cell(place, column, names), f"{shown(value)} is beyond 32 bits"
-                )
-    return floats
+        data = struct.pack(f"<{len(values)}f", *values)
+    except (OverflowError, struct.error):  # the latter for whole numbers beyond 64 bits
+        fits = False
+    else:
+        fits = math.inf not in values and -math.inf not in values
+    if not fits:
+        column = next(c for c, value in enumerate(values) if not _fits(value))
+        raise InvalidRequestError(
+            _cell(place, column, names), f"{shown(row[column])} is beyond 32 bits"
+        )
+    return data
 
 
 def _fits(value: float) -> bool:
     try:
-        return math.isfinite(array("f", (value,))[0])
-    except OverflowError:
+        struct.pack("<f", value)
+    except (OverflowError, struct.error):
         return False
+    return not math.isinf(value)
 
 
 def _cell(place: str, column: int, names: Sequence[str]) -> str:
