@@ -26,8 +26,9 @@ def blocks(language: str) -> list[str]:
 
 
 def python(code: str, folder: Path) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as in `tests/conftest.py`
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
