@@ -28,10 +28,15 @@ def thresholds_by_feature(forest: Forest) -> dict[int, NDArray[np.float32]]:
         Ascending, each once; none for a feature of which a set is asked.
     """
     inner = np.flatnonzero(forest.feature >= 0)
-    by_set = forest.members_begin[inner] != forest.members_end[inner]
-    order = np.lexsort((forest.threshold[inner], forest.feature[inner]))
-    features, begins = np.unique(forest.feature[inner][order], return_index=True)
-    parts = np.split(forest.threshold[inner][order], begins[1:])
-    found = {int(f): np.unique(part) for f, part in zip(features, parts, strict=True)}
-    none = np.empty(0, np.float32)
-    return found | {int(f): none for f in np.unique(forest.feature[inner][by_set])}
+    order = inner[np.lexsort((forest.threshold[inner], forest.feature[inner]))]
+    feature, threshold = forest.feature[order], forest.threshold[order]
+    # Not np.unique: it imports masked arrays, which takes longer than all that is done here.
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = feature[1:] != feature[:-1]
+    is_new = is_first.copy()
+    is_new[1:] |= threshold[1:] != threshold[:-1]
+    begins = np.flatnonzero(is_first[is_new])
+    parts = np.split(threshold[is_new], begins)[1:]
+    found = dict(zip(feature[is_first].tolist(), parts, strict=True))
+    by_set = forest.members_begin[order] != forest.members_end[order]
+    return found | dict.fromkeys(feature[by_set].tolist(), np.empty(0, np.float32))

@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ranker.engine.api import Engine, LoadedEngine
-from ranker.engine.gpu import kernel_device as cuda_device
-from ranker.engine.gpu.kernel_engine import KernelEngine
-from ranker.engine.gpu.kernel_tables import lay_out
 from ranker.errors import ModelError
 from ranker.forest import Forest
 from ranker.forest.onnx import OnnxFile, read_forest
@@ -19,7 +16,7 @@ DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 def unavailable() -> str | None:
     """Why no GPU can be used here, as far as can be told without trying; None if one may.
 
-    Where there is no driver, none of the libraries for GPUs is imported to find that out.
+    Where there is no driver, nothing that is for GPUs is imported to find that out.
     """
     if not any(path.exists() for path in DRIVERS):
         return f"no driver for NVIDIA's GPUs: there is no {' and no '.join(map(str, DRIVERS))}"
@@ -29,9 +26,9 @@ def unavailable() -> str | None:
 
 def _obstacles() -> tuple[str | None, str | None]:
     """Why the kernel, and why the graph can't be had."""
-    from ranker.engine.gpu import graph_engine
+    from ranker.engine.gpu import graph_engine, kernel_device
 
-    return cuda_device.unavailable(), graph_engine.unavailable()
+    return kernel_device.unavailable(), graph_engine.unavailable()
 
 
 def load(file: OnnxFile, *, threads: int, gpu: int) -> LoadedEngine:  # noqa: ARG001
@@ -54,6 +51,9 @@ def load_gpu(forest: Forest, index: int = 0) -> tuple[Engine, str]:
         ModelError: there is no usable GPU; says why.
     """
     from ranker.engine.gpu.graph_engine import CudaEngine
+    from ranker.engine.gpu.kernel_device import CudaDevice
+    from ranker.engine.gpu.kernel_engine import KernelEngine
+    from ranker.engine.gpu.kernel_tables import lay_out
 
     obstacle, other = _obstacles()
     if obstacle is not None and other is not None:
@@ -61,7 +61,7 @@ def load_gpu(forest: Forest, index: int = 0) -> tuple[Engine, str]:
     try:
         if obstacle is None:
             tables = lay_out(forest)
-            return KernelEngine(cuda_device.CudaDevice(tables, index), tables), "the GPU kernel"
+            return KernelEngine(CudaDevice(tables, index), tables), "the GPU kernel"
         return CudaEngine(forest, index), f"onnxruntime on the GPU, not the kernel: {obstacle}"
     except ModelError:
         raise
