@@ -7,10 +7,10 @@ Nothing here or elsewhere in `ranker` imports one by name.
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -120,5 +120,25 @@ class Exporter(Protocol):
 @cache
 def exporters() -> dict[str, Exporter]:
     """All exporters that are installed, by name."""
+    return load_exporters(exporter_places())
+
+
+@cache
+def exporter_places() -> dict[str, str]:
+    """Where the object of each exporter is that is installed, `package.module:object`, by name.
+
+    All that is installed is looked through for it, so one process does it for the others.
+    """
+    from importlib.metadata import entry_points
+
     found = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    return {point.name: point.load() for point in found}
+    return {point.name: f"{point.module}:{point.attr}" for point in found}
+
+
+def load_exporters(places: Mapping[str, str]) -> dict[str, Exporter]:
+    """Imports exporters.
+
+    Args:
+        places: by name, as `exporter_places` has found them.
+    """
+    return {name: pkgutil.resolve_name(place) for name, place in places.items()}

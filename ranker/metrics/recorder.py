@@ -171,14 +171,6 @@ class Recorder:
         """Which GPU an engine uses."""
         self._slot.write_info(catalogue.GPU_INFO, 0, {"pci_bus_id": pci_bus_id})
 
-    def build(self, versions: Mapping[str, str]) -> None:
-        """The versions that run: any of `catalogue.BUILD_INFO`'s texts.
-
-        Raises:
-            ValueError: `versions` has a key that is not among them.
-        """
-        self._slot.write_info(catalogue.BUILD_INFO, 0, versions)
-
     def _collected(self, phase: str, info: Mapping[str, int]) -> None:
         # The collector may run on any thread, within any allocation, and never twice at
         # once. These cells are its own.

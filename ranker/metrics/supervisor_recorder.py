@@ -40,6 +40,14 @@ class SupervisorRecorder:
         [self._generation] = places[catalogue.MODEL_GENERATION]
         self._switches = by_value(catalogue.OUTCOME, places[catalogue.MODEL_SWITCHES])
 
+    def build(self, versions: Mapping[str, str]) -> None:
+        """The versions that run: any of `catalogue.BUILD_INFO`'s texts.
+
+        Raises:
+            ValueError: `versions` has a key that is not among them.
+        """
+        self._slot.write_info(catalogue.BUILD_INFO, 0, versions)
+
     def worker_restarted(self) -> None:
         """A worker died and another one was started in its place."""
         self._cells[self._restarts] += 1.0

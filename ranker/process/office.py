@@ -31,7 +31,7 @@ from ranker.errors import ConfigError, RankerError
 from ranker.metrics.access_log import AccessLogWriter, Traced
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.drift import Drift
-from ranker.metrics.exporters import Page, exporters
+from ranker.metrics.exporters import Page, load_exporters
 from ranker.metrics.office_recorder import OfficeRecorder
 from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.metrics.reader import Reader
@@ -204,7 +204,7 @@ class Office:
 
     def _start_exporters(self, settings: Settings, reader: Reader) -> list[Page]:
         pages: list[Page] = []
-        for exporter in exporters().values():
+        for exporter in load_exporters(settings.exporter_places).values():
             started = exporter.start(reader, self._recorder, settings.exporters)
             if started is not None:
                 self._running.callback(started.close)

@@ -144,7 +144,7 @@ class Server:
         self._service = RankingService(self._intake, wire)
         self._health = Health(SERVICES)
         self._health.set_serving(True)
-        self._open_inference = OpenInferenceService(self._intake, self._health)
+        self._open_inference = OpenInferenceService(self._intake, self._health, settings.version)
         widest = max(served.features.num_features for served in generation.models)
         age_ms = round(settings.max_connection_age * 1e3)
         self._transport = make_transport(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ranker.callers import CallerPolicy, as_caller_name
-from ranker.metrics.exporters import Value
-from ranker.tls import Certificates
+
+if TYPE_CHECKING:
+    from ranker.metrics.exporters import Value
+    from ranker.tls import Certificates
 
 DEFAULT_HTTP_PORT = 8080
 """Where HTTP is served if no port is asked for and this one is free."""
@@ -61,6 +63,9 @@ class Settings:
         log_exclude_feature: features whose values are left out of that log.
         log_max_bytes: the most bytes that its files may have on this machine.
         exporters: the options of the exporters, by their names.
+        exporter_places: where the exporters are (`ranker.metrics.exporters.exporter_places`); the
+            supervisor says it to the others.
+        version: the release of this server; likewise.
     """
 
     models: tuple[str, ...]
@@ -98,6 +103,8 @@ class Settings:
     log_exclude_feature: tuple[str, ...] = ()
     log_max_bytes: int = 2**30
     exporters: Mapping[str, Value] = field(default_factory=dict)
+    exporter_places: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
 
     @property
     def gcp_project(self) -> str:
@@ -121,6 +128,8 @@ class Settings:
             return None
         if not (self.tls_cert and self.tls_key):
             raise ValueError("TLS: expected --tls-cert and --tls-key")
+        from ranker.tls import Certificates  # with OpenSSL, which most processes have no use for
+
         return Certificates(self.tls_cert, self.tls_key, self.tls_client_ca)
 
     def caller_policy(self, configured: CallerPolicy | None = None) -> CallerPolicy:

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ranker import forwarded_caller
+from ranker import distribution, forwarded_caller
 from ranker.methods import METHODS
 from ranker.metrics import access_log
 from ranker.metrics.aggregates import Aggregates
-from ranker.metrics.exporters import exporters
+from ranker.metrics.exporters import exporter_places
 from ranker.metrics.layout import Layout
 from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from ranker.process.address import Reservation, bare_host, host_and_port, private_addresses
@@ -78,9 +79,9 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)  # they are waited for instead
         forwarded_caller.prepare()
         environment.prepare()  # for the workers, which inherit it
-        names = tuple(exporters())
+        places = exporter_places()
         aggregates = Aggregates.create(
-            Layout(len(settings.models) or _MODELS, METHODS, settings.workers, names)
+            Layout(len(settings.models) or _MODELS, METHODS, settings.workers, tuple(places))
         )
         self._recorder = SupervisorRecorder(aggregates)
         self._reservation = Reservation(settings.host, settings.port)
@@ -89,6 +90,8 @@ class Supervisor:
             host=bare_host(settings.host),
             port=self._reservation.port,
             worker_addresses=private_addresses(settings.workers),
+            exporter_places=places,
+            version=distribution.version(),
         )
         metrics = aggregates.fd
         self._access_log = access_log.connect()  # kept: whoever comes back goes on with it
@@ -138,6 +141,7 @@ class Supervisor:
                 self._models.want(Wanted(tuple(map(WantedModel, self._settings.models))))
             for place in places:
                 place.start()
+            self._record_versions()
             while not self._wait(_SHORT_TICK if self._busy else _TICK):
                 held_up_until = self._held_up_until()
                 for place in places:
@@ -150,6 +154,17 @@ class Supervisor:
             return 0
         finally:
             self._end()
+
+    def _record_versions(self) -> None:
+        """Puts on record what runs."""
+        self._recorder.build(
+            {
+                "version": self._settings.version,
+                "python": sys.version.split()[0],
+                "grpcio": distribution.version("grpcio"),
+                "onnxruntime": distribution.version("onnxruntime", "onnxruntime-gpu"),
+            }
+        )
 
     def _look_at(self, place: Place) -> None:
         """Replaces the process if it has died; raises StartError if it is one of the first."""

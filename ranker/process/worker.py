@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ranker import distribution, logs
+from ranker import logs
 from ranker.engine.simd import engine as simd
 from ranker.errors import RankerError
 from ranker.incident import incident
@@ -127,15 +127,7 @@ def _ranking_log(
 
 
 def _record_machine(recorder: Recorder) -> None:
-    """Puts on record what runs: versions, instruction sets."""
-    recorder.build(
-        {
-            "version": distribution.version(),
-            "python": sys.version.split()[0],
-            "grpcio": distribution.version("grpcio"),
-            "onnxruntime": distribution.version("onnxruntime", "onnxruntime-gpu"),
-        }
-    )
+    """Puts on record which instruction sets there are."""
     recorder.simd_found((simd.paths() or ["none"])[0], simd.unavailable() or "built in")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ranker import distribution
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.metric import Kind, Metric
 from tests.end_to_end.conftest import STARTUP_SECONDS, RunningServer, Truth
@@ -81,6 +83,9 @@ class Published(Tally):
         for metric in MEASURED:
             if metric.kind is Kind.COUNTER or (catalog.WORKERS.name,) in truth.counts:
                 assert any(name == metric.name for name, *_ in self.counts)
+        if (catalog.WORKERS.name,) in truth.counts:
+            release, python = distribution.version(), sys.version.split()[0]
+            assert [key[:2] for key in self.of(catalog.BUILD_INFO)] == [(release, python)]
         for metric in (catalog.ENGINE_BUSY, catalog.PROCESS_CPU):
             assert all(self.counts[metric.name, worker] > 0 for worker in "01")
         busy = sum(self.of(catalog.ENGINE_BUSY).values())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from ranker import distribution
 from ranker.client import RankerClient
 from ranker.inference import open_inference_pb2 as pb
 from tests.end_to_end.conftest import NAMES, on_both_transports
@@ -249,7 +250,8 @@ def test_a_wrong_length_of_the_json_is_refused(server, length):
 
 def test_pages_that_describe(server):
     port = server.http_port
-    assert ask(port, "/v2").json["name"] == "ranker"
+    metadata = ask(port, "/v2").json
+    assert (metadata["name"], metadata["version"]) == ("ranker", distribution.version())
     assert ask(port, "/v2/health/live").json == {"live": True}
     assert ask(port, "/v2/health/ready").json == {"ready": True}
     assert ask(port, f"{MODEL}/ready").json == {"name": "books", "ready": True}

@@ -178,7 +178,7 @@ def test_models_and_infos(aggregates: Aggregates, recorder: Worker):
     recorder.model(1).load_failed()
     recorder.transport_chosen("core", "grpcio 1.85 has it")
     recorder.simd_found("avx512", "")
-    recorder.build({"version": "0.1.0", "python": "3.11.2"})
+    SupervisorRecorder(aggregates).build({"version": "0.1.0", "python": "3.11.2"})
     assert recorded(aggregates) == {
         "ranker_model_loads_total": {("books", "1", "ok"): 1, ("films", "2024-05", "error"): 1},
         "ranker_model_load_duration_seconds": {("books", "1"): 0.5},
@@ -302,7 +302,6 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.transport_chosen("core", "")
     recorder.simd_found("avx2", "")
     recorder.gpu_used("0000:1B:00.0")
-    recorder.build({})
     recorder.serving(True)
     recorder.rpc_evicted("calls")
     recorder.connection_closed("headers")
@@ -310,6 +309,7 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     gc.collect()
     supervisor = SupervisorRecorder(aggregates)
     supervisor.worker_restarted()
+    supervisor.build({})
     supervisor.switched(2, {0: NamedModel(["stable"])})
     supervisor.rolled_back(0)
     office = OfficeRecorder(aggregates)
@@ -345,7 +345,6 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     recorder.transport_chosen("core", "")
     recorder.simd_found("avx2", "")
     recorder.gpu_used("0000:1B:00.0")
-    recorder.build({})
     recorder.serving(True)
     recorder.memory_limited(1)
     stored = {metric.name for metric in catalog.METRICS if not metric.derived}

@@ -144,7 +144,7 @@ class Serving:
         )
         self.service = RankingService(self.intake)
         self.health = Health(SERVICES)
-        self.open_inference = OpenInferenceService(self.intake, self.health)
+        self.open_inference = OpenInferenceService(self.intake, self.health, "0.1")
         self.methods = {**self.service.methods(), **self.open_inference.methods()}
         self.answered: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         self.refused: list[RankerError] = []

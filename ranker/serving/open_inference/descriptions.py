@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ranker import distribution
 from ranker.errors import NotFoundError
 from ranker.inference import open_inference_pb2 as pb
 from ranker.metrics.totals import Total
@@ -34,10 +33,10 @@ _STATES = {
 }
 
 
-def server_metadata() -> bytes:
+def server_metadata(version: str) -> bytes:
     """An encoded ServerMetadataResponse."""
     return pb.ServerMetadataResponse(
-        name=NAME, version=distribution.version(), extensions=EXTENSIONS
+        name=NAME, version=version, extensions=EXTENSIONS
     ).SerializeToString()
 
 

@@ -47,11 +47,13 @@ class OpenInferenceService:
     Args:
         intake: lets candidate lists in.
         health: whether the server serves.
+        version: of the server, as it tells callers.
     """
 
-    def __init__(self, intake: Intake, health: Health) -> None:
+    def __init__(self, intake: Intake, health: Health, version: str) -> None:
         self._intake = intake
         self._health = health
+        self._version = version
         self._streams = RankStreamHandler(intake, STREAM_INFER, in_order=True)
         self._others: Sequence[ranker_pb.Model] = ()
 
@@ -62,7 +64,7 @@ class OpenInferenceService:
     def methods(self) -> dict[str, Method]:
         """The method table, for a transport."""
         live = pb.ServerLiveResponse(live=True).SerializeToString()
-        metadata = descriptions.server_metadata()
+        metadata = descriptions.server_metadata(self._version)
         methods = {
             "ModelInfer": Method(RankHandler(self._intake, INFER)),
             "ModelStreamInfer": Method(

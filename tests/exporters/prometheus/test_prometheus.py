@@ -15,6 +15,7 @@ from ranker.metrics.catalogue import METRICS
 from ranker.metrics.metric import Kind
 from ranker.metrics.office_recorder import OfficeRecorder
 from ranker.metrics.reader import Reader
+from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from tests.metrics.support import NAMES, RANK, Worker, new_aggregates
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -70,7 +71,7 @@ def record_everything(recorder: Worker, aggregates: Aggregates) -> None:
         recorder.request_finished(model, 3, 10, 0.05, 0.5)
     recorder.transport_chosen("core", NASTY)
     recorder.simd_found("avx512", "")
-    recorder.build({"version": "0.1.0"})
+    SupervisorRecorder(aggregates).build({"version": "0.1.0"})
     OfficeRecorder(aggregates).points("gcp_monitoring", "exported", 1)
 
 
