@@ -191,7 +191,7 @@ class RankerServer(ServerProcess):
 
 def role(process: psutil.Process) -> str:
     """What a process of a ranking server is for, by the module that it runs: `worker`, say."""
-    found = re.search(r"ranker\.process\.(\w+)", " ".join(process.cmdline()))
+    found = re.search(r"ranker\.process\.(?!program)(\w+)", " ".join(process.cmdline()))
     return found[1] if found else "supervisor"
 
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from ranker.process.link import Message, receive, send, socket_pair
 
+_BEGIN = ("-m", "ranker.process.program")
+
 
 class Exit(NamedTuple):
     """How a process ended.
@@ -36,7 +38,7 @@ class Child:
     """Starts a Python module as a process, with a connection to it (`ranker.process.link`).
 
     Args:
-        module: which.
+        module: which; it has a function `main` (`ranker.process.program`).
         arguments: its arguments; the descriptor of the connection comes first.
         descriptors: what it inherits.
 
@@ -54,7 +56,7 @@ class Child:
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
+                    [sys.executable, *_BEGIN, module, str(theirs.fileno()), *arguments],
                     pass_fds=[theirs.fileno(), *descriptors],
                     stdin=subprocess.DEVNULL,
                     process_group=0,  # a terminal's Ctrl-C is for the supervisor alone

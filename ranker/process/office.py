@@ -1,6 +1,7 @@
 """The office: the process that does all that is slow, so that no request waits for it.
 
-    python -m ranker.process.office LINK SETTINGS METRICS ACCESS_LOG WORKERS_END
+    python -m ranker.process.program ranker.process.office LINK SETTINGS METRICS ACCESS_LOG \
+        WORKERS_END
 
 It speaks HTTP, runs the exporters of metrics and traces, writes the access log, and watches the
 configuration that says what is served, if there is one. It may die and come back: what was
@@ -300,6 +301,8 @@ def main() -> None:
         uploader.close()
     office.close()
     reader.close()
+    logging.shutdown()
+    os._exit(0)  # a thread of an exporter that has given up must not hold the process
 
 
 def watch_config(settings: Settings, link: Link, office: Office) -> ConfigWatch:
@@ -338,9 +341,3 @@ def start_uploader(settings: Settings, aggregates: Aggregates) -> Uploader | Non
         open_place(settings.log_rankings),
         RankingLogRecorder(aggregates, aggregates.layout.slot("office")),
     )
-
-
-if __name__ == "__main__":
-    main()
-    logging.shutdown()
-    os._exit(0)  # a thread of an exporter that has given up must not hold the process

@@ -1,6 +1,6 @@
 """The preparer: a process that reads models once, for all workers.
 
-    python -m ranker.process.preparer LINK SETTINGS
+    python -m ranker.process.program ranker.process.preparer LINK SETTINGS
 
 LINK is the inherited connection to the supervisor, SETTINGS are JSON (`ranker.process.settings`).
 The supervisor says `{"read": WANTED, "known": [...]}` (`ranker.repository.wanted`), with the models
@@ -123,7 +123,3 @@ def _read(path: str) -> int:
         raise ModelError(f"{Path(path).name}: can't be read: {error.strerror}") from error
     except ValueError as error:
         raise ModelError(f"{Path(path).name}: {error}") from error
-
-
-if __name__ == "__main__":
-    main()

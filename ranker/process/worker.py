@@ -1,6 +1,6 @@
 """A worker: the process that speaks gRPC and scores, one of several behind one port.
 
-    python -m ranker.process.worker LINK SETTINGS INDEX METRICS ACCESS_LOG
+    python -m ranker.process.program ranker.process.worker LINK SETTINGS INDEX METRICS ACCESS_LOG
 
 LINK, METRICS and ACCESS_LOG are inherited descriptors: of the connection to the supervisor,
 who says which models are served (`ranker.process.rollout`), of the metrics' file, and of the
@@ -147,7 +147,3 @@ def end_process(code: int) -> NoReturn:
     """Ends the process, without gRPC's own clearing up; see `Server.run`."""
     logging.shutdown()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import os
-
 from exporters.gcp_monitoring import writer
 from ranker.process import office
 from tests.chaos.server import LEAST_INTERVAL, allow_short_intervals
 
-if __name__ == "__main__":
+
+def main() -> None:
     allow_short_intervals()
     writer.MIN_INTERVAL = float(LEAST_INTERVAL)
     writer._CALL_SECONDS = 1.0
     writer._LONGEST_PAUSE = 2.0
     office.main()
-    logging.shutdown()
-    os._exit(0)

@@ -72,6 +72,6 @@ def break_it() -> None:
     services.RANK = wire._replace(read=read_broken, write=write_broken)
 
 
-if __name__ == "__main__":
+def main() -> None:
     break_it()
     worker.main()

@@ -76,7 +76,7 @@ def held(server: ServerProcess) -> int:
 
 def _workers(server: ServerProcess) -> list[psutil.Process]:
     """To find them costs much: it looks at all processes of the machine."""
-    workers = [each for each in server.processes() if re.search(r" -m \S*worker ", _line(each))]
+    workers = [each for each in server.processes() if re.search(r" \S*worker ", _line(each))]
     assert workers
     return workers
 

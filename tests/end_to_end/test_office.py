@@ -23,6 +23,7 @@ def test_health_and_metrics_on_both_ports(server: RunningServer):
 
 @on_one_transport
 def test_it_goes_behind_workers_for_a_core(server: RunningServer):
+    server.wait_for_log("office serves")
     office = os.getpriority(os.PRIO_PROCESS, server.office())
     assert office == min(os.getpriority(os.PRIO_PROCESS, server.process.pid) + NICENESS, 19)
     threads = os.listdir(f"/proc/{server.office()}/task")
