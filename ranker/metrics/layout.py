@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 
 from ranker.callers import MOST_CALLERS
 from ranker.metrics.catalogue import CALLER, EXPORTER, METHOD, METRICS, MODEL, SHADOW, WORKER
@@ -135,11 +135,12 @@ class Layout:
                 known.append(tuple((name,) for name in (*callers, *others)))
             elif dimension is not WORKER and dimension is not SHADOW:
                 known.append(self._fixed_values(dimension))
+        combinations = product(*known)
+        if MODEL not in metric.by and CALLER not in metric.by:
+            return [tuple(chain(*combination)) for combination in combinations]
         return [
-            None
-            if free in combination and (MODEL in metric.by or CALLER in metric.by)
-            else tuple(value for values in combination for value in values)
-            for combination in product(*known)
+            None if free in combination else tuple(chain(*combination))
+            for combination in combinations
         ]
 
     def _fixed_values(self, dimension: Dimension) -> tuple[tuple[str, ...], ...]:

@@ -27,9 +27,9 @@ class Across(Enum):
     MAX = "max"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dimension:
-    """Labels that vary together, and the values that they may take.
+    """Labels that vary together, and the values that they may take; equal to itself only.
 
     Attributes:
         labels: the labels' names.
