@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 PROGRAM = """
 import gc, sys
@@ -14,9 +15,28 @@ def main():
 """
 
 
-def test_the_collector_looks_at_nothing_that_was_imported(tmp_path):
-    (tmp_path / "some_program.py").write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+THREADS = """
+import os, numpy
+def main():
+    print(len(os.listdir("/proc/self/task")), os.environ["OPENBLAS_NUM_THREADS"])
+"""
+
+
+def run(program: str, folder: Path, **variables: str) -> str:
+    (folder / "some_program.py").write_text(program)
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    environment |= {"PYTHONPATH": str(folder), **variables}
     command = [sys.executable, "-m", "ranker.process.program", "some_program", "1", "two"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "(False, 0) True True some_program ['1', 'two']\n"
+    return done.stdout
+
+
+def test_the_collector_looks_at_nothing_that_was_imported(tmp_path):
+    assert run(PROGRAM, tmp_path) == "(False, 0) True True some_program ['1', 'two']\n"
+
+
+def test_numpy_starts_no_threads_unless_it_is_told_to(tmp_path):
+    assert run(THREADS, tmp_path) == "1 1\n"
+    threads, told = run(THREADS, tmp_path, OPENBLAS_NUM_THREADS="2").split()
+    assert int(threads) == min(2, len(os.sched_getaffinity(0)))
+    assert told == "2"
