@@ -30,7 +30,7 @@ from ranker.metrics.exporters import exporter_places
 from ranker.metrics.layout import Layout
 from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from ranker.process.address import Reservation, bare_host, host_and_port, private_addresses
-from ranker.process.child import Child
+from ranker.process.child import TELLS, Child
 from ranker.process.model_supply import ModelSupply
 from ranker.process.place import Place
 from ranker.process.settings import Settings
@@ -42,8 +42,9 @@ logger = logging.getLogger(__name__)
 _TICK = 0.1
 """Seconds between two looks at the processes."""
 
-_SHORT_TICK = 0.005
-"""Likewise, while models are on their way to the workers."""
+_SHORT_TICK = 0.05 if TELLS else 0.005
+"""Likewise, while models are on their way to the workers. Where the system does not tell that a
+process has said something, it has to be looked for."""
 
 _MODELS = 32
 """Versions that may be served, or have been lately, if they can change while the server runs."""
