@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import shutil
-import tempfile
 from os import PathLike
 from pathlib import Path
 
@@ -36,7 +34,8 @@ def read_into_memory(path: str | PathLike[str], most: int) -> int:
             raise ValueError(f"{size} bytes, more than the {most} that it may have")
         fd = new_memory_file(Path(path).name)
         with open(fd, "wb", closefd=False) as copy:
-            shutil.copyfileobj(source, copy, _PIECE)
+            while piece := source.read(_PIECE):
+                copy.write(piece)
     seal(fd)
     return fd
 
@@ -58,6 +57,8 @@ def new_memory_file(name: str) -> int:
     """
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    import tempfile  # with much else, which Linux has no need of
+
     with tempfile.TemporaryFile() as file:  # has no name, and goes with its last descriptor
         return os.dup(file.fileno())
 

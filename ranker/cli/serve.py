@@ -280,7 +280,6 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
 
     from ranker import logs
     from ranker.process.supervisor import StartError, Supervisor
-    from ranker.ranking_log.segments import folder_of
 
     if models and values["config"]:
         raise click.UsageError("expected models (ONNX files), or --config FILE, and not both")
@@ -296,6 +295,8 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
         settings.certificates()
         settings.caller_policy()
         if settings.log_rankings:
+            from ranker.ranking_log.segments import folder_of
+
             folder_of(settings.log_rankings, settings.model_cache)
     except ValueError as error:
         raise click.ClickException(str(error)) from error

@@ -34,7 +34,6 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.drift import Drift
 from ranker.metrics.exporters import Page, load_exporters
 from ranker.metrics.office_recorder import OfficeRecorder
-from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.metrics.reader import Reader
 from ranker.metrics.snapshot import snapshot
 from ranker.office.api import Api
@@ -58,7 +57,6 @@ from ranker.process.link import Link
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
 from ranker.process.split_watch import LOOK_SECONDS, SplitWatch
 from ranker.process.vertex import Vertex
-from ranker.ranking_log.segments import folder_of
 from ranker.repository.place import BUCKETS, open_place
 from ranker.tls import Certificates
 
@@ -334,6 +332,8 @@ def start_uploader(settings: Settings, aggregates: Aggregates) -> Uploader | Non
     """
     if not settings.log_rankings.startswith(BUCKETS):
         return None
+    from ranker.metrics.ranking_log_recorder import RankingLogRecorder
+    from ranker.ranking_log.segments import folder_of
     from ranker.ranking_log.upload import Uploader
 
     return Uploader(

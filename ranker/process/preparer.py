@@ -30,7 +30,6 @@ from ranker.model.packed import Packed, prepare
 from ranker.process.heap import return_free_memory
 from ranker.process.link import Link
 from ranker.process.settings import Settings
-from ranker.ranking_log.exclusion import Exclusion
 from ranker.repository.wanted import Wanted, WantedModel
 
 logger = logging.getLogger(__name__)
@@ -95,6 +94,8 @@ def _check_exclusion(settings: Settings, models: list[Packed], *, starting: bool
     Raises:
         UnknownFeatureError: at the start, if no model has one of them.
     """
+    from ranker.ranking_log.exclusion import Exclusion  # few servers have use for it
+
     exclusion = Exclusion(settings.log_exclude_feature)
     names = {f"{each.name}@{each.version}": each.metadata.feature_names for each in models}
     if starting:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from ranker.callers import CallerPolicy
 from ranker.methods import METHODS, SERVICES
@@ -33,13 +34,15 @@ from ranker.serving.intake import Intake
 from ranker.serving.loop_load import LoopLoad
 from ranker.serving.open_inference.service import OpenInferenceService
 from ranker.serving.queue import Queue
-from ranker.serving.ranking_log import RankingLog
 from ranker.serving.services import RankingService
 from ranker.serving.shadow import Shadows
 from ranker.serving.task import RankTask
 from ranker.serving.wire import RANK
 from ranker.transport.registry import select
 from ranker.v1 import ranking_pb2 as pb
+
+if TYPE_CHECKING:
+    from ranker.serving.ranking_log import RankingLog
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def stored_models(environment: Mapping[str, str]) -> tuple[str, ...]:
             f"AIP_STORAGE_URI is {storage}: models are read from folders only; put the model into "
             "the image and name it in RANKER_MODELS"
         )
-    place = Path(url2pathname(parts.path))
+    place = Path(unquote(parts.path))
     found = [place] if place.is_file() else sorted(place.glob("*.onnx"))
     if not found:
         raise ValueError(f"AIP_STORAGE_URI is {storage}: no *.onnx there")

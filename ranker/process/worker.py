@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ranker import logs
 from ranker.engine.simd import engine as simd
@@ -25,7 +25,6 @@ from ranker.metrics.access_log import AccessLog
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.drift_log import DriftLog
 from ranker.metrics.incident_log import IncidentLog
-from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.metrics.recorder import Recorder
 from ranker.metrics.trace_sample import TraceSample
 from ranker.process.generations import Generations
@@ -34,10 +33,9 @@ from ranker.process.heartbeat import beating_while_loading
 from ranker.process.link import Link, Message
 from ranker.process.server import Server
 from ranker.process.settings import Settings
-from ranker.ranking_log.exclusion import Exclusion
-from ranker.ranking_log.segments import folder_of
-from ranker.ranking_log.writer import Writer
-from ranker.serving.ranking_log import RankingLog
+
+if TYPE_CHECKING:
+    from ranker.serving.ranking_log import RankingLog
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +107,13 @@ def _ranking_log(
     """What logs lists in this worker, if they are logged."""
     if not settings.log_rankings:
         return None
+    # Most servers log none, and need not import it.
+    from ranker.metrics.ranking_log_recorder import RankingLogRecorder
+    from ranker.ranking_log.exclusion import Exclusion
+    from ranker.ranking_log.segments import folder_of
+    from ranker.ranking_log.writer import Writer
+    from ranker.serving.ranking_log import RankingLog
+
     folder = folder_of(settings.log_rankings, settings.model_cache)
 
     def start(buffer_bytes: int) -> RankingLog:
