@@ -21,6 +21,7 @@ setup(
                 "ranker/engine/simd/_simd_shap_paths.c",
             ],
             depends=[
+                "ranker/engine/simd/_simd_code_avx2.h",
                 "ranker/engine/simd/_simd_code_avx512.h",
                 "ranker/engine/simd/_simd_crew.h",
                 "ranker/engine/simd/_simd_forest.h",

@@ -119,9 +119,8 @@ static inline size_t code_some_avx512(const struct cut *cut, size_t cuts, const 
 }
 
 static void code_wide_avx512(const struct forest *forest, const char *const *row, size_t count,
-                             size_t stride, uint8_t *codes)
+                             uint8_t *codes)
 {
-    (void)stride; /* ROWS */
     struct values values;
     const char *rows[ROWS];
     size_t chunk = SIZE_MAX, padded = (count + 15) / 16 * 16;

@@ -130,9 +130,11 @@ static inline __m256i greater_avx2(__m256i a, __m256i b)
     return _mm256_cmpgt_epi8(_mm256_xor_si256(a, sign), _mm256_xor_si256(b, sign));
 }
 
+#include "_simd_code_avx2.h"
+
 #define PATH(name) name##_avx2
 #define COUNT_AT_MOST count_at_most_avx2
-#define CODE_CUTS code_cuts_avx2
+#define CODE_WIDE code_wide_avx2
 #define VECTOR __m256i
 #define FLOATS __m256
 #define MASK __m256i
@@ -152,7 +154,7 @@ static inline __m256i greater_avx2(__m256i a, __m256i b)
 #include "_simd_walk.h"
 #undef PATH
 #undef COUNT_AT_MOST
-#undef CODE_CUTS
+#undef CODE_WIDE
 #undef VECTOR
 #undef FLOATS
 #undef MASK
@@ -192,7 +194,7 @@ static inline __m512i child_avx512(__m512i at, __mmask64 right)
 
 #define PATH(name) name##_avx512
 #define COUNT_AT_MOST count_at_most_avx512
-#define CODE_CUTS code_wide_avx512
+#define CODE_WIDE code_wide_avx512
 #define VECTOR __m512i
 #define FLOATS __m512
 #define MASK __mmask64

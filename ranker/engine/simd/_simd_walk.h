@@ -45,6 +45,7 @@
  *     PATH(name)                  the name's variant for this instruction set
  *     COUNT_AT_MOST(groups, x)    how many of 16 aligned floats are <= x
  * and, for the wide walk,
+ *     CODE_WIDE                   code_cuts(), but for a block as wide as a vector
  *     VECTOR, FLOATS              a vector of bytes; the same size in floats
  *     MASK                        one decision per byte
  *     SHUFFLE_LOG                 log2 of the table's size, 4 or 6, in
@@ -62,13 +63,13 @@
 /* ---- Coding ------------------------------------------------------------------------- */
 
 static void PATH(code_cuts)(const struct forest *forest, const char *const *row, size_t count,
-                            size_t stride, uint8_t *codes)
+                            uint8_t *codes)
 {
-    float x[MAX_WIDTH];
+    float x[COLUMN_UNIT];
     for (size_t i = 0; i < forest->num_cuts; i++) {
         const struct cut cut = forest->cuts[i];
-        uint8_t *left = codes + stride * cut.column_missing_left;
-        uint8_t *right = codes + stride * cut.column_missing_right;
+        uint8_t *left = codes + (size_t)COLUMN_UNIT * cut.column_missing_left;
+        uint8_t *right = codes + (size_t)COLUMN_UNIT * cut.column_missing_right;
         if (i == 0 || cut.feature != forest->cuts[i - 1].feature)
             read_column(forest, row, count, cut.feature, x);
         for (size_t r = 0; r < count; r++) {
@@ -145,7 +146,7 @@ INLINE void PATH(narrow_trees)(const struct forest *forest, size_t count, const 
 static void PATH(narrow_block)(const struct forest *forest, const char *const *row, size_t count,
                                uint8_t *codes, float *scores)
 {
-    PATH(code_cuts)(forest, row, count, COLUMN_UNIT, codes);
+    PATH(code_cuts)(forest, row, count, codes);
     code_sets(forest, row, count, COLUMN_UNIT, codes);
     switch (forest->depth) {
     case 0: PATH(narrow_trees)(forest, count, codes, scores, 0); break;
@@ -326,7 +327,7 @@ INLINE void PATH(wide_trees)(const struct forest *forest, const uint8_t *codes, 
 static void PATH(wide_block)(const struct forest *forest, const char *const *row, size_t count,
                              uint8_t *codes, float *scores)
 {
-    CODE_CUTS(forest, row, count, PATH(WIDTH), codes);
+    CODE_WIDE(forest, row, count, codes);
     code_sets(forest, row, count, PATH(WIDTH), codes);
     FLOATS sum[4] = {{0}, {0}, {0}, {0}};
     switch (forest->depth) {

@@ -1,6 +1,8 @@
 """The simd engine against XGBoost's own prediction, bit for bit, on every instruction path."""
 
+import ctypes
 import dataclasses
+import mmap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -117,13 +119,56 @@ def stumps(count: int) -> tuple[Forest, NDArray[np.float32], NDArray[np.float32]
     return forest, rows, predict(booster_of(forest), rows)
 
 
-@pytest.mark.parametrize("count", [15, 16, 17, 240, 254, 255, 256, 271, 510, 511, 600, 1100])
+@pytest.mark.parametrize(
+    "count",
+    [
+        1,
+        7,
+        8,
+        9,
+        15,
+        16,
+        17,
+        31,
+        32,
+        33,
+        128,
+        239,
+        240,
+        241,
+        254,
+        255,
+        256,
+        271,
+        510,
+        511,
+        600,
+        1100,
+    ],
+)
 def test_every_threshold_divides(engine: Callable, count: int) -> None:
     forest, rows, want = stumps(count)
     made = engine(forest)
     assert same_bits(made.score([rows]), want)
-    for n in (1, 17, 64):
+    for n in (1, 15, 16, 17, 31, 32, 33, 64, 65):
         assert same_bits(made.score([rows[-n:]]), want[-n:])
+
+
+@pytest.mark.parametrize("features", [1, 3, 7, 8, 9, 15, 16, 17, 40])
+def test_nothing_beside_the_rows_is_read(engine: Callable, features: int) -> None:
+    forest, rows, want = random_case(2, 30, features, 16, False, 100)
+    made = engine(forest)
+    page = mmap.PAGESIZE
+    room = -(-rows.nbytes // page) * page
+    memory = mmap.mmap(-1, page + room + page)
+    begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for guard in (begin, begin + page + room):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
+    for n in (1, 9, 15, 16, 17, 31, 32, 33, 64, 65, len(rows)):
+        for at in (page, page + room - rows[:n].nbytes):  # next to what can't be read
+            block = np.frombuffer(memory, np.float32, n * features, at).reshape(n, features)
+            block[:] = rows[:n]
+            assert same_bits(made.score([block]), want[:n])
 
 
 @pytest.mark.slow
@@ -235,6 +280,15 @@ def test_categories_are_members_or_not(
     for n in (1, 9, len(rows)):
         assert same_bits(made.score([rows[:n]]), want[:n])
         assert same_bits(made.score([fractions[:n]]), want[:n])
+
+
+def test_floored_features_may_have_thresholds(engine: Callable) -> None:
+    forest, rows, _ = random_case(3, 30, 19, 16, False, 100)
+    floored = np.arange(forest.num_features) % 3 > 0
+    want = predict(booster_of(forest), np.where(floored, np.floor(rows), rows))
+    made = engine(dataclasses.replace(forest, floored=floored))
+    for n in (1, 17, len(rows)):
+        assert same_bits(made.score([rows[:n]]), want[:n])
 
 
 def test_base_is_added_last(
