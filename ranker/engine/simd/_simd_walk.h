@@ -362,7 +362,7 @@ int PATH(score)(const struct forest *forest, const struct block *blocks, size_t 
     struct cursor cursor = cursor_at(blocks, begin, forest->num_features);
 #ifdef VECTOR
     const size_t width = PATH(WIDTH);
-    const size_t narrow_below = rows_for_wide(forest);
+    const size_t narrow_below = rows_for_wide(forest, width);
 #else
     const size_t width = COLUMN_UNIT, narrow_below = SIZE_MAX;
 #endif

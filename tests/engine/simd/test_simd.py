@@ -74,7 +74,7 @@ def test_random_forests_score_as_xgboost(
         forest, rows, want = random_case(seed, trees, features, leaves, chain, thresholds)
         made = engine(forest)
         assert same_bits(made.score([rows]), want)
-        for n in (1, 7, 16, 33, 64, 65):
+        for n in (1, 3, 7, 16, 33, 64, 65):
             assert same_bits(made.score([rows[:n]]), want[:n])
 
 
