@@ -20,21 +20,18 @@ from collections.abc import Callable
 
 from ranker.metrics.recorder import Recorder
 from ranker.rpc import Numbers
-from ranker.serving.cost import CostModel
-
-_SAVES_LITTLE = 8.0
-"""A turn is full if its fixed cost is at most so small a part, an eighth, of what its lists add."""
+from ranker.serving.turn_costs import TurnCosts
 
 _SURPRISED = 1.5
 """If turns take so many times what is predicted, or so much less, other lists come than before, or
 other models are served: what was learned of turns no longer holds."""
 
+_OUTLIER = 3.0
+"""A turn that takes so many times what is predicted was held up."""
+
 _SURPRISE_SHARE = 0.005
 _MOST_SURPRISE = 30.0
 """What a turn has of that average, and what counts of it at most: a machine may stand still."""
-
-_MEMORY = 0.999
-"""Weight of the past at each turn: in the last thousand there are longer and shorter ones."""
 
 
 class LoopLoad:
@@ -60,12 +57,12 @@ class LoopLoad:
     ) -> None:
         self._recorder = recorder
         self._waited = waited
-        self._costs = CostModel(_MEMORY, _SURPRISED)
+        self._costs = TurnCosts(_OUTLIER)
         self._full_turn = full_turn
         self._cores = cores
         self._cpu = cpu
         self._lists, self._rows = 0.0, 0
-        self._spare = self._due = 0.0
+        self._spare = 0.0
         self._surprise = 1.0  # how many times what was predicted turns have taken of late
         self._turn_began = now
         self._waited_before = waited[0]
@@ -99,23 +96,19 @@ class LoopLoad:
             return
         if scored:
             costs = self._learnt(scored, seconds)
-            enough = _SAVES_LITTLE * costs.fixed / costs.per_row if costs.per_row else 0.0
-            full = min(self._full_turn, most_rows * scored / scored_rows, enough)
+            most = min(self._full_turn, most_rows * scored / scored_rows)
+            full = costs.full(most)
             if scored < full:
-                seconds -= costs.fixed * (1.0 - scored / full)
-        # A turn may take less than a fuller one would save, and makes up for one that took more.
-        self._due += seconds
-        if self._due > 0.0:
-            self._recorder.loop_worked(self._due)
-            self._due = 0.0
+                seconds *= costs.needed(scored, full)
+        self._recorder.loop_worked(seconds)
 
-    def _learnt(self, lists: float, seconds: float) -> CostModel:
+    def _learnt(self, lists: float, seconds: float) -> TurnCosts:
         """What turns cost, by this one and those before it, unless these were of another kind."""
         predicted = self._costs.predict(lists)
         if predicted > 0.0:
             surprise = min(seconds / predicted, _MOST_SURPRISE)
             self._surprise += _SURPRISE_SHARE * (surprise - self._surprise)
             if not 1.0 / _SURPRISED < self._surprise < _SURPRISED:
-                self._costs, self._surprise = CostModel(_MEMORY, _SURPRISED), 1.0
+                self._costs, self._surprise = TurnCosts(_OUTLIER), 1.0
         self._costs.observe(lists, seconds)
         return self._costs

@@ -1,0 +1,113 @@
+"""What a turn of the loop takes, by how many lists it has.
+
+It is no straight line: the lists of a small turn come one after the other, and each takes polls of
+its own; those of a large turn come together. So averages are kept for turns of about as many lists
+(1, 2 to 3, 4 to 7 and so on), and what was learned of large turns stays while there are small ones.
+"""
+
+from __future__ import annotations
+
+from ranker.serving.cost import CostModel
+
+_SAVES_LITTLE = 8.0
+"""A turn is full if its fixed cost is at most so small a part, an eighth, of what its lists add."""
+
+_MEMORY = 0.999
+"""Weight of the past at each turn: in the last thousand there are longer and shorter ones."""
+
+_TURNS = 2000.0
+"""An average is of so many turns, about."""
+
+_KNOWN = 20
+"""Of so many turns an average tells something."""
+
+
+_OTHER_LISTS = 1.5
+"""If a list of the largest turns takes so many times what one of smaller turns takes, the lists are
+others than they were: in large turns they take less."""
+
+
+class _Size:
+    """Turns of about as many lists: how many there were, and their averages."""
+
+    __slots__ = ("lists", "seconds", "turns")
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.lists = self.seconds = 0.0
+
+    @property
+    def each(self) -> float:
+        """Seconds for a list."""
+        return self.seconds / self.lists
+
+    def add(self, lists: float, seconds: float) -> None:
+        self.turns += 1
+        part = max(1.0 / self.turns, 1.0 / _TURNS)
+        self.lists += part * (lists - self.lists)
+        self.seconds += part * (seconds - self.seconds)
+
+
+class TurnCosts:
+    """Learns what turns take.
+
+    Args:
+        outlier: a turn that takes so many times what is predicted was held up: nothing is
+            learned of it.
+    """
+
+    def __init__(self, outlier: float) -> None:
+        self._outlier = outlier
+        self._sizes: dict[int, _Size] = {}
+        self._known: list[_Size] = []
+        self._trend = CostModel(_MEMORY, outlier)
+
+    def observe(self, lists: float, seconds: float) -> None:
+        """Learns from a turn that had at least one list."""
+        size = self._sizes.setdefault(int(lists).bit_length(), _Size())
+        if size.turns >= _KNOWN and seconds > self._outlier * self.predict(lists):
+            return
+        self._trend.observe(lists, seconds)
+        size.add(lists, seconds)
+        if size.turns >= _KNOWN:
+            largest = self._known[-1] if self._known else size
+            if size.each * _OTHER_LISTS < largest.each:
+                self._trend = CostModel(_MEMORY, self._outlier)
+                self._sizes = {kind: each for kind, each in self._sizes.items() if each is size}
+            elif size.turns > _KNOWN:
+                return
+            known = (each for each in self._sizes.values() if each.turns >= _KNOWN)
+            self._known = sorted(known, key=lambda each: each.lists)
+
+    def predict(self, lists: float) -> float:
+        """Seconds that a turn with so many lists takes; 0 before any size is known.
+
+        Between sizes that are known it is on the line through both; beyond them each list adds
+        what it adds among the latest turns.
+        """
+        below = None
+        for size in self._known:
+            if size.lists >= lists:
+                if below is None:
+                    return max(0.0, size.seconds - self._trend.per_row * (size.lists - lists))
+                part = (lists - below.lists) / (size.lists - below.lists)
+                return below.seconds + part * (size.seconds - below.seconds)
+            below = size
+        return below.seconds + self._trend.per_row * (lists - below.lists) if below else 0.0
+
+    def full(self, most: float) -> float:
+        """How many lists fill a turn: as many as the largest turns that are known, or more.
+
+        Args:
+            most: not more than so many.
+        """
+        if not self._known:
+            return most
+        each = self._trend.per_row
+        enough = _SAVES_LITTLE * self._trend.fixed / each if each else 0.0
+        return min(most, max(self._known[-1].lists, enough))
+
+    def needed(self, lists: float, full: float) -> float:
+        """Of what a turn with so many lists takes, the part that they take in a full turn."""
+        usual = self.predict(lists)
+        return min(1.0, lists / full * self.predict(full) / usual) if usual else 1.0
