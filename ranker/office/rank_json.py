@@ -249,7 +249,7 @@ def pack_floats(place: str, row: Sequence[Any], names: Sequence[str] = ()) -> by
         values = [_NAN if value is None else value for value in row]
     try:
         data = struct.pack(f"<{len(values)}f", *values)
-    except (OverflowError, struct.error):  # the latter for whole numbers beyond 64 bits
+    except (OverflowError, struct.error):  # the latter for whole numbers that are too large
         fits = False
     else:
         fits = math.inf not in values and -math.inf not in values

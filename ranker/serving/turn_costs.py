@@ -21,7 +21,6 @@ _TURNS = 2000.0
 _KNOWN = 20
 """Of so many turns an average tells something."""
 
-
 _OTHER_LISTS = 1.5
 """If a list of the largest turns takes so many times what one of smaller turns takes, the lists are
 others than they were: in large turns they take less."""
