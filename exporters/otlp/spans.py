@@ -9,8 +9,9 @@ server's own has the names of the access log, after `ranker.`.
 
 from __future__ import annotations
 
-import os
+import random
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -36,6 +37,12 @@ _FAULTS = frozenset(
 
 _BATCHES = 256
 """So many batches are remembered: whoever else was in one of them is linked to the same span."""
+
+_KINDS = 1024
+"""So many kinds of requests are remembered, with what is said of all requests of a kind."""
+
+_PEERS = 4096
+"""So many connections are remembered, with what is said of where they come from."""
 
 _TRACE_ID = slice(3, 35)
 _SPAN_ID = slice(36, 52)
@@ -96,7 +103,7 @@ class Spans:
             key = worker, began
             batch_ids = self._batches.get(key)
             if batch_ids is None:
-                batch_ids = self._batches[key] = os.urandom(16), os.urandom(8)
+                batch_ids = self._batches[key] = _random_id(16), _random_id(8)
                 if len(self._batches) > _BATCHES:
                     del self._batches[next(iter(self._batches))]
                 add(
@@ -125,7 +132,7 @@ class Spans:
             ):
                 add(
                     trace_id=trace_id,
-                    span_id=os.urandom(8),
+                    span_id=_random_id(8),
                     parent_span_id=span_id,
                     flags=_LOCAL,
                     name=name,
@@ -133,42 +140,61 @@ class Spans:
                     start_time_unix_nano=_nanoseconds(epoch, start),
                     end_time_unix_nano=_nanoseconds(epoch, end),
                 )
-        add(
+        span = add(
             trace_id=trace_id,
             span_id=span_id,
             parent_span_id=b"" if parent is None else bytes.fromhex(parent[_SPAN_ID]),
             flags=_LOCAL if parent is None else _REMOTE,
-            name=entry.method.removeprefix("/"),
-            kind=Span.SPAN_KIND_SERVER,
             start_time_unix_nano=_nanoseconds(epoch, entry.arrived),
             end_time_unix_nano=_nanoseconds(epoch, entry.ended),
-            attributes=_pairs(attributes(worker, entry)),
+            attributes=_pairs(
+                {"ranker.candidates": entry.rows, "ranker.request_id": entry.request_id}
+            ),
             links=links,
-            status={"code": Status.STATUS_CODE_ERROR} if entry.code in _FAULTS else {},
         )
+        kind = _of_kind(entry.method, entry.code, entry.model, entry.version, worker)
+        span.MergeFromString(kind + _of_peer(entry.peer))
 
 
-def attributes(worker: str, entry: LogEntry) -> dict[str, str | int]:
-    """What is said of a request."""
-    code = Code(entry.code).name
-    said: dict[str, str | int] = {
+@lru_cache(_KINDS)
+def _of_kind(method: str, code: int, model: str, version: str, worker: str) -> bytes:
+    """What the spans of all requests of a kind have in common, as a part of a message."""
+    name = Code(code).name
+    said = {
         "rpc.system.name": "grpc",
-        "rpc.method": entry.method.removeprefix("/"),
-        "rpc.response.status_code": code,
-        "ranker.model": entry.model,
-        "ranker.version": entry.version,
-        "ranker.candidates": entry.rows,
-        "ranker.request_id": entry.request_id,
+        "rpc.method": method.removeprefix("/"),
+        "rpc.response.status_code": name,
+        "ranker.model": model,
+        "ranker.version": version,
         "ranker.worker": worker,
     }
-    if entry.code in _FAULTS:
-        said["error.type"] = code
-    # gRPC's names: https://grpc.github.io/grpc/core/md_doc_naming.html
-    kind, _, where = unquote(entry.peer).partition(":")
+    faulty = code in _FAULTS
+    if faulty:
+        said["error.type"] = name
+    return Span(
+        name=method.removeprefix("/"),
+        kind=Span.SPAN_KIND_SERVER,
+        attributes=_pairs(said),
+        status=Status(code=Status.STATUS_CODE_ERROR) if faulty else None,
+    ).SerializeToString()
+
+
+@lru_cache(_PEERS)
+def _of_peer(peer: str) -> bytes:
+    """Where requests of a connection come from, as a part of a span; empty if that is no address.
+
+    gRPC's names: https://grpc.github.io/grpc/core/md_doc_naming.html
+    """
+    kind, _, where = unquote(peer).partition(":")
     address, _, port = where.rpartition(":")
-    if kind in ("ipv4", "ipv6") and port.isdigit():
-        said |= {"network.peer.address": address.strip("[]"), "network.peer.port": int(port)}
-    return said
+    if kind not in ("ipv4", "ipv6") or not port.isdigit():
+        return b""
+    said = {"network.peer.address": address.strip("[]"), "network.peer.port": int(port)}
+    return Span(attributes=_pairs(said)).SerializeToString()
+
+
+def _random_id(size: int) -> bytes:
+    return (random.getrandbits(8 * size) or 1).to_bytes(size, "big")
 
 
 def _nanoseconds(epoch: float, at: float) -> int:

@@ -166,6 +166,8 @@ class AccessLog:
 
     Attributes:
         errors_only: whether to leave out requests that were answered with a ranking.
+        traced_only: how these are chosen to be traced, if nothing else is noted of them. Those that
+            have no trace context need not come here while it has some `left`.
     """
 
     def __init__(
@@ -181,7 +183,9 @@ class AccessLog:
         self._sampled = mode == "sampled"
         self._all = mode == "all"
         self._traces = traces
-        self.errors_only = traces is None and not (self._sampled or self._all)
+        logs_errors_only = not (self._sampled or self._all)
+        self.errors_only = traces is None and logs_errors_only
+        self.traced_only = traces if logs_errors_only else None
         self._limit = rate * 2**32
         self._worker = str(worker)
         self._socket = socket.socket(fileno=fd)

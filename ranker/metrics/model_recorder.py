@@ -135,7 +135,11 @@ class ModelRecorder:
             caller.metrics.ended[code] += 1.0
         log = self._access_log
         if log is not None and (code or not log.errors_only):
-            log.request_ended(code, request, self._name)  # may begin a trace
+            traced = log.traced_only
+            if traced is not None and traced.left and not code and request.traceparent is None:
+                traced.left -= 1.0  # as most are: a call for each costs more than all the traces
+            else:
+                log.request_ended(code, request, self._name)  # may begin a trace
         if request.traceparent is not None:
             self._remember(outcome, bucket, seconds, request.traceparent)
 

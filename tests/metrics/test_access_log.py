@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import marshal
+import math
 import os
+import random
 import socket
 import tempfile
 import time
@@ -50,15 +52,15 @@ class Server:
         assert self.recorder.access_log is not None
         self.recorder.access_log.flush()
 
-    def sent_by(self, now: float) -> int:
-        """How many entries a turn of the loop sends to the office."""
+    def sent_by(self, now: float) -> list[LogEntry]:
+        """What a turn of the loop sends to the office."""
         assert self.recorder.access_log is not None
         self.recorder.access_log.turn(now)
         try:
             packet = self.offices_end.recv(2**17, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return 0
-        return len(marshal.loads(packet)[2])
+            return []
+        return [LogEntry._make(entry) for entry in marshal.loads(packet)[2]]
 
     def fill(self) -> int:
         """Ends requests until one of them is dropped; returns how many."""
@@ -266,6 +268,19 @@ def test_requests_are_traced_whatever_is_logged(make, mode, rate, headers, trace
     assert {entry.code for entry in server.traced} == ({0, int(OVERLOADED)} if traced else set())
 
 
+@pytest.mark.parametrize("mode", ["errors", "sampled"])
+def test_a_share_of_the_requests_is_traced_however_they_end_and_whatever_else_is_noted(make, mode):
+    random.seed(19)
+    server, traced, left = make(mode, 0.0, 0.1), 0, 20_000
+    while left:
+        code, header = random.choice([(OK, None), (OVERLOADED, None), (OK, NOT_RECORDED)])
+        server.end(code, ended(traceparent=header))
+        left -= header is None
+        traced += sum(entry.span is not None for entry in server.sent_by(math.inf))
+    # A binomial of 20000 and 0.1 has a deviation of 42.
+    assert traced == pytest.approx(2000, abs=6 * 42)
+
+
 def test_a_line_and_an_exemplar_have_the_ids_of_the_span(make):
     server = make("all", 1.0, 1.0)
     server.end(OK, ended(traceparent=HEADER, ended=1.25))
@@ -288,12 +303,12 @@ def test_what_is_only_traced_waits_for_more_but_not_for_long(make):
     server = make("errors", 1.0, 1.0)
     server.end(OK, ended(ended=10.0))
     server.end(OK, ended(ended=10.3))
-    assert server.sent_by(10.4) == 0
-    assert server.sent_by(10.6) == 2
+    assert len(server.sent_by(10.4)) == 0
+    assert len(server.sent_by(10.6)) == 2
     server.end(OK, ended(ended=11.0))
     server.end(OVERLOADED, ended(ended=11.1))
-    assert server.sent_by(11.1) == 2  # the line of the log does not wait
-    assert server.sent_by(20.0) == 0
+    assert len(server.sent_by(11.1)) == 2  # the line of the log does not wait
+    assert len(server.sent_by(20.0)) == 0
 
 
 def test_spans_that_an_office_does_not_take_are_counted(make):

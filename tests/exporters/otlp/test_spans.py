@@ -9,7 +9,7 @@ pytest.importorskip("opentelemetry.sdk")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from exporters.otlp.spans import Spans, attributes, resource
+from exporters.otlp.spans import Spans, resource
 from ranker.errors import Code
 from ranker.metrics.log_entry import LogEntry
 from tests.exporters.otlp.collector import Received
@@ -88,7 +88,7 @@ def test_a_request_is_a_child_of_its_callers_span_and_has_a_wait_and_a_scoring()
 
 
 def test_a_request_has_the_names_of_the_conventions_and_of_the_access_log():
-    assert attributes("0", SCORED) == {
+    assert of(SCORED)[RANK[1:]].attributes == {
         "rpc.system.name": "grpc",
         "rpc.method": "ranker.v1.RankingService/Rank",
         "rpc.response.status_code": "OK",
@@ -114,7 +114,7 @@ def test_a_request_has_the_names_of_the_conventions_and_of_the_access_log():
     ids=["v4", "v6", "v6-encoded", "unix", "gone"],
 )
 def test_a_connection_has_an_address_if_it_is_of_the_network(peer, address):
-    said = attributes("0", SCORED._replace(peer=peer))
+    said = of(SCORED._replace(peer=peer))[RANK[1:]].attributes
     assert said.get("network.peer.address") == address
     assert ("network.peer.port" in said) == (address is not None)
 
