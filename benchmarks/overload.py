@@ -1,14 +1,11 @@
 """Goodput, and how busy a server says it is, at loads from a fifth to 3x what it can do.
 
-h2load finds the capacity of a core in a closed loop before each load, as machines change, and then
-offers a part of it, or more, in an open one (Poisson); at last, and at once, half of it again: does
-the server recover? Both have the same lists on as many connections: a processor learns the branches
-of few lists, by which onnxruntime gains much. h2load reads no status: an answer is good if the
-server sent it, less calls that took longer than the deadline, but for those that it ended itself.
-
-Beside `ranker_worker_utilization_ratio`, worked out over the same seconds, are the part of the
-time in which the loop did not wait, and that in which the engine scored; these are best compared
-without a deadline (0). Needs two cores and h2load (Debian: nghttp2-client).
+h2load finds the capacity of a core in a closed loop before and after each load, as machines change,
+and offers a part of it, or more, in an open one (Poisson); at last, and at once, a half: does the
+server recover? Both have the same lists on as many connections, as a processor learns the branches
+of few. h2load reads no status: what was sent is good, less what took longer than the deadline, but
+for what the server ended. `ranker_worker_utilization_ratio` is compared with the load, best without
+a deadline (0). Needs two cores and h2load (nghttp2-client).
 """
 
 from __future__ import annotations
@@ -24,31 +21,33 @@ from benchmarks.harness.report import Report, Rounds, command
 from benchmarks.harness.requests import Request
 from ranker.metrics import catalogue
 
-CASES = ("onnx 100", "simd 1000")
-"""Engine and candidates: a slow engine, or large lists; what one core can send too much of."""
+CASES = ("onnx 100", "simd 1000")  # what one core can send too much of
 LOADS = (0.2, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0)
-AGAIN = 0.5
+
+
+def capacity(server: RankerServer, requests: list[Request], seconds: float) -> float:
+    """Lists a second of the core's time."""
+    cpu = server.cpu_seconds()
+    done = cost.flat_out(server, requests, seconds, shape=cost.OFFERED)
+    return done.calls / (server.cpu_seconds() - cpu)
 
 
 def measure(
-    server: RankerServer, requests: list[Request], capacity: float, load: float, seconds: float,
+    server: RankerServer, requests: list[Request], rate: float, seconds: float,
     deadline: float | None,
 ) -> dict[str, float]:  # fmt: skip
     """One load: goodput at the least, latency of all calls, and how busy the server was."""
     before, cpu = server.scrape(), server.cpu_seconds()
-    calls = cost.offer(server.url, requests, load * capacity, seconds, deadline)
+    calls = cost.offer(server.url, requests, rate, seconds, deadline)
     after, cpu = server.scrape(), server.cpu_seconds() - cpu
     codes = after.codes() - before.codes()
     late = sum(call.latency > deadline for call in calls) if deadline else 0
-    refused, good = codes["RESOURCE_EXHAUSTED"], codes["OK"]
-    good -= max(0, late - codes["DEADLINE_EXCEEDED"])
+    refused = codes["RESOURCE_EXHAUSTED"]
+    good = codes["OK"] - max(0, late - codes["DEADLINE_EXCEEDED"])
     # While h2load starts the server does nothing, so all of this is of the load's own time.
-    busy = (catalogue.WORKER_BUSY, catalogue.ENGINE_LOAD, catalogue.ENGINE_BUSY)
-    loop, scored, engine = (after.grown(before, each.name) / calls.seconds for each in busy)
-    waited = after.taken - before.taken - after.grown(before, catalogue.WORKER_WAIT.name)
+    busy = (after.grown(before, m.name) for m in (catalogue.WORKER_BUSY, catalogue.ENGINE_LOAD))
     return {
         "offered/s": calls.rate,
-        "of capacity": calls.rate / capacity,
         "goodput/s": max(0, good) / calls.seconds,
         "p50 ms": 1e3 * calls.percentile(50),
         "p99 ms": 1e3 * calls.percentile(99),
@@ -56,9 +55,7 @@ def measure(
         "late, of the others": late / max(1, len(calls) - refused),
         "server, cores": cpu / calls.seconds,
         "memory MiB": server.usage().rss / 2**20,
-        "utilisation": max(loop, scored),
-        "did not wait": waited / calls.seconds,
-        "engine": engine,
+        "utilisation": max(busy) / calls.seconds,
     }
 
 
@@ -83,13 +80,16 @@ def main(
         with RankerServer(str(trained.onnx()), *options, cores=core) as server:
             cost.flat_out(server, requests, cost.WARM_UP_SECONDS)
             for _ in report.rounds(rounds):
+                before = capacity(server, requests, seconds)
                 for load in loads:
-                    cpu = server.cpu_seconds()
-                    done = cost.flat_out(server, requests, seconds, shape=cost.OFFERED)
-                    capacity = done.calls / (server.cpu_seconds() - cpu)  # of the core
-                    step = measure(server, requests, capacity, load, seconds, deadline)
-                    found.note(f"{load:g}", step)
-                step = measure(server, requests, capacity, AGAIN, seconds, deadline)
-                found.note(f"{AGAIN:g} again", step)
+                    parts = {f"{load:g}": load} | ({"again": 0.5} if load == loads[-1] else {})
+                    offered = (part * before for part in parts.values())
+                    steps = [measure(server, requests, o, seconds, deadline) for o in offered]
+                    last, before = before, capacity(server, requests, seconds)
+                    for name, step in zip(parts, steps, strict=True):
+                        step["of capacity"] = step["offered/s"] / ((last + before) / 2)
+                        step["too busy by"] = step["utilisation"] - step["of capacity"]
+                        step["capacity changed by"] = abs(before / last - 1.0)
+                        found.note(name, step)
         title = f"{candidates} candidates x 500 trees, engine {engine}, transport {transport}"
         found.show(report, "load", title)
