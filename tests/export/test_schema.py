@@ -13,8 +13,20 @@ from ranker.export import export_onnx
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(60, 2)).astype(np.float32)
-BOOSTER = xgb.train({"max_depth": 2}, xgb.DMatrix(ROWS, ROWS[:, 0]), 2)
-DART = xgb.train({"max_depth": 2, "booster": "dart"}, xgb.DMatrix(ROWS, ROWS[:, 0]), 2)
+
+
+@pytest.fixture(scope="module")
+def boosters() -> dict[str, xgb.Booster]:
+    """A trained booster of each kind that has trees."""
+    data = xgb.DMatrix(ROWS, ROWS[:, 0])
+    return {
+        kind: xgb.train({"max_depth": 2, "booster": kind}, data, 2) for kind in ("gbtree", "dart")
+    }
+
+
+@pytest.fixture
+def booster(boosters) -> xgb.Booster:
+    return boosters["gbtree"]
 
 
 def written_otherwise(monkeypatch, edit) -> None:
@@ -37,7 +49,7 @@ def forest(document):
     return booster.get("gbtree", booster)["model"]
 
 
-@pytest.mark.parametrize("booster", [BOOSTER, DART], ids=["gbtree", "dart"])
+@pytest.mark.parametrize("kind", ["gbtree", "dart"])
 @pytest.mark.parametrize(
     ("place", "where"),
     [
@@ -72,26 +84,28 @@ def forest(document):
         ),
     ],
 )
-def test_a_key_that_is_not_known_is_refused_by_name(monkeypatch, tmp_path, booster, place, where):
+def test_a_key_that_is_not_known_is_refused_by_name(
+    monkeypatch, tmp_path, boosters, kind, place, where
+):
     written_otherwise(monkeypatch, lambda document: place(document).update(linear_leaves=[]))
     with pytest.raises(ModelError) as error:
-        export_onnx(booster, tmp_path / "model.onnx")
+        export_onnx(boosters[kind], tmp_path / "model.onnx")
     assert f"XGBoost {xgb.__version__} wrote {where} with linear_leaves" in error.value.message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_feature_type_that_is_not_known_is_refused(monkeypatch, tmp_path):
+def test_a_feature_type_that_is_not_known_is_refused(monkeypatch, tmp_path, booster):
     written_otherwise(
         monkeypatch, lambda document: document["learner"].update(feature_types=["float", "tokens"])
     )
     with pytest.raises(ModelError, match=r"wrote the feature types \['tokens'\]"):
-        export_onnx(BOOSTER, tmp_path / "model.onnx")
+        export_onnx(booster, tmp_path / "model.onnx")
 
 
-def test_a_later_major_version_is_refused(monkeypatch, tmp_path):
+def test_a_later_major_version_is_refused(monkeypatch, tmp_path, booster):
     written_otherwise(monkeypatch, lambda document: document.update(version=[4, 0, 1]))
     with pytest.raises(ModelError, match=r"XGBoost 4\.0\.1 is newer than this exporter"):
-        export_onnx(BOOSTER, tmp_path / "model.onnx")
+        export_onnx(booster, tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(
@@ -101,14 +115,16 @@ def test_a_later_major_version_is_refused(monkeypatch, tmp_path):
         pytest.param("2.0.3", "is installed; exporting needs 2.1 or later", id="older"),
     ],
 )
-def test_an_installed_version_that_is_not_known_is_refused(monkeypatch, tmp_path, version, reason):
+def test_an_installed_version_that_is_not_known_is_refused(
+    monkeypatch, tmp_path, booster, version, reason
+):
     monkeypatch.setattr(xgb, "__version__", version)
     with pytest.raises(ModelError, match=f"XGBoost {version} {reason}"):
-        export_onnx(BOOSTER, tmp_path / "model.onnx")
+        export_onnx(booster, tmp_path / "model.onnx")
 
 
-def test_a_later_minor_version_of_the_known_schema_is_exported(monkeypatch, tmp_path):
+def test_a_later_minor_version_of_the_known_schema_is_exported(monkeypatch, tmp_path, booster):
     """With a note: what it says of scores has been verified, and of nothing else."""
     monkeypatch.setattr(xgb, "__version__", "3.77.0")
-    report = export_onnx(BOOSTER, tmp_path / "model.onnx")
+    report = export_onnx(booster, tmp_path / "model.onnx")
     assert any("XGBoost 3.77.0 is newer" in note for note in report.notes)

@@ -73,40 +73,52 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(make, reason):
         read(make())
 
 
-UBJ, JSON = (bytes(train().save_raw(kind)) for kind in ("ubj", "json"))
+@pytest.fixture(scope="module")
+def written() -> dict[str, bytes]:
+    """A model's file, by its format."""
+    booster = train()
+    return {kind: bytes(booster.save_raw(kind)) for kind in ("ubj", "json")}
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("kind", "broken", "reason"),
     [
-        pytest.param(b"", "the file is empty", id="empty"),
-        pytest.param(b"ranker", "no model of XGBoost's in JSON or UBJ", id="text"),
-        pytest.param(b"[]", "no model of XGBoost's in JSON or UBJ", id="array"),
-        pytest.param(UBJ[:-9], "no model of XGBoost's in JSON or UBJ", id="cut-ubj"),
-        pytest.param(JSON[:500], "no model of XGBoost's in JSON or UBJ", id="cut-json"),
+        pytest.param("ubj", lambda _: b"", "the file is empty", id="empty"),
+        pytest.param("ubj", lambda _: b"ranker", "no model of XGBoost's in JSON or UBJ", id="text"),
+        pytest.param("json", lambda _: b"[]", "no model of XGBoost's in JSON or UBJ", id="array"),
+        pytest.param("ubj", lambda f: f[:-9], "no model of XGBoost's in JSON or UBJ", id="cut-ubj"),
         pytest.param(
-            b'{"learner": {}, "version": [3, 0, 0]}',
+            "json", lambda f: f[:500], "no model of XGBoost's in JSON or UBJ", id="cut-json"
+        ),
+        pytest.param(
+            "json",
+            lambda _: b'{"learner": {}, "version": [3, 0, 0]}',
             "no model that XGBoost can load",
             id="no-trees",
         ),
         pytest.param(
-            UBJ[:900] + UBJ[-60:], "no model that XGBoost can load", id="ubj-without-its-middle"
+            "ubj",
+            lambda f: f[:900] + f[-60:],
+            "no model that XGBoost can load",
+            id="ubj-without-its-middle",
         ),
         pytest.param(
-            UBJ.replace(b"i\3i\2i\0}", b"i\x63i\2i\0}"),
+            "ubj",
+            lambda f: f.replace(b"i\3i\2i\0}", b"i\x63i\2i\0}"),
             r"written by XGBoost 99\.2\.0, which this exporter does not know",
             id="ubj-of-a-later-version",
         ),
         pytest.param(
-            JSON[: JSON.rindex(b"[")] + b"[3,99,0]}",
+            "json",
+            lambda f: f[: f.rindex(b"[")] + b"[3,99,0]}",
             r"written by XGBoost 3\.99\.0, which the installed .* may misread",
             id="json-of-a-later-version",
         ),
     ],
 )
-def test_a_broken_file_is_refused_by_name(content, reason, tmp_path):
+def test_a_broken_file_is_refused_by_name(written, kind, broken, reason, tmp_path):
     path = tmp_path / "broken.ubj"
-    path.write_bytes(content)
+    path.write_bytes(broken(written[kind]))
     with pytest.raises(ModelError, match=rf"broken\.ubj: {reason}") as error:
         read(path)
     assert "\n" not in str(error.value)
