@@ -25,7 +25,6 @@ class _Snapshot:
         self._shadows = aggregates.shadows()
         self._callers = aggregates.callers()
         self._rows = [slot.cells[: self._plan.summed].tolist() for slot in self._slots]
-        self._total = [sum(column) for column in zip(*self._rows, strict=True)]
 
     def families(self) -> list[Family]:
         families = []
@@ -48,30 +47,35 @@ class _Snapshot:
 
     def _server_samples(self, metric: Metric) -> Iterator[Sample]:
         for child, place, labels in self._children(metric):
-            if not self._total[place] and metric.is_rare(labels):
+            # Child by child: most cells are of models that there are not, and nobody asks for.
+            parts = [self._cells(metric, place, row) for row in self._rows]
+            total = list(map(sum, zip(*parts, strict=True)))
+            if not total[0] and metric.is_rare(labels):
                 continue
             if metric.across is Across.MAX:
-                yield Sample(labels, max(row[place] for row in self._rows))
+                yield Sample(labels, max(cells[0] for cells in parts))
             else:
-                yield Sample(labels, self._value(metric, child, place, self._total))
+                yield Sample(labels, self._value(metric, child, total))
 
     def _process_samples(self, metric: Metric) -> Iterator[Sample]:
         """Of workers; of the other processes too where they have counted something."""
         for slot, row in zip(self._slots, self._rows, strict=True):
             for child, place, labels in self._children(metric):
                 if slot.index < self._layout.workers or row[place]:
-                    value = self._value(metric, child, place, row)
+                    value = self._value(metric, child, self._cells(metric, place, row))
                     yield Sample((self._layout.process(slot.index), *labels), value)
 
-    def _value(
-        self, metric: Metric, child: int, place: int, row: Sequence[float]
-    ) -> float | Distribution:
+    def _cells(self, metric: Metric, place: int, row: Sequence[float]) -> Sequence[float]:
+        """Those of the child of a metric whose first one is at `place`."""
+        return row[place : place + self._plan.cells[metric].step]
+
+    def _value(self, metric: Metric, child: int, cells: Sequence[float]) -> float | Distribution:
+        """What the cells of a child say: one, or a histogram's buckets and sum."""
         if metric.kind is not Kind.HISTOGRAM:
-            return row[place]
-        end = place + len(metric.buckets) + 1
-        counts = tuple(int(count) for count in row[place:end])
+            return cells[0]
+        *counts, total = cells
         exemplars = self._exemplars(metric, child) if metric.exemplars else ()
-        return Distribution(counts, row[end], exemplars)
+        return Distribution(tuple(map(int, counts)), total, exemplars)
 
     def _info_samples(self, metric: Metric) -> Iterator[Sample]:
         """What the slots say, each once: workers mostly agree."""
