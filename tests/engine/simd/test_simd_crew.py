@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ranker.engine.simd import engine as simd
+from tests.engine.simd.simd_forests import booster_of, predict, random_forest, random_rows
 
 COMPILER = os.environ.get("CC") or shutil.which("cc")
 SOURCES = Path(simd.__file__).parent
@@ -29,6 +31,18 @@ alone = SimdEngine(forest)
 want = alone.score([rows])
 before = threads()
 """
+
+
+@pytest.fixture(scope="module")
+def xgboosts_own(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Rows for the forest of `BEGIN`, and XGBoost's own scores; a program need not import it."""
+    folder = tmp_path_factory.mktemp("crew")
+    forest = random_forest(np.random.default_rng(1), 5, 6, 16)
+    rows = random_rows(np.random.default_rng(2), 1000, forest)
+    arrays = {"rows.npy": rows, "scores.npy": predict(booster_of(forest), rows)}
+    for name, array in arrays.items():
+        np.save(folder / name, array)
+    return [folder / name for name in arrays]
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler")
@@ -111,10 +125,8 @@ assert (alone.score([rows]) == want).all()
         pytest.param(
             """
 import signal, warnings
-from tests.engine.simd.simd_forests import booster_of, predict, random_rows
 warnings.simplefilter("ignore", DeprecationWarning)  # that forking is delicate with threads
-rows = random_rows(np.random.default_rng(2), 1000, forest)
-want = predict(booster_of(forest), rows)
+rows, want = (np.load(path) for path in sys.argv[1:])
 cores = os.sched_getaffinity(0)
 # Helpers wake up in turn, some after the scores are there: one of so many probably holds the
 # crew's lock at the moment of a fork, and nobody in the child will ever let go of it.
@@ -138,9 +150,9 @@ assert (engine.score([rows]) == want).all()
         ),
     ],
 )
-def test_threads_of_a_process(program: str) -> None:
+def test_threads_of_a_process(program: str, xgboosts_own: list[Path]) -> None:
     subprocess.run(
-        [sys.executable, "-c", BEGIN + program],
+        [sys.executable, "-c", BEGIN + program, *xgboosts_own],
         check=True,
         timeout=60,
         # For the tests' modules; and without NumPy's own threads.
