@@ -12,6 +12,9 @@ from ranker.serving.cost import CostModel
 from tests.serving.lists import WaitingList, a_list, make
 
 SECONDS = 6.0
+LISTS = 10_000
+"""A simulation is over after so many seconds, or once so many lists could have been answered."""
+
 MAX_BATCH_ROWS = 1024
 DEADLINE = 0.05
 REFUSALS_PER_TURN = 64
@@ -42,6 +45,11 @@ class Machine:
         return (1.0 - rate * self.refuse) / (self._answered - self.refuse)
 
     @property
+    def seconds(self) -> float:
+        """How long it is simulated."""
+        return min(SECONDS, LISTS / self.capacity)
+
+    @property
     def _answered(self) -> float:
         lists = MAX_BATCH_ROWS / self.rows
         return self.per_row * self.rows + self.read + self.answer + self.per_batch / lists
@@ -49,6 +57,7 @@ class Machine:
 
 @dataclass
 class Outcome:
+    seconds: float
     good: int = 0
     late: int = 0
     refused: int = 0
@@ -56,7 +65,7 @@ class Outcome:
 
     @property
     def goodput(self) -> float:
-        return self.good / SECONDS
+        return self.good / self.seconds
 
 
 def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
@@ -68,13 +77,13 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
     """
     random = np.random.default_rng(seed)
     rate = load * machine.capacity
-    arrivals = np.cumsum(random.exponential(1.0 / rate, int(1.5 * rate * SECONDS) + 100))
+    arrivals = np.cumsum(random.exponential(1.0 / rate, int(1.5 * rate * machine.seconds) + 100))
     stalls = np.cumsum(random.exponential(0.05, 10_000))
     queue = make(max_batch_rows=MAX_BATCH_ROWS, max_queue_rows=100_000, costs=[CostModel()])
     [batcher] = queue.batchers
     for rows in (1, 256, 16):
         batcher.learn(rows, machine.per_batch + rows * machine.per_row)
-    outcome = Outcome()
+    outcome = Outcome(machine.seconds)
     came: dict[WaitingList, float] = {}
     now, next_arrival, next_stall = 0.0, 0, 0
 
@@ -85,7 +94,7 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
             now += random.exponential(machine.stall)
             next_stall += 1
 
-    while now < SECONDS:
+    while now < machine.seconds:
         refusals = 0
         while refusals < REFUSALS_PER_TURN and arrivals[next_arrival] <= now:
             new = a_list(machine.rows, deadline=now + DEADLINE, arrived=now)
