@@ -62,7 +62,9 @@ def random_tree(
         leaf = children[node][0] < 0
         tree["feature"].append(-1 if leaf else int(rng.integers(num_features)))
         tree["threshold"].append(
-            np.float32(rng.normal()) if leaf else np.float32(rng.choice(thresholds))
+            np.float32(rng.normal())
+            if leaf
+            else np.float32(thresholds[rng.integers(len(thresholds))])
         )
         tree["missing_left"].append(not leaf and bool(rng.integers(2)))
     return tree

@@ -108,13 +108,22 @@ def test_a_row_adds_up_to_its_score(explainer: Callable) -> None:
 
 @pytest.mark.parametrize("empty", [0.0, 0.5, 1.0])
 def test_sets_and_empty_nodes_follow_the_definition(explainer: Callable, empty: float) -> None:
-    rng = np.random.default_rng([6, int(10 * empty)])
+    for forest, rows, want in cases_with_sets(empty):
+        np.testing.assert_allclose(explainer(forest).explain([rows]), want, rtol=0, atol=1e-5)
+
+
+@cache
+def cases_with_sets(
+    empty: float,
+) -> list[tuple[Forest, NDArray[np.float32], NDArray[np.float64]]]:
+    """Forests, rows and the explanations by definition; made once for all paths."""
+    rng, cases = np.random.default_rng([6, int(10 * empty)]), []
     for _ in range(20):
         forest = with_covers(rng, forest_with_sets(rng), empty)
         rows = rng.choice([np.nan, -1, 0, 0.5, 1, 2, 3, np.inf], (12, forest.num_features))
         rows = rows.astype(np.float32)
-        want = np.array([by_definition(forest, row) for row in rows])
-        np.testing.assert_allclose(explainer(forest).explain([rows]), want, rtol=0, atol=1e-5)
+        cases.append((forest, rows, np.array([by_definition(forest, row) for row in rows])))
+    return cases
 
 
 def forest_with_sets(rng: np.random.Generator) -> Forest:
@@ -160,10 +169,11 @@ def expected(forest: Forest, node: int, row: NDArray[np.float32], known: tuple[i
     if feature in known:
         return expected(forest, left + (not goes_left(forest, node, row)), row, known)
     assert forest.cover is not None
-    covers = forest.cover[left : left + 2].astype(np.float64)
-    share = covers[0] / covers.sum() if covers.sum() else 0.5
+    cover_left, cover_right = map(float, forest.cover[left : left + 2])
+    both = cover_left + cover_right
+    share = cover_left / both if both else 0.5
     on_left, on_right = (expected(forest, child, row, known) for child in (left, left + 1))
-    return float(share * on_left + (1 - share) * on_right)
+    return share * on_left + (1 - share) * on_right
 
 
 def goes_left(forest: Forest, node: int, row: NDArray[np.float32]) -> bool:
@@ -174,17 +184,25 @@ def goes_left(forest: Forest, node: int, row: NDArray[np.float32]) -> bool:
         return bool(forest.missing_left[node])
     begin, end = forest.members_begin[node], forest.members_end[node]
     if begin != end:
-        return bool(np.isin(x, forest.members[begin:end]))
+        return x in forest.members[begin:end].tolist()
     return bool(x < forest.threshold[node])
 
 
 @pytest.mark.parametrize("length", [30, 100])
 def test_long_paths_are_explained_exactly(explainer: Callable, length: int) -> None:
     """XGBoost computes its own in float32, which is too little for such paths."""
-    forest = chain_on_different_features(length)
-    for row in rows_along(forest):
+    forest, rows, exact = long_path(length)
+    for row, want in zip(rows, exact, strict=True):
         got = explainer(forest).explain([row[None]])[0]
-        np.testing.assert_allclose(got, exact_shapley(forest, row), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+@cache
+def long_path(length: int) -> tuple[Forest, NDArray[np.float32], list[NDArray[np.float64]]]:
+    """A chain, rows and their exact explanations; made once for all paths."""
+    forest = chain_on_different_features(length)
+    rows = rows_along(forest)
+    return forest, rows, [exact_shapley(forest, row) for row in rows]
 
 
 def chain_on_different_features(length: int) -> Forest:
