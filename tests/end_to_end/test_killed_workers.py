@@ -17,12 +17,19 @@ from tests.end_to_end.conftest import wait_until
 
 CALLERS = 4
 DEADLINE = 30.0
+OFTEN, SELDOM = 0.002, 0.02
+"""Seconds between a caller's calls: when a worker is killed, and while another one starts."""
 
 
 class Load:
-    """Callers that rank until they are told to stop; what failed, and how much did not."""
+    """Callers that rank until they are told to stop; what failed, and how much did not.
+
+    Attributes:
+        pause: seconds between a caller's calls.
+    """
 
     def __init__(self, address: str, rows: np.ndarray, expected: np.ndarray) -> None:
+        self.pause = OFTEN
         self.failures: list[BaseException] = []
         self.answers = 0
         self._address, self._rows, self._expected = address, rows, expected
@@ -46,7 +53,7 @@ class Load:
             with RankerClient(self._address, channels=2, timeout=DEADLINE) as client:
                 while not self._stop.is_set():
                     self._check(client.rank(self._rows))
-                    time.sleep(0.002)
+                    time.sleep(self.pause)
         except Exception as error:
             self.failures.append(error)
 
@@ -55,7 +62,7 @@ class Load:
             async with AsyncRankerClient(self._address, channels=2, timeout=DEADLINE) as client:
                 while not self._stop.is_set():
                     self._check(await client.rank(self._rows))
-                    await asyncio.sleep(0.002)
+                    await asyncio.sleep(self.pause)
         except Exception as error:
             self.failures.append(error)
 
@@ -74,8 +81,10 @@ def test_no_call_fails_when_workers_are_killed(start, truth, kills):
             pid = server.worker(place)
             os.kill(pid, signal.SIGKILL)
             wait_until(lambda before=pid, at=place: server.worker(at) != before)
+            load.pause = SELDOM
             served = rf"(?s)(worker {place} serves.*){{{kill // 2 + 2}}}"
             wait_until(lambda pattern=served: re.search(pattern, server.log.read_text()))
+            load.pause = OFTEN
             time.sleep(0.2)
             before, counted = counted, server.metric("ranker_requests_total", code="OK")
             assert counted >= before
