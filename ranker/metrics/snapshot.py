@@ -73,9 +73,9 @@ class _Snapshot:
         """What the cells of a child say: one, or a histogram's buckets and sum."""
         if metric.kind is not Kind.HISTOGRAM:
             return cells[0]
-        *counts, total = cells
-        exemplars = self._exemplars(metric, child) if metric.exemplars else ()
-        return Distribution(tuple(map(int, counts)), total, exemplars)
+        counts, total = tuple(map(int, cells[:-1])), cells[-1]
+        exemplars = self._exemplars(metric, child, counts) if metric.exemplars else ()
+        return Distribution(counts, total, exemplars)
 
     def _info_samples(self, metric: Metric) -> Iterator[Sample]:
         """What the slots say, each once: workers mostly agree."""
@@ -92,11 +92,14 @@ class _Snapshot:
                 texts = (data[i : i + TEXT_BYTES] for i in range(0, length, TEXT_BYTES))
                 yield Sample((*labels, *map(read_field, texts)), 1.0)
 
-    def _exemplars(self, metric: Metric, child: int) -> tuple[Exemplar | None, ...]:
+    def _exemplars(
+        self, metric: Metric, child: int, counts: Sequence[int]
+    ) -> tuple[Exemplar | None, ...]:
+        """Those of the buckets; most buckets are empty, and have none."""
         begin = self._plan.exemplars[metric][child]
         return tuple(
-            self._exemplar(begin + bucket * EXEMPLAR_CELLS)
-            for bucket in range(len(metric.buckets) + 1)
+            self._exemplar(begin + bucket * EXEMPLAR_CELLS) if count else None
+            for bucket, count in enumerate(counts)
         )
 
     def _exemplar(self, place: int) -> Exemplar | None:
