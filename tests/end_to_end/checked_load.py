@@ -12,9 +12,9 @@ import numpy as np
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import RunningServer
 from tests.end_to_end.test_live_models import RANK, Shop
+from tests.waiting import PATIENCE, wait_until
 
 CALLERS = 4
-PATIENCE = 60.0
 
 
 @dataclass
@@ -60,11 +60,12 @@ class Load:
 
     def wait_for(self, version: str) -> None:
         """Waits until each connection has had an answer of that version, and no other since."""
-        limit = time.monotonic() + PATIENCE
-        while set(self._latest) != {version}:
-            assert time.monotonic() < limit, (version, self._latest, self.failures[-3:])
+
+        def have_had_it() -> bool:
             assert not self.failures, self.failures[:3]
-            time.sleep(0.005)
+            return set(self._latest) == {version}
+
+        wait_until(have_had_it, lambda: (version, self._latest))
 
     def wait(self, seconds: float) -> None:
         """Lets them go on."""

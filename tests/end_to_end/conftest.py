@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,18 +28,6 @@ on_both_transports = pytest.mark.parametrize(
 )
 """For tests of what is on the wire. Others run on grpc.aio by `make test-slow` alone, and the tests
 of the transports themselves, in tests/transport, always on both."""
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Waits for a condition, or fails.
-
-    It looks often at first and then ever less: many a condition asks the server for its metrics.
-    """
-    limit, pause = time.monotonic() + seconds, 0.01
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(pause)
-        pause = min(1.5 * pause, 0.1)
 
 
 @dataclass

@@ -23,6 +23,7 @@ from ranker.metrics.metric import Metric
 from ranker.serving.wire import REQUEST_BYTES
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, RunningServer, Truth
+from tests.waiting import wait_until
 
 SERVICE = "ranker.v1.RankingService"
 BOOKS = ("books", "7")
@@ -297,8 +298,4 @@ class KnownLoad:
         self._wait(lambda: self._server.metric("ranker_rpcs_total", code=code) == number)
 
     def _wait(self, condition: Callable[[], bool]) -> None:
-        limit, pause = time.monotonic() + 30, 0.005
-        while not condition():
-            assert time.monotonic() < limit, self._server.metrics()
-            time.sleep(pause)
-            pause = min(1.5 * pause, 0.05)
+        wait_until(condition, self._server.metrics)

@@ -13,8 +13,9 @@ import numpy as np
 
 from ranker.client import RankerClient
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import NAMES, on_one_transport, wait_until
+from tests.end_to_end.conftest import NAMES, on_one_transport
 from tests.end_to_end.test_traces import request, traced
+from tests.waiting import wait_until
 
 LOGGER, TRACE = '"logger": "ranker.access"', "logging.googleapis.com/trace"
 SECRET = 12345.625

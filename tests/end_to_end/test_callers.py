@@ -29,9 +29,9 @@ from tests.end_to_end.conftest import (
     RunningServer,
     on_both_transports,
     on_one_transport,
-    wait_until,
 )
 from tests.office.support import ask
+from tests.waiting import wait_until
 
 RANK = "/ranker.v1.RankingService/Rank"
 RETRIEVAL = "spiffe://shop.test/retrieval"

@@ -21,11 +21,11 @@ from ranker.repository.publication import publish
 from tests.end_to_end.conftest import RunningServer, on_one_transport
 from tests.end_to_end.test_live_models import RANK
 from tests.end_to_end.test_status_page import Events
+from tests.waiting import PATIENCE
 
 pytestmark = on_one_transport
 
 NAMES = [f"f{number}" for number in range(6)]
-PATIENCE = 60.0
 CONFIG = "models: {{books: {{source: books, labels: {{stable: {}}}}}}}"
 
 

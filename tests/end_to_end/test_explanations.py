@@ -23,8 +23,9 @@ from ranker.export import export_onnx
 from ranker.model import ModelFile
 from ranker.repository.publication import publish
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import NAMES, RunningServer, on_one_transport, wait_until
+from tests.end_to_end.conftest import NAMES, RunningServer, on_one_transport
 from tests.office.support import ask
+from tests.waiting import wait_until
 
 RANK = "/ranker.v1.RankingService/Rank"
 ALONE = [("grpc.use_local_subchannel_pool", 1)]

@@ -20,8 +20,9 @@ from ranker.client import RankerClient
 from ranker.errors import RankerError
 from ranker.export import export_onnx
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import NAMES, RunningServer, wait_until
+from tests.end_to_end.conftest import NAMES, RunningServer
 from tests.office.support import ask
+from tests.waiting import wait_until
 
 RANK = "/v1/models/books:rank"
 

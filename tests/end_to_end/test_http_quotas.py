@@ -12,8 +12,9 @@ import pytest
 
 from ranker.client import Tls
 from ranker.office.paced_callers import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
-from tests.end_to_end.conftest import RunningServer, wait_until
+from tests.end_to_end.conftest import RunningServer
 from tests.end_to_end.test_callers import KNOWN, RETRIEVAL, Place, asked, connection, start
+from tests.waiting import wait_until
 
 RANK = "/v1/models/books:rank"
 TWO_BOOKS = {"candidates": [[0.0] * 12, [1.0] * 12]}

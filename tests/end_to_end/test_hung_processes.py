@@ -17,8 +17,8 @@ from tests.end_to_end.conftest import (
     Broken,
     RunningServer,
     on_one_transport,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 REPLACED_WITHIN = 10.0
 """Seconds, and some more for a machine that is busy."""

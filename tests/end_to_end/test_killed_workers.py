@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ranker.client import AsyncRankerClient, RankerClient
-from tests.end_to_end.conftest import wait_until
+from tests.waiting import wait_until
 
 CALLERS = 4
 DEADLINE = 30.0

@@ -14,8 +14,9 @@ from ranker.client import RankerClient
 from ranker.client.request import rank_request
 from ranker.errors import RankerError, UnavailableError
 from tests.end_to_end.broken_server import LARGE, LOST, STUCK
-from tests.end_to_end.conftest import Broken, RunningServer, on_both_transports, wait_until
+from tests.end_to_end.conftest import Broken, RunningServer, on_both_transports
 from tests.office.support import ask as ask_http
+from tests.waiting import wait_until
 
 
 def asked(channel: grpc.Channel, rows: np.ndarray) -> grpc.Future:

@@ -25,17 +25,17 @@ from ranker.model import ModelFile
 from ranker.repository.publication import publish
 from ranker.repository.traffic import Split
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import RunningServer, on_one_transport, wait_until
+from tests.end_to_end.conftest import RunningServer, on_one_transport
 from tests.forest.onnx import onnx_models
 from tests.forest.onnx.onnx_models import Split as Node
 from tests.office.support import ask as ask_http
+from tests.waiting import PATIENCE, wait_until
 
 RANK = "/ranker.v1.RankingService/Rank"
 GET_MODEL = "/ranker.v1.RankingService/GetModel"
 LIST_MODELS = "/ranker.v1.RankingService/ListModels"
 VERSIONS = ("7", "8", "9")
 STABLE = "models: {{books: {{source: books, versions: {{latest: 3}}, labels: {{stable: {}}}}}}}"
-PATIENCE = 30.0
 
 
 class Shop:
@@ -139,10 +139,10 @@ class Callers:
 
     def wait_for(self, version: str) -> None:
         """Waits until as many answers in a row are of that version as there are connections."""
-        limit = time.monotonic() + PATIENCE
-        while {a.model_version for a in self.answers[-8:]} != {version}:
-            assert time.monotonic() < limit, (version, self.failures)
-            time.sleep(0.01)
+        wait_until(
+            lambda: {a.model_version for a in self.answers[-8:]} == {version},
+            lambda: (version, self.failures),
+        )
 
     def _ask(self, address: str) -> None:
         with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:

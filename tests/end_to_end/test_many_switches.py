@@ -31,11 +31,12 @@ from ranker.model.parity import ParityRows
 from ranker.repository.publication import publish
 from ranker.repository.traffic import Split
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.checked_load import CALLERS, PATIENCE, Load
-from tests.end_to_end.conftest import RunningServer, wait_until
+from tests.end_to_end.checked_load import CALLERS, Load
+from tests.end_to_end.conftest import RunningServer
 from tests.end_to_end.test_live_models import LIST_MODELS, VERSIONS, Shop
 from tests.end_to_end.test_watched_rollout import SHARED, ask_for
 from tests.repository import buckets
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 
@@ -215,7 +216,7 @@ class Trial:
         started = self._offices()
         self.kill("office")
         self.switch()
-        wait_until(lambda: self._offices() > started, PATIENCE)
+        wait_until(lambda: self._offices() > started)
 
     def preparer_killed(self) -> None:
         """Again and again, be it at its work or while it waits for more."""
@@ -250,20 +251,21 @@ class Trial:
         return self.server.metric("ranker_model_switches_total", outcome="error")
 
     def wait_for_failure(self, before: float) -> None:
-        wait_until(lambda: self.failed() > before, PATIENCE)
+        wait_until(lambda: self.failed() > before)
 
     def wait_for_metric(self, name: str, value: float) -> None:
-        wait_until(lambda: self.server.metric(name) == value, PATIENCE)
+        wait_until(lambda: self.server.metric(name) == value)
 
     def check(self) -> None:
         """All connections get one and the same, and it is what it should be."""
-        limit = time.monotonic() + PATIENCE
-        while True:
-            found = {_listed(self.server.address) for _ in range(12)}
-            if {versions for _, versions in found} == {(self.served,)} and len(found) == 1:
-                break
-            assert time.monotonic() < limit, (self.served, found)
-            time.sleep(0.1)
+        found: set[tuple[int, tuple[str, ...]]] = set()
+
+        def all_serve_it() -> bool:
+            found.clear()
+            found.update(_listed(self.server.address) for _ in range(12))
+            return {versions for _, versions in found} == {(self.served,)} and len(found) == 1
+
+        wait_until(all_serve_it, lambda: (self.served, found))
         self.load.wait_for(self.served)
 
 

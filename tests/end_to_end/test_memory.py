@@ -14,7 +14,7 @@ import pytest
 
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.broken_server import SLOW
-from tests.end_to_end.conftest import Broken, wait_until
+from tests.end_to_end.conftest import Broken
 from tests.end_to_end.floods import MIB, another_caller, held
 from tests.end_to_end.http2 import (
     CHUNK,
@@ -30,6 +30,7 @@ from tests.end_to_end.http2 import (
     frame,
     setting,
 )
+from tests.waiting import wait_until
 
 PER_CONNECTION = 100
 """Calls that one connection may have in progress."""

@@ -23,8 +23,9 @@ from ranker.client.request import rank_request
 from ranker.ranking_log.reader import LoggedList, RankingLog
 from ranker.repository.traffic import place
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import NAMES, RunningServer, wait_until
+from tests.end_to_end.conftest import NAMES, RunningServer
 from tests.end_to_end.test_config_in_bucket import bucket  # noqa: F401
+from tests.waiting import wait_until
 
 RATE = 0.5
 UNITS = tuple(f"reader {number}" for number in range(60))

@@ -18,11 +18,11 @@ from ranker.model.order import best_first
 from ranker.repository.publication import publish
 from ranker.repository.traffic import Sample
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import RunningServer, wait_until
+from tests.end_to_end.conftest import RunningServer
 from tests.end_to_end.test_live_models import RANK, Callers
 from tests.model.test_agreement import defined_tau_b
+from tests.waiting import PATIENCE, wait_until
 
-PATIENCE = 30.0
 LABELLED = "models: {{books: {{source: books, labels: {{stable: 7}}{}}}}}"
 SHADOW = LABELLED.format(", shadow: {version: 8}")
 FEATURES = 8

@@ -18,9 +18,10 @@ from ranker.client import RankerClient
 from ranker.client.request import rank_request
 from ranker.errors import RankerError
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import RunningServer, on_both_transports, wait_until
+from tests.end_to_end.conftest import RunningServer, on_both_transports
 from tests.end_to_end.slow_link import SlowLink
 from tests.office.support import ask as ask_http
+from tests.waiting import wait_until
 
 DELAY = ("--max-batch-delay", "600")  # until it drains, so that there is something in flight
 

@@ -11,13 +11,14 @@ import pytest
 
 from ranker.client import RankerClient
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import NAMES, RunningServer, on_one_transport, wait_until
+from tests.end_to_end.conftest import NAMES, RunningServer, on_one_transport
 from tests.end_to_end.test_access_log import wait_for_lines
 from tests.end_to_end.test_traces import RANK, SPAN, request, traced
 
 pytest.importorskip("opentelemetry.sdk")
 
 from tests.exporters.otlp.collector import LocalCollector, Received
+from tests.waiting import wait_until
 
 STREAM = "/ranker.v1.RankingService/RankStream"
 

@@ -14,8 +14,7 @@ from ranker.errors import RankerError
 from ranker.office.status_page import MOST_VIEWERS
 from tests.end_to_end.conftest import on_one_transport
 from tests.office.support import ask
-
-SECONDS = 15.0
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = on_one_transport
 
@@ -24,7 +23,7 @@ class Events:
     """A stream of server-sent events."""
 
     def __init__(self, port: int, last: str = "") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         self._connection.request("GET", "/events", headers={"Last-Event-ID": last} if last else {})
         self.answer = self._connection.getresponse()
         self._seen: list[tuple[str, object]] = []
@@ -48,7 +47,7 @@ class Events:
         for event, data in self._seen:
             if event == kind and condition(data):
                 return data
-        limit = time.monotonic() + SECONDS
+        limit = time.monotonic() + PATIENCE
         for _, event, data in self:
             self._seen.append((event, data))
             if event == kind and condition(data):
@@ -101,13 +100,12 @@ def test_too_many_pages_are_refused_and_none_keeps_a_server_from_ending(start):
     finally:
         for each in events:
             each.close()
-    limit = time.monotonic() + SECONDS
-    while True:  # those who have gone are noticed
+
+    def there_is_room() -> bool:
         with closing(Events(port)) as again:
-            if again.answer.status == 200:
-                break
-        assert time.monotonic() < limit
-        time.sleep(0.2)
+            return again.answer.status == 200
+
+    wait_until(there_is_room, "the server to notice who has gone")
     with closing(Events(port)) as viewer:
         viewer.until("models")
         assert server.stop() == 0

@@ -12,8 +12,7 @@ import pytest
 from ranker.client import RankerClient
 from ranker.export import export_onnx
 from tests.end_to_end.conftest import NAMES, RunningServer
-
-SECONDS = 15.0
+from tests.waiting import PATIENCE, wait_until
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
@@ -51,7 +50,7 @@ def open_page(browser, server):
     def open_page(**options):
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
-        page.set_default_timeout(1000 * SECONDS)
+        page.set_default_timeout(1000 * PATIENCE)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(f"http://127.0.0.1:{server.http_port}/")
@@ -109,10 +108,7 @@ def test_a_wrong_list_is_said_to_be_wrong(open_page, text, said):
 def test_an_example_can_be_ranked(open_page):
     page = open_page()
     page.click("#example")
-    limit = time.monotonic() + SECONDS
-    while not page.input_value("#candidates"):
-        assert time.monotonic() < limit
-        page.wait_for_timeout(50)
+    wait_until(lambda: page.input_value("#candidates"))
     page.click("#try [type=submit]")
     page.wait_for_selector("#ranking-body tr")
     assert page.locator("#ranking-body tr:not(.why)").count() == 8
@@ -120,7 +116,7 @@ def test_an_example_can_be_ranked(open_page):
 
 @pytest.mark.slow
 def test_what_has_drifted_stands_first(open_page, server, truth):
-    page, limit = open_page(), time.monotonic() + 4 * SECONDS
+    page, limit = open_page(), time.monotonic() + PATIENCE
     rows = truth.rows.copy()
     rows[:, 5] = np.nan
     worst = page.locator("#drift tbody tr").first

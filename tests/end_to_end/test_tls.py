@@ -25,11 +25,9 @@ from tests.end_to_end.conftest import (
     RunningServer,
     on_both_transports,
     on_one_transport,
-    wait_until,
 )
 from tests.office.support import ask
-
-SECONDS = 20.0
+from tests.waiting import PATIENCE, wait_until
 
 
 class Place:
@@ -100,7 +98,7 @@ def shown(port: int) -> str:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
-        socket.create_connection(("127.0.0.1", port), SECONDS) as plain,
+        socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
         context.wrap_socket(plain) as secured,
     ):
         der = secured.getpeercert(binary_form=True)
@@ -156,12 +154,12 @@ def test_a_new_certificate_is_for_new_connections_if_it_fits_and_ends_none(start
     assert [shown(port) for port in ports] == ["CN=first"] * 2
     assert ranked(server, truth, tls) == best(truth)
     with (
-        RankerClient(server.address, tls=tls, timeout=SECONDS) as client,
+        RankerClient(server.address, tls=tls, timeout=PATIENCE) as client,
         client.stream() as stream,
     ):
         assert stream.submit(truth.rows[:10]).result().indices.tolist() == best(truth)
         place.replace("second")
-        limit = time.monotonic() + SECONDS
+        limit = time.monotonic() + PATIENCE
         while {shown(port) for port in ports} != {"CN=second"}:
             assert time.monotonic() < limit
             assert stream.submit(truth.rows[:10]).result().indices.tolist() == best(truth)
@@ -178,7 +176,7 @@ def test_workers_and_http(tls_server, truth, mounted):
     context = ssl.create_default_context(cafile=mounted.authority.path)
     for _ in range(4):
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", port, timeout=SECONDS, context=context
+            "127.0.0.1", port, timeout=PATIENCE, context=context
         )
         values = [[None if np.isnan(v) else float(v) for v in row] for row in truth.rows[:10]]
         body = json.dumps({"candidates": values})
@@ -196,7 +194,7 @@ def test_workers_and_http(tls_server, truth, mounted):
 def test_asyncio(tls_server, truth, mounted):
     async def ask() -> list[int]:
         async with AsyncRankerClient(tls_server.address, tls=Tls(mounted.authority.path)) as client:
-            ranking = await client.rank(truth.rows[:10], timeout=SECONDS)
+            ranking = await client.rank(truth.rows[:10], timeout=PATIENCE)
             return ranking.indices.tolist()
 
     assert asyncio.run(ask()) == best(truth)

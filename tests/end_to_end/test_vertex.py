@@ -14,9 +14,9 @@ from benchmarks.harness.launch import RankerServer
 from ranker.client import RankerClient
 from ranker.process.vertex import Vertex, stored_models
 from ranker.v1 import ranking_pb2 as pb
-from tests.end_to_end.conftest import wait_until
 from tests.end_to_end.test_http_json import as_json, expected
 from tests.office.support import ask
+from tests.waiting import wait_until
 
 HEALTH, PREDICT = "/v1/endpoints/12/deployedModels/34", "/v1/endpoints/12/deployedModels/34:predict"
 

@@ -26,10 +26,10 @@ from tests.end_to_end.test_live_models import (  # noqa: F401
     published,
     serve,
     shop,
-    wait_until,
 )
 from tests.forest.onnx import onnx_models
 from tests.forest.onnx.onnx_models import Split as Node
+from tests.waiting import wait_until
 
 STREAM = "/ranker.v1.RankingService/RankStream"
 SHARED = (

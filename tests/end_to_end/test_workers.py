@@ -22,8 +22,8 @@ from tests.end_to_end.conftest import (
     Broken,
     RunningServer,
     on_one_transport,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 
 def test_workers_share_the_port_and_a_dead_one_is_replaced(start, truth):

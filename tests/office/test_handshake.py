@@ -6,7 +6,6 @@ import http.client
 import logging
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ranker.office.app import application
 from ranker.tls import Certificates
 from tests.certificates import Authority
 from tests.office.support import served
+from tests.waiting import wait_until
 
 
 async def scheme(request: Request) -> Response:
@@ -119,9 +119,7 @@ def test_a_connection_takes_many_requests(server):
 def test_what_is_no_tls_is_closed(server, said):
     with server.connect() as connection:
         connection.sendall(said)
-        limit = time.monotonic() + 5
-        while not is_closed(connection):
-            assert time.monotonic() < limit
+        wait_until(lambda: is_closed(connection))
     assert server.ask() == b"https"
 
 

@@ -7,7 +7,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -24,6 +24,7 @@ from ranker.office.problem import problem
 from ranker.office.workers import FORWARDED, REFUSAL
 from ranker.quota import Quota
 from tests.office.support import ask, served
+from tests.waiting import wait_until
 
 GREEDY, OTHER = "dns:greedy.shop.test", "dns:other.shop.test"
 FOREVER = 1000.0
@@ -94,13 +95,6 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusal_pace, "LONGEST_HELD", FOREVER)
     monkeypatch.setattr(paced_callers, "LONGEST_HELD", FOREVER)
     monkeypatch.setattr(paced_callers, "REFUSALS_PER_SECOND", 1 / FOREVER)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    limit = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def sent(port: int, path: str = "/greedy") -> socket.socket:

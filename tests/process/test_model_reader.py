@@ -26,6 +26,7 @@ from ranker.process.model_reader import (
 )
 from ranker.process.settings import Settings
 from ranker.repository.wanted import Wanted, WantedModel
+from tests.waiting import wait_until
 
 NAMES = [f"feature_{number}" for number in range(4)]
 
@@ -45,10 +46,7 @@ def read(reader: ModelReader, wanted: Wanted, known: Collection[str] = ()) -> st
 
 
 def wait_for(reader: ModelReader) -> None:
-    limit = time.monotonic() + 60
-    while not reader.look():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+    wait_until(reader.look)
     assert not reader.reading
 
 

@@ -10,7 +10,7 @@ from ranker.process import place
 from ranker.process.child import Child
 from ranker.process.heartbeat import LOADING_SILENCE_SECONDS, SILENCE_SECONDS
 from ranker.process.place import Place
-from tests.end_to_end.conftest import wait_until
+from tests.waiting import wait_until
 
 
 class FakeChild:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from ranker.errors import SourceUnavailableError
@@ -9,6 +7,7 @@ from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.ranking_log import upload
 from ranker.ranking_log.upload import Uploader
 from tests.ranking_log.support import Workers, entry
+from tests.waiting import wait_until
 
 FILES = "ranker_ranking_log_files_total"
 
@@ -30,13 +29,6 @@ class Memory:
         if key in self.files:
             raise FileExistsError(key)
         self.files[key] = bytes(content)
-
-
-def wait_until(condition) -> None:
-    limit = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture

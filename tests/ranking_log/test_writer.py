@@ -10,17 +10,11 @@ import pytest
 from ranker.ranking_log.exclusion import Exclusion
 from ranker.v1 import ranking_pb2 as pb
 from tests.ranking_log.support import BOOKS, START, Workers, entry, read, request
+from tests.waiting import wait_until
 
 RECORDS = "ranker_ranking_log_records_total"
 DROPPED = "ranker_ranking_log_dropped_total"
 FILES = "ranker_ranking_log_files_total"
-
-
-def wait_until(condition) -> None:
-    limit = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -37,12 +37,10 @@ from ranker.serving.wire import RANK
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import FakeCall, SumEngine
 from tests.metrics.support import new_aggregates
+from tests.waiting import PATIENCE
 
 LONGEST_BATCH = 0.004
 """Seconds, of a dispatcher: a batch that takes longer is scored on an engine's thread."""
-
-PATIENCE = 10.0
-"""Seconds until a test gives up waiting for something that must happen."""
 
 NAMES = (("books", "7"), ("films", "7"))
 THREE = [[1, 1, 1], [5, 0, 0], [0, 0, 4]]

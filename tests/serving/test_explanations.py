@@ -24,7 +24,8 @@ from ranker.model import Model
 from ranker.serving import explanations
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import FakeCall, SumEngine
-from tests.serving.support import PATIENCE, THREE, Serving, StreamOfLists, request
+from tests.serving.support import THREE, Serving, StreamOfLists, request
+from tests.waiting import PATIENCE
 
 BIAS = 0.5
 

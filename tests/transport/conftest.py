@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.waiting import PATIENCE, wait_until
+
 ROOT = Path(__file__).parents[2]
-PATIENCE = 20
-"""Seconds until a test gives up waiting for something that must happen."""
 
 TRANSPORTS = [
     pytest.param(["aio"], id="aio"),
@@ -118,14 +117,6 @@ class ToyServer:
             self.process.kill()
         self.process.communicate()
         self._log.close()
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    """Waits for a condition, or fails."""
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session", params=TRANSPORTS)

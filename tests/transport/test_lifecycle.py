@@ -12,7 +12,7 @@ import pytest
 
 from ranker.transport.aio import AioTransport
 from ranker.transport.core import CoreTransport
-from tests.transport.conftest import PATIENCE, wait_until
+from tests.waiting import PATIENCE, wait_until
 
 KINDS = [pytest.param(AioTransport, id="aio"), pytest.param(CoreTransport, id="core")]
 

@@ -15,7 +15,8 @@ import time
 import grpc
 import pytest
 
-from tests.transport.conftest import PATIENCE, ToyServer, wait_until
+from tests.transport.conftest import ToyServer
+from tests.waiting import PATIENCE, wait_until
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
 GROWTH = 8 * 2**20

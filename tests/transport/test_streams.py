@@ -14,8 +14,8 @@ import grpc
 import pytest
 
 from ranker.rpc import MAX_UNSENT
-from tests.transport.conftest import PATIENCE, wait_until
 from tests.transport.raw_http2 import RawCall
+from tests.waiting import PATIENCE, wait_until
 
 
 def failure(call) -> grpc.RpcError:

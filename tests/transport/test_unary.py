@@ -11,7 +11,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from tests.transport.conftest import wait_until
+from tests.waiting import wait_until
 
 
 def failure(call) -> grpc.RpcError:

@@ -5,8 +5,7 @@ Without the extra `gcp` the tests are skipped, but this is imported all the same
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from tests.exporters.gcp_monitoring.metric_service import LocalMetricService
 
 INTERVAL = 0.2
-WAIT_SECONDS = 30
 # Enough of them for more series than one call may write.
 MODELS = tuple((f"model-{i}", "1") for i in range(24))
 
@@ -87,13 +85,6 @@ def server() -> Iterator[Server]:
     reader.close()
     for worker in server.workers:
         worker.close()
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {WAIT_SECONDS} s in vain for {what}"
-        time.sleep(0.01)
 
 
 def assert_exact(server: Server, service: LocalMetricService) -> None:

@@ -14,15 +14,16 @@ from exporters.gcp_monitoring.points import descriptor, metric_type
 from exporters.gcp_monitoring.writer import GcpMonitoringExporter
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.snapshot import snapshot
-from tests.exporters.gcp_monitoring.conftest import INTERVAL, Server, assert_exact, until
+from tests.exporters.gcp_monitoring.conftest import INTERVAL, Server, assert_exact
 from tests.exporters.gcp_monitoring.metric_service import LocalMetricService
 from tests.metrics.support import Worker, value
+from tests.waiting import wait_until
 
 
 def test_every_count_arrives(server: Server, service: LocalMetricService):
     exporter = server.export(service.address)
     server.work(rounds=3)
-    until(lambda: service.series, "the first export")
+    wait_until(lambda: service.series, "the first export")
 
     # A worker dies in the middle of a request and is replaced.
     server.workers[0].rpc_started()
@@ -44,7 +45,7 @@ def test_every_count_arrives(server: Server, service: LocalMetricService):
 def test_all_points_of_a_process_start_together(server: Server, service: LocalMetricService):
     server.work()
     exporter = server.export(service.address)
-    until(lambda: service.calls.count("CreateTimeSeries") >= 6, "three exports")
+    wait_until(lambda: service.calls.count("CreateTimeSeries") >= 6, "three exports")
     exporter.close()
     starts = {
         point.interval.start_time.ToNanoseconds()
@@ -106,7 +107,7 @@ def test_last_export_keeps_its_distance(server: Server, service: LocalMetricServ
     exporter = server.export(service.address)
     for _ in range(3):
         before = service.calls.count("CreateTimeSeries")
-        until(lambda n=before: service.calls.count("CreateTimeSeries") > n, "an export")
+        wait_until(lambda n=before: service.calls.count("CreateTimeSeries") > n, "an export")
     server.work()
     exporter.close()
     assert_exact(server, service)
@@ -123,7 +124,7 @@ def test_no_time_for_a_last_export(
     caplog: pytest.LogCaptureFixture,
 ):
     exporter = server.export(service.address)
-    until(lambda: server.points("exported"), "an export")
+    wait_until(lambda: server.points("exported"), "an export")
     monkeypatch.setattr("exporters.gcp_monitoring.writer.MIN_INTERVAL", 3600.0)
     exporter.close(limit=2)
     assert not exporter._thread.is_alive()
@@ -139,10 +140,10 @@ def test_clock_set_back_writes_nothing_until_it_has_caught_up(
 ):
     server.work()
     exporter = server.export(service.address)
-    until(lambda: server.points("exported"), "an export")
+    wait_until(lambda: server.points("exported"), "an export")
     real = time.time
     monkeypatch.setattr("exporters.gcp_monitoring.writer.time.time", lambda: real() - 60)
-    until(lambda: "clock was set back" in caplog.text, "an export that sees it")
+    wait_until(lambda: "clock was set back" in caplog.text, "an export that sees it")
     monkeypatch.setattr("exporters.gcp_monitoring.writer.time.time", real)
     exporter.close()
     assert_exact(server, service)

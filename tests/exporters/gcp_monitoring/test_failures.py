@@ -20,13 +20,12 @@ from exporters.gcp_monitoring.writer import pause_after
 from ranker.metrics import catalogue as catalog
 from tests.exporters.gcp_monitoring.conftest import (
     MODELS,
-    WAIT_SECONDS,
     Server,
     assert_exact,
-    until,
 )
 from tests.exporters.gcp_monitoring.metric_service import LocalMetricService, fail, hang
 from tests.metrics.support import value
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.mark.parametrize(
@@ -45,7 +44,7 @@ def test_failed_call_is_made_up_for(
     server.work()
     service.faults += [fail(code)] * 2
     exporter = server.export(service.address)
-    until(lambda: service.series, "an export after the failures")
+    wait_until(lambda: service.series, "an export after the failures")
     server.work()
     exporter.close()
     assert_exact(server, service)
@@ -58,7 +57,7 @@ def test_lost_answer_is_not_written_twice(server: Server, service: LocalMetricSe
     server.work()
     service.lost_answers = 2
     exporter = server.export(service.address)
-    until(lambda: server.points("exported"), "an export after the failures")
+    wait_until(lambda: server.points("exported"), "an export after the failures")
     exporter.close()
     assert_exact(server, service)
     assert service.refused == []
@@ -68,7 +67,7 @@ def test_partial_refusal_is_counted(server: Server, service: LocalMetricService)
     service.poisoned.add(metric_type(catalog.BATCH_ROWS))
     server.work()
     exporter = server.export(service.address)
-    until(lambda: server.points("failed"), "the first export")
+    wait_until(lambda: server.points("failed"), "the first export")
     written = sum(len(series.points) for series in service.series.values())
     failed = server.points("failed")
     assert failed % len(MODELS) == 0
@@ -85,7 +84,7 @@ def test_hanging_api_delays_nobody(
     released = threading.Event()
     service.faults.append(hang(released))
     exporter = server.export(service.address)
-    until(lambda: not service.faults, "the call that hangs")
+    wait_until(lambda: not service.faults, "the call that hangs")
     try:
         server.work(rounds=10)
         families = server.reader.snapshot()
@@ -95,7 +94,7 @@ def test_hanging_api_delays_nobody(
         assert time.monotonic() - began < 5
     finally:
         released.set()
-    exporter._thread.join(WAIT_SECONDS)  # the connection was cut under it
+    exporter._thread.join(PATIENCE)  # the connection was cut under it
     assert not exporter._thread.is_alive()
 
 
@@ -104,7 +103,7 @@ def test_call_that_hangs_is_given_up(server: Server, service: LocalMetricService
     service.faults.append(hang(released))
     server.work()
     exporter = server.export(service.address)
-    until(lambda: service.series, "an export after the one that hangs")
+    wait_until(lambda: service.series, "an export after the one that hangs")
     released.set()
     exporter.close()
     assert_exact(server, service)
@@ -116,12 +115,12 @@ def test_cut_connection_is_made_up_for(server: Server, service: LocalMetricServi
     service.faults.append(hang(released))
     server.work()
     exporter = server.export(service.address)
-    until(lambda: not service.faults, "a call to cut")
+    wait_until(lambda: not service.faults, "a call to cut")
     service.stop()
     released.set()
-    until(lambda: server.points("failed"), "the failure")
+    wait_until(lambda: server.points("failed"), "the failure")
     service.start()
-    until(lambda: service.series, "an export over a new connection")
+    wait_until(lambda: service.series, "an export over a new connection")
     server.work()
     exporter.close()
     assert_exact(server, service)
@@ -142,7 +141,7 @@ def test_dead_api_is_logged_once_and_does_not_hold_the_end_up(
         return write()
 
     exporter._export = counted  # type: ignore[method-assign]
-    until(lambda: len(attempts) >= 3, "three attempts")
+    wait_until(lambda: len(attempts) >= 3, "three attempts")
     began = time.monotonic()
     exporter.close(limit=5)
     assert time.monotonic() - began < 5
@@ -156,7 +155,7 @@ def test_missing_credentials_are_logged_and_no_reason_to_die(
 ):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/does/not/exist.json")
     exporter = server.export("")
-    until(lambda: "/does/not/exist.json" in caplog.text, "the complaint")
+    wait_until(lambda: "/does/not/exist.json" in caplog.text, "the complaint")
     exporter.close(limit=10)
     assert not exporter._thread.is_alive()
 
@@ -169,7 +168,7 @@ def test_a_machine_without_descriptors_is_no_bug(
 
     monkeypatch.setattr(writer.GcpMonitoringExporter, "_connect", none_left)
     exporter = server.export("")
-    until(lambda: "failed: [Errno 24] Too many open files" in caplog.text, "the complaint")
+    wait_until(lambda: "failed: [Errno 24] Too many open files" in caplog.text, "the complaint")
     exporter.close(limit=10)
     assert "bug" not in caplog.text
 
@@ -188,9 +187,9 @@ def test_clock_that_was_ahead_and_is_right_again_is_made_up_for(
     with monkeypatch.context() as wrong:
         wrong.setattr("time.time", lambda: true() + 3600)
         exporter = server.export(service.address)
-        until(lambda: service.refused, "points of the future")
+        wait_until(lambda: service.refused, "points of the future")
     assert all("in the future" in reason for reason in service.refused)
-    until(lambda: service.series, "an export at the right time")
+    wait_until(lambda: service.series, "an export at the right time")
     server.work()
     exporter.close()
     assert_exact(server, service)

@@ -20,10 +20,10 @@ from ranker.metrics import catalogue
 from ranker.metrics.office_recorder import OfficeRecorder
 from ranker.metrics.reader import Reader
 from ranker.metrics.snapshot import snapshot
-from tests.end_to_end.conftest import wait_until
 from tests.exporters.otlp.collector import LocalCollector
 from tests.exporters.otlp.test_spans import SCORED
 from tests.metrics.support import new_aggregates, value
+from tests.waiting import wait_until
 
 REFUSED = SCORED._replace(batch=None)
 """A request that is one span."""

@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,13 @@ from ranker.metrics.reader import Reader
 from ranker.office.app import application, page_routes
 from tests.metrics.support import RANK, Worker, new_aggregates
 from tests.office.support import served
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="prometheus is not installed"
 )
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-WAIT_SECONDS = 30
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {WAIT_SECONDS} s in vain for {what}"
-        time.sleep(0.05)
 
 
 class Prometheus:
@@ -104,7 +97,7 @@ def prometheus(aggregates: Aggregates, tmp_path: Path) -> Iterator[Prometheus]:
     with served(application(page_routes(running.pages))) as port:
         prometheus = Prometheus(tmp_path, port)
         try:
-            until(prometheus.is_up, "the first scrape")
+            wait_until(prometheus.is_up, "the first scrape")
             yield prometheus
         finally:
             prometheus.stop()
@@ -124,12 +117,12 @@ def record(recorder: Worker, hundreds: int) -> None:
 
 
 def test_scraped_and_queried(prometheus: Prometheus, aggregates: Aggregates):
-    until(lambda: bool(prometheus.query("ranker_requests_total")), "the first series")
+    wait_until(lambda: bool(prometheus.query("ranker_requests_total")), "the first series")
     workers = [Worker(aggregates, worker) for worker in range(2)]
     record(workers[0], 3)
     record(workers[1], 4)
     total = 'sum(ranker_requests_total{model!="unknown"})'
-    until(lambda: prometheus.query(total) == {(): 700}, "the first load")
+    wait_until(lambda: prometheus.query(total) == {(): 700}, "the first load")
 
     # A worker dies in the middle of a request and is replaced.
     workers[0].rpc_started()
@@ -137,7 +130,7 @@ def test_scraped_and_queried(prometheus: Prometheus, aggregates: Aggregates):
     aggregates.slots[0].vacate()
     workers[0] = Worker(aggregates, 0)
     record(workers[0], 5)
-    until(lambda: prometheus.query(total) == {(): 1200}, "the second load")
+    wait_until(lambda: prometheus.query(total) == {(): 1200}, "the second load")
     for recorder in workers:
         recorder.close()
 
