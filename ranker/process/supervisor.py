@@ -210,6 +210,10 @@ class Supervisor:
         received = signal.sigtimedwait(self._signals, seconds)
         if received is None or received.si_signo == signal.SIGCHLD:
             return False
+        if received.si_signo not in self._signals:
+            # None has come. CPython makes one up, with any number, where a wait that is over was
+            # interrupted: by SIGSTOP and SIGCONT, or while the whole machine was suspended.
+            return False
         if received.si_signo == signal.SIGHUP:
             logger.info("SIGHUP: looking for what is to be served")
             if self._office.child is not None:

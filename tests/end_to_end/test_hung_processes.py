@@ -43,6 +43,12 @@ def test_processes_that_stop_are_replaced_be_it_while_they_load(
     served_by_everyone(server, truth)
     restarts = server.metric("ranker_worker_restarts_total")
 
+    for _ in range(3):  # the supervisor itself, as where a machine is suspended
+        os.kill(server.process.pid, signal.SIGSTOP)
+        time.sleep(0.2)
+        os.kill(server.process.pid, signal.SIGCONT)
+        time.sleep(0.2)
+
     os.kill(server.office(), signal.SIGSTOP)
     os.kill(server.worker(), signal.SIGSTOP)
     began = time.monotonic()
