@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from ranker.office.http_server import HttpServer
 from ranker.process.address import bind_http
+from tests.waiting import PATIENCE
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def served(application: ASGIApp, context: ssl.SSLContext | None = None) -> Itera
         yield port
     finally:
         loops[0].call_soon_threadsafe(server.stop)
-        thread.join(20)
+        thread.join(PATIENCE)
         assert not thread.is_alive(), "the server does not stop"
 
 
@@ -59,7 +60,7 @@ def ask(
     body: bytes | object | None = None,
     method: str = "",
     headers: dict[str, str] | None = None,
-    timeout: float = 10.0,
+    timeout: float = PATIENCE,
 ) -> Answer:
     """One request on a connection of its own; a body that is no bytes is sent as JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)

@@ -20,7 +20,7 @@ from ranker.office.app import application
 from ranker.tls import Certificates
 from tests.certificates import Authority
 from tests.office.support import served
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 
 async def scheme(request: Request) -> Response:
@@ -35,14 +35,14 @@ class Secured:
     context: ssl.SSLContext
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
     def secure(self, connection: socket.socket) -> ssl.SSLSocket:
         return self.context.wrap_socket(connection, server_hostname="localhost")
 
     def ask(self) -> bytes:
         client = http.client.HTTPSConnection(
-            "localhost", self.port, timeout=10, context=self.context
+            "localhost", self.port, timeout=PATIENCE, context=self.context
         )
         try:
             client.request("GET", "/scheme")
@@ -101,7 +101,7 @@ def test_a_request_that_comes_with_the_handshakes_end_is_answered(server):
 
 def test_a_connection_takes_many_requests(server):
     client = http.client.HTTPSConnection(
-        "localhost", server.port, timeout=10, context=server.context
+        "localhost", server.port, timeout=PATIENCE, context=server.context
     )
     for _ in range(3):
         client.request("GET", "/scheme")

@@ -17,6 +17,7 @@ from ranker.ranking_log.reader import LoggedList, open_log
 from ranker.ranking_log.writer import Writer
 from ranker.v1 import ranking_pb2 as pb
 from tests.metrics.support import new_aggregates
+from tests.waiting import PATIENCE
 
 NAMES = ("age", "price")
 BOOKS = Origin("books", "7", "ab" * 32, "simd", NAMES, "stable", 0.5, True)
@@ -70,7 +71,7 @@ class Workers:
         for each in entries:
             writer.add(each)
         writer.start()
-        writer.close(10)
+        writer.close(PATIENCE)
 
     def metric(self, name: str, label: str = "") -> float:
         [family] = [each for each in snapshot(self.aggregates) if each.metric.name == name]

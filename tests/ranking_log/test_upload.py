@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
 
 from ranker.errors import SourceUnavailableError
@@ -7,13 +9,17 @@ from ranker.metrics.ranking_log_recorder import RankingLogRecorder
 from ranker.ranking_log import upload
 from ranker.ranking_log.upload import Uploader
 from tests.ranking_log.support import Workers, entry
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 FILES = "ranker_ranking_log_files_total"
 
 
 class Memory:
-    """A place of files that may fail."""
+    """A place of files that may fail.
+
+    Attributes:
+        takes: whoever creates a file waits until this is set, as it is at first.
+    """
 
     address = "gs://bucket/log"
 
@@ -21,9 +27,12 @@ class Memory:
         self.files: dict[str, bytes] = {}
         self.error: Exception | None = None
         self.tried = 0
+        self.takes = Event()
+        self.takes.set()
 
     def create(self, key: str, content) -> None:
         self.tried += 1
+        assert self.takes.wait(PATIENCE)
         if self.error is not None:
             raise self.error
         if key in self.files:
@@ -49,10 +58,12 @@ def uploader(workers: Workers, place: Memory) -> Uploader:
 
 
 def test_complete_files_go_up_and_leave(workers, place):
+    place.takes.clear()
     running = uploader(workers, place)  # before there is a folder
     workers.write(entry("a"))
     [path] = workers.folder.glob("*.tfrecord")
     content = path.read_bytes()
+    place.takes.set()
     wait_until(lambda: place.files)
     running.close()
     assert place.files == {path.name: content}

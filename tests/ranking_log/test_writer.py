@@ -10,7 +10,7 @@ import pytest
 from ranker.ranking_log.exclusion import Exclusion
 from ranker.v1 import ranking_pb2 as pb
 from tests.ranking_log.support import BOOKS, START, Workers, entry, read, request
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 RECORDS = "ranker_ranking_log_records_total"
 DROPPED = "ranker_ranking_log_dropped_total"
@@ -78,7 +78,7 @@ def test_a_file_is_finished_at_its_age(workers):
     now[0] = 61.0
     wait_until(lambda: list(workers.folder.glob("*.tfrecord")))
     writer.add(entry("new", at=61))
-    writer.close(10)
+    writer.close(PATIENCE)
     assert len(list(workers.folder.iterdir())) == 2
     assert [each.request.request_id for each in read(workers.folder)] == ["old", "new"]
 
@@ -114,7 +114,7 @@ def test_a_dead_folder_is_said_once_and_counted_until_it_is_back(workers, caplog
     workers.folder.unlink()
     writer.add(entry("kept"))
     wait_until(lambda: workers.metric(RECORDS) == 1)
-    writer.close(10)
+    writer.close(PATIENCE)
     assert [each.request.request_id for each in read(workers.folder)] == ["kept"]
     messages = [record.getMessage() for record in caplog.records]
     assert len([each for each in messages if "can't be written" in each]) == 1
@@ -130,7 +130,7 @@ def test_a_folder_that_is_removed_is_made_again(workers):
     writer.add(entry("dropped"))
     wait_until(lambda: workers.metric(DROPPED, "disk") == 1)
     writer.add(entry("kept"))
-    writer.close(10)
+    writer.close(PATIENCE)
     assert [each.request.request_id for each in read(workers.folder)] == ["kept"]
 
 
@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_whole_records(workers, monkeypatch):
         writer.add(entry("lost"))
         wait_until(lambda: workers.metric(DROPPED, "disk") == 1)
     writer.add(entry("after", at=1))
-    writer.close(10)
+    writer.close(PATIENCE)
     assert [each.request.request_id for each in read(workers.folder)] == ["before", "after"]
 
 
@@ -161,16 +161,15 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end(workers, monkeypatch, caplog
     writev = segments.os.writev
 
     def hang(fd, pieces):
-        free.wait(10)
+        free.wait(PATIENCE)
         return writev(fd, pieces)
 
     monkeypatch.setattr(segments.os, "writev", hang)
     writer = workers.writer()
     writer.start()
     writer.add(entry("waits"))
-    began = time.monotonic()
     writer.close(0.1)
-    assert time.monotonic() - began < 5
+    assert workers.metric(RECORDS) == 0, "it waited for the disk"
     assert "what is left of it is lost" in caplog.text
     free.set()
     wait_until(lambda: workers.metric(RECORDS) == 1)
@@ -182,7 +181,7 @@ def test_a_bug_costs_its_batch_and_no_more(workers, caplog):
     writer.start()
     wait_until(lambda: workers.metric(DROPPED, "failed") == 1)
     writer.add(entry("good"))
-    writer.close(10)
+    writer.close(PATIENCE)
     assert [each.request.request_id for each in read(workers.folder)] == ["good"]
     assert "writing the ranking log failed" in caplog.text
 
