@@ -11,6 +11,7 @@ import pytest
 from ranker.client import AsyncRankerClient, RankerClient
 from ranker.errors import RankerError
 from tests.client.fake_server import FakeServer
+from tests.waiting import PATIENCE
 
 Action = Callable[[Any], Any]
 
@@ -34,16 +35,16 @@ def run_all(kind: str) -> Callable[..., list[Any]]:
 
     An action takes the client and calls a method of it, for example
     `lambda client: client.rank(features)`; the names are the same on both.
-    Where the deadline is not the test's subject, a busy machine has 20 seconds.
+    Where the deadline is not the test's subject, a busy machine has a minute.
     """
 
     def threads(target: str, actions: Iterable[Action], **options: Any) -> list[Any]:
-        with RankerClient(target, **{"timeout": 20.0, **options}) as client:
+        with RankerClient(target, **{"timeout": PATIENCE, **options}) as client:
             return [action(client) for action in actions]
 
     def aio(target: str, actions: Iterable[Action], **options: Any) -> list[Any]:
         async def main() -> list[Any]:
-            async with AsyncRankerClient(target, **{"timeout": 20.0, **options}) as client:
+            async with AsyncRankerClient(target, **{"timeout": PATIENCE, **options}) as client:
                 return [await action(client) for action in actions]
 
         return asyncio.run(main())
@@ -72,7 +73,7 @@ def submit_all(kind: str) -> Callable[..., list[Any]]:
         target: str, requests: Iterable[Any], then: Iterable[Any] = (), **options: Any
     ) -> list[Any]:
         outcomes: list[Any] = []
-        with RankerClient(target, timeout=20.0) as client, client.stream(**options) as lane:
+        with RankerClient(target, timeout=PATIENCE) as client, client.stream(**options) as lane:
             for batch in (requests, then):
                 futures: list[Any] = []
                 for features, rank_options in map(split, batch):
@@ -83,7 +84,7 @@ def submit_all(kind: str) -> Callable[..., list[Any]]:
                 outcomes += [
                     future
                     if isinstance(future, RankerError)
-                    else future.exception(30) or future.result()
+                    else future.exception(PATIENCE) or future.result()
                     for future in futures
                 ]
         return outcomes
@@ -93,7 +94,7 @@ def submit_all(kind: str) -> Callable[..., list[Any]]:
     ) -> list[Any]:
         async def main() -> list[Any]:
             async with (
-                AsyncRankerClient(target, timeout=20.0) as client,
+                AsyncRankerClient(target, timeout=PATIENCE) as client,
                 client.stream(**options) as lane,
             ):
                 outcomes: list[Any] = []

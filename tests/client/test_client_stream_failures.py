@@ -22,33 +22,45 @@ from ranker.errors import (
 from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
 from tests.client.fake_server import a_list, silent
+from tests.waiting import PATIENCE
 
 
 def test_a_silent_server(fake, submit_all):
     """Each request ends at its own deadline; late answers are dropped; the stream lives on."""
 
     def late_then_prompt(requests, _context):
-        early = [next(requests), next(requests)]
-        third = next(requests)  # which comes when the first two have given up
-        yield from map(fake.answer, [*early, third])
+        received = []
+        for request in requests:
+            received.append(request)
+            if request.request_id == "prompt":  # which comes when the others have given up
+                yield from map(fake.answer, received)
 
     fake.stream = late_then_prompt
     outcomes = submit_all(
         fake.target,
         [(a_list(0), {"timeout": 0.1}), (a_list(1), {"timeout": 0.2})],
-        then=[a_list(2)],
+        then=[(a_list(2), {"request_id": "prompt"})],
     )
     assert [type(outcome) for outcome in outcomes[:2]] == [DeadlineError, DeadlineError]
     assert outcomes[2].indices[0] == 2
 
 
 def test_a_shorter_deadline_after_a_longer_one(fake):
-    fake.stream = silent
+    go = threading.Event()
+
+    def held(requests, _context):
+        for request in requests:
+            go.wait(PATIENCE)
+            yield fake.answer(request)
+
+    fake.stream = held
     with RankerClient(fake.target) as client, client.stream() as lane:
-        long = lane.submit(a_list(0), timeout=2.0)
+        long = lane.submit(a_list(0), timeout=PATIENCE)
         short = lane.submit(a_list(1), timeout=0.1)
-        assert isinstance(short.exception(20), DeadlineError)
+        assert isinstance(short.exception(PATIENCE), DeadlineError)
         assert not long.done()
+        go.set()
+        assert long.result(PATIENCE).indices[0] == 0
 
 
 def test_a_server_that_stops_reading(fake, submit_all):
@@ -57,14 +69,14 @@ def test_a_server_that_stops_reading(fake, submit_all):
     received = []
 
     def stuck(requests, _context):
-        read_on.wait(30)
+        read_on.wait(PATIENCE)
         for request in requests:
             received.append(request.request_id)
             yield fake.answer(request)
 
     def last():
         read_on.set()
-        yield a_list(3), {"timeout": 20.0, "request_id": "last"}
+        yield a_list(3), {"timeout": PATIENCE, "request_id": "last"}
 
     fake.stream = stuck
     large = a_list(0, rows=4096, columns=64)
@@ -145,7 +157,7 @@ def test_a_server_that_dies(fake, submit_all):
         yield from silent(requests, _context)
 
     fake.stream = dies
-    outcomes = submit_all(fake.target, [(a_list(0), {"timeout": 20.0})] * 3)
+    outcomes = submit_all(fake.target, [(a_list(0), {"timeout": PATIENCE})] * 3)
     assert all(isinstance(outcome, RankerError) for outcome in outcomes)
     assert not any(isinstance(outcome, DeadlineError) for outcome in outcomes)
 
@@ -172,14 +184,14 @@ def test_a_stream_whose_reader_fails_can_be_closed(fake, monkeypatch, kind):
             yield pb.RankResponse(request_id=request.request_id, status=pb.Status(code=5))
 
     async def with_asyncio() -> BaseException | None:
-        async with AsyncRankerClient(fake.target, timeout=20.0) as client:
+        async with AsyncRankerClient(fake.target, timeout=PATIENCE) as client:
             async with client.stream() as stream:
                 [outcome] = await asyncio.gather(stream.submit(a_list(0)), return_exceptions=True)
             return outcome
 
     def with_threads() -> BaseException | None:
-        with RankerClient(fake.target, timeout=20.0) as client, client.stream() as stream:
-            return stream.submit(a_list(0)).exception(10)
+        with RankerClient(fake.target, timeout=PATIENCE) as client, client.stream() as stream:
+            return stream.submit(a_list(0)).exception(PATIENCE)
 
     fake.stream = refuse
     module = stream_module if kind == "threads" else aio_stream

@@ -12,10 +12,11 @@ import pytest
 from google.protobuf import any_pb2
 
 from ranker.client import AsyncRankerClient, RankerClient, aio_stream, stream
-from ranker.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
+from ranker.errors import InvalidRequestError, OverloadedError, UnavailableError
 from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
-from tests.client.fake_server import a_list, silent
+from tests.client.fake_server import a_list
+from tests.waiting import PATIENCE
 
 
 def refused(request, error):
@@ -47,14 +48,14 @@ def test_options_travel(fake, submit_all):
             yield fake.answer(request)
 
     fake.stream = note
-    options = {"request_id": "mine", "top_k": 2, "context": {"age": 1.0}, "timeout": 2.5}
+    options = {"request_id": "mine", "top_k": 2, "context": {"age": 1.0}, "timeout": PATIENCE}
     options["explain"] = 1
     ranking = submit_all(fake.target, [(a_list(3), options)])[0]
     assert ranking.request_id == "mine"
     assert ranking.indices.tolist() == [3, 0]
     assert (seen[0].top_k, seen[0].explain, len(ranking.explanations)) == (2, 1, 1)
     assert list(seen[0].context.feature_names) == ["age"]
-    assert 1500 < seen[0].deadline_ms <= 2500
+    assert 500 * PATIENCE < seen[0].deadline_ms <= 1000 * PATIENCE
 
 
 def test_an_error_belongs_to_its_request(fake, submit_all):
@@ -99,26 +100,31 @@ def test_in_flight_is_bounded(fake, submit_all):
         threading.Thread(target=read, daemon=True).start()
         for answered in range(20):
             while len(waiting) < min(answered + 4, 20):
-                received.acquire(timeout=20)
+                received.acquire(timeout=PATIENCE)
             time.sleep(0.02)
             most = max(most, len(waiting) - answered)
             yield fake.answer(waiting[answered])
 
     fake.stream = in_fours
     rankings = submit_all(
-        fake.target, [(a_list(i % 5), {"timeout": 20.0}) for i in range(20)], max_in_flight=4
+        fake.target, [(a_list(i % 5), {"timeout": PATIENCE}) for i in range(20)], max_in_flight=4
     )
     assert [ranking.indices[0] for ranking in rankings] == [i % 5 for i in range(20)]
     assert most == 4
 
 
 def test_an_id_in_flight_twice(fake, submit_all):
-    fake.stream = silent
-    options = {"request_id": "x", "timeout": 0.3}
-    outcomes = submit_all(fake.target, [(a_list(0), options), (a_list(1), options)])
-    assert isinstance(outcomes[0], DeadlineError)
-    assert isinstance(outcomes[1], InvalidRequestError)
-    assert outcomes[1].field == "request_id"
+    def when_another_has_come(requests, _context):
+        yield from [fake.answer(request) for request in itertools.islice(requests, 2)]
+
+    fake.stream = when_another_has_come
+    ids = ["x", "x", "another"]
+    first, second, another = submit_all(
+        fake.target, [(a_list(i), {"request_id": each}) for i, each in enumerate(ids)]
+    )
+    assert (first.indices[0], another.indices[0]) == (0, 2)
+    assert isinstance(second, InvalidRequestError)
+    assert second.field == "request_id"
 
 
 def test_a_request_that_cannot_be_sent(fake, submit_all):
@@ -144,7 +150,7 @@ def test_close_waits_for_answers(fake):
     fake.stream = slow
     with RankerClient(fake.target) as client:
         with client.stream() as lane:
-            futures = [lane.submit(a_list(i), timeout=20.0) for i in range(4)]
+            futures = [lane.submit(a_list(i), timeout=PATIENCE) for i in range(4)]
         assert all(future.done() for future in futures)
         assert [future.result().indices[0] for future in futures] == [0, 1, 2, 3]
         with pytest.raises(UnavailableError, match="closed"):
@@ -164,7 +170,7 @@ def test_aio_close_waits_for_answers(fake):
         async with AsyncRankerClient(fake.target) as client:
             async with client.stream() as lane:
                 tasks = [
-                    asyncio.create_task(lane.submit(a_list(i), timeout=20.0)) for i in range(4)
+                    asyncio.create_task(lane.submit(a_list(i), timeout=PATIENCE)) for i in range(4)
                 ]
                 await asyncio.sleep(0.02)
             assert [task.result().indices[0] for task in tasks] == [0, 1, 2, 3]
@@ -179,14 +185,14 @@ def test_aio_cancelling_one_request_leaves_the_others(fake):
 
     def held(requests, _context):
         for request in requests:
-            go.wait(20)
+            go.wait(PATIENCE)
             yield fake.answer(request)
 
     fake.stream = held
 
     async def main():
         async with (
-            AsyncRankerClient(fake.target, timeout=20.0) as client,
+            AsyncRankerClient(fake.target, timeout=PATIENCE) as client,
             client.stream() as lane,
         ):
             first = asyncio.create_task(lane.submit(a_list(1)))
@@ -202,7 +208,7 @@ def test_aio_cancelling_one_request_leaves_the_others(fake):
 
 def test_no_thread_is_left_behind(fake):
     before = set(threading.enumerate())
-    with RankerClient(fake.target) as client, client.stream() as lane:
-        lane.submit(a_list(0)).result(10)
+    with RankerClient(fake.target, timeout=PATIENCE) as client, client.stream() as lane:
+        lane.submit(a_list(0)).result(PATIENCE)
     left = {t.name for t in set(threading.enumerate()) - before if t.name.startswith("rank-stream")}
     assert not left

@@ -16,6 +16,7 @@ from ranker.errors import (
 )
 from tests.fakes import BrokenEngine, SumEngine
 from tests.serving.lists import a_list
+from tests.waiting import PATIENCE
 
 LOOP = threading.get_ident()
 
@@ -97,7 +98,7 @@ def test_the_engines_thread_goes_on_with_what_gathered(serving):
 
     class Slow(SumEngine):
         def score(self, blocks):
-            release.wait(10)
+            release.wait(PATIENCE)
             return super().score(blocks)
 
     s = serving(Slow(), fixed=1.0)
@@ -121,14 +122,14 @@ def test_the_engine_has_its_next_batch_before_the_last_one_is_answered(serving):
             return super().score(blocks)
 
     def on_outcome(task, outcome) -> None:
-        begun.append(started.acquire(timeout=10))
+        begun.append(started.acquire(timeout=PATIENCE))
         s.remember(task, outcome)
 
     begun: list[bool] = []
     s = serving(Told(), fixed=1.0)
     s.submit(3).on_outcome = on_outcome
     s.turn()
-    assert started.acquire(timeout=10)
+    assert started.acquire(timeout=PATIENCE)
     s.submit(4)
     s.turn_until_idle()
     s.check(2)
@@ -165,6 +166,7 @@ def clock(monkeypatch):
     for module in ("dispatcher", "task", "wire"):
         monkeypatch.setattr(f"ranker.serving.{module}.time", stopped)
     monkeypatch.setattr("tests.serving.support.time", stopped)
+    monkeypatch.setattr("tests.fakes.time", stopped)
     return now
 
 
@@ -305,12 +307,13 @@ def test_a_batch_that_waits_for_company_goes_as_soon_as_it_is_full(serving):
     s.check(2)
 
 
-def test_max_batch_delay_asks_to_be_called_again(serving):
+def test_max_batch_delay_asks_to_be_called_again(serving, clock):
     s = serving(max_delay=0.05)
     s.submit(3)
+    clock[0] += 0.02
     pause = s.turn()
     assert 0.0 < pause <= 0.05
-    time.sleep(pause)
+    clock[0] += pause
     assert s.turn() is None
     s.check(1)
 

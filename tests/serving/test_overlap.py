@@ -14,8 +14,7 @@ from ranker.errors import CancelledError, InternalError
 from ranker.serving.admission import TooLateError
 from tests.fakes import SumEngine
 from tests.serving.support import Serving
-
-WAIT = 10.0  # seconds after which a test that hangs fails
+from tests.waiting import PATIENCE
 
 
 class TwoBatches(SumEngine):
@@ -41,7 +40,7 @@ class TwoBatches(SumEngine):
             self.inside += 1
             self.most_inside = max(self.most_inside, self.inside)
         self.event(self.entered, rows).set()
-        assert self.event(self.out, rows).wait(WAIT)
+        assert self.event(self.out, rows).wait(PATIENCE)
         with self._lock:
             self.inside -= 1
             if rows in self.broken:
@@ -54,7 +53,7 @@ class TwoBatches(SumEngine):
 
     def wait_for(self, rows: int) -> None:
         """Waits until a batch of so many rows has come."""
-        assert self.event(self.entered, rows).wait(WAIT)
+        assert self.event(self.entered, rows).wait(PATIENCE)
 
     def release(self, rows: int) -> None:
         self.event(self.out, rows).set()

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from ranker.rpc import Handler, Method
 from ranker.transport.aio import _Gate, _Router
 from ranker.transport.aio_loop import Loop
+from tests.waiting import PATIENCE
 
 
 class HoldsBack(Handler):
@@ -56,4 +57,4 @@ def test_caller_leaves_while_its_stream_is_held_back():
         await asyncio.sleep(0.05)
         assert context.reads == 1
 
-    loop.run(asyncio.wait_for(scenario(), 10))
+    loop.run(asyncio.wait_for(scenario(), PATIENCE))

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ranker.transport.connections import GONE, connections, limit_buffers, peer_of
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
 
@@ -47,7 +47,7 @@ def test_a_connection_is_closed_for_both_ends(pair):
     port, caller, served = pair
     [found] = connections(port)
     found.close()
-    caller.settimeout(60.0)
+    caller.settimeout(PATIENCE)
     with pytest.raises(ConnectionResetError):
         caller.recv(1)
     with pytest.raises(OSError):  # noqa: PT011 - which one depends on the kernel

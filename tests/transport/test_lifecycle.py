@@ -74,6 +74,7 @@ def test_an_answer_is_on_its_way_until_it_is_sent(server, case):
     with grpc.insecure_channel(server.address, options=options) as channel:
         call = channel.unary_stream("/toy/Large")(b"16", metadata=[("case", case)])
         wait_until(lambda: server.events(case))
+        wait_until(lambda: server.journal()["answers_on_their_way"] >= 1)
         time.sleep(0.2)
         assert server.journal()["answers_on_their_way"] >= 1
         assert len(next(call)) == 16 * 2**20

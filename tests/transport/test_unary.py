@@ -11,7 +11,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 
 def failure(call) -> grpc.RpcError:
@@ -122,9 +122,12 @@ def test_pump_is_called_again_after_the_time_it_asks_for(server):
 
 
 def test_pump_sees_the_messages_of_a_turn_together(server):
+    # Meanwhile the others come, however slow this process is beside the server.
+    busy = server.channel.unary_unary("/toy/Busy").future(b"0.3", timeout=PATIENCE)
     futures = [
-        server.channel.unary_unary("/toy/Batched").future(b"", timeout=20) for _ in range(200)
+        server.channel.unary_unary("/toy/Batched").future(b"", timeout=PATIENCE) for _ in range(200)
     ]
+    assert busy.result() == b""
     sizes = [int(future.result()) for future in futures]
     assert max(sizes) > 1
     # Every call of a batch was told its size, so that the sizes add up.
@@ -165,7 +168,9 @@ def test_deadline_that_passes(server, case):
 
 
 def test_answer_after_the_caller_has_gone_is_dropped(server, case):
-    failure(lambda: server.unary("EchoLater", b"0.3", case, timeout=0.1))
+    call = server.channel.unary_unary("/toy/EchoLater").future(b"0.3", metadata=[("case", case)])
+    wait_until(lambda: server.events(case))
+    call.cancel()
     server.await_closed(case)
     assert server.unary("EchoLater", b"0.4") == b"0.4"  # by now the late answer has come
     assert len([event for event in server.events(case) if event[0] == "closed"]) == 1
@@ -175,7 +180,7 @@ def test_unary_call_without_a_message(server, case):
     if server.transport == "aio":
         pytest.skip("grpc.aio itself leaves such a call open until its deadline")
     call = server.channel.stream_unary("/toy/Echo")
-    error = failure(lambda: call(iter([]), metadata=[("case", case)], timeout=20))
+    error = failure(lambda: call(iter([]), metadata=[("case", case)], timeout=PATIENCE))
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
     assert server.await_closed(case) == [["closed", "UNIMPLEMENTED", False]]
 
