@@ -15,6 +15,7 @@ import pytest
 
 from ranker.client import RankerClient
 from tests.end_to_end.conftest import RunningServer
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -62,7 +63,7 @@ def test_the_client_ranks(server, tmp_path):
     assert "timeout=0.2," in code
     printed = python(code.replace("timeout=0.2,", "timeout=10,"), tmp_path)  # for a busy machine
     assert printed.count("'") == 4, printed  # two titles
-    with RankerClient(server.address) as client:
+    with RankerClient(server.address, timeout=PATIENCE) as client:
         assert client.get_model().version == "7"
 
 

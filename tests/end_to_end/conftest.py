@@ -16,6 +16,7 @@ from benchmarks.harness.launch import RankerServer
 from ranker.client import RankerClient
 from ranker.export import export_onnx
 from ranker.transport import core_api as grpcio
+from tests.waiting import PATIENCE
 
 NAMES = tuple(f"feature_{i}" for i in range(12))
 STARTUP_SECONDS = 60
@@ -132,5 +133,5 @@ class Broken(RunningServer):
 
 @pytest.fixture
 def client(server) -> Iterator[RankerClient]:
-    with RankerClient(server.address) as client:
+    with RankerClient(server.address, timeout=PATIENCE) as client:
         yield client

@@ -18,6 +18,7 @@ import psutil
 from benchmarks.harness.launch import ServerProcess
 from ranker.client import RankerClient
 from ranker.errors import RankerError
+from tests.waiting import PATIENCE
 
 MIB = 2**20
 
@@ -105,7 +106,7 @@ def _line(process: psutil.Process) -> str:
 def another_caller(server: ServerProcess, rows: np.ndarray) -> Iterator[Seen]:
     """Ranks a list a hundred times a second meanwhile, and watches the memory."""
     seen, over = Seen(), threading.Event()
-    with RankerClient(server.address) as client:
+    with RankerClient(server.address, timeout=PATIENCE) as client:
         client.rank(rows, timeout=10.0)
         workers = _workers(server)
         seen.base = seen.most = _held(workers)

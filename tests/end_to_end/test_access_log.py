@@ -15,7 +15,7 @@ from ranker.client import RankerClient
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, on_one_transport
 from tests.end_to_end.test_traces import request, traced
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 LOGGER, TRACE = '"logger": "ranker.access"', "logging.googleapis.com/trace"
 SECRET = 12345.625
@@ -45,14 +45,14 @@ def test_each_request_has_its_line_also_while_the_office_is_gone(start):
     assert 0 < unary["queue_seconds"] < unary["total_seconds"]
 
     rows = np.full((5, len(NAMES)), SECRET, np.float32)
-    with RankerClient(server.address) as client, client.stream() as stream:
+    with RankerClient(server.address, timeout=PATIENCE) as client, client.stream() as stream:
         for waiting in [stream.submit(rows, request_id=name) for name in ("s1", "s2")]:
             waiting.result()
     *_, first, second = wait_for_lines(server, 3)
     assert {first["request_id"], second["request_id"]} == {"s1", "s2"}
     assert first["peer"] == second["peer"] != ""
 
-    with RankerClient(server.address) as client:
+    with RankerClient(server.address, timeout=PATIENCE) as client:
         os.kill(server.office(), signal.SIGKILL)
         for number in range(100):
             client.rank(rows, request_id=str(number))

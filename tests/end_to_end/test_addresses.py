@@ -15,6 +15,7 @@ import pytest
 from ranker.client import RankerClient
 from tests.end_to_end.conftest import RunningServer
 from tests.process.test_address import has_ipv6
+from tests.waiting import PATIENCE
 
 
 class Spelt(RunningServer):
@@ -43,7 +44,7 @@ def test_every_spelling_of_a_host_serves_ranking_and_metrics(tmp_path, truth, ho
     server = Spelt(tmp_path / "server.log", str(truth.path), "--host", host)
     try:
         for each in reached:
-            with RankerClient(f"{each}:{server.port}") as client:
+            with RankerClient(f"{each}:{server.port}", timeout=PATIENCE) as client:
                 client.rank(truth.rows[:3], timeout=10.0)
             with urllib.request.urlopen(f"http://{each}:{server.metrics_port}/metrics") as page:
                 assert b"ranker_requests_total" in page.read()
@@ -71,13 +72,13 @@ def test_a_port_has_one_server_and_the_next_can_follow_at_once(start, truth):
     assert second.returncode == 1
     last = second.stderr.strip().splitlines()[-1]
     assert re.search(rf"can't listen on 127\.0\.0\.1:{first.port}: Address already in use", last)
-    with RankerClient(first.address) as client:
+    with RankerClient(first.address, timeout=PATIENCE) as client:
         client.rank(truth.rows[:3], timeout=10.0)
         # The server closes first, so that its end waits (TIME_WAIT).
         assert first.stop() == 0
     next_one = start("--port", str(first.port))
     assert next_one.port == first.port
-    with RankerClient(next_one.address) as client:
+    with RankerClient(next_one.address, timeout=PATIENCE) as client:
         client.rank(truth.rows[:3], timeout=10.0)
 
 

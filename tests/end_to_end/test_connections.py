@@ -11,6 +11,7 @@ import pytest
 
 from ranker.client import RankerClient
 from tests.end_to_end.conftest import RunningServer, Truth, on_one_transport
+from tests.waiting import PATIENCE
 
 WORKERS = 2
 THREADS = 4
@@ -89,7 +90,10 @@ class Since:
 @on_one_transport
 def test_a_lone_connection_stays_with_its_worker(two_workers, truth):
     since = Since(two_workers)
-    with RankerClient(two_workers.address) as client, Asking(client, truth) as asking:
+    with (
+        RankerClient(two_workers.address, timeout=PATIENCE) as client,
+        Asking(client, truth) as asking,
+    ):
         time.sleep(2 * AGE)
     assert asking.failures == []
     assert asking.answered > 0
@@ -99,7 +103,10 @@ def test_a_lone_connection_stays_with_its_worker(two_workers, truth):
 def test_a_connection_of_some_age_moves_on_and_no_request_fails(impatient, truth):
     since = Since(impatient)
     give_up = time.monotonic() + 60  # each time it moves it has an even chance to meet the other
-    with RankerClient(impatient.address) as client, Asking(client, truth) as asking:
+    with (
+        RankerClient(impatient.address, timeout=PATIENCE) as client,
+        Asking(client, truth) as asking,
+    ):
         while len(since.workers_that_scored()) < WORKERS and time.monotonic() < give_up:
             time.sleep(0.1)
         time.sleep(4 * AGE)
@@ -114,7 +121,7 @@ def test_a_stream_stays_whatever_the_age_of_its_connection(impatient, truth):
     rows = truth.rows[:50]
     expected = np.argsort(-truth.scores(rows), kind="stable").tolist()
     end = time.monotonic() + 4 * AGE
-    with RankerClient(impatient.address) as client, client.stream() as stream:
+    with RankerClient(impatient.address, timeout=PATIENCE) as client, client.stream() as stream:
         while time.monotonic() < end:
             assert stream.submit(rows, timeout=30.0).result().indices.tolist() == expected
             time.sleep(0.05)
@@ -125,7 +132,7 @@ def test_a_stream_stays_whatever_the_age_of_its_connection(impatient, truth):
 def test_several_channels_reach_several_workers(two_workers, truth):
     """Each has an even chance to meet either worker; that all meet the same is 1 in 2**23."""
     since = Since(two_workers)
-    with RankerClient(two_workers.address, channels=CHANNELS) as client:
+    with RankerClient(two_workers.address, channels=CHANNELS, timeout=PATIENCE) as client:
         for _ in range(CHANNELS):
             client.rank(truth.rows[:50], timeout=30.0)
     assert since.workers_that_scored() == set(range(WORKERS))

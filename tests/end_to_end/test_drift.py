@@ -133,7 +133,7 @@ def test_what_has_drifted_is_told_and_what_has_not_is_not(server, folder):
     assert first["psi"] > 0.25
     assert first["missing_before"] == pytest.approx(0.1, abs=0.02)
 
-    with RankerClient(server.address) as client:
+    with RankerClient(server.address, timeout=PATIENCE) as client:
         assert client.get_model().has_reference
         (folder / "new.yaml").write_text(CONFIG.format(8))
         (folder / "new.yaml").rename(folder / "ranker.yaml")

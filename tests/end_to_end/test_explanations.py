@@ -25,7 +25,7 @@ from ranker.repository.publication import publish
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, RunningServer, on_one_transport
 from tests.office.support import ask
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 RANK = "/ranker.v1.RankingService/Rank"
 ALONE = [("grpc.use_local_subchannel_pool", 1)]
@@ -92,11 +92,14 @@ def test_streams_of_both_clients_bring_explanations(server, truth):
     lists = [truth.rows[10 * i : 10 * i + 10] for i in range(30)]
 
     async def submit_all() -> list[Ranking]:
-        async with AsyncRankerClient(server.address) as client, client.stream() as stream:
+        async with (
+            AsyncRankerClient(server.address, timeout=PATIENCE) as client,
+            client.stream() as stream,
+        ):
             work = (stream.submit(rows, explain=i % 3, timeout=20) for i, rows in enumerate(lists))
             return await asyncio.gather(*work)
 
-    with RankerClient(server.address) as client, client.stream() as stream:
+    with RankerClient(server.address, timeout=PATIENCE) as client, client.stream() as stream:
         futures = [stream.submit(rows, explain=i % 3, timeout=20) for i, rows in enumerate(lists)]
         found = [future.result(20) for future in futures]
     for rankings in (found, asyncio.run(submit_all())):

@@ -22,7 +22,7 @@ from ranker.export import export_onnx
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, RunningServer
 from tests.office.support import ask
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 RANK = "/v1/models/books:rank"
 
@@ -100,7 +100,10 @@ def test_refusals_are_the_same_as_over_grpc(server, truth, path, change, status)
         for name, value in change.items()
         if name != "candidates"
     }
-    with RankerClient(server.address) as client, pytest.raises(RankerError) as caught:
+    with (
+        RankerClient(server.address, timeout=PATIENCE) as client,
+        pytest.raises(RankerError) as caught,
+    ):
         client.rank(
             np.array(body["candidates"], np.float32),
             model=names[1],

@@ -18,7 +18,7 @@ from tests.end_to_end.conftest import (
     RunningServer,
     on_one_transport,
 )
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 REPLACED_WITHIN = 10.0
 """Seconds, and some more for a machine that is busy."""
@@ -67,7 +67,7 @@ def test_a_batch_that_never_returns_costs_a_worker_and_no_more(start, truth, mon
     server = start(kind=Broken)
 
     def ask(stuck: np.ndarray) -> None:
-        with RankerClient(server.address) as client:
+        with RankerClient(server.address, timeout=PATIENCE) as client:
             try:
                 client.rank(stuck, timeout=1.0)
             except RankerError:

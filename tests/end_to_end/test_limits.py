@@ -7,6 +7,7 @@ import xgboost as xgb
 
 from ranker.client import RankerClient
 from ranker.export import export_onnx
+from tests.waiting import PATIENCE
 
 
 def test_millions_of_candidates_and_forty_thousand_features(start, truth, tmp_path):
@@ -19,7 +20,7 @@ def test_millions_of_candidates_and_forty_thousand_features(start, truth, tmp_pa
     path = tmp_path / "wide.onnx"
     export_onnx(booster, path, name="wide")
     server = start(str(path), "--max-request-rows", "5000000")
-    with RankerClient(server.address) as client:
+    with RankerClient(server.address, timeout=PATIENCE) as client:
         order = client.rank(truth.rows, timeout=30.0).indices
         wide = client.rank(rows, model="wide", timeout=30.0).indices
     np.testing.assert_array_equal(order, np.argsort(-truth.scores(truth.rows), kind="stable"))

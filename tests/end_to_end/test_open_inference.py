@@ -19,6 +19,7 @@ from tests.end_to_end.conftest import NAMES, on_both_transports
 from tests.end_to_end.test_access_log import wait_for_lines
 from tests.office.support import ask
 from tests.serving.open_inference.support import infer_request, tensors
+from tests.waiting import PATIENCE
 
 SERVICE = "inference.GRPCInferenceService"
 MODEL = "/v2/models/books"
@@ -156,7 +157,7 @@ def test_it_is_counted_and_logged_as_any_request(start, truth):
         stub = Stub(channel)
         assert SERVICE not in server.metrics()  # what nobody calls is not published
         stub.ModelInfer(infer_request(truth.rows[:9], id="r7"), timeout=10)
-        with RankerClient(server.address) as client:
+        with RankerClient(server.address, timeout=PATIENCE) as client:
             client.rank(truth.rows[:4])
         first, second = wait_for_lines(server, 2)
         assert (first["request_id"], first["candidates"], first["model"]) == ("r7", 9, "books")

@@ -19,6 +19,7 @@ from ranker.client import AsyncRankerClient, RankerClient
 from ranker.errors import InvalidRequestError, NotFoundError
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, on_both_transports
+from tests.waiting import PATIENCE
 
 pytestmark = on_both_transports
 
@@ -87,7 +88,10 @@ def test_many_callers_at_once_each_get_their_own_answer(server, truth):
 
 def test_a_stream_answers_every_request(server, truth):
     async def run() -> None:
-        async with AsyncRankerClient(server.address) as client, client.stream() as stream:
+        async with (
+            AsyncRankerClient(server.address, timeout=PATIENCE) as client,
+            client.stream() as stream,
+        ):
             lists = [truth.rows[i : i + 1 + i % 30] for i in range(200)]
             rankings = await asyncio.gather(*(stream.submit(rows, timeout=30.0) for rows in lists))
             for rows, ranking in zip(lists, rankings, strict=True):

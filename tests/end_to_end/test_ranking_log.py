@@ -25,7 +25,7 @@ from ranker.repository.traffic import place
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, RunningServer
 from tests.end_to_end.test_config_in_bucket import bucket  # noqa: F401
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 RATE = 0.5
 UNITS = tuple(f"reader {number}" for number in range(60))
@@ -226,7 +226,7 @@ def test_a_bucket_has_all_files_once_the_server_has_ended(bucket, start, truth, 
     address = f"{bucket.address}/rankings"
     options = ("--log-rankings", address, "--log-rate", "1", "--model-cache", str(tmp_path))
     server = start(*options, "--log-exclude-feature", NAMES[3])
-    with RankerClient(server.address) as client:
+    with RankerClient(server.address, timeout=PATIENCE) as client:
         for at in range(3):
             client.rank(truth.rows[:4], request_id=f"r{at}")
     assert server.stop() == 0

@@ -162,7 +162,7 @@ def test_metrics_are_those_of_xgboosts_own_scores_and_answers_the_live_versions(
         assert server.metric(busy, worker=worker) > before.total(busy, worker=worker)
     assert server.metric("ranker_requests_total", model="books", version="8") == 0
     assert server.metric("ranker_candidates_scored_total", model="books", version="8") == 0
-    with RankerClient(server.address) as client:
+    with RankerClient(server.address, timeout=PATIENCE) as client:
         listed = {model.version: model for model in client.list_models()}
     assert listed["8"].shadow_percent == 100
     assert (listed["7"].traffic_percent, listed["8"].traffic_percent) == (100, 0)
@@ -224,5 +224,5 @@ def test_what_there_is_no_time_for_is_dropped_and_nobody_is_refused(shop, transp
 
 
 def listed(server: RunningServer) -> tuple[pb.Model, ...]:
-    with RankerClient(server.address) as client:
+    with RankerClient(server.address, timeout=PATIENCE) as client:
         return client.list_models()

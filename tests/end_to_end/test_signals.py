@@ -21,7 +21,7 @@ from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import RunningServer, on_both_transports
 from tests.end_to_end.slow_link import SlowLink
 from tests.office.support import ask as ask_http
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 DELAY = ("--max-batch-delay", "600")  # until it drains, so that there is something in flight
 
@@ -37,7 +37,7 @@ def answers_of(server: RunningServer, rows, count: int, end) -> list[object]:
     answers: list[object] = []
 
     def ask() -> None:
-        with RankerClient(server.address) as client:
+        with RankerClient(server.address, timeout=PATIENCE) as client:
             try:
                 answers.append(client.rank(rows, timeout=30.0).indices.tolist())
             except RankerError as error:

@@ -120,7 +120,7 @@ def test_what_has_drifted_stands_first(open_page, server, truth):
     rows = truth.rows.copy()
     rows[:, 5] = np.nan
     worst = page.locator("#drift tbody tr").first
-    with RankerClient(server.address) as client:
+    with RankerClient(server.address, timeout=PATIENCE) as client:
         for start in range(10**6):
             assert time.monotonic() < limit
             client.rank(rows[start % 100 * 30 :][:30])

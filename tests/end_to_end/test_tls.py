@@ -193,7 +193,9 @@ def test_workers_and_http(tls_server, truth, mounted):
 @on_one_transport
 def test_asyncio(tls_server, truth, mounted):
     async def ask() -> list[int]:
-        async with AsyncRankerClient(tls_server.address, tls=Tls(mounted.authority.path)) as client:
+        async with AsyncRankerClient(
+            tls_server.address, tls=Tls(mounted.authority.path), timeout=PATIENCE
+        ) as client:
             ranking = await client.rank(truth.rows[:10], timeout=PATIENCE)
             return ranking.indices.tolist()
 

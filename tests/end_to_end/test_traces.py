@@ -18,6 +18,7 @@ from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.broken_server import BROKEN
 from tests.end_to_end.conftest import NAMES, Broken
 from tests.end_to_end.test_status_page import Events
+from tests.waiting import PATIENCE
 
 RANK = "/ranker.v1.RankingService/Rank"
 SPAN = "00f067aa0ba902b7"
@@ -83,7 +84,10 @@ def test_a_bug_is_in_the_log_with_the_trace_and_on_the_page_without_features(sta
     assert str(BROKEN) not in log
     assert server.metric("ranker_requests_total", code="INTERNAL", model="books") == len(requests)
     rows = np.full((1, len(NAMES)), BROKEN, np.float32)
-    with RankerClient(server.address) as client, pytest.raises(RankerError) as caught:
+    with (
+        RankerClient(server.address, timeout=PATIENCE) as client,
+        pytest.raises(RankerError) as caught,
+    ):
         client.rank(rows)
 
     def shown(errors) -> list[dict[str, str]]:

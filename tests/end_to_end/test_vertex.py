@@ -16,7 +16,7 @@ from ranker.process.vertex import Vertex, stored_models
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.test_http_json import as_json, expected
 from tests.office.support import ask
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 HEALTH, PREDICT = "/v1/endpoints/12/deployedModels/34", "/v1/endpoints/12/deployedModels/34:predict"
 
@@ -138,7 +138,7 @@ def test_unhealthy_until_a_model_is_there_and_when_it_drains(truth):
     )
     try:
         wait_until(lambda: 200 in seen)
-        with RankerClient(server.address) as client:
+        with RankerClient(server.address, timeout=PATIENCE) as client:
             waiting = threading.Thread(target=lambda: client.rank(truth.rows[:5], timeout=20.0))
             waiting.start()
             wait_until(lambda: server.scrape().total("ranker_queue_rows") == 5)
