@@ -46,6 +46,8 @@ class DriftSample:
     Args:
         log: where counts go; None: nothing is taken.
         clock: in seconds.
+        cpu_clock: seconds for which this thread has had a core: while it waits for one, or the
+            machine stands still, no list is counted.
 
     Attributes:
         due: when the next list is taken.
@@ -53,12 +55,18 @@ class DriftSample:
         send_at: when counts are to be sent.
     """
 
-    def __init__(self, log: DriftLog | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        log: DriftLog | None,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
         self.due = math.inf if log is None else -math.inf
         self.waiting = False
         self.send_at = math.inf
         self._log = log
         self._clock = clock
+        self._cpu_clock = cpu_clock
         self._counters: dict[ServedModel, DriftCounter] = {}
         self._counting: Iterator[None] = iter(())
         self._sending: Iterator[None] | None = None
@@ -115,11 +123,11 @@ class DriftSample:
             incident(logger, "counting features failed; no more are counted", error)
 
     def _count(self) -> None:
-        began = self._clock()
+        began = self._cpu_clock()
         done = next(self._counting, self) is self
-        now = self._clock()
-        self._spent += now - began
+        self._spent += self._cpu_clock() - began
         if done:
+            now = self._clock()
             self.waiting = False
             self.due = now + max(_pause(), REST * self._spent)
             self.send_at = min(self.send_at, now + SEND_SECONDS)

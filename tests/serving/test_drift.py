@@ -58,8 +58,8 @@ class Setup:
         model = Model(SumEngine(), "made up", metadata, "books", "7")
         self.served = ServedModel(model, 100, serving.models[0].metrics)
         serving.models[0] = self.served
-        self.clock, self.log = Clock(), Log()
-        self.sample = DriftSample(self.log, self.clock)
+        self.clock, self.cpu_clock, self.log = Clock(), Clock(), Log()
+        self.sample = DriftSample(self.log, self.clock, self.cpu_clock)
         self.serve(self.served)
 
     def serve(self, *models: ServedModel) -> None:
@@ -141,6 +141,22 @@ def test_counting_takes_half_a_percent_of_the_time_at_most(setup):
     setup.answer(10)
     setup.sample.step()  # of a millisecond, by this clock
     assert setup.sample.due - setup.clock.now >= 200 * 0.001 * 0.999
+
+
+def test_time_without_a_core_does_not_count(setup, monkeypatch):
+    setup.answer(10)
+    counting = setup.sample._counting
+
+    def held_up():
+        for each in counting:
+            setup.clock.now += 2.0
+            yield each
+        setup.clock.now += 2.0
+
+    monkeypatch.setattr(setup.sample, "_counting", held_up())
+    while setup.sample.waiting:
+        setup.sample.step()
+    assert setup.sample.due - setup.clock.now < 2.0
 
 
 def test_what_is_cancelled_or_not_complete_is_not_taken(setup):
