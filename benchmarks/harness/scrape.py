@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ranker.errors import Code
 from ranker.metrics import catalogue
 
-TIMEOUT = 5.0
+TIMEOUT = 60.0
 """Seconds."""
 
 

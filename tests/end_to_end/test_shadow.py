@@ -189,9 +189,8 @@ def test_another_generation_stops_it(server, shop):
     generation = server.metric("ranker_model_generation")
     with Callers(server, shop, 2) as callers:
         wait_until(lambda: counted("lists_total") > 10)
-        shop.write(LABELLED.format(""))
-        wait_until(lambda: server.metric("ranker_model_generation") == generation + 1)
-        wait_until(lambda: "8" not in {m.version for m in listed(server)})
+        follow(server, shop, LABELLED.format(""), {"7": 0})
+        assert server.metric("ranker_model_generation") == generation + 1
         before, asked = counted("lists_total"), len(callers.answers)
         wait_until(lambda: len(callers.answers) > asked + 100)
         assert counted("lists_total") == before
