@@ -36,7 +36,7 @@ from tests.waiting import wait_until
 RANK = "/ranker.v1.RankingService/Rank"
 RETRIEVAL = "spiffe://shop.test/retrieval"
 BATCH = "dns:batch.shop.test"
-SECONDS = 20.0
+SECONDS = 60.0
 
 URI, DNS = x509.UniformResourceIdentifier, x509.DNSName
 KNOWN = {
@@ -219,7 +219,10 @@ def test_certificates_that_do_not_hold_make_no_connection(guarded, truth, place,
     expired = place.tls("expired", KNOWN["spiffe"], days=-1.0)
     cert, key = Authority(tmp_path, "other").issue(tmp_path / "x", "x", KNOWN["spiffe"])
     for tls in (expired, Tls(place.authority.path, cert, key), Tls(place.authority.path)):
-        assert refusal(guarded, truth, tls, timeout=1.0).code is Code.UNAVAILABLE
+        error = refusal(guarded, truth, tls, timeout=5.0)
+        # Whichever attempt is the last, one has failed.
+        assert error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
+        assert "UNAVAILABLE" in error.message or "failing" in error.message
 
 
 def connection(server, tls: Tls) -> http.client.HTTPSConnection:

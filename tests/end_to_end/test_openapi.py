@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.conftest import on_one_transport
 
 CHECKS = (
@@ -38,6 +40,7 @@ def no_internal_error(_, response, case):
 '''
 
 
+@pytest.mark.timeout(400)  # it asks some thousand times
 @on_one_transport
 def test_the_server_does_what_the_document_says(server, tmp_path):
     # A process of its own: schemathesis takes seconds to import and to read the document.

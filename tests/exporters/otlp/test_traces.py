@@ -23,7 +23,7 @@ from ranker.metrics.snapshot import snapshot
 from tests.exporters.otlp.collector import LocalCollector
 from tests.exporters.otlp.test_spans import SCORED
 from tests.metrics.support import new_aggregates, value
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 REFUSED = SCORED._replace(batch=None)
 """A request that is one span."""
@@ -32,7 +32,8 @@ REFUSED = SCORED._replace(batch=None)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", str(PATIENCE))
+    monkeypatch.setattr(traces, "_CLOSING_SECONDS", PATIENCE)
     monkeypatch.setattr(collectors, "_FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(traces, "MOST_WAITING", 1024)
 
@@ -90,7 +91,7 @@ def test_a_collector_that_takes_nothing_is_one_line_of_the_log(collector, caplog
 
 def test_what_has_no_room_to_wait_is_dropped_and_counted(collector):
     goes_on = Event()
-    collector.hold = lambda: goes_on.wait(30)
+    collector.hold = lambda: goes_on.wait(PATIENCE)
     office = Office(collector.endpoint)
     office.traces.add("0", [REFUSED] * (traces.MOST_WAITING + 7))
     assert office.counted()[2] == 7
@@ -130,10 +131,9 @@ def test_a_bug_costs_the_spans_that_it_meets_and_no_others(collector, monkeypatc
 
 
 def test_the_end_does_not_wait_for_a_collector_that_hangs(collector, monkeypatch, caplog):
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
     monkeypatch.setattr(traces, "_CLOSING_SECONDS", 0.1)
     goes_on = Event()
-    collector.hold = lambda: goes_on.wait(30)
+    collector.hold = lambda: goes_on.wait(PATIENCE)
     office = Office(collector.endpoint)
     office.traces.add("0", [REFUSED])
     office.traces.close()
