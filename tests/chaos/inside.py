@@ -49,8 +49,8 @@ def loss() -> None:
                 assert all(_answers(caller, 20.0) for _ in range(10))
                 assert rule.dropped() > 0
             lost = time.monotonic()
-            assert all(_answers(caller, 5.0) for _ in range(100))
-            assert time.monotonic() - lost < 5.0
+            assert all(_answers(caller, 10.0) for _ in range(100))
+            assert time.monotonic() - lost < 10.0
 
 
 def partition() -> None:
@@ -65,9 +65,9 @@ def partition() -> None:
                 assert not _answers(caller, 0.3)
                 with pytest.raises(TimeoutError):
                     socket.create_connection(("127.0.0.1", port), timeout=0.3)
-                assert _answers(elsewhere, 1.0)
+                assert _answers(elsewhere, 20.0)
                 assert rule.dropped() >= 2
-            caller.settimeout(5.0)
+            caller.settimeout(20.0)
             assert caller.recv(1) == b"x"  # it was sent again
             assert _answers(caller, 5.0)
 

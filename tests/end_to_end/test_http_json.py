@@ -153,7 +153,7 @@ def test_bodies(server, headers, body, status):
 
 
 def test_a_large_chunked_body_is_refused_before_it_has_come(server):
-    with socket.create_connection(("127.0.0.1", server.http_port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=PATIENCE) as client:
         client.sendall(
             b"POST /v1/models/books:rank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"

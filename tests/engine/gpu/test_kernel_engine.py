@@ -20,7 +20,7 @@ from tests.engine.simd.simd_forests import booster_of, predict, random_forest, r
 
 FEATURES = 9
 CAPACITY = 2 * ROWS
-WAIT = 10.0
+WAIT = 60.0
 
 
 class CpuSlot:

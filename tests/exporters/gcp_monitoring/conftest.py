@@ -20,6 +20,7 @@ from ranker.metrics.office_recorder import OfficeRecorder
 from ranker.metrics.reader import Reader
 from ranker.metrics.snapshot import snapshot
 from tests.metrics.support import RANK, Worker, new_aggregates, value
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from tests.exporters.gcp_monitoring.metric_service import LocalMetricService
@@ -34,7 +35,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals of a fifth of a second, and a metadata server that is not there."""
     monkeypatch.setattr("exporters.gcp_monitoring.writer.MIN_INTERVAL", INTERVAL)
     monkeypatch.setattr("exporters.gcp_monitoring.writer._LONGEST_PAUSE", 2 * INTERVAL)
-    monkeypatch.setattr("exporters.gcp_monitoring.writer._CALL_SECONDS", 1.0)
+    monkeypatch.setattr("exporters.gcp_monitoring.writer._CALL_SECONDS", PATIENCE)
     monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:1")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
 

@@ -17,7 +17,7 @@ from ranker.metrics.snapshot import snapshot
 from tests.exporters.gcp_monitoring.conftest import INTERVAL, Server, assert_exact
 from tests.exporters.gcp_monitoring.metric_service import LocalMetricService
 from tests.metrics.support import Worker, value
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 
 def test_every_count_arrives(server: Server, service: LocalMetricService):
@@ -126,7 +126,7 @@ def test_no_time_for_a_last_export(
     exporter = server.export(service.address)
     wait_until(lambda: server.points("exported"), "an export")
     monkeypatch.setattr("exporters.gcp_monitoring.writer.MIN_INTERVAL", 3600.0)
-    exporter.close(limit=2)
+    exporter.close(limit=PATIENCE)
     assert not exporter._thread.is_alive()
     assert "no time left for a last export" in caplog.text
     assert service.refused == []

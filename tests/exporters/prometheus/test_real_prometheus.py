@@ -22,7 +22,7 @@ from ranker.metrics.reader import Reader
 from ranker.office.app import application, page_routes
 from tests.metrics.support import RANK, Worker, new_aggregates
 from tests.office.support import served
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="prometheus is not installed"
@@ -58,7 +58,7 @@ class Prometheus:
 
     def get(self, path: str, **parameters: str | float) -> Any:
         url = f"{self.url}{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as response:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as response:
             return json.load(response)["data"]
 
     def query(self, promql: str) -> dict[tuple[str, ...], float]:
@@ -82,7 +82,7 @@ class Prometheus:
 
     def stop(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
 
 @pytest.fixture
