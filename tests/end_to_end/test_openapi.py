@@ -55,6 +55,8 @@ def test_the_server_does_what_the_document_says(server, tmp_path):
             *("--phases", "examples,coverage,fuzzing"),
             *("--max-examples", "30"),
             "--generation-deterministic",
+            *("--request-timeout", "60"),
+            *("--suppress-health-check", "too_slow"),
             "--no-color",
         ],
         env=environment,
