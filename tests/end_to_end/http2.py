@@ -84,7 +84,7 @@ class Connection:
         self, address: str, *, hello: bool = True, acknowledge: bool = True, settings: bytes = b""
     ) -> None:
         host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=5.0)
+        self.socket = socket.create_connection((host, int(port)), timeout=30.0)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unread = b""
         self._window = 65535
