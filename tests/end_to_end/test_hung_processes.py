@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
 import time
 
+import grpc
 import numpy as np
 
 from ranker.client import RankerClient
-from ranker.errors import RankerError
 from tests.end_to_end.broken_server import LARGE, STUCK, STUCK_ON_LOOP
 from tests.end_to_end.conftest import (
     Broken,
     RunningServer,
     on_one_transport,
 )
-from tests.waiting import PATIENCE, wait_until
+from tests.end_to_end.test_lifecycle import asked
+from tests.waiting import wait_until
 
 REPLACED_WITHIN = 10.0
 """Seconds, and some more for a machine that is busy."""
@@ -66,22 +66,15 @@ def test_a_batch_that_never_returns_costs_a_worker_and_no_more(start, truth, mon
     monkeypatch.setenv("LONGEST_BATCH", "2")  # seconds; by default they are 30
     server = start(kind=Broken)
 
-    def ask(stuck: np.ndarray) -> None:
-        with RankerClient(server.address, timeout=PATIENCE) as client:
-            try:
-                client.rank(stuck, timeout=1.0)
-            except RankerError:
-                return
-
     # On the loop itself, then on an engine's thread.
     for workers, rows, feature in ((2, 1, STUCK_ON_LOOP), (3, LARGE, STUCK)):
         pid = server.worker()
         stuck = truth.rows[:rows].copy()
         stuck[0, 0] = feature
-        thread = threading.Thread(target=ask, args=(stuck,))
-        thread.start()
-        wait_until(lambda before=pid: server.worker() != before)
-        thread.join()
+        with grpc.insecure_channel(server.address) as channel:
+            call = asked(channel, stuck)
+            wait_until(lambda before=pid: server.worker() != before)
+            assert call.code() is grpc.StatusCode.UNAVAILABLE
         server.wait_for_log(f"(?s)(worker 0 serves.*){{{workers}}}")
         served_by_everyone(server, truth)
     assert server.stop() == 0
