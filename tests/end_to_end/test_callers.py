@@ -219,7 +219,7 @@ def test_certificates_that_do_not_hold_make_no_connection(guarded, truth, place,
     expired = place.tls("expired", KNOWN["spiffe"], days=-1.0)
     cert, key = Authority(tmp_path, "other").issue(tmp_path / "x", "x", KNOWN["spiffe"])
     for tls in (expired, Tls(place.authority.path, cert, key), Tls(place.authority.path)):
-        error = refusal(guarded, truth, tls, timeout=5.0)
+        error = refusal(guarded, truth, tls, timeout=4.0)
         # Whichever attempt is the last, one has failed.
         assert error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
         assert "UNAVAILABLE" in error.message or "failing" in error.message
