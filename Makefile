@@ -96,6 +96,7 @@ test-sanitize: $(READY) ## the C extensions' tests under AddressSanitizer and UB
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		$(CURDIR)/$(BIN)/python -m pytest $(CURDIR)/tests/engine/simd/test_simd.py \
 		$(CURDIR)/tests/engine/simd/test_simd_layout.py \
+		$(CURDIR)/tests/engine/simd/test_simd_sizes.py \
 		$(CURDIR)/tests/engine/simd/test_simd_explainer.py \
 		$(CURDIR)/tests/serving/messages/test_messages.py --timeout 600
 

@@ -25,11 +25,13 @@ setup(
                 "ranker/engine/simd/_simd_code_avx512.h",
                 "ranker/engine/simd/_simd_crew.h",
                 "ranker/engine/simd/_simd_forest.h",
+                "ranker/engine/simd/_simd_pair_avx2.h",
                 "ranker/engine/simd/_simd_python.h",
                 "ranker/engine/simd/_simd_shap.h",
                 "ranker/engine/simd/_simd_shap_walk.h",
                 "ranker/engine/simd/_simd_target.h",
                 "ranker/engine/simd/_simd_walk.h",
+                "ranker/engine/simd/_simd_wide.h",
             ],
             # No contraction: a fused multiply-add would round differently.
             extra_compile_args=[

@@ -124,11 +124,11 @@ static inline __m256i missing_avx2(const float *x)
 }
 
 static inline void code_cut_avx2(const struct cut *cut, const float *x, size_t rows,
-                                 uint8_t *codes)
+                                 int8_t *codes)
 {
     const float *thresholds = cut->table + 16;
-    uint8_t *column_left = codes + (size_t)ROWS_AVX2 * cut->column_missing_left;
-    uint8_t *column_right = codes + (size_t)ROWS_AVX2 * cut->column_missing_right;
+    int8_t *column_left = codes + (size_t)ROWS_AVX2 * cut->column_missing_left;
+    int8_t *column_right = codes + (size_t)ROWS_AVX2 * cut->column_missing_right;
     _Alignas(CACHE_LINE) uint32_t begin[ROWS_AVX2];
     search_avx2(cut->table, x, rows, begin);
     for (size_t r = 0; r < rows; r += 16) {
@@ -144,13 +144,14 @@ static inline void code_cut_avx2(const struct cut *cut, const float *x, size_t r
         bytes = _mm256_permutevar8x32_epi32(bytes, in_order);
         __m128i left = _mm256_castsi256_si128(bytes);
         __m128i right = _mm_or_si128(left, _mm256_extracti128_si256(bytes, 1));
-        _mm_store_si128((__m128i *)(column_left + r), left);
-        _mm_store_si128((__m128i *)(column_right + r), right);
+        const __m128i sign = _mm_set1_epi8(-128); /* as signed_code() */
+        _mm_store_si128((__m128i *)(column_left + r), _mm_xor_si128(left, sign));
+        _mm_store_si128((__m128i *)(column_right + r), _mm_xor_si128(right, sign));
     }
 }
 
-static void code_wide_avx2(const struct forest *forest, const char *const *row, size_t count,
-                           uint8_t *codes)
+static void code_rows_avx2(const struct forest *forest, const char *const *row, size_t count,
+                           int8_t *codes)
 {
     struct values_avx2 values;
     const char *rows[ROWS_AVX2];

@@ -58,7 +58,7 @@ static void read_features_avx512(const struct forest *forest, const char *const 
 
 /* Codes a cut, or two of one feature. Returns how many. */
 static inline size_t code_some_avx512(const struct cut *cut, size_t cuts, const float *x,
-                                      size_t rows, uint8_t *codes)
+                                      size_t rows, int8_t *codes)
 {
     const int two = cuts > 1 && cut[1].feature == cut->feature && cut->size == MAX_CUT;
     const __m512i sixteen = _mm512_set1_epi32(16), one = _mm512_set1_epi32(1);
@@ -108,18 +108,19 @@ static inline size_t code_some_avx512(const struct cut *cut, size_t cuts, const 
             left[1] = _mm512_cvtepi32_epi8(_mm512_maskz_mov_epi32(second, place));
         }
         for (int i = 0; i <= two; i++) {
-            uint8_t *column_left = codes + ROWS * cut[i].column_missing_left;
-            uint8_t *column_right = codes + ROWS * cut[i].column_missing_right;
+            int8_t *column_left = codes + ROWS * cut[i].column_missing_left;
+            int8_t *column_right = codes + ROWS * cut[i].column_missing_right;
             __m128i right = _mm_mask_mov_epi8(left[i], missing, _mm_set1_epi8(-1));
-            _mm_store_si128((__m128i *)(column_left + r), left[i]);
-            _mm_store_si128((__m128i *)(column_right + r), right);
+            const __m128i sign = _mm_set1_epi8(-128); /* as signed_code() */
+            _mm_store_si128((__m128i *)(column_left + r), _mm_xor_si128(left[i], sign));
+            _mm_store_si128((__m128i *)(column_right + r), _mm_xor_si128(right, sign));
         }
     }
     return two ? 2 : 1;
 }
 
-static void code_wide_avx512(const struct forest *forest, const char *const *row, size_t count,
-                             uint8_t *codes)
+static void code_rows_avx512(const struct forest *forest, const char *const *row, size_t count,
+                             int8_t *codes)
 {
     struct values values;
     const char *rows[ROWS];

@@ -134,13 +134,13 @@ static void pack_tile(char *tiles, size_t tree, const struct layout *in)
     size_t exits = (size_t)1 << in->depth;
     size_t size = plane_size((uint32_t)in->depth);
     struct tile tile = tile_at(tiles, tree, (uint32_t)in->depth);
-    uint8_t *code = (uint8_t *)tile.code;
+    int8_t *code = (int8_t *)tile.code;
     uint32_t *offset = (uint32_t *)tile.offset, *exit = (uint32_t *)tile.deep;
-    memset(code, NEVER_RIGHT, size);
+    memset(code, signed_code(NEVER_RIGHT), size);
     pack_planes((uint8_t *)tile.plane, size, in->exits + tree * exits, exits, exits);
     for (size_t j = 0; j < exits; j++) {
         size_t from = tree * exits + j;
-        code[j] = in->split_code[from];
+        code[j] = signed_code(in->split_code[from]);
         offset[j] = (uint32_t)in->split_column[from] * COLUMN_UNIT;
         exit[j] = in->exits[from];
     }
@@ -219,7 +219,7 @@ struct forest *forest_new(const struct layout *in, const char **problem)
     }
     for (size_t i = 0; i < in->num_steps; i++) {
         steps[i].offset = (uint32_t)in->step_column[i] * COLUMN_UNIT;
-        steps[i].code = in->step_code[i];
+        steps[i].code = signed_code(in->step_code[i]);
         steps[i].from = in->step_from[i];
         steps[i].to = in->step_to[i];
     }

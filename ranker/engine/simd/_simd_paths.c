@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define INLINE static inline __attribute__((always_inline))
+
 enum { MAX_WIDTH = 64 };
 
 /* Walks in step with each other: as many as hide each other's latency. */
@@ -16,12 +18,23 @@ enum { GROUP = 8 };
 /* From how many rows on the wide walk, which costs nearly the same for any number of rows, is
  * faster than the narrow one. Measured with AVX-512: 8 to 11 for tiles of 64 exits, 16 to 20 for
  * 256; with AVX2, on an AMD Zen 3: 4 for 8 and 16 exits, 6 for 64, 8 for 128, 13 for 256. */
-static size_t rows_for_wide(const struct forest *forest, size_t width)
+static size_t rows_for_wide(const struct forest *forest, size_t vector)
 {
     if (forest->num_deep > 0 && forest->place_bits == 0) return SIZE_MAX;
-    return width / 8 + ((size_t)1 << forest->depth) / 28;
+    return vector / 8 + ((size_t)1 << forest->depth) / 28;
 }
 #endif
+
+/* How many of the rows that are left the next block takes; if fewer than `wide_from`, it is
+ * narrow. A pair of vectors takes 1.6 times as long as one. Measured with AVX2, on an AMD Zen 3:
+ * a vector and a few rows that walk narrow are as fast as a pair, or faster, up to 33 rows for 16
+ * exits, 34 for 8 and 64, 36 for 128, 39 for 256. */
+static size_t block_rows(size_t left, size_t wide_from, size_t vector, size_t most)
+{
+    if (left < wide_from) return left < COLUMN_UNIT ? left : COLUMN_UNIT;
+    if (left > vector && left < vector + wide_from / 2) return vector;
+    return left < most ? left : most;
+}
 
 /* A place in the sequence of all blocks' rows. */
 struct cursor {
@@ -72,23 +85,24 @@ static uint8_t code_member(const struct set *set, float x)
 }
 
 static void code_sets(const struct forest *forest, const char *const *row, size_t count,
-                      size_t stride, uint8_t *codes)
+                      size_t stride, int8_t *codes)
 {
     float x[MAX_WIDTH];
     for (size_t i = 0; i < forest->num_sets; i++) {
         const struct set *set = &forest->sets[i];
         read_column(forest, row, count, set->feature, x);
         for (size_t r = 0; r < count; r++)
-            codes[stride * set->column + r] = code_member(set, x[r]);
+            codes[stride * set->column + r] = signed_code(code_member(set, x[r]));
     }
 }
 
-static uint8_t *new_codes(const struct forest *forest, size_t stride)
+/* The codes of a block of at most so many rows. */
+static int8_t *new_codes(const struct forest *forest, size_t rows)
 {
-    size_t size = (stride * forest->num_columns + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
-    uint8_t *codes = aligned_alloc(CACHE_LINE, size);
+    size_t size = (rows * forest->num_columns + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    int8_t *codes = aligned_alloc(CACHE_LINE, size);
     /* A wide walk takes the unused rows of a block along. */
-    return codes && stride > COLUMN_UNIT ? memset(codes, 0, size) : codes;
+    return codes && rows > COLUMN_UNIT ? memset(codes, 0, size) : codes;
 }
 
 /* ---- Portable: C with the compiler's own vectors of 4, which any processor can do --------- */
@@ -106,13 +120,13 @@ static inline unsigned count_at_most_portable(const float *groups, float x)
 
 #define PATH(name) name##_portable
 #define COUNT_AT_MOST count_at_most_portable
+#define VECTOR_ROWS COLUMN_UNIT
+#define MOST_ROWS COLUMN_UNIT
 #include "_simd_walk.h"
-#undef PATH
-#undef COUNT_AT_MOST
 
 #if defined(__x86_64__)
 
-/* ---- AVX2: 32 rows per vector --------------------------------------------------------- */
+/* ---- AVX2: 32 rows per vector, which can be a pair ------------------------------------ */
 
 BEGIN_TARGET_AVX2
 
@@ -125,53 +139,69 @@ static inline unsigned count_at_most_avx2(const float *groups, float x)
                                     (unsigned)_mm256_movemask_ps(high) << 8);
 }
 
-static inline __m256i greater_avx2(__m256i a, __m256i b)
-{
-    __m256i sign = _mm256_set1_epi8(-128); /* the instruction compares signed bytes */
-    return _mm256_cmpgt_epi8(_mm256_xor_si256(a, sign), _mm256_xor_si256(b, sign));
-}
-
 #include "_simd_code_avx2.h"
+#include "_simd_pair_avx2.h"
 
-#define PATH(name) name##_avx2
-#define COUNT_AT_MOST count_at_most_avx2
-#define CODE_WIDE code_wide_avx2
+#define VECTOR_ROWS 32
+#define MOST_ROWS 64
+
+#define WIDE(name) name##_one_avx2
+#define CODE_ROWS code_rows_avx2
 #define VECTOR __m256i
 #define FLOATS __m256
 #define MASK __m256i
+#define CODES const int8_t *
+#define CODES_AT(p, next) (p)
+#define LOAD(codes, place) _mm256_load_si256((const __m256i *)((codes) + (place)))
 #define SHUFFLE_LOG 4
-#define LOAD_TABLE(p) _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(p)))
-#define SHUFFLE(table, at) _mm256_shuffle_epi8(table, _mm256_and_si256(at, _mm256_set1_epi8(15)))
-#define LOAD(p) _mm256_load_si256((const __m256i *)(p))
+#define LOAD_TABLE load_table_avx2
+#define SHUFFLE _mm256_shuffle_epi8
 #define SPLAT(byte) _mm256_set1_epi8(byte)
-#define GREATER greater_avx2
-#define BLEND(mask, if_not, if_set) _mm256_blendv_epi8(if_not, if_set, mask)
-#define CHILD(at, right) _mm256_sub_epi8(_mm256_add_epi8(at, at), right)
-#define UNPACK(half, bits) _mm256_unpack##half##_epi##bits
-#define ADD(sum, bits) _mm256_add_ps(sum, _mm256_castsi256_ps(bits))
+#define GREATER _mm256_cmpgt_epi8
+#define BLEND blend_avx2
+#define CHILD child_avx2
 #define AND _mm256_and_si256
-#define AND_EQUAL(mask, a, b) _mm256_and_si256(mask, _mm256_cmpeq_epi8(a, b))
-#define BIT(a, i) _mm256_slli_epi16(a, 7 - (i)) /* BLEND looks at the highest bit only */
+#define AND_EQUAL and_equal_avx2
+#define BIT bit_avx2
+#define UNPACK(half, bits) _mm256_unpack##half##_epi##bits
+#define ADD add_avx2
+#include "_simd_wide.h"
+
+#define WIDE(name) name##_pair_avx2
+#define CODE_ROWS code_rows_avx2
+#define VECTOR struct pair
+#define FLOATS struct pair_of_floats
+#define MASK struct pair
+#define CODES struct codes_of_pair
+#define CODES_AT(p, next) ((struct codes_of_pair){(p), (p) + (next)})
+#define LOAD load_pair
+#define SHUFFLE_LOG 4
+#define LOAD_TABLE load_table_pair
+#define SHUFFLE shuffle_pair
+#define SPLAT splat_pair
+#define GREATER greater_pair
+#define BLEND blend_pair
+#define CHILD child_pair
+#define AND and_pair
+#define AND_EQUAL and_equal_pair
+#define BIT bit_pair
+#define UNPACK(half, bits) unpack##half##bits##_pair
+#define ADD add_pair
+#include "_simd_wide.h"
+
+static void wide_block_avx2(const struct forest *forest, const char *const *row, size_t count,
+                            int8_t *codes, float *scores)
+{
+    if (count > VECTOR_ROWS)
+        wide_block_pair_avx2(forest, row, count, codes, scores);
+    else
+        wide_block_one_avx2(forest, row, count, codes, scores);
+}
+
+#define PATH(name) name##_avx2
+#define COUNT_AT_MOST count_at_most_avx2
+#define WIDE_BLOCK wide_block_avx2
 #include "_simd_walk.h"
-#undef PATH
-#undef COUNT_AT_MOST
-#undef CODE_WIDE
-#undef VECTOR
-#undef FLOATS
-#undef MASK
-#undef SHUFFLE_LOG
-#undef LOAD_TABLE
-#undef SHUFFLE
-#undef LOAD
-#undef SPLAT
-#undef GREATER
-#undef BLEND
-#undef CHILD
-#undef UNPACK
-#undef ADD
-#undef AND
-#undef AND_EQUAL
-#undef BIT
 
 END_TARGET
 
@@ -193,25 +223,34 @@ static inline __m512i child_avx512(__m512i at, __mmask64 right)
 
 #include "_simd_code_avx512.h"
 
-#define PATH(name) name##_avx512
-#define COUNT_AT_MOST count_at_most_avx512
-#define CODE_WIDE code_wide_avx512
+#define VECTOR_ROWS 64
+#define MOST_ROWS 64
+
+#define WIDE(name) name##_avx512
+#define CODE_ROWS code_rows_avx512
 #define VECTOR __m512i
 #define FLOATS __m512
 #define MASK __mmask64
+#define CODES const int8_t *
+#define CODES_AT(p, next) (p)
+#define LOAD(codes, place) _mm512_load_si512((codes) + (place))
 #define SHUFFLE_LOG 6
 #define LOAD_TABLE(p) _mm512_load_si512(p)
 #define SHUFFLE(table, at) _mm512_permutexvar_epi8(at, table)
-#define LOAD(p) _mm512_load_si512(p)
 #define SPLAT(byte) _mm512_set1_epi8(byte)
-#define GREATER _mm512_cmpgt_epu8_mask
+#define GREATER _mm512_cmpgt_epi8_mask
 #define BLEND(mask, if_not, if_set) _mm512_mask_blend_epi8(mask, if_not, if_set)
 #define CHILD child_avx512
-#define UNPACK(half, bits) _mm512_unpack##half##_epi##bits
-#define ADD(sum, bits) _mm512_add_ps(sum, _mm512_castsi512_ps(bits))
 #define AND _mm512_and_si512
 #define AND_EQUAL _mm512_mask_cmpeq_epi8_mask
 #define BIT(a, i) _mm512_movepi8_mask(_mm512_slli_epi16(a, 7 - (i)))
+#define UNPACK(half, bits) _mm512_unpack##half##_epi##bits
+#define ADD(sum, bits) _mm512_add_ps(sum, _mm512_castsi512_ps(bits))
+#include "_simd_wide.h"
+
+#define PATH(name) name##_avx512
+#define COUNT_AT_MOST count_at_most_avx512
+#define WIDE_BLOCK wide_block_avx512
 #include "_simd_walk.h"
 
 END_TARGET

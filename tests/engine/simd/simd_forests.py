@@ -70,6 +70,25 @@ def random_tree(
     return tree
 
 
+def perfect_tree(
+    rng: np.random.Generator, depth: int, num_features: int, thresholds: NDArray
+) -> dict[str, list]:
+    """A tree whose leaves are all at one depth, as `random_tree` makes its own."""
+    splits = 2**depth - 1
+    nodes = range(2 * splits + 1)
+    return {
+        "left": [2 * node + 1 if node < splits else -1 for node in nodes],
+        "right": [2 * node + 2 if node < splits else -1 for node in nodes],
+        "feature": [int(rng.integers(num_features)) if node < splits else -1 for node in nodes],
+        "threshold": [
+            np.float32(rng.choice(thresholds)) if node < splits else np.float32(rng.normal())
+            for node in nodes
+        ],
+        "missing_left": [node < splits and bool(rng.integers(2)) for node in nodes],
+        "members": [[] for _ in nodes],
+    }
+
+
 def forest_from(trees: list[dict[str, list]], num_features: int) -> Forest:
     """The trees of `random_tree` as one forest."""
     sizes = [len(tree["left"]) for tree in trees]

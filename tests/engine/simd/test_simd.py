@@ -74,7 +74,7 @@ def test_random_forests_score_as_xgboost(
         forest, rows, want = random_case(seed, trees, features, leaves, chain, thresholds)
         made = engine(forest)
         assert same_bits(made.score([rows]), want)
-        for n in (1, 3, 7, 16, 33, 64, 65):
+        for n in (1, 3, 7, 16, 33, 40, 64, 65):
             assert same_bits(made.score([rows[:n]]), want[:n])
 
 
@@ -150,7 +150,7 @@ def test_every_threshold_divides(engine: Callable, count: int) -> None:
     forest, rows, want = stumps(count)
     made = engine(forest)
     assert same_bits(made.score([rows]), want)
-    for n in (1, 15, 16, 17, 31, 32, 33, 64, 65):
+    for n in (1, 15, 16, 17, 31, 32, 33, 40, 49, 64, 65):
         assert same_bits(made.score([rows[-n:]]), want[-n:])
 
 
@@ -164,7 +164,7 @@ def test_nothing_beside_the_rows_is_read(engine: Callable, features: int) -> Non
     begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     for guard in (begin, begin + page + room):
         assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
-    for n in (1, 9, 15, 16, 17, 31, 32, 33, 64, 65, len(rows)):
+    for n in (1, 9, 15, 16, 17, 31, 32, 33, 40, 48, 49, 64, 65, len(rows)):
         for at in (page, page + room - rows[:n].nbytes):  # next to what can't be read
             block = np.frombuffer(memory, np.float32, n * features, at).reshape(n, features)
             block[:] = rows[:n]
@@ -277,7 +277,7 @@ def test_categories_are_members_or_not(
     want = booster.predict(data, output_margin=True)
     fractions = rows + np.array([0.75, 0.75, 0.75, 0], np.float32)  # rounded down before use
     made = engine(forest)
-    for n in (1, 9, len(rows)):
+    for n in (1, 9, 32, 40, 64, len(rows)):
         assert same_bits(made.score([rows[:n]]), want[:n])
         assert same_bits(made.score([fractions[:n]]), want[:n])
 
@@ -287,7 +287,7 @@ def test_floored_features_may_have_thresholds(engine: Callable) -> None:
     floored = np.arange(forest.num_features) % 3 > 0
     want = predict(booster_of(forest), np.where(floored, np.floor(rows), rows))
     made = engine(dataclasses.replace(forest, floored=floored))
-    for n in (1, 17, len(rows)):
+    for n in (1, 17, 40, len(rows)):
         assert same_bits(made.score([rows[:n]]), want[:n])
 
 
