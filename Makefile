@@ -89,12 +89,14 @@ protos: $(READY) ## the code from protos/, and a copy of our own contract for th
 		protos/inference/open_inference.proto
 	cp protos/ranker/v1/ranking.proto protos/ranker/v1/log.proto ranker/v1/
 
+# importlib: else pytest puts the repository first in the path, and its own extensions are tested.
 test-sanitize: $(READY) ## the C extensions' tests under AddressSanitizer and UBSan
 	CFLAGS="-O1 -fsanitize=address,undefined -fno-sanitize-recover=all" \
 		$(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	cd build/sanitize/lib && ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		$(CURDIR)/$(BIN)/python -m pytest $(CURDIR)/tests/engine/simd/test_simd.py \
+		$(CURDIR)/$(BIN)/python -m pytest --import-mode=importlib \
+		$(CURDIR)/tests/engine/simd/test_simd.py \
 		$(CURDIR)/tests/engine/simd/test_simd_layout.py \
 		$(CURDIR)/tests/engine/simd/test_simd_sizes.py \
 		$(CURDIR)/tests/engine/simd/test_simd_explainer.py \
