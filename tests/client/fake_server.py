@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from ranker.errors import OverloadedError, RankerError
 from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
+from tests.waiting import PATIENCE
 
 FEATURES = ("relevance", "freshness", "reader_age")
 
@@ -97,6 +99,20 @@ class FakeServer:
             context.abort_with_status(status._replace(trailing_metadata=trailers))
 
         self.steps.extend([step] * times)
+
+    def hold_streams(self) -> threading.Event:
+        """Answers on streams from when the event that is returned is set."""
+        go = threading.Event()
+
+        def held(
+            requests: Iterator[pb.RankRequest], _context: grpc.ServicerContext
+        ) -> Iterator[pb.RankResponse]:
+            for request in requests:
+                go.wait(PATIENCE)
+                yield self.answer(request)
+
+        self.stream = held
+        return go
 
     def overloaded(self, pushback: str | None, times: int = 1) -> None:
         self.fail(OverloadedError("queue is full", 0.25), times, pushback)

@@ -46,14 +46,7 @@ def test_a_silent_server(fake, submit_all):
 
 
 def test_a_shorter_deadline_after_a_longer_one(fake):
-    go = threading.Event()
-
-    def held(requests, _context):
-        for request in requests:
-            go.wait(PATIENCE)
-            yield fake.answer(request)
-
-    fake.stream = held
+    go = fake.hold_streams()
     with RankerClient(fake.target) as client, client.stream() as lane:
         long = lane.submit(a_list(0), timeout=PATIENCE)
         short = lane.submit(a_list(1), timeout=0.1)

@@ -181,14 +181,7 @@ def test_aio_close_waits_for_answers(fake):
 
 
 def test_aio_cancelling_one_request_leaves_the_others(fake):
-    go = threading.Event()
-
-    def held(requests, _context):
-        for request in requests:
-            go.wait(PATIENCE)
-            yield fake.answer(request)
-
-    fake.stream = held
+    go = fake.hold_streams()
 
     async def main():
         async with (
