@@ -12,6 +12,7 @@ import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from google.protobuf.message import Message
@@ -196,21 +197,23 @@ def _read_data(place: str, data: Any, shape: Sequence[int]) -> bytes:
             raise InvalidRequestError(
                 place, f"expected {shape[0]} rows, as the shape says, got {len(data)}"
             )
-        rows = []
+        columns = shape[1]
         for index, row in enumerate(data):
-            if not isinstance(row, list) or len(row) != shape[1]:
+            if not isinstance(row, list) or len(row) != columns:
                 raise InvalidRequestError(
                     f"{place}[{index}]",
-                    f"expected a list of {shape[1]} numbers, as the shape says, got {shown(row)}",
+                    f"expected a list of {columns} numbers, as the shape says, got {shown(row)}",
                 )
-            rows.append(pack_floats(f"{place}[{index}]", row))
-        return b"".join(rows)
+        return pack_floats(
+            list(chain.from_iterable(data)),
+            lambda number: f"{place}[{number // columns}][{number % columns}]",
+        )
     expected = math.prod(shape)
     if len(data) != expected:
         raise InvalidRequestError(
             place, f"expected {expected} numbers, as the shape says, got {len(data)}"
         )
-    return pack_floats(place, data)
+    return pack_floats(data, lambda number: f"{place}[{number}]")
 
 
 def _read_parameters(place: str, said: Mapping[str, Any], into: Any) -> None:

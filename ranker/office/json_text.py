@@ -1,4 +1,10 @@
-"""JSON from strangers: read strictly, within bounds, with errors that name the place."""
+"""JSON from strangers: read strictly, within bounds, with errors that name the place.
+
+Two readers take turns. That of `pydantic_core` takes a quarter of the time of the standard
+library's, but where a name stands twice in one object it takes the last one without a word, and it
+can't read NaN without infinities. So a body is read with it, and again with the strict one if the
+first finds anything wrong, or fewer names than colons that may follow one.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,8 @@ from ranker.errors import InvalidRequestError
 
 SPARE_NESTED = 1000
 """Lists and objects that a body may have beside two for each candidate."""
+
+_COLONS_AFTER_SPACE = (b" :", b"\t:", b"\n:", b"\r:")
 
 
 def read_json(body: bytes, most_rows: int, *, nan: bool = False) -> Any:
@@ -29,6 +37,20 @@ def read_json(body: bytes, most_rows: int, *, nan: bool = False) -> Any:
         raise InvalidRequestError(
             "request", f"more lists and objects than {most_rows} candidates can need"
         )
+    # Here, as no caller may ever send JSON: it takes 7 MB, and 40 ms of processor time.
+    from pydantic_core import from_json
+
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        return _read_strictly(body, nan)
+    names = _count_names(value)
+    if names == body.count(b":") or names == _count_quoted_colons(body):
+        return value
+    return _read_strictly(body, nan)
+
+
+def _read_strictly(body: bytes, nan: bool) -> Any:
     try:
         text = body.decode()
         constant = _read_nan if nan else _refuse_constant
@@ -109,6 +131,26 @@ def shown(value: Any) -> str:
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def _count_names(value: Any) -> int:
+    """How many names all objects in a value have; too few if a list begins with no object."""
+    names, inner = 0, value
+    if type(value) is dict:
+        names, inner = len(value), value.values()
+    elif type(value) is not list or not value or type(value[0]) is not dict:
+        return 0
+    for each in inner:
+        if type(each) is dict or type(each) is list:
+            names += _count_names(each)
+    return names
+
+
+def _count_quoted_colons(body: bytes) -> int | None:
+    """How many colons follow a quote, which no name does without; None if space is between."""
+    if any(colon in body for colon in _COLONS_AFTER_SPACE):
+        return None
+    return body.count(b'":')
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

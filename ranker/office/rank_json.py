@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from ranker.errors import InvalidRequestError
@@ -40,6 +41,7 @@ MOST_NAMES = 2**16
 _MOST_CELLS = 2**22
 """Of candidates that do not all have the same names: each of a thousand could bring its own."""
 
+_INFINITIES = (struct.pack("<f", math.inf), struct.pack("<f", -math.inf))
 _NAN = math.nan
 _NUMBERS = frozenset((float, int))
 _CELLS = _NUMBERS | {type(None)}
@@ -110,7 +112,7 @@ def read_rank_json(
         if not isinstance(context, dict):
             raise InvalidRequestError(place, f"expected an object, got {shown(context)}")
         names = _names(place, context)
-        packed = pack_floats(place, list(context.values()), names)
+        packed = pack_floats(list(context.values()), lambda column: f"{place}.{names[column]}")
         values = struct.unpack(f"<{len(names)}f", packed)
         message.context.CopyFrom(pb.Context(feature_names=names, values=values))
     milliseconds = as_count(f"{within}deadline_ms", asked.get("deadline_ms", 0), MOST_MS)
@@ -128,7 +130,6 @@ def write_matrix(place: str, rows: Sequence[Any], names: Sequence[str] = ()) -> 
     Raises:
         InvalidRequestError: names the first cell that is something else, or can't be.
     """
-    data = []
     for index, row in enumerate(rows):
         if not isinstance(row, list):
             raise InvalidRequestError(
@@ -139,12 +140,17 @@ def write_matrix(place: str, rows: Sequence[Any], names: Sequence[str] = ()) -> 
                 f"{place}[{index}]",
                 f"expected {len(rows[0])} values, as many as the first, got {len(row)}",
             )
-        data.append(pack_floats(f"{place}[{index}]", row, names))
+    columns = len(rows[0])
+
+    def cell(number: int) -> str:
+        index, column = divmod(number, columns)
+        return f"{place}[{index}]" + (f".{names[column]}" if names else f"[{column}]")
+
     return pb.Matrix(
         rows=len(rows),
-        columns=len(rows[0]),
+        columns=columns,
         data_type=pb.DATA_TYPE_FLOAT32,
-        data=b"".join(data),
+        data=pack_floats(list(chain.from_iterable(rows)), cell),
     )
 
 
@@ -227,37 +233,35 @@ def _names(place: str, named: Mapping[str, Any]) -> list[str]:
     return [as_text(place, name) for name in named]
 
 
-def pack_floats(place: str, row: Sequence[Any], names: Sequence[str] = ()) -> bytes:
-    """A row in float32, little-endian; None is NaN.
+def pack_floats(values: Sequence[Any], name: Callable[[int], str]) -> bytes:
+    """Numbers in float32, little-endian; None is NaN.
 
     Args:
-        place: what to call it in an error.
-        row: numbers and None.
-        names: of the columns, for errors.
+        values: numbers and None.
+        name: what to call the one at an index in an error.
 
     Raises:
-        InvalidRequestError: names the first cell that is something else, or can't be.
+        InvalidRequestError: names the first one that is something else, or can't be.
     """
-    values, types = row, set(map(type, row))
+    numbers, types = values, set(map(type, values))
     if not types <= _NUMBERS:
         if not types <= _CELLS:
-            column = next(c for c, value in enumerate(row) if type(value) not in _CELLS)
+            index = next(i for i, value in enumerate(values) if type(value) not in _CELLS)
             raise InvalidRequestError(
-                _cell(place, column, names),
-                f"expected a number, or null for a missing value, got {shown(row[column])}",
+                name(index),
+                f"expected a number, or null for a missing value, got {shown(values[index])}",
             )
-        values = [_NAN if value is None else value for value in row]
+        numbers = [_NAN if value is None else value for value in values]
     try:
-        data = struct.pack(f"<{len(values)}f", *values)
+        data = struct.pack(f"<{len(numbers)}f", *numbers)
     except (OverflowError, struct.error):  # the latter for whole numbers that are too large
-        fits = False
-    else:
-        fits = math.inf not in values and -math.inf not in values
-    if not fits:
-        column = next(c for c, value in enumerate(values) if not _fits(value))
-        raise InvalidRequestError(
-            _cell(place, column, names), f"{shown(row[column])} is beyond 32 bits"
-        )
+        may_not_fit = True
+    else:  # the bytes of two numbers may look like those of an infinity
+        may_not_fit = any(infinity in data for infinity in _INFINITIES)
+    if may_not_fit:
+        for index, number in enumerate(numbers):
+            if not _fits(number):
+                raise InvalidRequestError(name(index), f"{shown(values[index])} is beyond 32 bits")
     return data
 
 
@@ -267,9 +271,3 @@ def _fits(value: float) -> bool:
     except (OverflowError, struct.error):
         return False
     return not math.isinf(value)
-
-
-def _cell(place: str, column: int, names: Sequence[str]) -> str:
-    if column < len(names):
-        return f"{place}.{names[column]}"
-    return f"{place}[{column}]"
