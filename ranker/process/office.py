@@ -70,9 +70,10 @@ logger = logging.getLogger(__name__)
 _CERTIFICATE_SECONDS = 2.0
 """Seconds between two looks at the certificates' files."""
 
-NICENESS = 5
-"""Beside a worker that needs all of a core the office gets a quarter of it: enough for probes, and
-a worker seldom waits while the office reads a list of JSON, which takes longer than to rank it."""
+NICENESS = 10
+"""Beside a worker that needs all of a core the office gets a tenth of it: enough for probes and
+scrapes. A worker waits for a core less than half as long as with 5 while the office reads lists of
+JSON, each of which takes longer than to rank it; a lower priority still helps little more."""
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
