@@ -313,7 +313,10 @@ class MakeTransport(Protocol):
     """Seconds that the turn may keep the loop: what comes in the meantime is not read."""
 
     full_turn: int
-    """The most requests that a turn answers; 1: each has turns of its own."""
+    """The most requests that a turn answers."""
+
+    whole_turns: bool
+    """Whether a turn reads, scores and answers the same requests; else each has work in several."""
 
     def __call__(
         self,

@@ -99,6 +99,7 @@ class Server:
             recorder,
             recorder.waited,
             make_transport.full_turn,
+            make_transport.whole_turns,
             time.monotonic(),
             usable_cores() / settings.workers,
         )
@@ -283,24 +284,20 @@ class Server:
         scored = self._dispatcher.scored
         if self._shadows.waiting and self._guard.short:
             self._shadows.drop("memory")
-        stepped = False
         counts = self._drift.waiting or now >= self._drift.send_at
         if self._explanations.lists or self._shadows.waiting or counts:
             idle = self._dispatcher.idle()
-            stepped = self._use_spare_time(spare=idle and scored == self._scored, counts=counts)
+            self._use_spare_time(spare=idle and scored == self._scored, counts=counts)
             if idle and (self._explanations.ready or self._shadows_may_step() or counts):
                 delay = 0.0  # if the next turn has nothing to read either, there is time to spare
-        if stepped:
-            self._load.leave_out(time.monotonic())
-        else:
-            self._load.on_turn_end(
-                time.monotonic(),
-                scored,
-                self._dispatcher.scored_rows,
-                self._dispatcher.most_rows,
-                self._dispatcher.spare_seconds,
-            )
-            self._scored = scored
+        self._load.on_turn_end(
+            time.monotonic(),
+            scored,
+            self._dispatcher.scored_rows,
+            self._dispatcher.most_rows,
+            self._dispatcher.spare_seconds,
+        )
+        self._scored = scored
         if self._drain is None:
             return BEAT_SECONDS if delay is None or delay > BEAT_SECONDS else delay
         wait = self._drain.step()
@@ -309,25 +306,23 @@ class Server:
             return None
         return wait if delay is None else min(wait, delay)
 
-    def _use_spare_time(self, *, spare: bool, counts: bool) -> bool:
+    def _use_spare_time(self, *, spare: bool, counts: bool) -> None:
         """Goes on with what waits for the loop to have time.
 
         Args:
             spare: whether it has some.
             counts: whether counting for drift is to go on.
-
-        Returns:
-            Whether the loop has worked on shadows or drift.
         """
         if self._explanations.lists:
             self._explanations.turn(spare=spare)
-        if spare and counts:
+        if not spare or not (counts or self._shadows_may_step()):
+            return
+        began = time.monotonic()
+        if counts:
             self._drift.step()
-            return True
-        stepped = spare and self._shadows_may_step()
-        if stepped:
+        else:
             self._shadows.step()
-        return stepped
+        self._load.leave_out(time.monotonic() - began)
 
     def _shadows_may_step(self) -> bool:
         """Whether a list waits for a shadow, and none whose caller waits for explanations."""

@@ -5,6 +5,9 @@ adds to it. A server with little to do takes a turn for each list, so it looks b
 it is: with more to do it answers more lists in a turn. What a turn costs beyond its share
 in a full one is therefore not counted.
 
+On grpc.aio a list has work in several turns: it is read in one, scored in another and answered in a
+third. There all turns between two rests of the process count as one.
+
 To wait is to leave the processor idle, too: gRPC reads messages while the loop waits for it, and on
 grpc.aio another thread scores. The CPU time that the process takes counts, therefore, where that is
 more than the time in which its loop did not wait; again less what larger batches would save.
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ranker.metrics.recorder import Recorder
 from ranker.rpc import Numbers
@@ -34,13 +38,33 @@ _MOST_SURPRISE = 30.0
 """What a turn has of that average, and what counts of it at most: a machine may stand still."""
 
 
+_REST = 50e-6
+"""Seconds without work that are a rest. Less passes while one thread wakes another."""
+
+
+class _Moment(NamedTuple):
+    """What there was until the end of a turn, in seconds and in numbers; see `LoopLoad`.
+
+    What is left out is neither in `now` nor in `cpu`.
+    """
+
+    left_out: float
+    now: float
+    waited: float
+    cpu: float
+    lists: float
+    rows: int
+    spare: float
+
+
 class LoopLoad:
     """Records how busy a worker's loop is. For the loop's thread alone.
 
     Args:
         recorder: where.
         waited: one number: the seconds that the loop has waited so far; see `ranker.rpc.RpcCounts`.
-        full_turn: the most lists that a turn answers; 1: lists share no turn.
+        full_turn: the most lists that a turn answers.
+        whole_turns: whether a turn has all of the work of its lists.
         now: when the first turn begins.
         cores: how many the process has for itself; it may be a part of one.
         cpu: the seconds of CPU time that the process has taken so far.
@@ -51,6 +75,7 @@ class LoopLoad:
         recorder: Recorder,
         waited: Numbers,
         full_turn: int,
+        whole_turns: bool,
         now: float,
         cores: float = 1.0,
         cpu: Callable[[], float] = time.process_time,
@@ -59,18 +84,16 @@ class LoopLoad:
         self._waited = waited
         self._costs = TurnCosts(_OUTLIER)
         self._full_turn = full_turn
+        self._whole_turns = whole_turns
         self._cores = cores
         self._cpu = cpu
-        self._lists, self._rows = 0.0, 0
-        self._spare = 0.0
         self._surprise = 1.0  # how many times what was predicted turns have taken of late
-        self._turn_began = now
-        self._waited_before = waited[0]
-        self._cpu_before = cpu()
+        self._left_out = 0.0
+        self._last = self._counted = _Moment(0.0, now, waited[0], cpu(), 0.0, 0, 0.0)
 
-    def leave_out(self, now: float) -> None:
-        """A turn is over in which the loop has done nothing but what it had time to spare for."""
-        self._turn_began, self._waited_before, self._cpu_before = now, self._waited[0], self._cpu()
+    def leave_out(self, seconds: float) -> None:
+        """The loop has spent so many seconds on what it had time to spare for."""
+        self._left_out += seconds
 
     def on_turn_end(
         self, now: float, lists: float, rows: int, most_rows: int, spare: float = 0.0
@@ -81,25 +104,42 @@ class LoopLoad:
             now: the time, in seconds.
             lists: how many the worker has scored since it started.
             rows: how many candidates these had.
-            most_rows: of a batch as large as pays; lists that fill one fill a turn, too.
+            most_rows: of a batch as large as pays; lists that fill one fill a whole turn, too.
             spare: the seconds of its engines' threads that larger batches would have saved so far.
         """
-        waited, cpu = self._waited[0], self._cpu()
-        busy = now - self._turn_began - (waited - self._waited_before)
-        used = cpu - self._cpu_before - (spare - self._spare)
+        out = self._left_out
+        end = _Moment(out, now - out, self._waited[0], self._cpu() - out, lists, rows, spare)
+        if self._whole_turns:
+            self._count(end, most_rows)
+            return
+        last, self._last = self._last, end
+        if self._has_rested(last, end) and last is not self._counted:
+            self._count(last, most_rows)
+        if end.lists - self._counted.lists >= self._full_turn:
+            self._count(end, most_rows)
+
+    def _has_rested(self, last: _Moment, end: _Moment) -> bool:
+        """Whether the process had nothing to do between two turns, or had time to spare."""
+        asleep = end.now - last.now - (end.cpu - last.cpu)
+        return min(asleep, end.waited - last.waited) > _REST or end.left_out > last.left_out
+
+    def _count(self, end: _Moment, most_rows: int) -> None:
+        """Counts what there was since the last time."""
+        began, self._counted = self._counted, end
+        busy = end.now - began.now - (end.waited - began.waited)
+        used = end.cpu - began.cpu - (end.spare - began.spare)
         seconds = max(busy, used / self._cores)
-        self._spare = spare
-        scored, scored_rows = lists - self._lists, rows - self._rows
-        self._turn_began, self._waited_before, self._cpu_before = now, waited, cpu
-        self._lists, self._rows = lists, rows
         if seconds <= 0.0:
             return
-        if scored:
-            costs = self._learnt(scored, seconds)
-            most = min(self._full_turn, most_rows * scored / scored_rows)
+        lists = end.lists - began.lists
+        if lists:
+            costs = self._learnt(lists, seconds)
+            most = float(self._full_turn)
+            if self._whole_turns:
+                most = min(most, most_rows * lists / (end.rows - began.rows))
             full = costs.full(most)
-            if scored < full:
-                seconds *= costs.needed(scored, full)
+            if lists < full:
+                seconds *= costs.needed(lists, full)
         self._recorder.loop_worked(seconds)
 
     def _learnt(self, lists: float, seconds: float) -> TurnCosts:

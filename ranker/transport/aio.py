@@ -55,7 +55,8 @@ class AioTransport:
     # grpc.aio takes in one RPC per turn of its loop. If each turn scored a batch, no more
     # RPCs than batches would come in, and an overloaded server would find out too late.
     longest_batch = 0.0001
-    full_turn = 1  # each call has tasks of its own
+    full_turn = 64
+    whole_turns = False  # each call has tasks of its own
     steps = 0  # gRPC runs on a thread of its own
 
     def __init__(

@@ -74,6 +74,7 @@ class CoreTransport:
     name = "core"
     longest_batch = 0.01
     full_turn = 64  # a list has four completions, or less
+    whole_turns = True
 
     def __init__(
         self,

@@ -31,13 +31,13 @@ def recorder() -> Iterator[Recorder]:
 
 def load_of(
     recorder: Recorder,
-    full_turn: int = FULL_TURN,
+    whole_turns: bool = True,
     now: float = 0.0,
     cores: float = 1.0,
     cpu: Callable[[], float] = lambda: 0.0,
 ) -> LoopLoad:
     """The load of a loop whose process takes no CPU time but what is said."""
-    return LoopLoad(recorder, recorder.waited, full_turn, now, cores, cpu)
+    return LoopLoad(recorder, recorder.waited, FULL_TURN, whole_turns, now, cores, cpu)
 
 
 class SimulatedLoop:
@@ -91,6 +91,68 @@ class SimulatedLoop:
         self.now += self.cost(lists) * noise
         self.scored += lists
         self._load.on_turn_end(self.now, self.scored, self.scored * self.rows, BATCH_ROWS)
+
+
+class SimulatedLoopOfCalls:
+    """A turn sends what was scored in the last one, and then reads one list, or else scores.
+
+    It wakes up in a turn of its own. Where there is something to do in spare time a turn that has
+    nothing else to do takes some of it, in place of waiting.
+    """
+
+    WAKE, READ, SCORE, SCORE_EACH, SEND = 150e-6, 150e-6, 100e-6, 50e-6, 100e-6
+    CAPACITY = FULL_TURN / (WAKE + SCORE + FULL_TURN * (READ + SCORE_EACH + SEND))
+
+    def __init__(self, recorder: Recorder, spare: float = 0.0) -> None:
+        self._recorder = recorder
+        [self._worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
+        self._spare = spare
+        self._random = random.Random(2)
+        self.now = self._cpu = 0.0
+        self._load = load_of(recorder, whole_turns=False, cpu=lambda: self._cpu)
+        self._scored = 0
+
+    def run(self, rate: float, seconds: float) -> float:
+        """The utilisation at so many lists a second."""
+        began, before = self.now, self._recorder._cells[self._worked]
+        arrival = self.now + self._random.expovariate(rate)
+        waiting = read = scored = 0
+        while self.now < began + seconds:
+            if arrival > self.now and not (waiting or read or scored):
+                if self._spare:
+                    self._work(self._spare)
+                    self._load.leave_out(self._spare)
+                else:
+                    self._recorder.waited[0] += arrival - self.now
+                    self.now = arrival
+                    self._work(self.WAKE)
+            while arrival <= self.now:
+                waiting += 1
+                arrival += self._random.expovariate(rate)
+            self._work(scored * self.SEND)
+            scored = 0
+            if waiting and read < FULL_TURN:
+                self._work(self.READ)
+                waiting, read = waiting - 1, read + 1
+            elif read:
+                self._work(self.SCORE + read * self.SCORE_EACH)
+                scored, read = read, 0
+                self._scored += scored
+            self._load.on_turn_end(self.now, self._scored, self._scored * 10, BATCH_ROWS)
+        return (self._recorder._cells[self._worked] - before) / (self.now - began)
+
+    def _work(self, seconds: float) -> None:
+        self.now += seconds
+        self._cpu += seconds
+
+
+@pytest.mark.parametrize("spare", [0.0, 50e-6], ids=["nothing-to-spare", "spare-time-is-used"])
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8, 1.0])
+def test_utilisation_where_a_list_has_work_in_several_turns(recorder, share, spare):
+    loop = SimulatedLoopOfCalls(recorder, spare)
+    loop.run(1.2 * loop.CAPACITY, 5.0)
+    loop.run(share * loop.CAPACITY, 5.0)
+    assert loop.run(share * loop.CAPACITY, 10.0) == pytest.approx(share, abs=0.1)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8, 1.0, 1.5])
@@ -183,19 +245,20 @@ def test_what_there_was_time_to_spare_for_is_no_load(recorder):
     [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
     load = load_of(recorder, now=10.0)
     recorder.waited[0] += 0.5
-    load.leave_out(12.0)
-    assert recorder._cells[worked] == 0
-    load.on_turn_end(12.25, 0, 0, BATCH_ROWS)
+    load.leave_out(1.25)
+    load.on_turn_end(12.0, 0, 0, BATCH_ROWS)
     assert recorder._cells[worked] == 0.25
+    load.on_turn_end(12.25, 0, 0, BATCH_ROWS)
+    assert recorder._cells[worked] == 0.5
 
 
-def test_where_requests_share_no_turn_all_of_it_counts(recorder):
+def test_where_lists_have_work_in_several_turns_what_never_rests_counts_in_full(recorder):
     [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
-    load, scored = load_of(recorder, full_turn=1), 0
-    for turn in range(1, 101):
+    load, scored = load_of(recorder, whole_turns=False), 0
+    for turn in range(1, 6401):
         scored += 1 + turn % 3
         load.on_turn_end(0.01 * turn, scored, 10 * scored, BATCH_ROWS)
-    assert recorder._cells[worked] == pytest.approx(1.0)
+    assert recorder._cells[worked] == pytest.approx(64.0, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +273,7 @@ def test_where_requests_share_no_turn_all_of_it_counts(recorder):
 def test_cpu_time_counts_where_it_is_more(recorder, cores, cpu, busy):
     [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
     taken = [7.0, 7.0 + cpu]
-    load = load_of(recorder, full_turn=1, cores=cores, cpu=lambda: taken.pop(0))
+    load = load_of(recorder, cores=cores, cpu=lambda: taken.pop(0))
     recorder.waited[0] += 0.6
     load.on_turn_end(1.0, 1, 10, BATCH_ROWS)
     assert recorder._cells[worked] == pytest.approx(busy)
@@ -219,7 +282,7 @@ def test_cpu_time_counts_where_it_is_more(recorder, cores, cpu, busy):
 def test_what_larger_batches_would_save_of_the_engines_threads_is_no_load(recorder):
     [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
     taken = [7.0, 7.75, 8.5]
-    load = load_of(recorder, full_turn=1, cpu=lambda: taken.pop(0))
+    load = load_of(recorder, cpu=lambda: taken.pop(0))
     for turn in (1, 2):
         recorder.waited[0] += 0.75
         load.on_turn_end(1.0 * turn, turn, 10 * turn, BATCH_ROWS, 0.25 * turn)
@@ -228,10 +291,9 @@ def test_what_larger_batches_would_save_of_the_engines_threads_is_no_load(record
 
 def test_cpu_time_that_there_was_to_spare_is_no_load(recorder):
     [worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
-    taken = [7.0, 8.0, 8.25]
+    taken = [7.0, 8.25]
     load = load_of(recorder, cpu=lambda: taken.pop(0))
-    recorder.waited[0] += 0.5
+    recorder.waited[0] += 1.25
     load.leave_out(1.0)
-    recorder.waited[0] += 0.5
-    load.on_turn_end(1.5, 0, 0, BATCH_ROWS)
+    load.on_turn_end(2.5, 0, 0, BATCH_ROWS)
     assert recorder._cells[worked] == 0.25
