@@ -54,13 +54,13 @@ class Calls(list[Call]):
 
     @property
     def seconds(self) -> float:
-        """From the first one's sending to the last one's."""
-        return self[-1].sent - self[0].sent
+        """From the first one's sending to the last answer."""
+        return max(call.sent + call.latency for call in self) - self[0].sent
 
     @property
     def rate(self) -> float:
         """Sent per second."""
-        return len(self) / self.seconds
+        return len(self) / (self[-1].sent - self[0].sent)
 
     def percentile(self, percentile: float) -> float:
         """Of the latency, in seconds."""
