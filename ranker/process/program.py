@@ -7,10 +7,15 @@ MODULE has the program, a function `main`: `ranker.process.worker` for example.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
+import resource
 import sys
 from importlib import import_module
+
+_DESCRIPTORS = 4096
+"""More than a worker's connections by default take (`ranker.process.memory_budget`)."""
 
 
 def main() -> None:
@@ -22,6 +27,7 @@ def main() -> None:
     NumPy's OpenBLAS starts a thread for each core as it is imported, and each of them spins for
     tens of milliseconds before it sleeps. It multiplies matrices, which no server does.
     """
+    make_room_for_descriptors()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.disable()
     del sys.argv[0]
@@ -29,6 +35,19 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     module.main()
+
+
+def make_room_for_descriptors() -> None:
+    """Has the kernel lay out this process's table of descriptors for as many as it may need.
+
+    The kernel doubles the table as connections come. Once a process has threads, it waits with
+    that until no core can still look at the old table (`expand_fdtable` in fs/file.c of Linux): the
+    loop stands still meanwhile, on a busy machine for seconds. So it is done before there are any.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    number = _DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, _DESCRIPTORS)
+    with open(os.devnull) as file:
+        os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, number - 1))
 
 
 if __name__ == "__main__":

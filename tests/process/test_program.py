@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 PROGRAM = """
 import gc, sys
@@ -19,6 +22,13 @@ THREADS = """
 import os, numpy
 def main():
     print(len(os.listdir("/proc/self/task")), os.environ["OPENBLAS_NUM_THREADS"])
+"""
+
+DESCRIPTORS = """
+import re
+from pathlib import Path
+def main():
+    print(re.search(r"FDSize:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
@@ -40,3 +50,15 @@ def test_numpy_starts_no_threads_unless_it_is_told_to(tmp_path):
     threads, told = run(THREADS, tmp_path, OPENBLAS_NUM_THREADS="2").split()
     assert int(threads) == min(2, len(os.sched_getaffinity(0)))
     assert told == "2"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+@pytest.mark.parametrize("limit", [256, 100_000], ids=["few", "many"])
+def test_the_kernel_has_room_for_all_connections_before_there_are_threads(tmp_path, limit):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        assert int(run(DESCRIPTORS, tmp_path)) >= min(limit, 4096)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
