@@ -29,6 +29,11 @@ def _have_told(fd: int) -> None:
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
 
 
+def _state_and_more(path: Path) -> list[str]:
+    """The fields of a `stat` file in /proc, from the third on: the second may hold anything."""
+    return path.read_text().rpartition(")")[2].split()
+
+
 class Exit(NamedTuple):
     """How a process ended.
 
@@ -123,6 +128,35 @@ class Child:
             return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
         except (OSError, IndexError):
             return 0.0
+
+    def seconds_used(self) -> float:
+        """How much CPU time all its threads have had; 0 where that can't be known."""
+        try:
+            ticks = sum(map(int, _state_and_more(Path(f"/proc/{self.pid}/stat"))[11:13]))
+        except (OSError, ValueError):
+            return 0.0
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def states(self) -> str:
+        """A letter for each of its threads, the main one first: what it does just now.
+
+        As proc_pid_stat(5) lists them: `R` runs, or would if it had a core; `S` sleeps until
+        something happens; `D` is blocked in the kernel, by a disk most of all; `T` is stopped.
+        Empty on a system that does not tell, and once the process has ended.
+        """
+        found = []
+        for thread in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # that thread has ended
+                found.append((thread.parent.name != str(self.pid), _state_and_more(thread)[0]))
+        return "".join(state for _, state in sorted(found))
+
+    def sleeps_in(self) -> str:
+        """The kernel's function that its main thread sleeps in; empty if that can't be known."""
+        try:
+            name = Path(f"/proc/{self.pid}/wchan").read_text()
+        except OSError:
+            return ""
+        return "" if name == "0" else name
 
     def set_niceness(self, niceness: int) -> None:
         """Has it go behind others for a core; see setpriority(2). Call it before it has threads."""

@@ -2,8 +2,8 @@
 
 A process writes the time at least once each `BEAT_SECONDS`, from the thread that does its work.
 One that is stopped, that waits for memory or for a lock that never comes free does not, and
-is replaced: the kernel would go on to give it connections that nobody answers. What it waited for
-a core does not count: a machine that is too busy for one process is so for the next one, too.
+is replaced: the kernel would go on to give it connections that nobody answers. One that waits for
+a core or a disk is not, or not as soon (`ranker.process.silence`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ SILENCE_SECONDS = 5.0
 
 LOADING_SILENCE_SECONDS = 8.0
 """Likewise, before it does its work: to read a large model may hold the interpreter that long."""
+
+BLOCKED_SILENCE_SECONDS = 20.0
+"""Likewise, where the kernel itself waits, for a disk or for memory."""
 
 LOADING_SECONDS = 300.0
 """A process that loads for longer is taken for one that hangs."""

@@ -11,6 +11,7 @@ from typing import Any
 from ranker.metrics.aggregates import Slot
 from ranker.process.child import Child, Exit
 from ranker.process.heartbeat import LOADING_SILENCE_SECONDS, SILENCE_SECONDS
+from ranker.process.silence import Silence
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Place:
         self._start = start
         self._on_message = on_message
         self._started = self._beat = 0.0
-        self._waited = 0.0
+        self._silence: Silence | None = None
         self._pause = FIRST_PAUSE
         self._restart_at = 0.0
 
@@ -77,17 +78,14 @@ class Place:
         Args:
             held_up_until: until when nothing on the machine moved, as far as one can see.
         """
-        if self.child is None:
+        if self.child is None or self.hung:
             return
         beat = max(self._slot.last_beat, self._started)
-        if beat != self._beat:
-            self._beat, self._waited = beat, self.child.seconds_without_core()
+        if beat != self._beat or self._silence is None:
+            self._beat, self._silence = beat, Silence(self.child)
         limit = LOADING_SILENCE_SECONDS if self.ready is None else SILENCE_SECONDS
-        silent = time.monotonic() - max(beat, held_up_until)
-        if silent > limit:  # one that got no core would move
-            silent -= self.child.seconds_without_core() - self._waited
-        if silent > limit and not self.hung:
-            logger.error("%s has not moved for %.1f s; killing it", self.name, silent)
+        if (account := self._silence.hangs(limit, held_up_until)) is not None:
+            logger.error("%s %s", self.name, account)
             self.hung = True
             self.send_signal(signal.SIGKILL)
 

@@ -54,7 +54,10 @@ def test_processes_that_stop_are_replaced_be_it_while_they_load(
     began = time.monotonic()
     server.wait_for_log("(?s)(worker 0 serves.*){2}")
     assert time.monotonic() - began < REPLACED_WITHIN + SPARE
-    killed = re.findall(r"worker 0 has not moved for \d+\.\d s; killing it", server.log.read_text())
+    killed = re.findall(
+        r"worker 0 has not moved for \d+\.\d s; killing it: .* and was stopped",
+        server.log.read_text(),
+    )
     assert len(killed) == 1 + loading.startswith("worker 0")
     served_by_everyone(server, truth)
     server.wait_for_log("(?s)(office serves.*){2}")

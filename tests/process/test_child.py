@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from ranker.process.child import TELLS
+from ranker.process.child import TELLS, Child
+from tests.waiting import wait_until
 
 CHILD = """
 import sys
@@ -43,3 +47,54 @@ def test_a_signal_tells_that_it_has_said_something(tmp_path):
         [sys.executable, "-c", PARENT], env=environment, capture_output=True, text=True
     )
     assert done.stdout == "{'ready': {}} None\n", done.stderr
+
+
+@contextmanager
+def running(code: str, *arguments: str) -> Iterator[Child]:
+    """A Python program, as its parent sees it."""
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments])
+    child = Child.__new__(Child)
+    child.pid = process.pid
+    try:
+        yield child
+    finally:
+        process.kill()
+        process.wait()
+    assert child.states() == child.sleeps_in() == ""
+    assert child.seconds_used() == child.seconds_without_core() == 0.0
+
+
+def test_the_system_tells_how_long_a_process_used_a_core_and_waited_for_one():
+    [core, *_] = os.sched_getaffinity(0)
+    spin = f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
+    with running(spin), running(spin) as child:
+        wait_until(lambda: child.seconds_without_core() > 0.2)
+        wait_until(lambda: child.seconds_used() > 0.2)
+        assert child.states() == "R"
+        assert child.sleeps_in() == ""
+        os.kill(child.pid, signal.SIGSTOP)
+        wait_until(lambda: child.states() == "T")
+
+
+def test_the_system_tells_where_a_process_sleeps():
+    code = "import threading\n" + "threading.Thread(target=threading.Event().wait).start()\n" * 2
+    with running(code + "import time; time.sleep(1000)") as child:
+        wait_until(lambda: child.states() == "SSS" and "sleep" in child.sleeps_in())
+
+
+# It starts another program, and is blocked until that runs; that first opens a pipe.
+BLOCKED = """
+import os, sys, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+opening = (os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=[opening])
+"""
+
+
+def test_the_system_tells_that_a_process_is_blocked(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # whoever opens it waits for another who does
+    with running(BLOCKED, str(tmp_path / "pipe")) as child:
+        try:
+            wait_until(lambda: child.states() == "DS")
+        finally:
+            os.close(os.open(tmp_path / "pipe", os.O_RDWR))
