@@ -5,6 +5,10 @@ adds to it. A server with little to do takes a turn for each list, so it looks b
 it is: with more to do it answers more lists in a turn. What a turn costs beyond its share
 in a full one is therefore not counted.
 
+A turn that follows a rest takes longer: the loop wakes up, and a long list comes in pieces, each of
+which may take a turn before. So what full turns take is learned from turns that follow one another,
+and a turn without lists is work for the next that has some.
+
 On grpc.aio a list has work in several turns: it is read in one, scored in another and answered in a
 third. There all turns between two rests of the process count as one.
 
@@ -40,6 +44,9 @@ _MOST_SURPRISE = 30.0
 
 _REST = 50e-6
 """Seconds without work that are a rest. Less passes while one thread wakes another."""
+
+_LONG_REST = 0.01
+"""What was done before so long a rest was for no list that came after it."""
 
 
 class _Moment(NamedTuple):
@@ -82,13 +89,15 @@ class LoopLoad:
     ) -> None:
         self._recorder = recorder
         self._waited = waited
-        self._costs = TurnCosts(_OUTLIER)
+        self._after_rest, self._following = TurnCosts(_OUTLIER), TurnCosts(_OUTLIER)
         self._full_turn = full_turn
         self._whole_turns = whole_turns
         self._cores = cores
         self._cpu = cpu
         self._surprise = 1.0  # how many times what was predicted turns have taken of late
         self._left_out = 0.0
+        self._begun = 0.0  # seconds of turns without lists, for those that the next one has
+        self._rested = False  # before the whole turn that is counted next
         self._last = self._counted = _Moment(0.0, now, waited[0], cpu(), 0.0, 0, 0.0)
 
     def leave_out(self, seconds: float) -> None:
@@ -109,19 +118,23 @@ class LoopLoad:
         """
         out = self._left_out
         end = _Moment(out, now - out, self._waited[0], self._cpu() - out, lists, rows, spare)
+        last, self._last = self._last, end
+        rest = self._rest(last, end)
+        if rest > _LONG_REST:
+            self._begun = 0.0
         if self._whole_turns:
+            self._rested = self._rested or rest > _REST
             self._count(end, most_rows)
             return
-        last, self._last = self._last, end
-        if self._has_rested(last, end) and last is not self._counted:
+        if rest > _REST and last is not self._counted:
             self._count(last, most_rows)
         if end.lists - self._counted.lists >= self._full_turn:
             self._count(end, most_rows)
 
-    def _has_rested(self, last: _Moment, end: _Moment) -> bool:
-        """Whether the process had nothing to do between two turns, or had time to spare."""
+    def _rest(self, last: _Moment, end: _Moment) -> float:
+        """Seconds between two turns in which the process had nothing to do, or time to spare."""
         asleep = end.now - last.now - (end.cpu - last.cpu)
-        return min(asleep, end.waited - last.waited) > _REST or end.left_out > last.left_out
+        return min(asleep, end.waited - last.waited) + end.left_out - last.left_out
 
     def _count(self, end: _Moment, most_rows: int) -> None:
         """Counts what there was since the last time."""
@@ -132,23 +145,33 @@ class LoopLoad:
         if seconds <= 0.0:
             return
         lists = end.lists - began.lists
-        if lists:
-            costs = self._learnt(lists, seconds)
-            most = float(self._full_turn)
-            if self._whole_turns:
-                most = min(most, most_rows * lists / (end.rows - began.rows))
-            full = costs.full(most)
-            if lists < full:
-                seconds *= costs.needed(lists, full)
-        self._recorder.loop_worked(seconds)
+        if not lists:
+            self._begun += seconds
+            self._recorder.loop_worked(seconds)
+            return
+        begun, rested = self._begun, self._rested
+        self._begun, self._rested = 0.0, False
+        seconds += begun  # which is counted already
+        costs = self._learnt(lists, seconds, rested)
+        most = float(self._full_turn)
+        if self._whole_turns:
+            most = min(most, most_rows * lists / (end.rows - began.rows))
+        fullest = self._following if self._following.known else costs
+        full = max(lists, fullest.full(most))
+        usual = costs.predict(lists)
+        if usual > 0.0:
+            seconds *= min(1.0, lists / full * fullest.predict(full) / usual)
+        self._recorder.loop_worked(max(0.0, seconds - begun))
 
-    def _learnt(self, lists: float, seconds: float) -> TurnCosts:
-        """What turns cost, by this one and those before it, unless these were of another kind."""
-        predicted = self._costs.predict(lists)
+    def _learnt(self, lists: float, seconds: float, rested: bool) -> TurnCosts:
+        """What such turns cost, by this one and those before it, unless those had other lists."""
+        predicted = (self._after_rest if rested else self._following).predict(lists)
         if predicted > 0.0:
             surprise = min(seconds / predicted, _MOST_SURPRISE)
             self._surprise += _SURPRISE_SHARE * (surprise - self._surprise)
             if not 1.0 / _SURPRISED < self._surprise < _SURPRISED:
-                self._costs, self._surprise = TurnCosts(_OUTLIER), 1.0
-        self._costs.observe(lists, seconds)
-        return self._costs
+                self._after_rest, self._following = TurnCosts(_OUTLIER), TurnCosts(_OUTLIER)
+                self._surprise = 1.0
+        costs = self._after_rest if rested else self._following
+        costs.observe(lists, seconds)
+        return costs

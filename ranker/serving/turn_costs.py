@@ -78,6 +78,11 @@ class TurnCosts:
             known = (each for each in self._sizes.values() if each.turns >= _KNOWN)
             self._known = sorted(known, key=lambda each: each.lists)
 
+    @property
+    def known(self) -> bool:
+        """Whether any size is."""
+        return bool(self._known)
+
     def predict(self, lists: float) -> float:
         """Seconds that a turn with so many lists takes; 0 before any size is known.
 
@@ -105,8 +110,3 @@ class TurnCosts:
         each = self._trend.per_row
         enough = _SAVES_LITTLE * self._trend.fixed / each if each else 0.0
         return min(most, max(self._known[-1].lists, enough))
-
-    def needed(self, lists: float, full: float) -> float:
-        """Of what a turn with so many lists takes, the part that they take in a full turn."""
-        usual = self.predict(lists)
-        return min(1.0, lists / full * self.predict(full) / usual) if usual else 1.0

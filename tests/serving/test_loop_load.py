@@ -51,6 +51,7 @@ class SimulatedLoop:
         [self._worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
         self.cost: Callable[[int], float] = lambda lists: fixed + each * lists
         self._spread = spread
+        self.wake = self.piece = 0.0  # what a rest costs; and a turn before it for each list
         self.held_up = 0.0  # the part of the turns that take ten times as long
         self._random = random.Random(1)
         self._load = load_of(recorder)
@@ -68,8 +69,11 @@ class SimulatedLoop:
         while self.now < end:
             while arrival <= self.now or not waiting:
                 if arrival > self.now:
-                    self.recorder.waited[0] += arrival - self.now
-                    self.now = arrival
+                    self._wait(arrival - self.now)
+                    if self.piece:
+                        self._end_turn(self.wake + self.piece)
+                        self._wait(200e-6)
+                    self.now += self.wake
                 waiting += 1
                 arrival += chance.expovariate(rate)
             lists = min(waiting, MOST_LISTS, max(1, BATCH_ROWS // self.rows))
@@ -88,8 +92,15 @@ class SimulatedLoop:
         noise = self._random.lognormvariate(-(self._spread**2) / 2, self._spread)
         if self._random.random() < self.held_up:
             noise += 10.0
-        self.now += self.cost(lists) * noise
         self.scored += lists
+        self._end_turn(self.cost(lists) * noise)
+
+    def _wait(self, seconds: float) -> None:
+        self.recorder.waited[0] += seconds
+        self.now += seconds
+
+    def _end_turn(self, seconds: float) -> None:
+        self.now += seconds
         self._load.on_turn_end(self.now, self.scored, self.scored * self.rows, BATCH_ROWS)
 
 
@@ -173,6 +184,29 @@ def test_utilisation_is_load_over_capacity(recorder, rows, fixed, each, share):
     capacity = full / (fixed + each * full)
     loop.run(share * capacity, LEARNING_LISTS / capacity)
     assert loop.run(share * capacity, LISTS / capacity) == pytest.approx(min(share, 1.0), abs=0.1)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8])
+def test_what_a_rest_costs_is_no_load(recorder, share):
+    loop = SimulatedLoop(recorder, 100e-6, 1e-3, spread=0.2, rows=1000)
+    loop.wake, loop.piece = 200e-6, 200e-6
+    capacity = 1 / loop.cost(1)
+    loop.run(1.2 * capacity, 2.0)
+    assert loop.run(share * capacity, 10.0) == pytest.approx(share, abs=0.05)
+
+
+def test_turns_without_lists_long_ago_are_none_of_a_list():
+    worked = []
+    for seconds in (0.0, 0.5):
+        recorder = Recorder(new_aggregates())
+        loop = SimulatedLoop(recorder, 100e-6, 1e-3, spread=0.0)
+        loop.wake = 200e-6
+        loop._end_turn(seconds)
+        loop._wait(1.0)
+        loop.run(300.0, 1.0)
+        worked.append(loop.worked() - seconds)
+        recorder.close()
+    assert worked[1] == pytest.approx(worked[0], rel=0.01)
 
 
 def test_turns_that_were_held_up_are_not_taken_for_what_larger_ones_save():

@@ -29,7 +29,8 @@ def test_nothing_is_known_before_there_were_some_turns():
     costs = learnt((4,), turns=3)
     assert costs.predict(4) == 0.0
     assert costs.full(32) == 32
-    assert costs.needed(4, 32) == 1.0
+    assert not costs.known
+    assert learnt((4,)).known
 
 
 @pytest.mark.parametrize("lists", [1, 2, 4, 8, 32])
@@ -53,7 +54,7 @@ def test_large_turns_are_remembered_while_there_are_small_ones():
         lists = 1 + turn % 3
         costs.observe(lists, seconds(lists))
     assert costs.predict(32) == pytest.approx(seconds(32))
-    assert costs.needed(2, 32) == pytest.approx(2 / 32 * seconds(32) / seconds(2), rel=0.01)
+    assert costs.predict(2) == pytest.approx(seconds(2), rel=0.01)
 
 
 def test_turns_that_were_held_up_say_nothing():
@@ -72,14 +73,6 @@ def test_a_turn_is_full_that_has_as_many_lists_as_the_largest_known():
 
 def test_a_turn_is_full_whose_lists_take_eight_times_what_it_takes_without_any():
     assert learnt((1, 2, 3)).full(64) == pytest.approx(4, abs=0.1)  # 8 * 100 / 200
-
-
-def test_no_turn_needs_more_than_it_takes():
-    costs = TurnCosts(OUTLIER)
-    for _ in range(100):
-        costs.observe(1, 100e-6)
-        costs.observe(32, 10e-3)
-    assert costs.needed(1, 32) == 1.0
 
 
 def test_what_large_turns_took_is_forgotten_if_small_ones_take_less_for_a_list():
