@@ -13,9 +13,9 @@ from benchmarks.harness.requests import Request
 from ranker.client import channel as wire
 
 IN_FLIGHT = 32
-LISTS, SHAPE, OFFERED = 8, (8, 2, 2), (h2load.PROCESSES, 1, 1)
+LISTS, SHAPE = 8, (8, 2, 2)
 """Of h2load: processes, which repeat a list each, connections of each, and calls in flight on
-each of these, `IN_FLIGHT` in all; and the same as `offer` has it."""
+each of these, `IN_FLIGHT` in all."""
 WARM_UP_SECONDS, WINDOW = 0.5, 0.25  # seconds
 MAX_FAILED = 0.001
 """Of the calls: they count as quick ones."""
@@ -94,7 +94,7 @@ def flat_out(
     server: ServerProcess, requests: Sequence[Request], seconds: float, method: str = "unary",
     shape: tuple[int, int, int] = SHAPE,
 ) -> h2load.Done:  # fmt: skip
-    """Keeps `IN_FLIGHT` unary calls of h2load in flight, with the first eight lists."""
+    """Keeps `IN_FLIGHT` unary calls, or what `shape` says, in flight, each process with a list."""
     infer, (lists, clients, streams) = method == "infer", shape
     url = server.url + (loads.INFER if infer else wire.RANK[0])
     sent = (each.infer_message if infer else each.message for each in requests[:lists])

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from ranker.serving.cost import CostModel
 
-_SAVES_LITTLE = 8.0
-"""A turn is full if its fixed cost is at most so small a part, an eighth, of what its lists add."""
+_SMALL_PART = 1 / 8
+"""A turn is full if its fixed cost is at most so small a part of what its lists add."""
 
 _MEMORY = 0.999
 """Weight of the past at each turn: in the last thousand there are longer and shorter ones."""
@@ -107,6 +107,9 @@ class TurnCosts:
         """
         if not self._known:
             return most
+        return min(most, max(self._known[-1].lists, self.enough(_SMALL_PART)))
+
+    def enough(self, part: float) -> float:
+        """How many lists add so much that a turn's fixed cost is such a part of it."""
         each = self._trend.per_row
-        enough = _SAVES_LITTLE * self._trend.fixed / each if each else 0.0
-        return min(most, max(self._known[-1].lists, enough))
+        return self._trend.fixed / (part * each) if each else 0.0
