@@ -41,7 +41,6 @@ _SURPRISE_SHARE = 0.005
 _MOST_SURPRISE = 30.0
 """What a turn has of that average, and what counts of it at most: a machine may stand still."""
 
-
 _REST = 50e-6
 """Seconds without work that are a rest. Less passes while one thread wakes another."""
 
