@@ -144,7 +144,8 @@ def write_matrix(place: str, rows: Sequence[Any], names: Sequence[str] = ()) -> 
 
     def cell(number: int) -> str:
         index, column = divmod(number, columns)
-        return f"{place}[{index}]" + (f".{names[column]}" if names else f"[{column}]")
+        name = f".{names[column]}" if column < len(names) else f"[{column}]"
+        return f"{place}[{index}]{name}"
 
     return pb.Matrix(
         rows=len(rows),

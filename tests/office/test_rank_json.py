@@ -40,6 +40,12 @@ def test_lists():
     assert asked.seconds == 10
 
 
+def test_bytes_that_look_like_those_of_an_infinity():
+    pair = np.frombuffer(b"\0\0\0\0\x80\x7f\0\0", "<f4").tolist()
+    asked = read(json.dumps({"candidates": [pair, pair[::-1]]}))
+    np.testing.assert_array_equal(table(asked.message), np.array([pair, pair[::-1]], np.float32))
+
+
 def test_objects_in_any_order():
     asked = read(
         '{"candidates": [{"x": 1, "y": 2}, {"y": 4, "x": 3}], "context": {"z": null, "w": 5},'
@@ -114,6 +120,21 @@ REFUSED: dict[str, tuple[str | bytes, str, str]] = {
     "mixed otherwise": ('{"candidates": [[1], {"x": 1}]}', "candidates[1]", "expected a list"),
     "ragged": ('{"candidates": [[1, 2], [3]]}', "candidates[1]", "expected 2 values"),
     "text": ('{"candidates": [[1, "x"]]}', "candidates[0][1]", 'got "x"'),
+    "text in a later row": (
+        '{"candidates": [[1, 2], [3, 4], ["x", 5]]}',
+        "candidates[2][0]",
+        'got "x"',
+    ),
+    "text in a named column": (
+        '{"candidates": [[1, 2], [3, "x"]], "feature_names": ["a", "b"]}',
+        "candidates[1].b",
+        'got "x"',
+    ),
+    "text beyond the names": (
+        '{"candidates": [[1, 2], [3, "x"]], "feature_names": ["a"]}',
+        "candidates[1][1]",
+        'got "x"',
+    ),
     "long text": (json.dumps({"candidates": [["x" * 999]]}), "candidates[0][0]", 'got "x*...'),
     "boolean": ('{"candidates": [{"x": true}]}', "candidates[0].x", "got true"),
     "nested": ('{"candidates": [[[1]]]}', "candidates[0][0]", "got a list of 1"),
