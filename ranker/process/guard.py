@@ -13,6 +13,7 @@ It has a thread of its own, since the loop's is what it watches.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -225,8 +226,14 @@ class Guard:
 
 def resident_bytes() -> int:
     """The bytes of memory that this process holds; 0 where that can't be known."""
+    file = _statm()
+    return 0 if file is None else int(os.pread(file, 100, 0).split()[1]) * _PAGE
+
+
+@functools.cache
+def _statm() -> int | None:
+    """The file that says so, which stays open: later, a flood may leave no descriptor for it."""
     try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE
+        return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return 0
+        return None

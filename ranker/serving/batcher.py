@@ -43,7 +43,7 @@ scored on the loop.
 MANY_LISTS = round(LONG_BATCH_SECONDS / BATCH_SECONDS)
 """From so many lists on more of them make no longer batch."""
 
-_SECONDS = [min(BATCH_SECONDS * max(n, 1), LONG_BATCH_SECONDS) for n in range(MANY_LISTS + 1)]
+_SECONDS = [BATCH_SECONDS * max(lists, 1) for lists in range(MANY_LISTS)]
 """That a batch may take if so many lists wait, whatever its fixed cost."""
 
 MIN_BATCH_ROWS = 64
@@ -116,7 +116,7 @@ class Batcher(Generic[T]):
         max_batch_rows: the most rows of a batch.
 
     Attributes:
-        cost: predicts what a batch costs; feed it by `learn`.
+        cost: predicts what a batch costs; feed it what batches took.
         rows: the rows that wait.
         engine_seconds: predicted engine time given so far, on the queue's virtual clock.
     """
@@ -124,8 +124,6 @@ class Batcher(Generic[T]):
     __slots__ = (
         "_long",
         "_max_batch_rows",
-        "_room",
-        "_rooms",
         "_short",
         "_short_rows",
         "cost",
@@ -141,24 +139,6 @@ class Batcher(Generic[T]):
         self._long: deque[T] = deque()
         self._short_rows = 0
         self._max_batch_rows = max_batch_rows
-        self._rooms: list[int] = []
-        self.forecast()
-
-    def learn(self, rows: int, seconds: float) -> None:
-        """A batch of so many rows took so long."""
-        self.cost.observe(rows, seconds)
-        self.forecast()
-
-    def forecast(self) -> None:
-        """Works out the sizes of batches from the cost model, after this has changed."""
-        cost, most = self.cost, self._max_batch_rows
-        self._rooms = [most] * (MANY_LISTS + 1)
-        if cost.per_row:
-            enough = cost.fixed / FIXED_COST_SHARE
-            for lists, seconds in enumerate(_SECONDS):
-                rows = round(max(seconds, enough) / cost.per_row)
-                self._rooms[lists] = min(most, max(MIN_BATCH_ROWS, rows))
-        self._count()
 
     def fuller_saves(self, rows: int) -> float:
         """Seconds that a batch of so many rows takes beyond its part of one as large as pays."""
@@ -167,7 +147,7 @@ class Batcher(Generic[T]):
     @property
     def most_rows(self) -> int:
         """The rows of a batch if many lists wait."""
-        return self._rooms[MANY_LISTS]
+        return self._rows_if(MANY_LISTS)
 
     def add(self, task: T) -> None:
         """Queues a list."""
@@ -178,12 +158,10 @@ class Batcher(Generic[T]):
             self._short_rows += rows
         else:
             self._long.append(task)
-        if self._room < self._rooms[MANY_LISTS]:
-            self._count()
 
     def is_full(self) -> bool:
         """Whether what waits fills a batch that need not wait for company."""
-        return self.rows >= self._rooms[1]
+        return self.rows >= self._rows_if(1)
 
     def oldest(self) -> float:
         """When the list came that has waited longest; call it while one waits."""
@@ -191,7 +169,7 @@ class Batcher(Generic[T]):
 
     def backlog(self) -> float:
         """Predicted seconds to score all that waits here."""
-        batches = -(-self.rows // self._room)
+        batches = -(-self.rows // self._room())
         return self.cost.per_row * self.rows + self.cost.fixed * batches
 
     def ahead_of(self, rows: int) -> float:
@@ -202,7 +180,7 @@ class Batcher(Generic[T]):
         """
         if rows > QUANTUM or not self._long:
             return self.backlog()
-        room = self._room
+        room = self._room()
         batches = -(-(self._short_rows + rows) // (room - min(QUANTUM, room // 2)))
         ahead = min(self.rows, batches * room)
         return self.cost.per_row * ahead + self.cost.fixed * batches
@@ -214,11 +192,11 @@ class Batcher(Generic[T]):
 
     def next_batch(self) -> float:
         """Predicted seconds to score the next batch."""
-        return self.cost.predict(min(self.rows, self._room))
+        return self.cost.predict(min(self.rows, self._room()))
 
     def fill(self, batch: Batch[T], now: float) -> None:
         """Moves rows into a batch until it is full: short lists first."""
-        room = self._room
+        room = self._room()
         kept = min(QUANTUM, room // 2) if self._long else 0
         room = kept + self._move(self._short, batch, room - kept, now)
         room = self._move(self._long, batch, room, now)
@@ -228,7 +206,6 @@ class Batcher(Generic[T]):
             first = self._long.popleft()
             self._short.append(first)
             self._short_rows += first.rows - first.taken
-        self._count()
 
     def _move(self, lists: deque[T], batch: Batch[T], room: int, now: float) -> int:
         """Moves rows of lists into a batch. Returns the room that is left."""
@@ -254,6 +231,18 @@ class Batcher(Generic[T]):
             self._short_rows -= moved
         return room
 
-    def _count(self) -> None:
-        """Sees how large the next batch may be, after lists have come or gone."""
-        self._room = self._rooms[min(len(self._short) + len(self._long), MANY_LISTS)]
+    def _room(self) -> int:
+        """The rows that the next batch may have."""
+        return self._rows_if(len(self._short) + len(self._long))
+
+    def _rows_if(self, lists: int) -> int:
+        """The rows that a batch may have if so many lists wait."""
+        cost, most = self.cost, self._max_batch_rows
+        if not cost.per_row:
+            return most
+        seconds = _SECONDS[lists] if lists < MANY_LISTS else LONG_BATCH_SECONDS
+        enough = cost.fixed / FIXED_COST_SHARE
+        rows = round((enough if enough > seconds else seconds) / cost.per_row)
+        if rows < MIN_BATCH_ROWS:
+            rows = MIN_BATCH_ROWS
+        return rows if rows < most else most

@@ -228,7 +228,7 @@ class Dispatcher:
         if outcome is None or isinstance(outcome, Exception):
             self._fail(batch, outcome)
             return
-        served.batcher.learn(batch.rows, seconds)
+        served.batcher.cost.observe(batch.rows, seconds)
         self.scored += batch.lists
         self.scored_rows += batch.rows
         self.most_rows = served.batcher.most_rows

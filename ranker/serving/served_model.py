@@ -81,7 +81,7 @@ class ServedModel:
                 block = _made_up(rows, self.engine.num_features)
                 started = time.monotonic()
                 self.engine.score([block])
-                self.batcher.learn(rows, time.monotonic() - started)
+                self.batcher.cost.observe(rows, time.monotonic() - started)
         except Exception as error:
             what = f"{self}: engine {self.engine.name} can't score"
             incident(logger, what, error)

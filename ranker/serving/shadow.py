@@ -240,7 +240,7 @@ class WaitingList:
         piece = self.pair.rows(piece)
         began = clock()
         self._others[start:stop] = self.pair.shadow.engine.score([piece])
-        batcher.learn(stop - start, clock() - began)
+        batcher.cost.observe(stop - start, clock() - began)
         self._scored = stop
         return False
 

@@ -63,7 +63,10 @@ class TurnCosts:
 
     def observe(self, lists: float, seconds: float) -> None:
         """Learns from a turn that had at least one list."""
-        size = self._sizes.setdefault(int(lists).bit_length(), _Size())
+        kind = int(lists).bit_length()
+        size = self._sizes.get(kind)
+        if size is None:
+            size = self._sizes[kind] = _Size()
         if size.turns >= _KNOWN and seconds > self._outlier * self.predict(lists):
             return
         self._trend.observe(lists, seconds)

@@ -181,12 +181,16 @@ class CoreTransport:
                     left -= 1
                     if left == 0 or loop.refusals >= _REFUSALS_PER_TURN:
                         break
+                    if until and not loop.calls:
+                        break  # no RPC is in progress: wait for the next
                 else:
                     empty += 1
                     if empty == patience:
                         if not self._asking:
                             self._ask()
                         break
+                    if until and not loop.heard and self._asking:
+                        break  # there is nothing to do before what comes next
                 # A deadline in the past: one of "now" would be rounded up to the
                 # next millisecond, and waited for.
                 loop.steps += 1

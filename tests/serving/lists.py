@@ -47,7 +47,6 @@ class ModelsQueue(Queue[WaitingList]):
         for cost in costs:
             batcher: Batcher[WaitingList] = Batcher(max_batch_rows)
             batcher.cost = cost
-            batcher.forecast()
             self.batchers.append(batcher)
 
     def put(self, *lists: WaitingList, now: float = 0.0) -> None:

@@ -91,7 +91,7 @@ def serve(offered: Offered, per_row: float, fixed: float, *, refuses: bool) -> S
                 continue
         began = now
         now = offered.end_of(began, fixed + per_row * batch.rows)
-        queue.batchers[0].learn(batch.rows, now - began)
+        queue.batchers[0].cost.observe(batch.rows, now - began)
         queue.unread_since, queue.read_until = began, now + (now - began)
         for each, _, stop in batch.pieces:
             if stop == each.rows:

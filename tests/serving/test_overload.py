@@ -82,7 +82,7 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
     queue = make(max_batch_rows=MAX_BATCH_ROWS, max_queue_rows=100_000, costs=[CostModel()])
     [batcher] = queue.batchers
     for rows in (1, 256, 16):
-        batcher.learn(rows, machine.per_batch + rows * machine.per_row)
+        batcher.cost.observe(rows, machine.per_batch + rows * machine.per_row)
     outcome = Outcome(machine.seconds)
     came: dict[WaitingList, float] = {}
     now, next_arrival, next_stall = 0.0, 0, 0
@@ -117,7 +117,7 @@ def simulate(machine: Machine, load: float, seed: int = 0) -> Outcome:
         if not batch.pieces:
             continue
         spend(machine.per_batch + batch.rows * machine.per_row)
-        batcher.learn(batch.rows, now - started)
+        batcher.cost.observe(batch.rows, now - started)
         for each, _, stop in batch.pieces:
             spend(machine.answer)
             if stop == machine.rows:

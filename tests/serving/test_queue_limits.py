@@ -103,7 +103,6 @@ def test_whatever_rows_are_taken_to_cost_there_is_room_for_an_unread_list(per_ro
         queue.take(0.0)
     for batcher in queue.batchers:
         batcher.cost = costing(1e-5, per_row)
-        batcher.forecast()
     queue.put(a_list(20))
     queue.check(1.0)
 

@@ -66,7 +66,7 @@ class Setup:
         model = Model(engine, "made up", metadata, "books", "8")
         served = ServedModel(model, 100, self.serving.recorder.model(1, ("books", "8")))
         for rows in (10, 1000, 10, 1000):
-            served.batcher.learn(rows, 1e-4 + 1e-6 * rows)
+            served.batcher.cost.observe(rows, 1e-4 + 1e-6 * rows)
         return served
 
     def begin(self, in_sample: Callable[[str], bool] | None = None) -> None:

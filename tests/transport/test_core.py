@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -20,6 +21,8 @@ def turns(
     polls: Iterable[str | None], act: Callable[[object, str], None], taking: float = 0.0
 ) -> list[list[str]]:
     """Which completions each turn takes, when polls find these one after another.
+
+    There is always something to score in the next turn.
 
     Args:
         polls: what they find.
@@ -96,3 +99,58 @@ def test_refusals_end_a_turn():
     found = turns([str(i) for i in range(150)], refuse)
     assert [len(turn) for turn in found] == [64, 64, 22]
     assert [name for turn in found for name in turn] == [str(i) for i in range(150)]
+
+
+def waits(happens: Callable[[object], None], polls: Iterable[bool]) -> list[bool]:
+    """Of each poll, whether it waits until there is something; at last there is nothing.
+
+    Args:
+        happens: what a completion does, given the loop.
+        polls: whether they find a completion, one after another.
+    """
+    from ranker.transport.core import CoreTransport
+
+    left, waited = iter(polls), list[bool]()
+
+    def poll(until: float) -> SimpleNamespace:
+        waited.append(until > 0)
+        found = next(left, None)
+        transport._left = found is None
+        return SimpleNamespace(tag=(lambda _: happens(transport._loop)) if found else None)
+
+    counts = SimpleNamespace(in_flight=[0.0], waited=[0.0], ended=lambda _: [0.0] * 17)
+    transport = CoreTransport({}, lambda: None, counts, max_message_bytes=1000)
+    transport._asking = True  # there is no server to ask
+    transport._queue = SimpleNamespace(poll=poll)
+    transport._serve()
+    return waited
+
+
+def comes(loop: object) -> None:
+    """An RPC whose message is not there yet."""
+    loop.calls[Mock(moved=math.inf)] = None
+
+
+def is_heard(loop: object) -> None:
+    """A message."""
+    comes(loop)
+    loop.heard = True
+
+
+def ends(loop: object) -> None:
+    """The only RPC."""
+    loop.calls.clear()
+
+
+@pytest.mark.parametrize(
+    ("happens", "polls", "expected"),
+    [
+        pytest.param(is_heard, [1, 0, 0], [1, 0, 0], id="what-was-heard-is-dealt-with-first"),
+        pytest.param(comes, [1, 0], [1, 0, 1], id="a-message-is-not-there-yet"),
+        pytest.param(ends, [1], [1, 1], id="the-last-rpc-has-ended"),
+        pytest.param(comes, [0, 0], [1, 1, 1], id="nothing"),
+    ],
+)
+def test_it_waits_at_once_where_there_is_nothing_to_do(happens, polls, expected):
+    found = waits(happens, map(bool, polls))
+    assert found[: len(expected)] == [bool(each) for each in expected]
