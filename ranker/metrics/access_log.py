@@ -16,6 +16,7 @@ import marshal
 import math
 import os
 import random
+import select
 import socket
 import time
 import zlib
@@ -339,7 +340,11 @@ class AccessLogWriter:
     def _run(self) -> None:
         # One for all packets: a buffer allocated for each would fragment the heap.
         packet = memoryview(bytearray(_MOST_PACKET_BYTES))
-        while size := self._socket.recv_into(packet):
+        arrived = select.poll()
+        arrived.register(self._socket, select.POLLIN)
+        # A process that is killed while it waits in `recv` takes what comes until it gets a core to
+        # end on, and the next office would not find it. One that waits in `poll` takes nothing.
+        while arrived.poll() and (size := self._socket.recv_into(packet)):
             worker, kind, entries = marshal.loads(packet[:size])
             if kind == "requests":
                 self._requests_ended(worker, [LogEntry._make(entry) for entry in entries])

@@ -8,11 +8,14 @@ import math
 import os
 import random
 import socket
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+import psutil
 import pytest
 
 from ranker.errors import Code
@@ -25,11 +28,33 @@ from ranker.metrics.recorder import Recorder
 from ranker.metrics.snapshot import snapshot
 from ranker.metrics.trace_sample import TraceSample
 from tests.metrics.support import NAMES, Ended, new_aggregates, value
+from tests.waiting import wait_until
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
 HEADER = f"00-{TRACE}-{SPAN}-01"
 OK, OVERLOADED = Code.OK, Code.RESOURCE_EXHAUSTED
+
+
+OFFICE = """
+import os, sys, time
+from ranker.metrics.access_log import AccessLogWriter
+from tests.metrics.support import new_aggregates
+os.sched_setaffinity(0, {int(sys.argv[3])})
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+AccessLogWriter(int(sys.argv[1]), int(sys.argv[2]), new_aggregates())
+print("waits", flush=True)
+time.sleep(600)
+"""
+"""An office that gets a core only while nobody else wants it."""
+
+BUSY = """
+import os, sys
+os.sched_setaffinity(0, {int(sys.argv[1])})
+print("works", flush=True)
+while True:
+    pass
+"""
 
 
 class Server:
@@ -200,6 +225,30 @@ def test_what_was_sent_while_there_was_no_office_is_written_by_the_next_one(make
     server.end(OK, ended(request_id="second"))
     server.flush()
     assert [line["request_id"] for line in server.lines()] == ["second"]
+
+
+def started(program: str, *arguments: int, fds: Iterable[int] = ()) -> subprocess.Popen[str]:
+    """A process of its own, once it says that it is where it should be."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=list(fds))
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    return process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such policy")
+def test_an_office_that_is_killed_and_gets_no_core_to_end_on_takes_no_line_with_it(make):
+    server = make("all")
+    ends = server.offices_end.fileno(), server.workers_end.fileno()
+    core = min(os.sched_getaffinity(0))
+    with started(OFFICE, *ends, core, fds=ends) as office:
+        wait_until(lambda: psutil.Process(office.pid).status() == psutil.STATUS_SLEEPING)
+        with started(BUSY, core) as busy:
+            office.kill()
+            server.end(OK, ended(request_id="after"))
+            server.flush()
+            busy.kill()
+    assert [line["request_id"] for line in server.lines()] == ["after"]
 
 
 def test_an_output_that_is_gone_is_reported_once_and_lines_count_as_dropped(make, caplog):
