@@ -181,7 +181,7 @@ class CoreTransport:
                     left -= 1
                     if left == 0 or loop.refusals >= _REFUSALS_PER_TURN:
                         break
-                    if until and not loop.calls:
+                    if until and not loop.calls and self._asking:
                         break  # no RPC is in progress: wait for the next
                 else:
                     empty += 1

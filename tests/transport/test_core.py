@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock, patch
 
 import pytest
@@ -101,11 +102,11 @@ def test_refusals_end_a_turn():
     assert [name for turn in found for name in turn] == [str(i) for i in range(150)]
 
 
-def waits(happens: Callable[[object], None], polls: Iterable[bool]) -> list[bool]:
+def waits(happens: Callable[[Any], None], polls: Iterable[bool]) -> list[bool]:
     """Of each poll, whether it waits until there is something; at last there is nothing.
 
     Args:
-        happens: what a completion does, given the loop.
+        happens: what a completion does, given the transport.
         polls: whether they find a completion, one after another.
     """
     from ranker.transport.core import CoreTransport
@@ -116,30 +117,37 @@ def waits(happens: Callable[[object], None], polls: Iterable[bool]) -> list[bool
         waited.append(until > 0)
         found = next(left, None)
         transport._left = found is None
-        return SimpleNamespace(tag=(lambda _: happens(transport._loop)) if found else None)
+        return SimpleNamespace(tag=(lambda _: happens(transport)) if found else None)
 
     counts = SimpleNamespace(in_flight=[0.0], waited=[0.0], ended=lambda _: [0.0] * 17)
     transport = CoreTransport({}, lambda: None, counts, max_message_bytes=1000)
-    transport._asking = True  # there is no server to ask
+    transport._asking = True
+    transport._request_call = lambda: None  # there is no server to ask
     transport._queue = SimpleNamespace(poll=poll)
     transport._serve()
     return waited
 
 
-def comes(loop: object) -> None:
+def comes(transport: Any) -> None:
     """An RPC whose message is not there yet."""
-    loop.calls[Mock(moved=math.inf)] = None
+    transport._loop.calls[Mock(moved=math.inf)] = None
 
 
-def is_heard(loop: object) -> None:
+def is_heard(transport: Any) -> None:
     """A message."""
-    comes(loop)
-    loop.heard = True
+    comes(transport)
+    transport._loop.heard = True
 
 
-def ends(loop: object) -> None:
+def ends(transport: Any) -> None:
     """The only RPC."""
-    loop.calls.clear()
+    transport._loop.calls.clear()
+
+
+def is_closed(transport: Any) -> None:
+    """A connection, and the next call is not asked for yet."""
+    ends(transport)
+    transport._asking = False
 
 
 @pytest.mark.parametrize(
@@ -149,6 +157,7 @@ def ends(loop: object) -> None:
         pytest.param(comes, [1, 0], [1, 0, 1], id="a-message-is-not-there-yet"),
         pytest.param(ends, [1], [1, 1], id="the-last-rpc-has-ended"),
         pytest.param(comes, [0, 0], [1, 1, 1], id="nothing"),
+        pytest.param(is_closed, [1, 0, 0], [1, 0, 0, 1], id="the-next-call-is-asked-for-first"),
     ],
 )
 def test_it_waits_at_once_where_there_is_nothing_to_do(happens, polls, expected):
