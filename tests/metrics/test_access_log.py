@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 import psutil
@@ -227,13 +228,21 @@ def test_what_was_sent_while_there_was_no_office_is_written_by_the_next_one(make
     assert [line["request_id"] for line in server.lines()] == ["second"]
 
 
-def started(program: str, *arguments: int, fds: Iterable[int] = ()) -> subprocess.Popen[str]:
-    """A process of its own, once it says that it is where it should be."""
+@contextmanager
+def started(
+    program: str, *arguments: int, fds: Iterable[int] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """A process of its own, once it says that it is where it should be; ended in any case."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=list(fds))
-    assert process.stdout is not None
-    assert process.stdout.readline()
-    return process
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, pass_fds=list(fds)
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such policy")
@@ -243,11 +252,10 @@ def test_an_office_that_is_killed_and_gets_no_core_to_end_on_takes_no_line_with_
     core = min(os.sched_getaffinity(0))
     with started(OFFICE, *ends, core, fds=ends) as office:
         wait_until(lambda: psutil.Process(office.pid).status() == psutil.STATUS_SLEEPING)
-        with started(BUSY, core) as busy:
+        with started(BUSY, core):
             office.kill()
             server.end(OK, ended(request_id="after"))
             server.flush()
-            busy.kill()
     assert [line["request_id"] for line in server.lines()] == ["after"]
 
 
