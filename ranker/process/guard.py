@@ -66,6 +66,11 @@ _REST_SECONDS = 3.0
 _REST_BYTES = 72 * 2**20
 """Seconds between two such attempts otherwise, if so much more is held than at rest."""
 
+_IDLE_SECONDS = 10.0
+_IDLE_SHARE = 0.05
+"""A worker that has had a smaller share of a core for so long is idle; the guard itself and a loop
+that waits take 0.01. Free memory is worth something only to the next request (`heap`)."""
+
 _LOG_SECONDS = 1.0
 """Seconds between two lines in the log: a flood of connections shall not become one of lines."""
 
@@ -101,6 +106,9 @@ class Guard:
         self._alert_until = 0.0
         self._unanswered: dict[Peer, float] = {}  # since when
         self._trim_at = 0.0
+        self._idle = False
+        self._idle_burnt = 0.0
+        self._idle_at = 0.0
         self._log_at = 0.0
         self._unlogged = 0
 
@@ -114,6 +122,8 @@ class Guard:
         self._transport = transport
         self._port = port
         self._loop_clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._idle_burnt = time.process_time()
+        self._idle_at = time.monotonic() + _IDLE_SECONDS
         threading.Thread(target=self._watch, name="guard", daemon=True).start()
 
     def close(self, peer: Peer) -> None:
@@ -137,6 +147,8 @@ class Guard:
             pause = max(_ALERT_TICK, (now - began) / _ALERT_SHARE) if alert else _TICK
 
     def _look(self, now: float) -> None:
+        if now >= self._idle_at:
+            self._look_for_rest(now)
         overfull = self._look_at_memory(now)
         still = self._seconds_of_standstill(now)
         alert = now < self._alert_until
@@ -172,6 +184,14 @@ class Guard:
             held = resident_bytes()
         self.short = held > budget.full
         return held > budget.overfull
+
+    def _look_for_rest(self, now: float) -> None:
+        """Gives free memory back, once, when the worker has become idle."""
+        burnt = time.process_time()
+        idle = burnt - self._idle_burnt < _IDLE_SHARE * _IDLE_SECONDS
+        if idle and not self._idle:
+            return_free_memory()
+        self._idle, self._idle_burnt, self._idle_at = idle, burnt, now + _IDLE_SECONDS
 
     def _seconds_of_standstill(self, now: float) -> float:
         """For how long the loop has been busy within gRPC at the same step."""

@@ -234,3 +234,18 @@ def test_a_full_queue_takes_what_its_limit_says(start, truth, transport, length)
     assert codes <= {"OK", "RESOURCE_EXHAUSTED"}
     assert waiting > 0.5 * limit
     assert most - base < 1.3 * limit
+
+
+def test_a_worker_that_has_nothing_to_do_gives_free_memory_back(start, truth):
+    server = start()
+    base = held(server)
+    rows = np.zeros((5000, truth.rows.shape[1]), "<f4")
+    matrix = pb.Matrix(rows=len(rows), columns=rows.shape[1], data=rows.tobytes())
+    ids = ["x" * 300] * len(rows)
+    request = pb.RankRequest(candidates=matrix, candidate_ids=ids).SerializeToString()
+    with grpc.insecure_channel(server.address) as channel:
+        for each in [channel.unary_unary(RANK).future(request) for _ in range(10)]:
+            each.result(PATIENCE)
+    kept = held(server) - base
+    assert kept > 10 * MIB
+    wait_until(lambda: held(server) - base < kept / 2)

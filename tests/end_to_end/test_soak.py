@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness.launch import Usage
 from benchmarks.harness.scrape import Scrape
-from benchmarks.soak import growth
 from benchmarks.soak_callers.desk import ABANDONED, disagreements
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +22,7 @@ def test_soak(transport, tmp_path):
     log = tmp_path / "server.log"
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "soak", "--minutes", str(SECONDS / 60)]
-        + ["--transport", transport, "--growth", "64", "--log", str(log)],
+        + ["--transport", transport, "--growth", "64", "--rest", "0", "--log", str(log)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -72,11 +70,3 @@ def test_counters_agree():
 def test_counters_disagree(line, instead):
     assert line in COUNTED
     assert disagreements(SEEN, Scrape(COUNTED.replace(line, instead), 0.0))
-
-
-def test_growth_is_counted_from_when_the_server_is_warm():
-    def gained(*sizes: int) -> float:
-        return growth([Usage(size, size, 10, 10) for size in sizes])
-
-    assert gained(0, 50, 90, 100, 100, 100, 100, 100, 100) == 0
-    assert gained(0, 10, 20, 30, 40, 50, 60, 70, 80) == 30
