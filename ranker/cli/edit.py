@@ -59,4 +59,4 @@ def _told(name: str, model: ModelConfig) -> str:
     traffic = ", ".join(f"{share:g} % to {label}" for label, share in shares.items())
     if not traffic and STABLE in model.labels:
         traffic = f"100 % to {STABLE}"
-    return f"{name}: {labels}; {traffic or 'traffic to the newest'}"
+    return f"{name}: {labels}" + (f"; {traffic}" if traffic else "")

@@ -247,8 +247,8 @@ def _stored_models() -> tuple[str, ...]:
     "log_exclude_feature",
     str,
     "A feature whose values are not to be logged; repeat it for more. They are missing in the "
-    "logged request, so that its scores can't be computed again. Of a model without such a feature "
-    "none is logged.",
+    "logged request, so that its scores can't be computed again. If a model has no feature of that "
+    "name, its lists are logged without any features.",
 )
 @_setting(
     "log_max_bytes",

@@ -33,7 +33,7 @@ class ConfigWatch:
             the sources are.
         cache: the folder for what is fetched; empty: see `open_repository`.
         want: is called with what is wanted, from the watch's thread; it may be the same again.
-        fail: is called with why that can't be said, once for each reason.
+        fail: is called with why that can't be said, each time that it was tried.
 
     Raises:
         SourceError: there can't be a configuration at that address.
@@ -86,11 +86,11 @@ class ConfigWatch:
             self._wait(seen, began + wait)
 
     def _tell(self, failure: str) -> None:
-        """Says what is wrong, if that was not said before."""
+        """Says what is wrong; the log, only if it did not say so before."""
         if failure != self._failure:
             self._failure = failure
             logger.error("what is served stays as it is: %s", failure)
-            self._fail(failure)
+        self._fail(failure)
 
     def _wait(self, seen: object, until: float) -> None:
         """Waits until the file changes, somebody asks, or that time."""

@@ -163,7 +163,8 @@ class ModelConfig(_Part):
         dict[Name, Percent],
         Field(
             description="The percentage of each label among requests that name no version; 100 in "
-            "all. Without it they get the version labelled `stable`, or else the newest."
+            "all. Without it they get the version labelled `stable`, or else the first of `versions` "
+            "(the newest, where `latest` says which), or else that of the first label."
         ),
     ] = {}
     salt: Annotated[

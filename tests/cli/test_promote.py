@@ -49,6 +49,12 @@ def test_promote_prints_the_change_and_writes_it(config):
     assert "labels: {previous: 7, stable: 8, canary: 8}" in config.read_text()
 
 
+def test_nothing_is_said_of_traffic_that_no_label_has(config):
+    config.write_text("models:\n  books:\n    source: books\n    labels: {canary: 8}\n")
+    result = run("promote", "books", "canary", "--to", "night")
+    assert result.stdout.splitlines()[-1] == "written: books: canary is 8, night is 8"
+
+
 def test_a_dry_run_writes_nothing(config):
     result = run("promote", "books", "canary", "--dry-run")
     assert "\nnot written: books: stable is 8" in result.stdout

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -28,7 +29,12 @@ from ranker.repository.config import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
-OVERLAYS = ("cpu", "gpu", "gke", "live")
+OVERLAYS = ("cpu", "gpu", "gke", "live", "live-on-gke")
+COMMENTED = {
+    "live-on-gke": ("live", "# components:\n#   -", "components:\n  -"),
+    "gke-with-export": ("gke", "#  -", "  -"),
+}
+"""Overlays with the component that they mention: which, and what is put in place of what."""
 VERSIONS = ("1.34", "1.35", "1.36", "1.37")
 CUSTOM = {"PodMonitoring"}
 """Kinds that Kubernetes' own API does not have."""
@@ -44,7 +50,21 @@ def kustomized(path: Path) -> list[dict]:
 
 
 def rendered(overlay: str) -> list[dict]:
+    if overlay in COMMENTED:
+        return copy.deepcopy(with_component(*COMMENTED[overlay]))
     return copy.deepcopy(kustomized(KUBERNETES / "overlays" / overlay))
+
+
+@cache
+def with_component(overlay: str, commented: str, instead: str) -> list[dict]:
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder) / "kubernetes"
+        shutil.copytree(KUBERNETES, copied)
+        file = copied / "overlays" / overlay / "kustomization.yaml"
+        text = file.read_text()
+        assert text.count(commented) == 1
+        file.write_text(text.replace(commented, instead))
+        return kustomized(file.parent)
 
 
 def one(documents: list[dict], kind: str) -> dict:
@@ -66,16 +86,9 @@ def documents(request) -> list[dict]:
     return rendered(request.param)
 
 
-@pytest.fixture(scope="module")
-def gcp_export(tmp_path_factory) -> list[dict]:
-    """The gke overlay with the component that it mentions."""
-    copied = tmp_path_factory.mktemp("kubernetes") / "kubernetes"
-    shutil.copytree(KUBERNETES, copied)
-    overlay = copied / "overlays/gke/kustomization.yaml"
-    text = overlay.read_text()
-    overlay.write_text(text.replace("# components:\n#   -", "components:\n  -"))
-    assert overlay.read_text() != text
-    return kustomized(overlay.parent)
+@pytest.fixture
+def gcp_export() -> list[dict]:
+    return rendered("gke-with-export")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -239,10 +252,9 @@ def test_live_pods_reach_no_private_network():
         assert any(ip_address(address) in network for network in shut)
 
 
-@pytest.mark.parametrize("which", ["export", "live"])
-def test_names_are_asked_of_the_cluster_alone(which, request):
-    documents = rendered("live") if which == "live" else request.getfixturevalue("gcp_export")
-    for peer in reached(documents, 53):
+@pytest.mark.parametrize("overlay", ["gke-with-export", "live"])
+def test_names_are_asked_of_the_cluster_alone(overlay):
+    for peer in reached(rendered(overlay), 53):
         if "ipBlock" in peer:
             assert ip_network(peer["ipBlock"]["cidr"]).is_link_local
         else:
@@ -270,6 +282,7 @@ def test_a_rollout_never_has_fewer_pods_than_before(documents):
         pytest.param("gpu", "{}", id="gpu"),
         pytest.param("live", "{}", id="live"),
         pytest.param("gke", "prometheus.googleapis.com|{}|gauge", id="gke"),
+        pytest.param("live-on-gke", "prometheus.googleapis.com|{}|gauge", id="live-on-gke"),
     ],
 )
 def test_the_autoscaler_reads_the_metric_that_the_exporter_writes(overlay, pattern):
