@@ -14,11 +14,10 @@ from google.rpc import status_pb2
 from ranker.client.question import AsyncWriter, Question, changed
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout, with_deadline
-from ranker.client.stream import CLOSE_GRACE
+from ranker.client.stream import CLOSE_GRACE, in_use
 from ranker.errors import (
     DeadlineError,
     InternalError,
-    InvalidRequestError,
     RankerError,
     UnavailableError,
 )
@@ -30,6 +29,14 @@ from ranker.v1 import ranking_pb2
 OVERWRITTEN = "Internal error from Core"
 """What grpc.aio puts in place of the server's status if it comes while a
 message is being written: https://github.com/grpc/grpc/issues/36066."""
+
+
+class _InFlight:
+    """A request on its way, and whether the server has answered it."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Ranking] = asyncio.get_running_loop().create_future()
+        self.answered = False
 
 
 class AsyncRankStream:
@@ -63,8 +70,10 @@ class AsyncRankStream:
         self._writer = writer
         self._timeout = timeout
         self._slots = asyncio.Semaphore(max_in_flight)
-        self._made_up_ids = map(str, itertools.count(1))
-        self._in_flight: dict[str, asyncio.Future[Ranking]] = {}
+        # Without those that somebody else has given to a request that is not answered.
+        self._made_up_ids = filter(self._is_free, map(str, itertools.count(1)))
+        self._in_flight: dict[str, _InFlight] = {}
+        self._given_up: set[str] = set()  # ids whose answers nobody waits for, and which may come
         # With the time that each request's caller stops waiting.
         self._unsent: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
         self._work = asyncio.Event()
@@ -101,18 +110,18 @@ class AsyncRankStream:
                     raise UnavailableError("the stream is closed")
                 if self._end is not None:
                     raise from_status(self._end)
-                if request_id in self._in_flight:
-                    raise InvalidRequestError(
-                        "request_id", f"{request_id!r} is in flight on this stream already"
-                    )
-                self._in_flight[request_id] = asyncio.get_running_loop().create_future()
+                if not self._is_free(request_id):
+                    raise in_use(request_id)
+                entry = self._in_flight[request_id] = _InFlight()
                 self._unsent[request_id] = message, deadline
                 self._work.set()
                 try:
-                    ranking = await self._in_flight[request_id]
+                    ranking = await entry.future
                 finally:
                     del self._in_flight[request_id]
-                    self._unsent.pop(request_id, None)
+                    unsent = self._unsent.pop(request_id, None)
+                    if unsent is None and not entry.answered:
+                        self._given_up.add(request_id)
         except TimeoutError:
             raise DeadlineError("the deadline passed before the answer came") from None
         if await self._writer.other(question, known, ranking, deadline) is not None:
@@ -124,7 +133,7 @@ class AsyncRankStream:
         self._closing = True
         self._work.set()
         if self._in_flight:
-            await asyncio.wait(self._in_flight.values())
+            await asyncio.wait([each.future for each in self._in_flight.values()])
         await asyncio.wait([self._reading], timeout=CLOSE_GRACE)
         self._call.cancel()
         await asyncio.wait([self._reading, self._writing])
@@ -134,6 +143,9 @@ class AsyncRankStream:
 
     async def __aexit__(self, *raised: object) -> None:
         await self.close()
+
+    def _is_free(self, request_id: str) -> bool:
+        return request_id not in self._in_flight and request_id not in self._given_up
 
     async def _write(self) -> None:
         """Sends what is unsent.
@@ -174,14 +186,19 @@ class AsyncRankStream:
             end = InternalError(f"an answer can't be read: {error!r}")
         self._end = to_status(end)
         self._work.set()
-        for future in self._in_flight.values():
-            if not future.done():
-                future.set_exception(from_status(self._end))
+        for entry in self._in_flight.values():
+            if not entry.future.done():
+                entry.future.set_exception(from_status(self._end))
 
     def _answer(self, response: Any) -> None:
-        future = self._in_flight.get(response.request_id)
-        if future is None or future.done():
-            return  # its caller has stopped waiting
+        entry = self._in_flight.get(response.request_id)
+        if entry is None:
+            self._given_up.discard(response.request_id)
+            return
+        entry.answered = True
+        future = entry.future
+        if future.done():
+            return  # its caller has just stopped waiting
         if response.status.code:
             future.set_exception(from_status(response.status))
         else:

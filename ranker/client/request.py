@@ -41,8 +41,9 @@ class RankOptions(TypedDict, total=False):
         explain: how many of the best candidates to explain; 0, the default, explains none. The
             answer comes when the server has had time for that, after all plain lists.
         request_id: the caller's own mark, echoed in the answer and the server's
-            log. On a stream it must be unique among the requests in flight, and
-            is made up if it is not given.
+            log. On a stream it must be unique among the requests that the server has not
+            answered, also if nobody waits for the answer any more; it is made up if it is not
+            given.
     """
 
     top_k: int

@@ -35,6 +35,14 @@ CLOSE_GRACE = 1.0
 """Seconds that the server has to end a stream whose requests are all answered."""
 
 
+def in_use(request_id: str) -> InvalidRequestError:
+    """That a request can't have that id, since an answer with it would be taken for its own."""
+    return InvalidRequestError(
+        "request_id",
+        f"a request with the id {request_id!r} on this stream is not answered yet by the server",
+    )
+
+
 @dataclass(eq=False)
 class _InFlight:
     """A request that has no answer yet, and when its caller stops waiting for one."""
@@ -84,7 +92,8 @@ class RankStream:
         self._writer = writer
         self._timeout = timeout
         self._max_in_flight = max_in_flight
-        self._made_up_ids = map(str, itertools.count(1))
+        # Without those that somebody else has given to a request that is not answered.
+        self._made_up_ids = filter(self._is_free, map(str, itertools.count(1)))
         # One lock, and a condition for each of those who wait: submitters for
         # space, gRPC's sending thread for work, the timekeeper for a deadline
         # sooner than the one it sleeps towards, and close() for the last answer.
@@ -96,6 +105,7 @@ class RankStream:
         self._next_deadline = math.inf
         self._in_flight: dict[str, _InFlight] = {}
         self._unsent: OrderedDict[str, _InFlight] = OrderedDict()
+        self._given_up: set[str] = set()  # ids whose answers nobody waits for, and which may come
         self._closing = False
         self._end: status_pb2.Status | None = None
 
@@ -142,11 +152,9 @@ class RankStream:
                 raise UnavailableError("the stream is closed")
             if self._end is not None:
                 raise from_status(self._end)
-            if request_id in self._in_flight:
+            if not self._is_free(request_id):
                 self._space.notify()  # it does not take the space that it waited for
-                raise InvalidRequestError(
-                    "request_id", f"{request_id!r} is in flight on this stream already"
-                )
+                raise in_use(request_id)
             self._in_flight[request_id] = entry
             self._unsent[request_id] = entry
             self._work.notify()
@@ -172,6 +180,9 @@ class RankStream:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
+    def _is_free(self, request_id: str) -> bool:
+        return request_id not in self._in_flight and request_id not in self._given_up
+
     def _may_submit(self) -> bool:
         return len(self._in_flight) < self._max_in_flight or self._closing or self._end is not None
 
@@ -189,7 +200,7 @@ class RankStream:
         """Hands out the answers until the stream ends."""
         try:
             for response in self._call:
-                entry = self._take(response.request_id)
+                entry = self._take(response.request_id, answered=True)
                 if entry is None:
                     continue  # its deadline passed first
                 self._answer(entry, response)
@@ -242,10 +253,14 @@ class RankStream:
                     continue
             self._fail(late, DeadlineError("the deadline passed before the answer came"))
 
-    def _take(self, request_id: str) -> _InFlight | None:
+    def _take(self, request_id: str, *, answered: bool = False) -> _InFlight | None:
         with self._lock:
-            self._unsent.pop(request_id, None)
+            unsent = self._unsent.pop(request_id, None)
             entry = self._in_flight.pop(request_id, None)
+            if answered:
+                self._given_up.discard(request_id)
+            elif entry is not None and unsent is None:
+                self._given_up.add(request_id)
             self._space.notify()
             if not self._in_flight:
                 self._idle.notify_all()

@@ -28,6 +28,9 @@ _FIXED = {1: 8, 5: 4}
 
 _LENGTH = 2
 
+_VARINT_BYTES = 10
+"""That a number may have."""
+
 _OTHER_FIELDS = 100
 """Of a request, beside the repeated ones; more than there are."""
 
@@ -94,21 +97,21 @@ def check_fields(data: bytes, most: int, nested: Nested) -> None:
             elif kind in _FIXED:
                 at += _FIXED[kind]
             elif kind == 0:
-                while data[at] > 127:
-                    at += 1
-                at += 1
+                _, at = _varint(data, at)
             # The begin and the end of a group have no value of their own.
-    except IndexError:
+    except (IndexError, _BrokenError):
         return
+
+
+class _BrokenError(Exception):
+    """The message is not an encoded one."""
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """A number in base 128, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at += 1
+    value = 0
+    for index, byte in enumerate(data[at : at + _VARINT_BYTES]):
+        value |= (byte & 127) << 7 * index
         if byte < 128:
-            return value, at
-        shift += 7
+            return value, at + index + 1
+    raise _BrokenError

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import any_pb2
 
 from ranker.client import AsyncRankerClient, RankerClient, aio_stream, stream
-from ranker.errors import InvalidRequestError, OverloadedError, UnavailableError
+from ranker.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
 from ranker.status import to_status
 from ranker.v1 import ranking_pb2 as pb
 from tests.client.fake_server import a_list
@@ -125,6 +125,35 @@ def test_an_id_in_flight_twice(fake, submit_all):
     assert (first.indices[0], another.indices[0]) == (0, 2)
     assert isinstance(second, InvalidRequestError)
     assert second.field == "request_id"
+
+
+def test_an_id_whose_answer_may_still_come(fake, submit_all):
+    """An answer that comes late is not taken for another request's."""
+
+    def late(requests, _context):
+        yield from [fake.answer(request) for request in itertools.islice(requests, 2)]
+        yield from map(fake.answer, requests)
+
+    fake.stream = late
+    outcomes = submit_all(
+        fake.target,
+        [(a_list(0), {"request_id": "x", "timeout": 2.0})],
+        then=[(a_list(i), {"request_id": each}) for i, each in enumerate(["x", "y", "x"], 1)],
+        max_in_flight=1,
+    )
+    assert isinstance(outcomes[0], DeadlineError)
+    assert isinstance(outcomes[1], InvalidRequestError)
+    assert outcomes[1].field == "request_id"
+    assert [ranking.indices[0] for ranking in outcomes[2:]] == [2, 3]
+
+
+def test_an_id_that_is_made_up_is_nobody_elses(fake, submit_all):
+    def when_both_have_come(requests, _context):
+        yield from [fake.answer(request) for request in itertools.islice(requests, 2)]
+
+    fake.stream = when_both_have_come
+    rankings = submit_all(fake.target, [(a_list(0), {"request_id": "1"}), a_list(1)])
+    assert [ranking.indices[0] for ranking in rankings] == [0, 1]
 
 
 def test_a_request_that_cannot_be_sent(fake, submit_all):
