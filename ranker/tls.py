@@ -65,7 +65,7 @@ class Certificates:
         self._lock = threading.Lock()
         self._looked = time.monotonic()
         self._seen = self._signature()
-        self.pem = self._read()
+        self.pem, self._context = self._read()
 
     @property
     def handshake_bytes(self) -> int:
@@ -84,30 +84,24 @@ class Certificates:
                 return False
             self._seen = signature
             try:
-                pem = self._read()
+                pem, context = self._read()
             except ValueError as error:
                 logger.warning("the certificate stays as it was: %s", error)
                 return False
             if pem == self.pem:
                 return False
-            self.pem = pem
+            self.pem, self._context = pem, context
         logger.info("new connections get the new certificate of %s", self._paths[0])
         return True
 
     def context(self) -> ssl.SSLContext:
-        """A context for Python's own servers, of what is there now."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.load_into(context)
-        return context
+        """What a new connection of Python's own servers gets; ask for each.
 
-    def load_into(self, context: ssl.SSLContext) -> None:
-        """Gives a context the files, for the connections that it makes from now on."""
-        cert, key, client_ca = self._paths
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(cert, key, password=_no_password)
-        if client_ca:
-            context.load_verify_locations(client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
+        Another one whenever the files have changed: a context forgets no authority, and takes
+        up sessions that it has begun without asking for the client's certificate again.
+        """
+        self.refresh()
+        return self._context
 
     def credentials(self) -> grpc.ServerCredentials:
         """Credentials for gRPC's servers, which ask for what is new at each handshake."""
@@ -138,23 +132,25 @@ class Certificates:
                 found.append((path, (status.st_ino, status.st_size, status.st_mtime_ns)))
         return tuple(found)
 
-    def _read(self) -> Pem:
+    def _read(self) -> tuple[Pem, ssl.SSLContext]:
         cert, key, client_ca = self._paths
         texts = [_text(path) for path in (cert, key, client_ca)]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         if client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
             try:
                 context.load_verify_locations(cadata=texts[2].decode("ascii"))
             except (ssl.SSLError, UnicodeDecodeError) as error:
                 raise ValueError(f"{client_ca}: expected certificates in PEM: {error}") from error
         try:
-            self.load_into(context)
+            context.load_cert_chain(cert, key, password=_no_password)
         except (ssl.SSLError, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise ValueError(
                 f"{cert} and {key}: expected a certificate and its key, in PEM: {reason}"
             ) from error
-        return Pem(*texts)
+        return Pem(*texts), context
 
 
 def _text(path: str) -> bytes:

@@ -18,14 +18,16 @@ class Handshakes:
     """Has connections secured before they are served.
 
     Args:
-        context: for the handshakes.
+        context: what it returns is for the next handshake.
         make: makes the protocol that serves a secured connection.
 
     Attributes:
         under_way: the handshakes that are not done, in the order of their beginning.
     """
 
-    def __init__(self, context: ssl.SSLContext, make: Callable[..., asyncio.Protocol]) -> None:
+    def __init__(
+        self, context: Callable[[], ssl.SSLContext], make: Callable[..., asyncio.Protocol]
+    ) -> None:
         self.under_way: dict[Handshake, None] = {}
         self.context = context
         self._make = make
@@ -79,7 +81,7 @@ class Handshake(asyncio.Protocol):
             secured = await loop.start_tls(
                 self._transport,
                 self,
-                self._all.context,
+                self._all.context(),
                 server_side=True,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
             )

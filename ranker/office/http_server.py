@@ -6,7 +6,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import uvicorn
@@ -28,14 +28,14 @@ class HttpServer(uvicorn.Server):
     Args:
         applications: by the port that they are on.
         sockets: bound to these ports.
-        context: for TLS, the same on all of them; None: plain HTTP.
+        context: says what a new connection on any of them gets, for TLS; None: plain HTTP.
     """
 
     def __init__(
         self,
         applications: Mapping[int, ASGIApp],
         sockets: Sequence[socket.socket],
-        context: ssl.SSLContext | None = None,
+        context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         # What it logs is that clients send nonsense, which is not news, and uncaught
         # exceptions, of which there are none: see `ranker.office.app`.

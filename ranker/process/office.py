@@ -17,7 +17,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 import time
 from contextlib import ExitStack
@@ -58,7 +57,6 @@ from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
 from ranker.process.split_watch import LOOK_SECONDS, SplitWatch
 from ranker.process.vertex import Vertex
 from ranker.repository.place import BUCKETS, open_place
-from ranker.tls import Certificates
 
 if TYPE_CHECKING:
     from ranker.process.config_watch import ConfigWatch
@@ -66,9 +64,6 @@ if TYPE_CHECKING:
     from ranker.repository.wanted import Wanted
 
 logger = logging.getLogger(__name__)
-
-_CERTIFICATE_SECONDS = 2.0
-"""Seconds between two looks at the certificates' files."""
 
 NICENESS = 10
 """Beside a worker that needs all of a core the office gets a tenth of it: enough for probes and
@@ -151,9 +146,8 @@ class Office:
         work = (self._beat(), self._watch_splits(), self._watch_drift())
         tasks = [asyncio.create_task(task) for task in work]
         if self._certificates:
-            context = self._certificates.context()
+            context = self._certificates.context
             servers.append(HttpServer(self._applications, self._secure, context))
-            tasks.append(asyncio.create_task(self._follow(self._certificates, context)))
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(LoopErrors())
 
@@ -181,13 +175,6 @@ class Office:
         while True:
             self._recorder.beat(time.monotonic())
             await asyncio.sleep(BEAT_SECONDS)
-
-    async def _follow(self, certificates: Certificates, context: ssl.SSLContext) -> None:
-        """Has new connections get new certificates."""
-        while True:
-            await asyncio.sleep(_CERTIFICATE_SECONDS)
-            if certificates.refresh():
-                certificates.load_into(context)
 
     async def _watch_splits(self) -> None:
         watch = SplitWatch()

@@ -105,6 +105,24 @@ def shown(port: int) -> str:
     return x509.load_der_x509_certificate(der).subject.rfc4514_string()
 
 
+def let_in(ports: list[int], tls: Tls) -> list[bool]:
+    """Whether each of some ports takes a client's certificate."""
+    context = ssl.create_default_context(cafile=tls.ca)
+    context.load_cert_chain(tls.cert, tls.key)
+    context.check_hostname = False
+    context.set_alpn_protocols(["h2"])
+    outcomes = []
+    for port in ports:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
+            try:
+                with context.wrap_socket(plain) as secured:
+                    secured.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                    outcomes.append(secured.recv(1) != b"")  # with TLS 1.3 a refusal comes later
+            except (ssl.SSLError, ConnectionError):
+                outcomes.append(False)
+    return outcomes
+
+
 def ranked(server, truth, tls: Tls | None, seconds: float = 3.0) -> list[int]:
     with RankerClient(server.address, tls=tls, timeout=seconds) as client:
         return client.rank(truth.rows[:10]).indices.tolist()
@@ -166,6 +184,24 @@ def test_a_new_certificate_is_for_new_connections_if_it_fits_and_ends_none(start
             time.sleep(0.1)
         assert stream.submit(truth.rows[:10]).result().indices.tolist() == best(truth)
     assert ranked(server, truth, tls) == best(truth)
+
+
+def test_callers_of_an_authority_that_was_taken_out_are_refused(
+    start_tls, truth, place, tmp_path
+):
+    """On both ports: whoever has that authority's key could be anybody."""
+    other = Authority(tmp_path, "other")
+    taken_out = Tls(place.authority.path, *place.authority.issue(tmp_path / "a", "retrieval"))
+    put_in = Tls(place.authority.path, *other.issue(tmp_path / "b", "retrieval"))
+    file = tmp_path / "callers.crt"
+    file.write_bytes(place.authority.path.read_bytes())
+    server = start_tls("--tls-client-ca", str(file), tls=taken_out)
+    ports = [server.port, int(server.wait_for_log(r"HTTPS on port (\d+)")[1])]
+    assert (let_in(ports, taken_out), let_in(ports, put_in)) == ([True, True], [False, False])
+    file.write_bytes(other.path.read_bytes())
+    wait_until(lambda: let_in(ports, put_in) == [True, True])
+    assert let_in(ports, taken_out) == [False, False]
+    assert ranked(server, truth, put_in) == best(truth)
 
 
 @on_one_transport

@@ -7,7 +7,7 @@ import http.client
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from tests.waiting import PATIENCE
 
 
 @contextmanager
-def served(application: ASGIApp, context: ssl.SSLContext | None = None) -> Iterator[int]:
+def served(application: ASGIApp, context: Callable[[], ssl.SSLContext] | None = None) -> Iterator[int]:
     """Serves an application, secured if there is a context; gives the port."""
     sockets = bind_http("a test", "127.0.0.1", 0)
     port = int(sockets[0].getsockname()[1])

@@ -64,7 +64,7 @@ def server(authority, tmp_path, caplog: pytest.LogCaptureFixture) -> Iterator[Se
     client = ssl.create_default_context(cafile=authority.path)
     with (
         caplog.at_level(logging.WARNING),
-        served(application([Route("/scheme", scheme)]), certificates.context()) as port,
+        served(application([Route("/scheme", scheme)]), certificates.context) as port,
     ):
         yield Secured(port, client)
     assert caplog.records == []
