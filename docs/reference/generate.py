@@ -33,7 +33,8 @@ and a counter survives the restart of a worker. Google Cloud Monitoring gets the
 
 No label value comes from a caller, so that callers can't create series. To a reader that asks for
 OpenMetrics, each bucket of the latency also shows the trace id of a recent request whose trace
-is recorded: its caller's, by the `sampled` flag of `traceparent`, or the server's own. [Operations](../operations.md) says which of these to watch.
+is recorded: its caller's, by the `sampled` flag of `traceparent`, or the server's own.
+[Operations](../operations.md) says which of these to watch.
 """
 
 STATUS_INTRO = """# Status codes

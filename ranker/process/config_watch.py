@@ -80,16 +80,19 @@ class ConfigWatch:
                 self._want(self._resolver.resolve(config))
                 pause, wait = FIRST_PAUSE, config.poll_seconds
                 self._failure = ""
-            except RankerError as error:
-                self._tell(error.message)
+            except Exception as error:  # a bug, even: nothing else follows the configuration
+                self._tell(error)
                 wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
             self._wait(seen, began + wait)
 
-    def _tell(self, failure: str) -> None:
+    def _tell(self, error: Exception) -> None:
         """Says what is wrong; the log, only if it did not say so before."""
+        expected = isinstance(error, RankerError)
+        failure = str(error) if expected else f"{type(error).__name__}: {error}"
         if failure != self._failure:
             self._failure = failure
-            logger.error("what is served stays as it is: %s", failure)
+            traceback = None if expected else error
+            logger.error("what is served stays as it is: %s", failure, exc_info=traceback)
         self._fail(failure)
 
     def _wait(self, seen: object, until: float) -> None:

@@ -163,8 +163,8 @@ class ModelConfig(_Part):
         dict[Name, Percent],
         Field(
             description="The percentage of each label among requests that name no version; 100 in "
-            "all. Without it they get the version labelled `stable`, or else the first of `versions` "
-            "(the newest, where `latest` says which), or else that of the first label."
+            "all. Without it they get the version labelled `stable`, or else the first of "
+            "`versions` (the newest, where `latest` says which), or else that of the first label."
         ),
     ] = {}
     salt: Annotated[
@@ -300,8 +300,10 @@ def parse_config(text: str, name: str) -> Config:
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         problem = (error.problem or str(error)).partition("\n")[0]
         raise ConfigError(f"{where}: {problem}") from error
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # of a date that there is not, 2026-02-30 say
         raise ConfigError(f"{name}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: it is nested too deeply") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{name}:1:1: expected a mapping with `models`, got {_shown(document)}")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ranker.errors import SourceError
@@ -26,13 +26,15 @@ class Folder:
 
     def list(self) -> dict[str, str]:
         """Files two levels down, for that is where a repository has them."""
+        found = {}
         with self._errors("can't be listed"):
-            found = {}
             for folder in self._root.iterdir():
-                if folder.is_dir():
+                # What is removed while it is listed, and a link to nothing, are not there.
+                with suppress(FileNotFoundError, NotADirectoryError):
                     for path in folder.iterdir():
-                        found[f"{folder.name}/{path.name}"] = stamp(path)
-            return found
+                        with suppress(FileNotFoundError):
+                            found[f"{folder.name}/{path.name}"] = stamp(path)
+        return found
 
     def size(self, key: str) -> int:
         """See `Place`."""

@@ -57,13 +57,17 @@ def open_repository(source: str, cache: Path | None = None) -> Repository:
             XDG_CACHE_HOME, which is `~/.cache` where that is not set.
 
     Raises:
-        SourceError: there is no such file or folder, or the source is none of these.
+        SourceError: there is no such file or folder, or it may not be read, or the source is none
+            of these.
         MissingExtraError: it is a bucket, and the extra `remote` is not installed.
     """
     if not source.startswith(BUCKETS):
         path = local_path(source)
-        if path.is_file():
-            return OneFile(source, path)
-        if not path.is_dir():
-            raise SourceError(source, "", "there is no such file or folder")
+        try:
+            if path.is_file():
+                return OneFile(source, path)
+            if not path.is_dir():
+                raise SourceError(source, "", "there is no such file or folder")
+        except OSError as error:
+            raise SourceError(source, "", f"can't be read: {error.strerror}") from error
     return Versions(open_place(source), Cache(cache or default_cache()))

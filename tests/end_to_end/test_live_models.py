@@ -233,9 +233,7 @@ def test_what_can_not_be_served_changes_nothing_and_says_so(server, shop, text, 
     with Callers(server, shop, 1) as callers:
         shop.write(text)
         wait_until(said, reason)
-        wait_until(
-            lambda: server.metric("ranker_model_switches_total", outcome="error") > failed
-        )
+        wait_until(lambda: server.metric("ranker_model_switches_total", outcome="error") > failed)
         shop.write(STABLE.format(8))
         callers.wait_for("8")
     assert callers.failures == []

@@ -44,6 +44,8 @@ def test_all_that_it_may_say():
     [
         pytest.param("", "ranker.yaml:1:1: expected a mapping", id="empty"),
         pytest.param("models: [", "ranker.yaml:1:", id="not-yaml"),
+        pytest.param("models: 2026-02-30", "ranker.yaml: day is out of range", id="no-such-day"),
+        pytest.param("[" * 10_000, "ranker.yaml: it is nested too deeply", id="deep"),
         pytest.param("models: {}", "ranker.yaml:1:9: models: ", id="no-models"),
         pytest.param("models:\n  a b: {source: x}", "ranker.yaml:2:", id="name"),
         pytest.param("models:\n  a: {}", "models.a.source: is required", id="no-source"),

@@ -32,6 +32,13 @@ def test_what_is_not_complete_is_not_there(folder):
     assert versions(folder) == []
 
 
+def test_a_link_to_nothing_is_not_there(folder):
+    """As editors leave it beside a file that is open."""
+    (folder / "9" / ".#model.onnx").symlink_to("somebody@somewhere.1234")
+    (folder / ".#notes.txt").symlink_to("somebody@somewhere.1234")
+    assert versions(folder) == ["9", "10"]
+
+
 def test_a_version_is_used_where_it_lies(folder, models):
     path = open_repository(str(folder)).fetch("10")
     assert path == folder / "10" / "model.onnx"

@@ -75,8 +75,8 @@ MODEL_GENERATION = Metric(
     "ranker_model_generation",
     Kind.GAUGE,
     "generations",
-    "Number of the set of models that is served: it goes up at each switch, and by one more for each "
-    "switch that failed.",
+    "Number of the set of models that is served: it goes up at each switch, and by one more for "
+    "each switch that failed.",
 )
 MODEL_SWITCHES = Metric(
     "ranker_model_switches_total",

@@ -1,0 +1,73 @@
+"""What is wanted is found out again and again, whatever goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ranker.errors import SourceError
+from ranker.process import config_watch
+from ranker.process.config_watch import ConfigWatch
+from ranker.repository.config import Config
+from ranker.repository.resolver import Resolver
+from ranker.repository.wanted import Wanted
+from tests.waiting import wait_until
+
+CONFIG = "models: {books: {source: books}}\npoll_seconds: 1\n"
+WANTED = Wanted((), {})
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(config_watch, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(config_watch, "LOOK_SECONDS", 0.01)
+
+
+@contextmanager
+def watched(
+    folder: Path, monkeypatch, resolve: Callable[[], Wanted]
+) -> Iterator[tuple[list[Wanted], list[str]]]:
+    """What a watch says is wanted, and why it can't say, while the sources answer so."""
+    file = folder / "ranker.yaml"
+    file.write_text(CONFIG)
+
+    def resolved(_self: Resolver, _config: Config) -> Wanted:
+        return resolve()
+
+    monkeypatch.setattr(Resolver, "resolve", resolved)
+    wanted, failures = list[Wanted](), list[str]()
+    watch = ConfigWatch(str(file), "", wanted.append, failures.append)
+    watch.start()
+    try:
+        yield wanted, failures
+    finally:
+        watch.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        pytest.param(SourceError("books", "", "away"), "books: away", id="expected"),
+        pytest.param(KeyError("a bug"), "KeyError: 'a bug'", id="a-bug"),
+        pytest.param(FileNotFoundError("gone"), "FileNotFoundError: gone", id="a-file-that-goes"),
+    ],
+)
+def test_it_goes_on_after_any_error(tmp_path, monkeypatch, caplog, error, said):
+    """Each attempt is told of, and the log says it once."""
+    answers = iter([error, error, WANTED])
+
+    def resolve() -> Wanted:
+        answer = next(answers, WANTED)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with watched(tmp_path, monkeypatch, resolve) as (wanted, failures):
+        wait_until(lambda: wanted)
+        assert failures == [said, said]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"what is served stays as it is: {said}"
+    ]
