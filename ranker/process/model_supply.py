@@ -206,15 +206,15 @@ class ModelSupply:
             child.say({"callers": policy.to_facts()})
 
     def _forget_others(self) -> None:
-        """Closes the files of models that are not served."""
-        current = self._rollout.current
-        served = current.models if current is not None else ()
+        """Closes the files of models that are not served, nor about to be."""
+        plans = (self._rollout.current, self._rollout.pending)
+        kept = [model for plan in plans if plan is not None for model in plan.models]
         # A preparer that runs has been told which models are there.
-        unused = [] if self._reader.reading else set(self._models.values()).difference(served)
+        unused = [] if self._reader.reading else set(self._models.values()).difference(kept)
         for model in unused:
             self._models.pop(model.key).close()
-        self._known = {wanted: model for wanted, model in self._known.items() if model in served}
-        names = [(name, version) for name, version, _ in (m.key.split("@") for m in served)]
+        self._known = {wanted: model for wanted, model in self._known.items() if model in kept}
+        names = [(name, version) for name, version, _ in (m.key.split("@") for m in kept)]
         self._slots.leave(names, time.monotonic())
 
     def _tell_workers(self) -> None:

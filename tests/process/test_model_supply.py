@@ -129,6 +129,22 @@ def test_a_model_that_was_there_when_the_preparer_began_is_there_when_it_ends(s)
     assert s.supply.failure is None
 
 
+def test_files_of_what_is_about_to_be_served_stay_when_something_newer_fails(s):
+    """A worker that starts later needs them."""
+    s.serve(wanted("7", entry="a"))
+    s.supply.want(wanted("8", entry="b"))
+    s.reader.finish()
+    s.supply.step()
+    s.supply.want(wanted("9", entry="c"))
+    s.reader.finish("broken")
+    s.supply.step()
+    s.prepared()  # 8
+    started = FakeWorker()
+    s.supply.on_start(started)
+    assert (s.worker.serves, started.serves) == (2, 2)
+    assert s.supply.failure == "broken"
+
+
 def test_what_failed_is_tried_again_when_it_is_wanted_again(s, caplog):
     """A preparer that was killed for want of memory, say."""
     s.serve(wanted("7", entry="a"))

@@ -19,6 +19,8 @@ class FakeWorker:
 
     def say(self, facts, files=()) -> None:
         assert len(files) == (2 if "model" in facts else 0)
+        for file in files:
+            os.fstat(file)  # it has to be open
         self.said.append(facts)
 
     @property
