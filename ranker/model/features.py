@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,9 @@ from ranker.engine.api import Rows
 from ranker.errors import InvalidRequestError, ModelError
 
 _PLANS = 256
-"""How many name lists a contract remembers; a service uses a handful."""
+_PLANNED_COLUMNS = 2**18
+"""How many name lists a contract remembers, and of how many names in all, at some 16 bytes each;
+a service uses a handful."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,9 @@ class FeatureContract:
         for name in self.required:
             if name not in self._column:
                 raise ModelError(f"required_features: the model has no feature {name!r}")
-        self._plan = lru_cache(maxsize=_PLANS)(self._make_plan)
+        self._plans: dict[tuple[tuple[str, ...], tuple[str, ...]], ColumnPlan] = {}
+        self._most_plans = max(1, min(_PLANS, _PLANNED_COLUMNS // max(num_features, 1)))
+        self._planning = threading.Lock()
 
     def plan(
         self, columns: int, names: Sequence[str] = (), context_names: Sequence[str] = ()
@@ -114,7 +118,8 @@ class FeatureContract:
                 raise InvalidRequestError(
                     field, f"{len(some)} names; the model has {self.num_features} features"
                 )
-        plan = self._plan(tuple(names), tuple(context_names))
+        asked = tuple(names), tuple(context_names)
+        plan = self._plans.get(asked) or self._make_plan(*asked)
         if columns != len(plan.candidate_columns):
             raise InvalidRequestError(
                 "candidates.columns",
@@ -139,7 +144,8 @@ class FeatureContract:
             raise InvalidRequestError(field, "the model's features have no names; send none")
         context = self._columns("context.feature_names", context_names, {})
         taken = dict.fromkeys(context_names, "context.feature_names")
-        if not names:
+        named = bool(names)
+        if not named:
             names = tuple(name for name in self.names if name not in taken)
         candidate = self._columns("feature_names", names, taken)
         sent = {*names, *context_names}
@@ -148,9 +154,24 @@ class FeatureContract:
             raise InvalidRequestError(
                 "feature_names", f"the model requires features that were not sent: {lacking}"
             )
-        return ColumnPlan(
+        plan = ColumnPlan(
             candidate, context, self.num_features, complete=len(sent) == self.num_features
         )
+        self._remember(plan, named=named)
+        return plan
+
+    def _remember(self, plan: ColumnPlan, *, named: bool) -> None:
+        """Keeps a plan for the next request with these names, in place of the one made longest ago.
+
+        The names are the model's own: those of the request would be as many texts once more.
+        """
+        columns = plan.candidate_columns if named else ()
+        names = tuple(self.names[column] for column in columns)
+        context_names = tuple(self.names[column] for column in plan.context_columns)
+        with self._planning:
+            if len(self._plans) >= self._most_plans:
+                del self._plans[next(iter(self._plans))]
+            self._plans[names, context_names] = plan
 
     def _columns(self, field: str, names: Sequence[str], taken: dict[str, str]) -> NDArray[np.intp]:
         seen = dict(taken)

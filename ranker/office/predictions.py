@@ -20,6 +20,10 @@ from ranker.office.workers import Workers
 MOST_INSTANCES = 256
 """Of one body: they are all asked at once."""
 
+MOST_SHARED = 2**18
+"""Names of features that the instances of a body may have from its parameters, each counted for
+each instance: every list is written out with them."""
+
 PARAMETERS = ("top_k", "explain", "feature_names", "context", "deadline_ms")
 """What may be said once for all instances."""
 
@@ -82,6 +86,14 @@ class Predictions:
                 f"expected a list of 1 to {MOST_INSTANCES} candidate lists, got {shown(instances)}",
             )
         parameters = as_object("parameters", body.get("parameters") or {}, PARAMETERS)
+        for name in ("feature_names", "context"):
+            shared = parameters.get(name)
+            if isinstance(shared, list | dict) and len(shared) * len(instances) > MOST_SHARED:
+                raise InvalidRequestError(
+                    f"parameters.{name}",
+                    f"expected at most {MOST_SHARED // len(instances)} features for "
+                    f"{len(instances)} instances, got {len(shared)}",
+                )
         lists = [
             read_rank_json(
                 {"candidates": instance} if isinstance(instance, list) else instance,

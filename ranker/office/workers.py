@@ -121,7 +121,8 @@ class Workers:
         if not self._channels:
             self._connect()
         metadata = FORWARDED.get().metadata()
-        if traceparent:
+        # What gRPC can't carry is no trace context, which is to be ignored then.
+        if traceparent and traceparent.isascii() and traceparent.isprintable():
             metadata += (("traceparent", traceparent),)
         deadline = time.monotonic() + seconds
         for attempt in range(1, _ATTEMPTS + 1):

@@ -37,6 +37,15 @@ def expected(truth, rows: np.ndarray) -> tuple[list[int], list[float]]:
     return order.tolist(), scores[order].tolist()
 
 
+@pytest.mark.parametrize("trace", ["caf\xe9", "00-\x01-\x01-01", "x" * 300])
+def test_what_is_no_trace_context_is_ignored(server, truth, trace):
+    rows = truth.rows[:5]
+    body = {"candidates": as_json(rows)}
+    answer = ask(server.http_port, RANK, body, headers={"traceparent": trace})
+    assert answer.status == 200
+    assert answer.json["indices"] == expected(truth, rows)[0]
+
+
 @pytest.mark.parametrize("path", [RANK, "/v1/models/books/versions/7:rank"])
 @pytest.mark.parametrize("form", ["lists", "objects", "context", "protobuf"])
 def test_the_order_and_the_scores_are_xgboosts(server, truth, path, form):

@@ -186,9 +186,7 @@ def test_a_new_certificate_is_for_new_connections_if_it_fits_and_ends_none(start
     assert ranked(server, truth, tls) == best(truth)
 
 
-def test_callers_of_an_authority_that_was_taken_out_are_refused(
-    start_tls, truth, place, tmp_path
-):
+def test_callers_of_an_authority_that_was_taken_out_are_refused(start_tls, truth, place, tmp_path):
     """On both ports: whoever has that authority's key could be anybody."""
     other = Authority(tmp_path, "other")
     taken_out = Tls(place.authority.path, *place.authority.issue(tmp_path / "a", "retrieval"))

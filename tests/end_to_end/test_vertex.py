@@ -18,6 +18,8 @@ from tests.end_to_end.test_http_json import as_json, expected
 from tests.office.support import ask
 from tests.waiting import PATIENCE, wait_until
 
+MANY = [str(number) for number in range(2000)]
+"""Names of features."""
 HEALTH, PREDICT = "/v1/endpoints/12/deployedModels/34", "/v1/endpoints/12/deployedModels/34:predict"
 
 
@@ -110,6 +112,16 @@ def test_raw_bodies_are_messages(deployed, truth, kind):
             id="explanations",
         ),
         pytest.param({"instances": [[[1]]], "parameters": {"k": 1}}, "parameters.k", id="name"),
+        pytest.param(
+            {"instances": [[[1]]] * 256, "parameters": {"feature_names": MANY}},
+            "parameters.feature_names",
+            id="many names for each",
+        ),
+        pytest.param(
+            {"instances": [[[1]]] * 256, "parameters": {"context": dict.fromkeys(MANY, 1)}},
+            "parameters.context",
+            id="a large context for each",
+        ),
         pytest.param({"instances": [[[1]]], "signature": ""}, "signature", id="strange"),
     ],
 )

@@ -1,3 +1,6 @@
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -110,3 +113,36 @@ def test_a_model_without_names_takes_none():
 def test_a_broken_contract_is_refused(names, required, words):
     with pytest.raises(ModelError, match=words):
         FeatureContract(2, names, required)
+
+
+def test_plans_that_are_kept_take_little_room():
+    """However many orders of many names callers send."""
+    width = 3000
+    names = [f"feature {i}" for i in range(width)]
+    features = FeatureContract(width, names)
+
+    def ask(order: int) -> None:
+        sent = "\n".join(names[order:] + names[:order]).split("\n")  # texts of its own
+        plan = features.plan(width, sent)
+        assert plan is not None
+        assert plan.candidate_columns[0] == order
+
+    ask(0)
+    tracemalloc.start()
+    try:
+        for order in [*range(400), 7]:
+            ask(order)
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 8 * 2**20
+
+
+def test_a_plan_is_made_once_for_the_same_names():
+    features = FeatureContract(3, ["a", "b", "c"])
+    for names, context in ([["c", "a", "b"], []], [["b"], ["c"]], [[], ["b"]]):
+        columns = len(names) or 3 - len(context)
+        first = features.plan(columns, list(names), context)
+        assert features.plan(columns, list(names), context) is first
+    assert features.plan(2, [], ["a"]) is not features.plan(2, ["b", "c"], ["a"])

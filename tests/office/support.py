@@ -20,7 +20,9 @@ from tests.waiting import PATIENCE
 
 
 @contextmanager
-def served(application: ASGIApp, context: Callable[[], ssl.SSLContext] | None = None) -> Iterator[int]:
+def served(
+    application: ASGIApp, context: Callable[[], ssl.SSLContext] | None = None
+) -> Iterator[int]:
     """Serves an application, secured if there is a context; gives the port."""
     sockets = bind_http("a test", "127.0.0.1", 0)
     port = int(sockets[0].getsockname()[1])
