@@ -9,7 +9,14 @@ order, scores = model.rank(features, top_k=10)
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.byteorder != "little":
+    # Numbers travel, and are scored, as little-endian machines keep them.
+    raise ImportError(
+        f"ranker: expected a little-endian machine, this one is {sys.byteorder}-endian"
+    )
 
 if TYPE_CHECKING:
     from ranker.export import export_onnx

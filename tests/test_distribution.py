@@ -28,6 +28,12 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def test_a_machine_on_which_scores_would_be_wrong_is_refused():
+    done = python("import sys; sys.byteorder = 'big'; import ranker")
+    assert done.returncode == 1
+    assert "expected a little-endian machine, this one is big-endian" in done.stderr
+
+
 def canonical(requirement: str) -> str:
     """The name in a requirement, as pip compares names."""
     return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()

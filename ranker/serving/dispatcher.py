@@ -61,15 +61,15 @@ class _Scoring:
         self.batch = batch
         self.taken = now
         self.served: ServedModel = batch.pieces[0][0].served
-        self.started = self.ended = 0.0
+        self.started = self.ended = now
         self.on_thread = False
         self.outcome: Scores | Exception | None = None
 
     def score(self) -> None:
         """Scores it, on whichever thread. Does not raise: `outcome` may be an exception."""
-        blocks = [task.rows_from(start, stop) for task, start, stop in self.batch.pieces]
-        self.started = time.monotonic()
         try:
+            blocks = [task.rows_from(start, stop) for task, start, stop in self.batch.pieces]
+            self.started = time.monotonic()
             outcome: Scores | Exception = self.served.engine.score(blocks)
         except Exception as error:
             outcome = error

@@ -14,6 +14,7 @@ from ranker.errors import (
     OverloadedError,
     UnavailableError,
 )
+from ranker.serving.task import RankTask
 from tests.fakes import BrokenEngine, SumEngine
 from tests.serving.lists import a_list
 from tests.waiting import PATIENCE
@@ -245,6 +246,21 @@ def test_a_broken_engine_fails_its_batch_once_and_nothing_else(serving, caplog):
     assert "secret" not in s.refused[0].message
     assert "secret of the engine" in caplog.text
     s.engines[0].broken = False
+    s.submit(4)
+    s.turn()
+    s.check(1)
+
+
+def test_rows_for_which_there_is_no_memory_fail_their_batch_and_nothing_else(serving, monkeypatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    s = serving()
+    with monkeypatch.context() as patched:
+        patched.setattr(RankTask, "rows_from", fail)
+        s.submit(3)
+        s.turn()
+    assert [type(error) for error in s.refused] == [InternalError]
     s.submit(4)
     s.turn()
     s.check(1)
