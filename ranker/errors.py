@@ -100,7 +100,7 @@ class OverloadedError(RankerError):
 
 
 class DeadlineError(RankerError):
-    """The caller's deadline passed before the answer was ready."""
+    """The deadline, the caller's or the server's own, passed before the answer was ready."""
 
     code = Code.DEADLINE_EXCEEDED
 
