@@ -24,6 +24,12 @@ MAX_FILES = 4
 """The most open files that come with a message."""
 
 
+END_NOW = signal.SIGUSR1
+"""What only the supervisor sends: a worker no longer waits for what it has to finish, the office
+ends. A service manager sends SIGTERM to every process of a service; who ends when is decided by
+the supervisor."""
+
+
 class Message(NamedTuple):
     """What was said, and the open files that came with it."""
 
@@ -87,12 +93,17 @@ class Link:
         """Waits for what the supervisor says next; None if it is gone."""
         return receive(self._socket)
 
-    def listen(self, on_message: Callable[[Message], None] | None = None) -> None:
-        """Hears messages on a thread, and has this process get a SIGTERM with the supervisor's end.
+    def listen(
+        self,
+        on_message: Callable[[Message], None] | None = None,
+        end: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        """Hears messages on a thread, and has this process get a signal with the supervisor's end.
 
         Args:
             on_message: is called with each, on that thread. If it raises, the process ends, too: it
                 would hear nothing from then on.
+            end: the signal.
         """
 
         def run() -> None:
@@ -101,6 +112,6 @@ class Link:
                     if on_message is not None:
                         on_message(message)
             finally:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), end)
 
         threading.Thread(target=run, name="link", daemon=True).start()

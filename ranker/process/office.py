@@ -52,7 +52,7 @@ from ranker.process.address import PortTakenError, bind_http
 from ranker.process.drift_watch import LOOK_SECONDS as DRIFT_LOOK_SECONDS
 from ranker.process.drift_watch import DriftWatch
 from ranker.process.heartbeat import BEAT_SECONDS, beating_while_loading
-from ranker.process.link import Link
+from ranker.process.link import END_NOW, Link
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
 from ranker.process.split_watch import LOOK_SECONDS, SplitWatch
 from ranker.process.vertex import Vertex
@@ -69,8 +69,6 @@ NICENESS = 10
 """Beside a worker that needs all of a core the office gets a tenth of it: enough for probes and
 scrapes. A worker waits for a core less than half as long as with 5 while the office reads lists of
 JSON, each of which takes longer than to rank it; a lower priority still helps little more."""
-
-_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Office:
@@ -141,7 +139,7 @@ class Office:
         self._callers.policy = policy
 
     async def run(self) -> None:
-        """Works until SIGTERM or SIGINT."""
+        """Works until `END_NOW`."""
         servers = [HttpServer(self._applications, self._plain)]
         work = (self._beat(), self._watch_splits(), self._watch_drift())
         tasks = [asyncio.create_task(task) for task in work]
@@ -157,9 +155,8 @@ class Office:
             for server in servers:
                 server.stop()
 
-        for number in _ENDING:
-            loop.add_signal_handler(number, stop)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        loop.add_signal_handler(END_NOW, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [END_NOW])
         if self.ports["http_port"] not in (None, -1):
             tasks.append(asyncio.create_task(self._status.run()))
         await asyncio.gather(*(server.run_until_stopped() for server in servers))
@@ -251,7 +248,8 @@ def main() -> None:
     link = Link(int(sys.argv[1]))
     settings = Settings.from_json(sys.argv[2])
     metrics_fd, access_log_fd, workers_end_fd = map(int, sys.argv[3:])
-    signal.pthread_sigmask(signal.SIG_SETMASK, _ENDING)  # until the loop hears them
+    # A service manager's SIGTERM is for the supervisor, which has the office end last.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM, signal.SIGINT, END_NOW])
     logs.configure(settings.log_format, settings.log_level, "office", settings.gcp_project)
     aggregates = Aggregates.attach(metrics_fd)
     recorder = OfficeRecorder(aggregates)
@@ -277,10 +275,10 @@ def main() -> None:
     )
     link.ready(office.ports)
     if watch is None:
-        link.listen()
+        link.listen(end=END_NOW)
     else:
         watch.start()
-        link.listen(lambda _: watch.reload())
+        link.listen(lambda _: watch.reload(), END_NOW)
     asyncio.run(office.run())
     access_log.close()
     if uploader is not None:

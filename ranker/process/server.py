@@ -18,6 +18,7 @@ from ranker.process.address import host_and_port
 from ranker.process.drain import SERVING_SECONDS, Drain
 from ranker.process.guard import Guard, resident_bytes
 from ranker.process.heartbeat import BEAT_SECONDS
+from ranker.process.link import END_NOW
 from ranker.process.machine import usable_cores
 from ranker.process.memory_budget import MemoryBudget
 from ranker.process.settings import Settings
@@ -218,7 +219,7 @@ class Server:
 
         On the signal health flips; while callers still come, they are served for
         a moment, and then refused with UNAVAILABLE; requests in flight finish, and
-        their answers leave. A second signal does not wait for them, nor does the end
+        their answers leave. `END_NOW` does not wait for them, nor does the end
         of the drain timeout, even if an engine's thread never comes back. When an
         engine is lost it drains of itself, and refuses at once. It returns with
         connections still open, so that calls on their way are not cancelled but may be
@@ -230,6 +231,7 @@ class Server:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        signal.signal(END_NOW, self._on_end_now)
         sys.setswitchinterval(_SWITCH_INTERVAL)
         self._guard.start(self._transport, self._port)
         self._transport.call_soon(lambda: None)  # the first turn, from which the heart beats
@@ -330,11 +332,11 @@ class Server:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         name = signal.Signals(number).name
-        if self._drain is None:
-            self._transport.call_soon(lambda: self._begin_drain(SERVING_SECONDS, name))
-        else:
-            logger.info("%s again: not waiting any longer", name)
-            self._transport.leave()
+        self._transport.call_soon(lambda: self._begin_drain(SERVING_SECONDS, name))
+
+    def _on_end_now(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        logger.info("not waiting any longer")
+        self._transport.leave()
 
     def _on_engine_lost(self) -> None:
         if self._drain is not None:

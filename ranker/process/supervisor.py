@@ -14,6 +14,7 @@ and passes SIGTERM on.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import time
@@ -31,6 +32,7 @@ from ranker.metrics.layout import Layout
 from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from ranker.process.address import Reservation, bare_host, host_and_port, private_addresses
 from ranker.process.child import TELLS, Child
+from ranker.process.link import END_NOW
 from ranker.process.model_supply import ModelSupply
 from ranker.process.place import Place
 from ranker.process.settings import Settings
@@ -225,23 +227,25 @@ class Supervisor:
     def _end(self) -> None:
         """Lets all workers drain, then the office publish what they counted last."""
         self._models.close()
-        self._end_places(self._workers, self._settings.drain_timeout + KILL_AFTER)
+        self._end_places(self._workers, self._settings.drain_timeout + KILL_AFTER, signal.SIGTERM)
         logger.info("all workers have ended")
         self._reservation.close()
-        self._end_places([self._office], OFFICE_SECONDS)
+        self._end_places([self._office], OFFICE_SECONDS, END_NOW)
 
-    def _end_places(self, places: list[Place], seconds: float) -> None:
-        """Has processes end, within so many seconds; a second signal is passed on."""
+    def _end_places(self, places: list[Place], seconds: float, first: signal.Signals) -> None:
+        """Has processes end, within so many seconds; after a second signal, at once."""
         limit = time.monotonic() + seconds
-        told = False
+        for place in places:
+            place.send_signal(first)
         while running := [place for place in places if place.child is not None]:
-            if not told or self._wait(0.02):
-                told = True
-                for place in running:
-                    place.send_signal(signal.SIGTERM)
+            ask_again = self._wait(0.02)
+            late = time.monotonic() >= limit
             for place in running:
+                if ask_again:
+                    place.send_signal(END_NOW)
                 place.look()
-                if place.child is not None and time.monotonic() >= limit:
+                if late and place.child is not None:
                     logger.error("%s does not end; killing it", place.name)
                     place.send_signal(signal.SIGKILL)
-                    limit = float("inf")
+            if late:
+                limit = math.inf

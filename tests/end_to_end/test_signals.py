@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import grpc
 import numpy as np
@@ -62,6 +63,55 @@ def test_ctrl_c_loses_no_request(start, truth):
     )
     assert answers == [np.argsort(-truth.scores(rows), kind="stable").tolist()] * 8
     assert server.process.wait(60) == 0
+
+
+@on_both_transports
+def test_a_service_managers_signal_to_every_process_loses_no_request(start, truth):
+    """As systemd ends a service: the supervisor's own SIGTERM comes on top, a little later."""
+    server = start("--workers", "2", *DELAY, kind=InTerminal)
+    processes = sorted(server.processes(), key=lambda each: each.pid == server.process.pid)
+    rows = truth.rows[:20]
+
+    def end() -> None:
+        for process in processes:  # the supervisor last
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.01)
+
+    answers = answers_of(server, rows, 8, end)
+    assert answers == [np.argsort(-truth.scores(rows), kind="stable").tolist()] * 8
+    assert server.process.wait(60) == 0
+    log = server.log.read_text()
+    assert log.count("drained") == 2
+    assert "unanswered" not in log
+
+
+def test_a_second_signal_ends_the_server_at_once(start):
+    server = start("--workers", "2", *DELAY)
+    with grpc.insecure_channel(server.address) as channel:
+        stream = channel.stream_stream("/ranker.v1.RankingService/RankStream")
+        over = threading.Event()
+        call = stream(iter(over.wait, True))  # a stream that stays open
+        wait_until(lambda: server.metric("ranker_rpcs_in_flight") == 1)
+        server.signal(signal.SIGTERM)
+        server.wait_for_log("(?s)draining.*draining")
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        assert "not waiting any longer" in server.log.read_text()
+        over.set()
+        call.cancel()
+
+
+def test_workers_that_do_not_end_are_killed(start):
+    server = start("--workers", "2", "--drain-timeout", "0.1")
+    workers = [each for each in server.processes() if "ranker.process.worker" in each.cmdline()]
+    assert len(workers) == 2
+    for worker in workers:
+        worker.send_signal(signal.SIGSTOP)
+    server.signal(signal.SIGTERM)
+    assert server.process.wait(60) == 0
+    log = server.log.read_text()
+    assert "worker 0 does not end; killing it" in log
+    assert "worker 1 does not end; killing it" in log
 
 
 @on_both_transports
