@@ -324,12 +324,13 @@ class AccessLogWriter:
         self._errors = errors
         self._drift = drift
         self._traced = traced
-        self._failed = False
+        self._failed = self._closing = False
         self._thread = Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Writes what has arrived, and ends; gives up after a second if nobody reads the output."""
+        self._closing = True
         self._wake.settimeout(_CLOSING_SECONDS)
         try:
             self._wake.send(b"")
@@ -344,17 +345,24 @@ class AccessLogWriter:
         arrived.register(self._socket, select.POLLIN)
         # A process that is killed while it waits in `recv` takes what comes until it gets a core to
         # end on, and the next office would not find it. One that waits in `poll` takes nothing.
-        while arrived.poll() and (size := self._socket.recv_into(packet)):
-            worker, kind, entries = marshal.loads(packet[:size])
-            if kind == "requests":
-                self._requests_ended(worker, [LogEntry._make(entry) for entry in entries])
-            elif kind in ("drift", "drift_served"):
-                if self._drift is not None:
-                    take = self._drift.add if kind == "drift" else self._drift.serve
-                    guard(logger, "taking counts of features", take, entries)
-            elif self._errors is not None:
-                for at, mark, what in entries:
-                    self._errors.add_incident(time_of(at), mark, what, f"worker {worker}")
+        while arrived.poll():
+            if size := self._socket.recv_into(packet):
+                guard(logger, "writing the access log", self._take, packet[:size])
+            elif self._closing:
+                return
+            # Else the last office left its own end behind.
+
+    def _take(self, packet: memoryview) -> None:
+        worker, kind, entries = marshal.loads(packet)
+        if kind == "requests":
+            self._requests_ended(worker, [LogEntry._make(entry) for entry in entries])
+        elif kind in ("drift", "drift_served"):
+            if self._drift is not None:
+                take = self._drift.add if kind == "drift" else self._drift.serve
+                guard(logger, "taking counts of features", take, entries)
+        elif self._errors is not None:
+            for at, mark, what in entries:
+                self._errors.add_incident(time_of(at), mark, what, f"worker {worker}")
 
     def _requests_ended(self, worker: str, entries: Sequence[LogEntry]) -> None:
         traced = [entry for entry in entries if entry.span]

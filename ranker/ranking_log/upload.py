@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import os
 import time
 from pathlib import Path
 from threading import Event, Thread
@@ -62,24 +63,41 @@ class Uploader:
 
     def _upload_all(self) -> bool:
         """Uploads all complete files, the oldest first; whether that could be done."""
+        done, uploaded = True, False
         try:
             for path in segments.finished(self._folder) if self._folder.is_dir() else ():
-                self._upload(path)
-        except (RankerError, OSError) as error:
-            self._recorder.files("not_uploaded", 1)
-            if not self._failing:
-                logger.error("the ranking log can't be uploaded: %s; it is tried again", error)
-            self._failing = True
+                try:
+                    self._upload(path)
+                    uploaded = True
+                except OSError as error:  # this file can't be read; others may
+                    self._tell(error)
+                    done = False
+        except RankerError as error:
+            self._tell(error)
             return False
         except Exception as error:
             incident(logger, "uploading the ranking log failed", error)
             return False
-        return True
+        if done and uploaded and self._failing:
+            self._failing = False
+            logger.info("the ranking log is uploaded again")
+        return done
+
+    def _tell(self, error: Exception) -> None:
+        self._recorder.files("not_uploaded", 1)
+        if not self._failing:
+            logger.error("the ranking log can't be uploaded: %s; it is tried again", error)
+        self._failing = True
 
     def _upload(self, path: Path) -> None:
         try:
             with path.open("rb") as file:
                 began = time.monotonic()
+                if not os.fstat(file.fileno()).st_size:
+                    # The machine stopped before what was written reached the disk.
+                    logger.warning("%s is empty and is removed: its records are lost", path)
+                    path.unlink(missing_ok=True)
+                    return
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                 try:
                     self._place.create(path.name, content)
@@ -91,6 +109,3 @@ class Uploader:
         path.unlink(missing_ok=True)
         self._recorder.files("uploaded", 1)
         logger.debug("%s: %d bytes uploaded in %.1f s", path.name, size, time.monotonic() - began)
-        if self._failing:
-            self._failing = False
-            logger.info("the ranking log is uploaded again")

@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ranker.repository.manifest import Manifest
@@ -48,6 +48,22 @@ class Cache:
         return [
             path.stem for path in self._manifests(source).glob("*.json") if self._has_model(path)
         ]
+
+    def listing(self, source: str) -> list[str] | None:
+        """The versions that a source had when it was last asked; None if that is not known."""
+        try:
+            return self._listing(source).read_text().split()
+        except FileNotFoundError:
+            return None
+
+    def keep_listing(self, source: str, versions: Sequence[str]) -> None:
+        """Notes which versions a source has.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        if self.listing(source) != list(versions):
+            self._write(("\n".join(versions).encode(),), self._listing(source))
 
     def keep_manifest(self, source: str, manifest: Manifest) -> None:
         """Writes a manifest; after the model, which it stands for.
@@ -124,6 +140,9 @@ class Cache:
 
     def _manifests(self, source: str) -> Path:
         return self.folder / "sources" / _short(source)
+
+    def _listing(self, source: str) -> Path:
+        return self._manifests(source) / "listing"
 
     def _config(self, address: str) -> Path:
         return self.folder / "configurations" / f"{_short(address)}.yaml"

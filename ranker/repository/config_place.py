@@ -157,13 +157,14 @@ class BucketConfig:
         self.base = address.rpartition("/")[0]
         self._object = Bucket(address)
         self._cache = cache
+        self._last: bytes | None = None
 
     def read(self) -> Written:
         """See `ConfigPlace`."""
         try:
             content, stamp = self._object.read_object(_MOST_BYTES)
         except SourceUnavailableError as error:
-            before = self._cache.config(self.name)
+            before = self._cache.config(self.name) if self._last is None else self._last
             if before is None:
                 raise ConfigError(error.message) from error
             logger.warning("%s; going on with what was read before", error.message)
@@ -177,6 +178,7 @@ class BucketConfig:
         except UnicodeDecodeError as error:
             raise ConfigError(f"{self.name}: can't be read: it is not UTF-8") from error
         if stamp:
+            self._last = content
             self._keep(content)
         return Written(text, stamp)
 

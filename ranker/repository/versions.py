@@ -30,15 +30,27 @@ class Versions:
         self.source = place.address
         self._place = place
         self._cache = cache
+        self._listed: list[str] | None = None  # when the source last answered
 
     def poll(self) -> tuple[Published, ...]:
         """See `Repository`. One listing; no manifest is read."""
-        return complete(self._place.list())
+        found = complete(self._place.list())
+        listed = [each.version for each in found]
+        if self._place.path(MANIFEST) is None and listed != self._listed:
+            self._listed = listed
+            try:
+                self._cache.keep_listing(self.source, listed)
+            except OSError as error:
+                logger.warning("%s: can't be kept for later: %s", self.source, error)
+        return found
 
     def cached(self) -> tuple[Published, ...]:
-        """See `Repository`."""
+        """See `Repository`. Without those that the source no longer had when it last answered."""
+        listed = self._cache.listing(self.source) if self._listed is None else self._listed
         found = sorted(self._cache.versions(self.source), key=by_age)
-        return tuple(Published(version, "") for version in found)
+        return tuple(
+            Published(version, "") for version in found if listed is None or version in listed
+        )
 
     def fetch(self, version: str) -> Path:
         """See `Repository`."""

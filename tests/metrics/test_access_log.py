@@ -259,6 +259,18 @@ def test_an_office_that_is_killed_and_gets_no_core_to_end_on_takes_no_line_with_
     assert [line["request_id"] for line in server.lines()] == ["after"]
 
 
+def test_the_end_of_an_office_that_was_killed_before_it_ended_is_not_the_next_ones(make):
+    """It had said to itself that it is to end."""
+    server = make("all")
+    server.workers_end.send(b"")
+    server.end(OK, ended())
+    server.flush()
+    with tempfile.TemporaryFile("w+") as output:
+        office = server.office(output.fileno())
+        wait_until(lambda: server.counted("written") == 1)
+        office.close()
+
+
 def test_an_output_that_is_gone_is_reported_once_and_lines_count_as_dropped(make, caplog):
     server = make("all")
     read, write = os.pipe()

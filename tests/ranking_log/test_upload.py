@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -104,3 +105,35 @@ def test_a_file_that_is_there_already_is_not_written_over(workers, place):
     uploader(workers, place).close()
     assert place.files == {path.name: b"as it was"}
     assert not list(workers.folder.iterdir())
+
+
+def test_a_file_without_anything_in_it_holds_nobody_up(workers, place, caplog):
+    """As a machine leaves it that stops before what was written reaches the disk."""
+    workers.write(entry("a"))
+    [path] = workers.folder.glob("*.tfrecord")
+    empty = path.with_name(path.name.replace("-2", "-1", 1))  # of another millennium
+    empty.touch()
+    uploader(workers, place).close()
+    assert place.files.keys() == {path.name}
+    assert not list(workers.folder.iterdir())
+    assert f"{empty} is empty" in caplog.text
+
+
+def test_a_file_that_can_not_be_read_holds_nobody_up(workers, place, caplog, monkeypatch):
+    workers.write(entry("a"))
+    [path] = workers.folder.glob("*.tfrecord")
+    other = path.with_name(path.name.replace("-2", "-1", 1))
+    other.write_bytes(b"x")
+    can_open = Path.open
+
+    def refuse(file: Path, *arguments: object) -> object:
+        if file == other:
+            raise PermissionError(13, "Permission denied")
+        return can_open(file, *arguments)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    running = uploader(workers, place)
+    wait_until(lambda: workers.metric(FILES, "not_uploaded") > 2)
+    running.close()
+    assert place.files.keys() == {path.name}
+    assert caplog.text.count("can't be uploaded") == 1

@@ -49,6 +49,22 @@ def test_a_large_model_comes_in_pieces(bucket, repository, models, monkeypatch):
     assert len(pieces) > len(models[0].onnx.content) / 1000
 
 
+def test_what_was_withdrawn_does_not_come_back_while_the_bucket_is_away(
+    bucket, repository, put, tmp_path, monkeypatch
+):
+    put(bucket.address, "9", 1)
+    repository.poll()
+    for version in ("8", "9"):
+        repository.fetch(version)
+    assert versions(repository.cached()) == ["8", "9"]
+    there = {key: at for key, at in repository._place.list().items() if key[0] != "9"}
+    monkeypatch.setattr(repository._place, "list", lambda: there)
+    assert versions(repository.poll()) == ["8"]
+    bucket.faults = {("GET", ""): Fault(status=503), ("HEAD", ""): Fault(status=503)}
+    restarted = open_repository(bucket.address, tmp_path / "cache")
+    assert versions(repository.cached()) == versions(restarted.cached()) == ["8"]
+
+
 def test_a_restart_needs_no_bucket(bucket, repository, tmp_path, caplog):
     path = repository.fetch("8")
     bucket.faults = {("GET", ""): Fault(status=503), ("HEAD", ""): Fault(status=503)}

@@ -86,6 +86,22 @@ def test_a_bucket_that_is_away(place, bucket, monkeypatch, caplog):
         place.replace("x", before)
 
 
+def test_what_could_not_be_kept_is_gone_on_with_all_the_same(place, bucket, monkeypatch):
+    """Not with what was kept before it."""
+    monkeypatch.setattr("ranker.repository.bucket._RETRIES", 0)
+    place = type(place)(place.name, place._cache)
+    place.read()
+    place.replace(CONFIG + "# newer", place.read())
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(place._cache, "keep_config", refuse)
+    assert place.read().text == CONFIG + "# newer"
+    bucket.faults["GET", "ranker.yaml"] = Fault(status=503)
+    assert place.read().text == CONFIG + "# newer"
+
+
 @pytest.mark.parametrize(
     ("status", "message"),
     [(403, "access denied"), (404, "there is no such file")],
