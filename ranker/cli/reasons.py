@@ -43,7 +43,8 @@ def reasons(
 def _values(candidates: Candidates, index: int, names: tuple[str, ...]) -> Mapping[str, float]:
     """A candidate's features by name; of a model without names, as `Explanation.strongest`."""
     row = candidates.features[index].tolist()
-    names = candidates.feature_names or names or tuple(f"f{i}" for i in range(len(row)))
+    known = tuple(name for name in names if name not in candidates.context)
+    names = candidates.feature_names or known or tuple(f"f{i}" for i in range(len(row)))
     return {**dict(zip(names, row, strict=True)), **candidates.context}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -124,7 +123,7 @@ def _with_model(log: str, file: Path, limit: int, options: dict[str, Any]) -> tu
 
     path = options["outcomes"]
     outcomes = None if path is None else Outcomes.read(path)
-    model = Model.load(file, threads=os.cpu_count() or 1)
+    model = Model.load(file)  # one thread, as servers: onnxruntime adds up in another order on more
     with opened(log) as found_log, progress_bar("replaying") as progress:
         found = run(
             islice(found_log.lists(progress), limit or None),

@@ -32,6 +32,7 @@ class RankingData:
             candidate, where it was shown; None: no correction for that.
         slices: [Q] for each column by whose value queries are told apart.
         source: where the data comes from, for a person to read.
+        sparse: columns that are not there at the end are missing, as in libsvm's format.
         partly_absent: features that some queries lack, or whose values were left out of a log.
 
     Raises:
@@ -48,6 +49,7 @@ class RankingData:
     slices: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     source: str = ""
     partly_absent: tuple[str, ...] = ()
+    sparse: bool = False
 
     def __post_init__(self) -> None:
         """Checks all of it."""
@@ -91,6 +93,7 @@ class RankingData:
         propensities: ArrayLike | None = None,
         slices: Mapping[str, ArrayLike] | None = None,
         source: str = "",
+        sparse: bool = False,
     ) -> RankingData:
         """Makes data of arrays with an entry per candidate.
 
@@ -105,6 +108,7 @@ class RankingData:
             propensities: [n]; see `RankingData`.
             slices: [n] each; see `RankingData`.
             source: see `RankingData`.
+            sparse: see `RankingData`.
 
         Raises:
             InvalidRequestError: the arrays don't fit together, or a weight or
@@ -146,6 +150,7 @@ class RankingData:
             else per_row("propensities", np.asarray(propensities, np.float64)),
             slices={name: per_query(name, values) for name, values in (slices or {}).items()},
             source=source,
+            sparse=sparse,
         )
 
     def clipped(self, min_propensity: float) -> RankingData:
@@ -198,10 +203,11 @@ class RankingData:
     def _padded(self, num_features: int, part: slice) -> NDArray[np.float32]:
         features = self.features[part]
         columns = features.shape[1]
-        if columns > num_features:
+        if columns > num_features or (columns < num_features and not self.sparse):
             raise InvalidRequestError(
                 "features",
-                f"expected {num_features} columns, the model's, got {columns}",
+                f"expected {num_features} columns, the model's, got {columns}; of a table, columns "
+                "in which something is no number are not read",
             )
         if columns == num_features:
             return np.ascontiguousarray(features)

@@ -11,6 +11,7 @@ candidates of each query, one a line; such queries are called by their lines' nu
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ from ranker.forest.forest import MAX_FEATURES
 from ranker.quality.data import RankingData
 
 SIDECARS = (".query", ".group")
+
+_EXACT = 2.0**53
+"""Below it floating-point numbers of 64 bits tell all whole numbers apart."""
 
 _PIECE = 1 << 24
 """Bytes that are read at once."""
@@ -57,14 +61,14 @@ def read_libsvm(path: Path, first_index: int = 0, num_features: int = MAX_FEATUR
         begin += len(piece.labels)
     if all(piece.queries is not None for piece in pieces):
         ids = np.concatenate([piece.queries for piece in pieces if piece.queries is not None])
-        return RankingData.from_arrays(features, labels, ids, source=str(path))
+        return RankingData.from_arrays(features, labels, ids, source=str(path), sparse=True)
     sizes = _sizes_beside(path)
     if sizes.sum() != len(labels):
         raise InvalidRequestError(
             path.name, f"{len(labels)} candidates, {sizes.sum()} by the file of query sizes"
         )
     queries = np.flatnonzero(sizes > 0)
-    return RankingData(features, labels, sizes[queries], queries + 1, source=str(path))
+    return RankingData(features, labels, sizes[queries], queries + 1, source=str(path), sparse=True)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -116,8 +120,11 @@ class _Piece:
         if with_qid:
             queries = numbers[begins + 1]
             is_pair[begins + 1] = False
-            self.queries = queries.astype(np.int64)
-            self._refuse(self.queries != queries, "the query id is no whole number")
+            if (np.abs(queries) < _EXACT).all():
+                self.queries = queries.astype(np.int64)
+                self._refuse(self.queries != queries, "the query id is no whole number")
+            else:
+                self.queries = self._long_ids(text)
         given = numbers[is_pair].reshape(-1, 2)
         self.row = np.repeat(np.arange(len(ends)), pairs - bool(with_qid))
         self.column = given[:, 0].astype(np.int64) - first_index
@@ -136,6 +143,16 @@ class _Piece:
             + ("; is 1 the first (--first-index 1)?" if first_index == 0 else ""),
         )
         self.width = int(self.column.max(initial=-1)) + 1
+
+    def _long_ids(self, text: bytes) -> NDArray[np.int64]:
+        """The query ids, which are too long to be read as floating-point numbers."""
+        ids = re.findall(rb"qid: *([^ \n]+)", text)
+        whole = np.array([re.fullmatch(rb"[+-]?\d{1,19}", each) is not None for each in ids])
+        self._refuse(~whole, "the query id is no whole number of 64 bits")
+        numbers = [int(each) for each in ids]
+        fits = np.array([-(2**63) <= each < 2**63 for each in numbers])
+        self._refuse(~fits, "the query id is no whole number of 64 bits")
+        return np.array(numbers, np.int64)
 
     def _numbers(self, text: bytes, expected: int, ends: NDArray[np.intp]) -> NDArray[np.float64]:
         """All numbers of the text, without colons and `qid`."""

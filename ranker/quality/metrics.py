@@ -105,7 +105,7 @@ class Judgements:
         self.sizes = sizes
         self.begins = np.cumsum(sizes) - sizes
         self.query = np.repeat(np.arange(len(sizes)), sizes)
-        self.relevant = self.labels >= relevant_from
+        self.relevant = self.labels >= np.float32(relevant_from)  # as the labels are
         self.weights = weights
         # A candidate's place within its query, once each query is sorted.
         place = np.arange(len(labels)) - self.begins[self.query]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranker.model import Model
-from ranker.model.agreement import overlap, tau_b
+from ranker.model.agreement import tau_b
 from ranker.model.order import best_first
 from ranker.quality.bootstrap import interval, resampled_means
 from ranker.quality.evaluation import Estimate, MetricResult
@@ -197,14 +197,10 @@ class _Comparison:
         if not len(shown):
             return
         before = np.array(logged.response.scores, np.float32)
-        now = scores[shown]
         order = best_first(scores)
-        if len(shown) == len(scores):
-            share = overlap(before, now, self._k)
-        else:  # what was not shown may be among the best now
-            count = min(self._k, len(shown))
-            share = len({*order[:count].tolist()} & {*shown[:count].tolist()}) / count
-        tau = tau_b(before, now)
+        count = min(self._k, len(shown))  # what was not shown may be among the best now
+        share = len({*order[:count].tolist()} & {*shown[:count].tolist()}) / count
+        tau = tau_b(before, scores[shown])
         self._overlaps.append(share)
         self._taus.append(tau)
         self._first_kept += int(order[0] == shown[0])
@@ -215,10 +211,12 @@ class _Comparison:
         if len(self._moved) > 2 * self._movers + 1000:
             self._trim()
         if judged is not None:
-            self._labels.append(judged.labels)
+            # In the request's order, by which ties are broken, and not in that of the old model.
+            asked = np.argsort(shown)
+            self._labels.append(judged.labels[asked])
             # The order that was shown, not its scores: arms may have scales of their own.
-            self._shown.append(-np.arange(len(shown), dtype=np.float32))
-            self._scores.append(now)
+            self._shown.append(-asked.astype(np.float32))
+            self._scores.append(scores[shown[asked]])
 
     def into(self, found: Replay, metrics: Sequence[Metric]) -> None:
         """Sums up."""
@@ -237,7 +235,9 @@ class _Comparison:
     def _trim(self) -> None:
         """Keeps the lists that changed most."""
         changed = [each for each in self._moved if each.tau < 1 or each.overlap < 1]
-        self._moved = sorted(changed, key=lambda each: (each.tau, each.overlap))[: self._movers]
+        # Of a single candidate, or where all have one score, there is no tau.
+        changed.sort(key=lambda each: (1 if math.isnan(each.tau) else each.tau, each.overlap))
+        self._moved = changed[: self._movers]
 
     def _measured(self, metrics: Sequence[Metric]) -> Iterator[MetricResult]:
         sizes = np.array([len(labels) for labels in self._labels], np.int64)

@@ -202,6 +202,15 @@ def test_npy_has_positions_for_labels(fake, command, tmp_path):
     assert [entry["score"] for entry in content["ranking"]] == [0.3, 0.1]
 
 
+def test_a_matrix_beside_a_context_is_explained(command, tmp_path):
+    """It has the columns that the context has not."""
+    path = tmp_path / "matrix.npy"
+    np.save(path, np.array([[0.1, 2], [0.3, 5]], dtype=np.float32))
+    result = command(str(path), "--context", "freshness=4", "--explain", "1", "--format", "table")
+    assert result.exit_code == 0
+    assert "+0.3000" in result.stdout
+
+
 def test_a_misspelt_feature(fake, command, tmp_path):
     path = tmp_path / "books.csv"
     path.write_text("title,relevanse\nx,1\n")

@@ -73,12 +73,17 @@ def test_a_model_gets_its_columns_by_name(books):
         data(feature_names=["unknown"]).rows(model)
 
 
-def test_a_matrix_may_be_narrower_than_the_model_and_not_wider(books):
-    model = Model.load(books.new)
-    rows = data(features=np.ones((3, 2))).rows(model)
+def test_a_sparse_matrix_may_be_narrower_than_the_model(books):
+    """As libsvm's format has no word for a column that is missing everywhere."""
+    rows = data(features=np.ones((3, 2)), sparse=True).rows(Model.load(books.new))
     np.testing.assert_array_equal(rows, [[1, 1, np.nan]] * 3)
-    with pytest.raises(InvalidRequestError, match="features: expected 3 columns"):
-        data(features=np.ones((3, 4))).rows(model)
+
+
+@pytest.mark.parametrize(("columns", "sparse"), [(2, False), (4, False), (4, True)])
+def test_any_other_matrix_has_the_models_columns(books, columns, sparse):
+    """Else the columns after one that was not read would be taken for those before them."""
+    with pytest.raises(InvalidRequestError, match=f"features: expected 3 columns.* got {columns}"):
+        data(features=np.ones((3, columns)), sparse=sparse).rows(Model.load(books.new))
 
 
 def test_propensities_are_clipped():

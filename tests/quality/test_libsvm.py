@@ -18,6 +18,15 @@ def written(folder: Path, text: str, beside: str | None = None, suffix: str = ".
     return path
 
 
+def test_long_query_ids_are_told_apart(tmp_path):
+    """As XGBoost does. They differ in what floating-point numbers have no room for."""
+    ids = [1_790_000_000_000_000_001 + at // 2 for at in range(10)]
+    path = written(tmp_path, "".join(f"1 qid:{each} 0:1\n" for each in ids))
+    data = read_data(path)
+    assert data.queries.tolist() == sorted(set(ids))
+    assert data.sizes.tolist() == [2] * 5
+
+
 def test_a_file_with_query_ids(tmp_path):
     path = written(tmp_path, "2 qid:7 1:0.5 3:-inf\n0 qid:7\n1 qid:9 0:nan 2:4e1\n")
     data = read_data(path)
@@ -99,6 +108,10 @@ def test_a_file_in_pieces_is_the_same(tmp_path, monkeypatch):
         pytest.param("1 qid:1 0:1\n1 qid:1 -1:1\n", "line 2: a feature's number", id="negative"),
         pytest.param("1 qid:1 99999999999:1\n", "line 1: a feature's number", id="enormous"),
         pytest.param("1 qid:1.5 0:1\n", "line 1: the query id", id="query-that-is-no-number"),
+        pytest.param(
+            "1 qid:1 0:1\n1 qid:1e18 0:1\n", "line 2: the query id", id="query-with-exponent"
+        ),
+        pytest.param("1 qid:9223372036854775808 0:1\n", "line 1: the query id", id="query-beyond"),
         pytest.param("-1 qid:1 0:1\n", "labels: expected numbers from 0 on", id="negative-label"),
     ],
 )

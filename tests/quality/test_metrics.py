@@ -126,6 +126,12 @@ def test_relevant_is_what_is_asked_for():
     assert values("precision@2", labels, scores, [3], relevant_from=3) == [0.0]
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.7, 0.9])
+def test_a_label_that_is_the_threshold_is_relevant(threshold):
+    """Though neither is that number exactly."""
+    assert values("mrr", [0, threshold], [2, 1], [2], relevant_from=threshold) == [0.5]
+
+
 def test_queries_without_relevant_candidates():
     for metric in ("ndcg@3", "ndcg_linear", "map"):
         assert values(metric, [0, 0], [1, 2], [2]) == [1.0]

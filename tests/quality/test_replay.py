@@ -8,8 +8,9 @@ import pytest
 
 from ranker.errors import InvalidRequestError
 from ranker.model import Model
-from ranker.quality.outcomes import Outcomes
-from ranker.quality.replay import replay
+from ranker.quality.metrics import Metric
+from ranker.quality.outcomes import Judged, Outcomes
+from ranker.quality.replay import Replay, _Comparison, replay
 from ranker.ranking_log.entry import Origin
 from ranker.ranking_log.exclusion import Exclusion
 from ranker.v1 import ranking_pb2 as pb
@@ -262,3 +263,40 @@ def test_json_has_no_nan(log, models):
     import json
 
     json.dumps(replay(iter(log), models[0]).to_json(), allow_nan=False)
+
+
+def of_two(log, models, order: list[int], labels: list[float], now: list[float], k: int) -> Replay:
+    """What is said of one list that was shown in an order, and whose model has other scores now."""
+    [record] = list(log)[:1]
+    answer = pb.RankResponse(indices=order, scores=[-float(at) for at in range(len(order))])
+    shown = replace(record, record=type(record.record)())
+    shown.record.MergeFrom(record.record)
+    shown.record.response = answer.SerializeToString()
+    judged = Judged(np.float32(labels), np.ones(len(labels)))
+    comparison = _Comparison(k, 5)
+    comparison.add(shown, np.float32(now), judged)
+    found = Replay("books@2", "simd", k=2)
+    comparison.into(found, [Metric.parse("precision@1"), Metric.parse("mrr")])
+    return found
+
+
+def test_candidates_that_the_model_ties_are_in_the_requests_order(log, models):
+    """And not in the order that the old model showed, which is what it is compared with."""
+    order, labels = [3, 1, 0, 2], [1.0, 0.0, 0.0, 0.0]  # the one that was shown first was right
+    found = of_two(log, models, order, labels, [0.0] * 4, 2)
+    assert [each.baseline.value for each in found.metrics] == [1.0, 1.0]
+    assert [each.model.value for each in found.metrics] == [0.0, 0.25]
+    assert found.overlap == 0.5  # 0 and 1 of 3 and 1
+
+
+def test_lists_without_a_tau_hide_no_list_that_changed(log):
+    comparison = _Comparison(10, 3)
+    for at, each in enumerate(log):
+        count = len(each.response.indices)
+        scores = np.zeros(CANDIDATES, np.float32)  # of which there is no tau
+        if at in (5, 20, 30):
+            scores[list(each.response.indices)] = np.arange(count)  # the reverse
+        comparison.add(each, scores, None)
+    found = Replay("books@2", "simd", k=2)
+    comparison.into(found, [])
+    assert [each.tau for each in found.moved] == pytest.approx([-1.0] * 3)
