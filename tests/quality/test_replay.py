@@ -265,7 +265,7 @@ def test_json_has_no_nan(log, models):
     json.dumps(replay(iter(log), models[0]).to_json(), allow_nan=False)
 
 
-def of_two(log, models, order: list[int], labels: list[float], now: list[float], k: int) -> Replay:
+def of_two(log, order: list[int], labels: list[float], now: list[float], k: int) -> Replay:
     """What is said of one list that was shown in an order, and whose model has other scores now."""
     [record] = list(log)[:1]
     answer = pb.RankResponse(indices=order, scores=[-float(at) for at in range(len(order))])
@@ -280,10 +280,10 @@ def of_two(log, models, order: list[int], labels: list[float], now: list[float],
     return found
 
 
-def test_candidates_that_the_model_ties_are_in_the_requests_order(log, models):
+def test_candidates_that_the_model_ties_are_in_the_requests_order(log):
     """And not in the order that the old model showed, which is what it is compared with."""
     order, labels = [3, 1, 0, 2], [1.0, 0.0, 0.0, 0.0]  # the one that was shown first was right
-    found = of_two(log, models, order, labels, [0.0] * 4, 2)
+    found = of_two(log, order, labels, [0.0] * 4, 2)
     assert [each.baseline.value for each in found.metrics] == [1.0, 1.0]
     assert [each.model.value for each in found.metrics] == [0.0, 0.25]
     assert found.overlap == 0.5  # 0 and 1 of 3 and 1
