@@ -34,7 +34,7 @@ from ranker.errors import (
 )
 
 MAX_TEXT = 1000
-"""Characters of an error's message that travel.
+"""Bytes of an error's message that travel, in UTF-8.
 
 A message may quote what the caller sent. A client drops a call whose trailers
 are larger than its limit on metadata, 8 KiB by default, and then reports that
@@ -77,7 +77,12 @@ def to_status(error: RankerError) -> status_pb2.Status:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
+    if len(text) <= MAX_TEXT and text.isascii():
+        return text
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= MAX_TEXT:
+        return encoded.decode()
+    return f"{encoded[:MAX_TEXT].decode(errors='ignore')}..."
 
 
 def from_status(status: StatusMessage) -> RankerError:

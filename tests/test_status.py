@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.parse
+
 import grpc
 import pytest
 from google.protobuf import any_pb2
@@ -12,6 +14,7 @@ from ranker import errors
 from ranker.errors import Code
 from ranker.rpc_error import from_rpc_error
 from ranker.status import from_status, to_status
+from ranker.transport.trailers import on_the_wire
 from ranker.v1 import ranking_pb2
 
 OVER_QUOTA = errors.OverloadedError("this caller has taken enough", 0.125)
@@ -135,3 +138,15 @@ def test_details_that_contradict_the_status(details):
     error = from_rpc_error(Raised(grpc.StatusCode.UNAVAILABLE, "m", trailers))
     assert isinstance(error, errors.UnavailableError)
     assert str(error) == "m"
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\u65e5", "\U0001f600", "\ud800", "\0"])
+def test_an_error_fits_into_trailers_whatever_its_text_is_of(letter):
+    """A client that can't take the trailers reports another status."""
+    text = letter * 5000
+    code, message, trailers = on_the_wire(errors.InvalidRequestError(text, text))
+    assert code == errors.Code.INVALID_ARGUMENT
+    percent_encoded = urllib.parse.quote(message.encode())
+    in_base64 = sum(len(key) + 4 * len(value) / 3 for key, value in trailers)
+    assert len(percent_encoded) + in_base64 < 8000
+    assert message.startswith(letter.encode(errors="replace").decode() * 100)

@@ -98,7 +98,7 @@ class Api:
         with self._bodies.room() as body:
             kind = media_type(request, JSON, PROTOBUF)
             data = await body.read(request, kind)
-            async with self._bodies.turn:
+            async with self._bodies.turn():
                 asked = self._read(kind, data)
             asked.message.model, asked.message.model_version = _named(request, asked.message)
             await check_required(self._workers, asked)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from ranker.errors import OverloadedError
+from ranker.office.paced_callers import CONNECTION, Holding
 
 JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
@@ -23,17 +26,50 @@ MOST_BYTES_IN_ALL = 32 * 2**20
 """Of all bodies that have arrived, or do, and are not answered."""
 
 
-class Bodies:
-    """Reads the bodies of requests, as many at a time as there is room for.
+_ARRIVAL_SECONDS = 2.0
+"""A body that takes longer to arrive goes when there is no room for another."""
+
+
+class Arriving(NamedTuple):
+    """A body that is not all there.
 
     Attributes:
-        turn: hold it to understand a body, which may take the loop a second: between any
-            two of them the loop does everything else that there is to do.
+        connection: it comes on; None: that is not known.
+        since: when it began, by the monotonic clock.
     """
 
+    connection: Holding | None
+    since: float
+
+
+class Bodies:
+    """Reads the bodies of requests, as many at a time as there is room for."""
+
     def __init__(self) -> None:
-        self.turn = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._held = 0
+        self._arriving: dict[Body, Arriving] = {}  # in the order in which they began
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold it to understand a body, which may take the loop a second.
+
+        Between any two of them the loop does everything else that there is to do.
+        """
+        async with self._reading:
+            try:
+                yield
+            finally:
+                await asyncio.sleep(0)
+
+    @contextmanager
+    def arriving(self, body: Body, request: Request) -> Iterator[None]:
+        """While a body arrives."""
+        self._arriving[body] = Arriving(request.scope.get(CONNECTION), time.monotonic())
+        try:
+            yield
+        finally:
+            del self._arriving[body]
 
     @contextmanager
     def room(self) -> Iterator[Body]:
@@ -51,8 +87,17 @@ class Bodies:
             OverloadedError: there is no room for them.
         """
         if self._held + number > MOST_BYTES_IN_ALL:
+            self._cut_off_the_slowest()
             raise OverloadedError("the bodies of other requests leave no room for this one", 1.0)
         self._held += number
+
+    def _cut_off_the_slowest(self) -> None:
+        """Ends the connection whose body has taken longest to arrive, if that is long."""
+        slowest = next(iter(self._arriving.values()), None)
+        if slowest is None or slowest.connection is None:
+            return
+        if time.monotonic() > slowest.since + _ARRIVAL_SECONDS:
+            slowest.connection.cut_off()
 
 
 class Body:
@@ -81,11 +126,12 @@ class Body:
         if int(request.headers.get("content-length", 0)) > most:
             raise _too_large(kind)
         pieces = bytearray()
-        async for piece in request.stream():
-            if len(pieces) + len(piece) > most:
-                raise _too_large(kind)
-            self.hold(len(piece))
-            pieces += piece
+        with self._bodies.arriving(self, request):
+            async for piece in request.stream():
+                if len(pieces) + len(piece) > most:
+                    raise _too_large(kind)
+                self.hold(len(piece))
+                pieces += piece
         return bytes(pieces)
 
     def hold(self, number: int) -> None:

@@ -10,8 +10,10 @@ import asyncio
 import socket
 import ssl
 import struct
+from typing import Any
 
 import h11
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ranker.certificate import names_in
@@ -40,6 +42,11 @@ MOST_UNSENT_BYTES = 32 * 2**20
 SEND_BUFFER_BYTES = 128 * 2**10
 """Of answers that the kernel holds for one connection; by itself it would take several MB."""
 
+_PIECE_BYTES = 64 * 2**10
+_SMALL_PIECE_BYTES = 2 * 2**10
+"""What h11 gets at a time: of a plain body, and of all else. A few hundred chunks of a byte each
+take it some ten milliseconds."""
+
 _RESET = struct.pack("ii", 1, 0)
 """A `SO_LINGER` that has the kernel forget what it holds, too."""
 
@@ -54,11 +61,18 @@ class Connection(H11Protocol):
     hold: Hold | None = None
     _begun = 0.0
     _timer: asyncio.TimerHandle
+    _feeding = False  # soon
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """As uvicorn makes it."""
+        super().__init__(*arguments, **options)
+        self._unread = bytearray()  # what has come, and is not for h11 yet
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come; if there are too many, another one goes."""
         others = self._others() if len(self.connections) >= MOST_CONNECTIONS else []
         super().connection_made(transport)
+        self.flow = _Flow(transport, self)
         self.app = with_connection(self.app, self, _certified_names(transport))
         self._socket = transport.get_extra_info("socket")
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
@@ -70,15 +84,56 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over."""
         self._timer.cancel()
+        self._unread.clear()
         if self.hold is not None:
             end(self.hold, Why.GONE)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Bytes have come; h11 gets them piece by piece.
+
+        It takes whatever it is given: any number of requests that a client sends before their
+        answers, and each chunk of a body, which may have one byte, in one turn of the loop.
+        """
         if self._idle:
             self._begin()
-        super().data_received(data)
+        self._unread += data
+        if not self._feeding:
+            self._feed()
+
+    def feed_soon(self) -> None:
+        """Has h11 get the next piece, after all else that there is to do."""
+        if self._unread and not self._feeding:
+            self._feeding = True
+            self.loop.call_soon(self._feed)
+
+    def _feed(self) -> None:
+        self._feeding = False
+        while self._unread and self._takes_more:
+            size = _PIECE_BYTES if self._in_plain_body else _SMALL_PIECE_BYTES
+            piece = bytes(self._unread[:size])
+            del self._unread[:size]
+            super().data_received(piece)
+            if not self._in_plain_body:
+                break
+        if not self._unread:
+            if not self.flow.read_paused:
+                self.transport.resume_reading()
+            return
+        self.transport.pause_reading()
+        if self._takes_more:
+            self.feed_soon()
+
+    @property
+    def _takes_more(self) -> bool:
+        """Whether h11 should get more: not before the request that it has is answered."""
+        return not self.flow.read_paused and self.conn.their_state is not h11.DONE
+
+    @property
+    def _in_plain_body(self) -> bool:
+        """Whether what comes next is a body that is not in chunks, which costs h11 little."""
+        chunked = any(name == b"transfer-encoding" for name, _ in self.headers or ())
+        return self.conn.their_state is h11.SEND_BODY and not chunked
 
     def send_400_response(self, msg: str) -> None:
         """What came is not HTTP: says so, unless an answer is under way."""
@@ -99,6 +154,7 @@ class Connection(H11Protocol):
             self._begin()
         elif self._idle:
             self._timer.cancel()
+        self.feed_soon()
         self._cut_off_slow_readers()
 
     def cut_off(self) -> None:
@@ -125,7 +181,7 @@ class Connection(H11Protocol):
     @property
     def _idle(self) -> bool:
         """Whether all that came has been answered, and the answers read."""
-        if self.cycle is None or self.unsent:
+        if self.cycle is None or self.unsent or self._unread:
             return False
         between_requests = self.conn.our_state is self.conn.their_state is h11.IDLE
         return between_requests and not self.conn.trailing_data[0]
@@ -167,6 +223,21 @@ class Connection(H11Protocol):
                 break
             total -= other.unsent
             other.cut_off()
+
+
+class _Flow(FlowControl):
+    """uvicorn's, which reads from the connection again only if nothing of it waits for h11."""
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        super().__init__(transport)
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        if self._connection._unread:
+            self.read_paused = False
+            self._connection.feed_soon()
+        else:
+            super().resume_reading()
 
 
 def _certified_names(transport: asyncio.Transport) -> tuple[str, ...]:

@@ -165,7 +165,7 @@ class OpenInference:
             said = request.headers.get(JSON_LENGTH)
             data = await body.read(request, JSON if said is None else OCTETS)
             length = len(data) if said is None else _json_length(said, len(data))
-            async with self._bodies.turn:
+            async with self._bodies.turn():
                 value = read_json(data[:length], self._most_rows, nan=True)
                 asked = read_infer_json(value, data[length:])
             message, seconds, form = asked.message, asked.seconds, asked.form

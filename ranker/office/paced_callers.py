@@ -68,6 +68,9 @@ class Holding(Protocol):
 
     hold: Hold | None
 
+    def cut_off(self) -> None:
+        """Ends it at once."""
+
 
 class PacedCaller:
     """A caller that is over its quota, or was lately."""

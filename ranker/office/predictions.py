@@ -64,7 +64,7 @@ class Predictions:
             kind = media_type(request, JSON, PROTOBUF, OCTETS)
             data = await body.read(request, kind)
             traceparent = request.headers.get("traceparent")
-            async with self._bodies.turn:
+            async with self._bodies.turn():
                 lists = self._instances(data) if kind == JSON else [read_protobuf(data)]
             del data
             body.hold(sum(asked.message.ByteSize() for asked in lists))

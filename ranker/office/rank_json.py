@@ -38,8 +38,9 @@ MOST_EXPLAINED = 100
 MOST_NAMES = 2**16
 """The most features that a request may name."""
 
-_MOST_CELLS = 2**22
-"""Of candidates that do not all have the same names: each of a thousand could bring its own."""
+_MOST_CELLS = 2**19
+"""Of candidates that do not all have the same names, of which each could bring its own: as many as
+a body has room for where all have the same."""
 
 _INFINITIES = (struct.pack("<f", math.inf), struct.pack("<f", -math.inf))
 _NAN = math.nan

@@ -28,6 +28,9 @@ _ATTEMPTS = 4
 _PAUSE = 0.05
 """Seconds between two attempts."""
 
+_MOST_TRACE = 256
+"""Characters; a `traceparent` of today's version has 55."""
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -121,8 +124,7 @@ class Workers:
         if not self._channels:
             self._connect()
         metadata = FORWARDED.get().metadata()
-        # What gRPC can't carry is no trace context, which is to be ignored then.
-        if traceparent and traceparent.isascii() and traceparent.isprintable():
+        if traceparent and _is_carried(traceparent):
             metadata += (("traceparent", traceparent),)
         deadline = time.monotonic() + seconds
         for attempt in range(1, _ATTEMPTS + 1):
@@ -149,6 +151,12 @@ class Workers:
 
         self._channels = [insecure_channel(each, options=_OPTIONS) for each in self._addresses]
         self._next = itertools.cycle(self._channels)
+
+
+def _is_carried(traceparent: str) -> bool:
+    """Whether gRPC takes it along. What it does not is no trace context, which is to be ignored."""
+    short = len(traceparent) <= _MOST_TRACE
+    return short and traceparent.isascii() and traceparent.isprintable()
 
 
 def _note_refusal(deadline: float) -> None:

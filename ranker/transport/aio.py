@@ -37,10 +37,10 @@ from ranker.rpc import (
 )
 from ranker.transport.address import bind_error
 from ranker.transport.aio_call import AioCall, Context, abort
-from ranker.transport.aio_log import quieten
 from ranker.transport.aio_loop import Loop
 from ranker.transport.arguments import MAX_METADATA_BYTES, METADATA_OVERHEAD, channel_arguments
 from ranker.transport.connections import limit_buffers, peer_of
+from ranker.transport.grpc_log import quieten
 from ranker.transport.room import Room, too_much_metadata
 from ranker.transport.trailers import as_ranker_error, logger
 

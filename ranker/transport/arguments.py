@@ -43,7 +43,8 @@ soon as it has sent it, and who has not acknowledged the server's settings.
 """
 
 MAX_METADATA_BYTES = 16 * 2**10
-"""Of one call. gRPC itself refuses a call with more, once its client has acknowledged that."""
+"""Of one call. gRPC itself refuses a call with more, once its client has acknowledged that. By
+default it refuses those between 8 and 16 KiB at random, the more so the larger they are."""
 
 METADATA_OVERHEAD = 32
 """Bytes that each entry of it counts besides its own, as HTTP/2 has it."""
@@ -88,6 +89,8 @@ def channel_arguments(
         ("grpc.max_receive_message_length", max_message_bytes),
         *options,
         ("grpc.max_allowed_incoming_connections", limits.connections),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         *_BOUNDED_MEMORY,
         *_PINGS,
         *_KEEPALIVE,

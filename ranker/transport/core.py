@@ -40,6 +40,7 @@ from ranker.transport.arguments import MAX_METADATA_BYTES, channel_arguments
 from ranker.transport.connections import limit_buffers, peer_of
 from ranker.transport.core_api import CompletionQueue, ReceiveMessage, Server, core_credentials
 from ranker.transport.core_call import Loop, Route, StreamCall, UnaryCall, ignore
+from ranker.transport.grpc_log import quieten
 from ranker.transport.room import Room, too_much_metadata
 from ranker.transport.trailers import logger
 
@@ -88,6 +89,7 @@ class CoreTransport:
         limits: Limits = DEFAULT_LIMITS,
         guard: Guard | None = None,
     ) -> None:
+        quieten()
         self.callers: Callers | None = None
         self._turn = turn
         self._turn_at = math.inf

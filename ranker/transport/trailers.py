@@ -13,8 +13,9 @@ from ranker.status import to_status
 
 logger = logging.getLogger("ranker.transport")
 
-_MAX_DETAILS = 4096
-"""Bytes of a status in the trailers; of a larger one only the message travels."""
+_MAX_DETAILS = 3072
+"""Bytes of a status in the trailers; of a larger one only the message travels. It is in base64, and
+the message beside it may take three bytes for one; clients take 8 KiB of both."""
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 

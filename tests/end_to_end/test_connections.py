@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 
+import grpc
 import numpy as np
 import pytest
 
 from ranker.client import RankerClient
+from ranker.client.request import rank_request
 from tests.end_to_end.conftest import RunningServer, Truth, on_one_transport
 from tests.waiting import PATIENCE
 
@@ -114,6 +116,15 @@ def test_a_connection_of_some_age_moves_on_and_no_request_fails(impatient, truth
     assert since.workers_that_scored() == set(range(WORKERS))
     assert since.metric("ranker_requests_total", code="OK") == asking.answered
     assert since.metric("ranker_requests_total") == asking.answered
+
+
+def test_large_metadata_are_taken_each_time(server, truth):
+    """By default gRPC refuses those above 8 KiB at random."""
+    request = rank_request(truth.rows[:5])
+    with grpc.insecure_channel(server.address) as channel:
+        rank = channel.unary_unary("/ranker.v1.RankingService/Rank")
+        for _ in range(30):
+            assert rank(request, timeout=PATIENCE, metadata=[("x", "y" * 14_000)])
 
 
 def test_a_stream_stays_whatever_the_age_of_its_connection(impatient, truth):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -17,9 +19,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ranker.office import connection
+from ranker.office.api import unless_gone
 from ranker.office.app import application
 from tests.office.support import ask, served
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 LARGE = b"x" * 2**24  # more than the kernel takes for one connection
 
@@ -264,3 +267,71 @@ def test_what_is_not_there_is_a_problem(port: int, path: str, method: str, statu
     answer = ask(port, path, method=method)
     assert answer.status == answer.json["status"] == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def answer_small(request: Request) -> Response:
+    await request.body()
+    await unless_gone(request, asyncio.sleep(0.001))
+    return PlainTextResponse("here")
+
+
+def test_requests_that_are_sent_ahead_wait_in_the_network():
+    """Whoever sends them before he has answers has the server hold some kilobytes, not all."""
+    ahead = b"POST /small HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" * 1000
+    sent = 0
+    over = threading.Event()
+    with (
+        served(application([Route("/small", answer_small, methods=["POST"])])) as port,
+        socket.create_connection(("127.0.0.1", port), PATIENCE) as client,
+    ):
+
+        def read() -> None:
+            while not over.is_set() and client.recv(2**16):
+                pass
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        client.setblocking(False)
+        until = time.monotonic() + 3.0
+        while time.monotonic() < until:
+            _, writable, _ = select.select([], [client], [], 0.1)
+            if writable:
+                sent += client.send(ahead)
+            held = [each for each in gc.get_objects() if isinstance(each, connection.Connection)]
+            for each in held:
+                assert len(each.conn.trailing_data[0]) + len(each._unread) < 2**20
+        over.set()
+        client.setblocking(True)
+        client.shutdown(socket.SHUT_RDWR)
+        reader.join(PATIENCE)
+    assert sent
+
+
+def test_a_body_in_many_chunks_does_not_hold_the_loop_up():
+    """Measured in the processor's time of the loop's thread between two of its turns."""
+    turns: list[float] = []
+    over = asyncio.Event()
+
+    async def body(request: Request) -> Response:
+        found = await request.body()
+        over.set()
+        return PlainTextResponse(str(len(found)))
+
+    async def watch(request: Request) -> Response:  # noqa: ARG001
+        while not over.is_set():
+            began = time.thread_time()
+            await asyncio.sleep(0)
+            turns.append(time.thread_time() - began)
+        return PlainTextResponse("over")
+
+    routes = [Route("/body", body, methods=["POST"]), Route("/watch", watch)]
+    head = b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with served(application(routes)) as port:
+        watching = threading.Thread(target=lambda: ask(port, "/watch"))
+        watching.start()
+        wait_until(lambda: turns)
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            client.sendall(head + b"1\r\nx\r\n" * 60_000 + b"0\r\n\r\n")
+            assert client.recv(2**16).endswith(b"60000")
+        watching.join(PATIENCE)
+    assert max(turns) < 0.3

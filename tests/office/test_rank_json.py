@@ -136,6 +136,11 @@ REFUSED: dict[str, tuple[str | bytes, str, str]] = {
         'got "x"',
     ),
     "long text": (json.dumps({"candidates": [["x" * 999]]}), "candidates[0][0]", 'got "x*...'),
+    "names that most lack": (
+        json.dumps({"candidates": [{f"f{i}": 1 for i in range(5300)}, *[{}] * 98]}),
+        "candidates",
+        "more than 524288 values",
+    ),
     "boolean": ('{"candidates": [{"x": true}]}', "candidates[0].x", "got true"),
     "nested": ('{"candidates": [[[1]]]}', "candidates[0][0]", "got a list of 1"),
     "beyond float32": ('{"candidates": [{"x": 1e39}]}', "candidates[0].x", "beyond 32 bits"),

@@ -6,21 +6,21 @@ import grpc.aio
 import pytest
 from grpc._cython import cygrpc
 
-from ranker.transport import aio_log
+from ranker.transport import grpc_log
 
 
 @pytest.fixture(autouse=True)
 def quiet():
     """As often as servers are made in a process."""
-    aio_log.quieten()
-    aio_log.quieten()
+    grpc_log.quieten()
+    grpc_log.quieten()
     yield
-    aio_log.LOGGER.filters.clear()
+    grpc_log.LOGGER.filters.clear()
 
 
 def test_it_is_the_logger_of_grpc_aio():
-    assert cygrpc._LOGGER is aio_log.LOGGER
-    assert len(aio_log.LOGGER.filters) == 1
+    assert cygrpc._LOGGER is grpc_log.LOGGER
+    assert len(grpc_log.LOGGER.filters) == 1
     assert issubclass(cygrpc.ExecuteBatchError, grpc.aio.InternalError)
 
 
@@ -28,11 +28,14 @@ def test_it_is_the_logger_of_grpc_aio():
     ("error", "logged"),
     [
         pytest.param(cygrpc.ExecuteBatchError("no caller"), False, id="the-answer-found-nobody"),
+        pytest.param(
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no text"), False, id="metadata-are-no-text"
+        ),
         pytest.param(RuntimeError("a bug"), True, id="a-bug"),
         pytest.param(None, True, id="no-exception"),
     ],
 )
 def test_what_is_logged(caplog, error, logged):
     with caplog.at_level(logging.ERROR):
-        aio_log.LOGGER.error("raised in core", exc_info=error)
+        grpc_log.LOGGER.error("raised in core", exc_info=error)
     assert bool(caplog.records) is logged
