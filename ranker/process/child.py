@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -93,12 +94,19 @@ class Child:
 
     def flush(self) -> None:
         """Says what it could not take before, as far as it can now."""
-        with contextlib.suppress(BlockingIOError):
-            while self._unsaid:
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended
-                    send(self._link, *self._unsaid[0])
-                for fd in self._unsaid.popleft().files:
-                    os.close(fd)
+        while self._unsaid:
+            try:
+                send(self._link, *self._unsaid[0])
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it has ended
+            except OSError as error:
+                # It reads no faster; or, for a user who is not root, more files are on their way to
+                # processes than one may have open (unix(7), ETOOMANYREFS).
+                if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS):
+                    return
+                raise
+            for fd in self._unsaid.popleft().files:
+                os.close(fd)
 
     def messages(self) -> list[Message]:
         """What it has said since the last time, also after its end."""

@@ -17,11 +17,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-MAX_MESSAGE = 1 << 17
-"""The most bytes of a message: Linux takes so much at once."""
+from ranker.memory_file import new_memory_file
+
+MAX_MESSAGE = 1 << 16
+"""The most bytes of a message as it is; of a longer one the text comes as an open file."""
 
 MAX_FILES = 4
-"""The most open files that come with a message."""
+"""The most open files that come with a message, that one included."""
+
+_IN_FILE = b"in the first file"
 
 
 END_NOW = signal.SIGUSR1
@@ -48,7 +52,17 @@ def send(end: socket.socket, facts: Mapping[str, Any], files: Sequence[int] = ()
     Raises:
         OSError: the other end is gone, or (BlockingIOError) has not read what was said before.
     """
-    socket.send_fds(end, [json.dumps(facts).encode()], files)
+    text = json.dumps(facts).encode()
+    if len(text) <= MAX_MESSAGE:
+        socket.send_fds(end, [text], files)
+        return
+    file = new_memory_file("message")
+    try:
+        with open(file, "wb", closefd=False) as content:
+            content.write(text)
+        socket.send_fds(end, [_IN_FILE], [file, *files])
+    finally:
+        os.close(file)
 
 
 def receive(end: socket.socket) -> Message | None:
@@ -63,6 +77,10 @@ def receive(end: socket.socket) -> Message | None:
             break
         except ConnectionResetError:
             continue  # it went without having read all; that is told once, before its last words
+    if data == _IN_FILE:
+        with open(files.pop(0), "rb") as content:
+            content.seek(0)
+            return Message(json.load(content), files)
     return Message(json.loads(data), files) if data else None
 
 

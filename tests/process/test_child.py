@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from ranker.process.child import TELLS, Child
+from ranker.process.link import receive, send, socket_pair
 from tests.waiting import wait_until
 
 CHILD = """
@@ -62,6 +66,26 @@ def running(code: str, *arguments: str) -> Iterator[Child]:
         process.wait()
     assert child.states() == child.sleeps_in() == ""
     assert child.seconds_used() == child.seconds_without_core() == 0.0
+
+
+def test_what_can_not_be_sent_now_is_sent_later(monkeypatch):
+    """Of a user who is not root only so many open files may be on their way."""
+    refusals = [errno.ETOOMANYREFS, errno.EAGAIN]
+
+    def refuse(*arguments: Any) -> None:
+        if refusals:
+            raise OSError(refusals.pop(), "not now")
+        send(*arguments)
+
+    monkeypatch.setattr("ranker.process.child.send", refuse)
+    child = Child.__new__(Child)
+    child._link, theirs = socket_pair()
+    child._unsaid = deque()
+    child.say({"model": 1})
+    child.say({"model": 2})
+    child.flush()
+    assert [receive(theirs).facts for _ in range(2)] == [{"model": 1}, {"model": 2}]
+    assert not child._unsaid
 
 
 def test_the_system_tells_how_long_a_process_used_a_core_and_waited_for_one():

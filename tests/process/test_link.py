@@ -30,6 +30,24 @@ def test_messages_and_files_arrive_whole_and_in_order():
     link.say({"to": "nobody"})
 
 
+def test_a_message_that_is_longer_than_a_packet_arrives_whole():
+    ours, theirs = socket_pair()
+    link = Link(theirs.detach())
+    read, write = os.pipe()
+    os.write(write, b"a model")
+    facts = {"wanted": ["a version with a long name " * 10] * 2000}
+    before = len(os.listdir("/proc/self/fd"))
+    send(ours, facts, [read])
+    message = link.hear()
+    assert message.facts == facts
+    [copy] = message.files
+    assert os.read(copy, 10) == b"a model"
+    os.close(copy)
+    link.say(facts)
+    assert receive(ours).facts == facts
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 @pytest.mark.parametrize("heard", [True, False])
 def test_a_process_gets_a_signal_once_its_supervisor_is_gone(monkeypatch, heard):
     signals: deque[tuple[int, int]] = deque()
