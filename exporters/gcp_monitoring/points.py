@@ -18,6 +18,7 @@ from google.api.monitored_resource_pb2 import MonitoredResource
 from google.cloud.monitoring_v3 import TimeSeries
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from exporters.gcp_monitoring.starts import Starts
 from ranker.metrics.families import Distribution, Family, Sample
 from ranker.metrics.metric import Kind, Metric
 
@@ -47,17 +48,17 @@ def descriptor(metric: Metric) -> MetricDescriptor:
 
 
 def time_series(
-    families: Sequence[Family], resource: MonitoredResource, start: Timestamp, end: Timestamp
+    families: Sequence[Family], resource: MonitoredResource, starts: Starts, end: Timestamp
 ) -> Iterator[Any]:
     """One `google.monitoring.v3.TimeSeries` message, of one point, per sample.
 
     Counters and histograms that are still zero are left out: their first point
-    will begin at `start` too, so nothing is lost, and most never come.
+    will begin at the same time, so nothing is lost, and most never come.
 
     Args:
         families: what to export.
         resource: what produced it.
-        start: when the cumulative metrics began.
+        starts: when the cumulative metrics began.
         end: when `families` was read.
 
     Yields:
@@ -79,7 +80,7 @@ def time_series(
             point = series.points.add()
             point.interval.end_time.CopyFrom(end)
             if cumulative:
-                point.interval.start_time.CopyFrom(start)
+                point.interval.start_time.FromNanoseconds(round(starts.of(metric, sample) * 1e9))
             if isinstance(sample.value, Distribution):
                 point.value.distribution_value.CopyFrom(_distribution(metric, sample.value))
             elif value_type == MetricDescriptor.INT64:

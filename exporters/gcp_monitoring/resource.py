@@ -59,8 +59,9 @@ def detect(project: str) -> MonitoredResource:
             "location": zone.rpartition("/")[2],
             "namespace": os.environ.get("POD_NAMESPACE", "default"),
             "job": "ranker",
-            # A host may run several servers, and a server may come again.
-            "task_id": f"{os.environ.get('POD_NAME') or socket.gethostname()}-{os.getpid()}",
+            # A host may run several servers, and a server may come again. The office, which this
+            # is, may be replaced; its parent is the server's first process for as long as it runs.
+            "task_id": f"{os.environ.get('POD_NAME') or socket.gethostname()}-{os.getppid()}",
         },
     )
 

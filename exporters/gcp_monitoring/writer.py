@@ -16,6 +16,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from exporters.gcp_monitoring import MIN_INTERVAL, NAME
+from exporters.gcp_monitoring.starts import Starts
 from ranker.metrics.catalogue import METRICS
 from ranker.metrics.families import Source
 from ranker.metrics.office_recorder import OfficeRecorder
@@ -74,6 +75,7 @@ class GcpMonitoringExporter:
         self._api: MonitoringApi | None = None
         self._resource: Any = None
         self._last_end = 0.0
+        self._starts = Starts(source.started)
         self._complained = False
         self._closing = Event()
         self._give_up_at = float("inf")
@@ -171,10 +173,11 @@ class GcpMonitoringExporter:
         if now < max(self._last_end + MIN_INTERVAL, self._source.started):
             logger.warning("the clock was set back; waiting for it to catch up")
             return None
-        start, end = Timestamp(), Timestamp()
-        start.FromNanoseconds(round(self._source.started * 1e9))
+        end = Timestamp()
         end.FromNanoseconds(round(now * 1e9))
-        series = list(time_series(self._source.snapshot(), self._resource, start, end))
+        families = self._source.snapshot()
+        self._starts.update(families, self._last_end)
+        series = list(time_series(families, self._resource, self._starts, end))
         refusal = None
         while series:
             batch, series = series[:MAX_SERIES], series[MAX_SERIES:]

@@ -107,7 +107,8 @@ class Source(Protocol):
     """Where an exporter reads.
 
     Counters and histograms start from zero at `started` and never go
-    backwards, however often workers are replaced.
+    backwards, however often workers are replaced. Those of a version that is no longer
+    served end, and start from zero if it comes back.
     """
 
     started: float

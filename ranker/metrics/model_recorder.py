@@ -235,7 +235,7 @@ class ModelRecorder:
         """Makes a request its bucket's exemplar, if it can be found again and it is time."""
         place = self._exemplars[outcome] + bucket * EXEMPLAR_CELLS
         now = time.time()
-        if now - self._cells[place] < _EXEMPLAR_SECONDS:
+        if 0.0 <= now - self._cells[place] < _EXEMPLAR_SECONDS:  # the clock may be set back
             return
         trace = parse_traceparent(traceparent)
         if trace is not None and trace.sampled:

@@ -14,7 +14,7 @@ from exporters.gcp_monitoring.points import descriptor, metric_type
 from exporters.gcp_monitoring.writer import GcpMonitoringExporter
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.snapshot import snapshot
-from tests.exporters.gcp_monitoring.conftest import INTERVAL, Server, assert_exact
+from tests.exporters.gcp_monitoring.conftest import INTERVAL, MODELS, Server, assert_exact
 from tests.exporters.gcp_monitoring.metric_service import LocalMetricService
 from tests.metrics.support import Worker, value
 from tests.waiting import PATIENCE, wait_until
@@ -54,6 +54,33 @@ def test_all_points_of_a_process_start_together(server: Server, service: LocalMe
         if series.kind == MetricDescriptor.CUMULATIVE
     }
     assert starts == {round(server.reader.started * 1e9)}
+
+
+def test_a_version_that_comes_back_begins_anew(server: Server, service: LocalMetricService):
+    """The service refuses a value below the last one with the same start."""
+    exporter = server.export(service.address)
+    server.work(rounds=3)
+
+    def exports() -> int:
+        return service.calls.count("CreateTimeSeries")
+
+    wait_until(lambda: exports() >= 4, "two exports")
+    server.aggregates.clear_model(0)
+    since = exports()
+    wait_until(lambda: exports() >= since + 4, "two more")
+    server.aggregates.name_model(0, MODELS[0])
+    server.work(rounds=1)
+    since = exports()
+    wait_until(lambda: exports() >= since + 4, "two more")
+    exporter.close()
+    assert service.refused == []
+    starts = {
+        point.interval.start_time.ToNanoseconds()
+        for series in service.series.values()
+        for point in series.points
+        if series.kind == MetricDescriptor.CUMULATIVE
+    }
+    assert len(starts) > 1
 
 
 def test_a_task_of_its_own(server: Server, service: LocalMetricService):

@@ -94,7 +94,7 @@ def test_no_metadata_server(monkeypatch: pytest.MonkeyPatch, kubernetes: bool):
         "location": "global",
         "namespace": "default",
         "job": "ranker",
-        "task_id": f"{socket.gethostname()}-{os.getpid()}",
+        "task_id": f"{socket.gethostname()}-{os.getppid()}",
     }
 
 
