@@ -1,7 +1,7 @@
 """The access log: one line of JSON for each ranking request that has ended.
 
 A worker notes a few values of each request (`AccessLog`) and sends them on, many at a time,
-to the office, which writes the lines (`AccessLogWriter`), and has spans made of those that are
+to the office, which writes the lines (`access_log_writer`), and has spans made of those that are
 traced. The connection is a pair of datagram sockets that the supervisor keeps, so that either
 end may die and come back. A worker never waits for it: what does not fit is lost, and counted.
 
@@ -10,30 +10,19 @@ A line never holds features or scores.
 
 from __future__ import annotations
 
-import json
-import logging
 import marshal
 import math
-import os
 import random
-import select
 import socket
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from threading import Thread
 from typing import Any, Protocol
 
-from ranker.errors import Code
-from ranker.incident import guard
-from ranker.logs import time_of
 from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.layout import Name
-from ranker.metrics.log_entry import LogEntry, ScoredBatch, as_json
+from ranker.metrics.log_entry import LogEntry, ScoredBatch
 from ranker.metrics.trace_sample import TraceSample, span_in
-
-logger = logging.getLogger(__name__)
 
 MODES = ("off", "errors", "sampled", "all")
 """What is logged; each has all that the one before it has."""
@@ -53,7 +42,7 @@ _HOLD_SECONDS = 0.5
 it has to wake up, on a core that worked on something else."""
 
 _MOST_CHARACTERS = 128
-"""Of a text that a caller chose. A packet thus fits `_MOST_PACKET_BYTES`."""
+"""Of a text that a caller chose. A packet thus fits `MOST_PACKET_BYTES`."""
 
 _TRACEPARENT = slice(55)
 _TRACE_ID = slice(3, 35)
@@ -63,13 +52,8 @@ _LAST_FLAG = slice(54, 55)
 _SAMPLED = frozenset("13579bdf")
 """That flag's digit, if the caller records the trace."""
 
-Traced = Callable[[str, Sequence[LogEntry]], None]
-"""Who makes spans of the requests of a worker that are traced; called on the writer's thread."""
-
-_MOST_PACKET_BYTES = 2**17
-
-_CLOSING_SECONDS = 1.0
-"""What whoever reads the lines has for the last of them."""
+MOST_PACKET_BYTES = 2**17
+"""Of one packet."""
 
 
 class NamedCaller(Protocol):
@@ -107,26 +91,6 @@ class LoggedRequest(Protocol):
 
     def connection(self) -> str:
         """The connection that it came on; empty if that is gone."""
-
-
-class ErrorSink(Protocol):
-    """Who is told of errors as the office hears of them, on a thread of its own."""
-
-    def add_request(self, line: Mapping[str, object]) -> None:
-        """A request that failed: its line of the log."""
-
-    def add_incident(self, time: str, incident: str, what: str, process: str) -> None:
-        """A bug that a process has logged under an id."""
-
-
-class DriftSink(Protocol):
-    """Who is told, on that thread too, of what workers count of features."""
-
-    def add(self, entries: Sequence[Any]) -> None:
-        """Some counts; see `ranker.metrics.drift_log`."""
-
-    def serve(self, entries: Sequence[Any]) -> None:
-        """The models that a worker serves from now on."""
 
 
 def connect() -> tuple[socket.socket, socket.socket]:
@@ -191,7 +155,7 @@ class AccessLog:
         self._worker = str(worker)
         self._socket = socket.socket(fileno=fd)
         self._cells = aggregates.slots[worker].cells
-        self._lost = _lines(aggregates)
+        self._lost = line_counts(aggregates)
         [*_, self._lost_spans] = aggregates.layout.plan.cells[catalogue.TRACE_SPANS]
         self._noted: list[tuple[Any, ...]] = []
         self._due = math.inf
@@ -290,111 +254,7 @@ class AccessLog:
         return number < self._limit
 
 
-class AccessLogWriter:
-    """The office's end: a thread that writes the lines.
-
-    Args:
-        fd: the office's end of the connection.
-        wake_fd: the workers' end.
-        aggregates: where is counted what was written, in the office's slot.
-        project: the GCP project that traces belong to; empty if there is none.
-        output: the descriptor to write to.
-        errors: who else hears of what failed.
-        drift: who hears of what was counted of features.
-        traced: make spans.
-    """
-
-    def __init__(
-        self,
-        fd: int,
-        wake_fd: int,
-        aggregates: Aggregates,
-        project: str = "",
-        output: int = 1,
-        errors: ErrorSink | None = None,
-        drift: DriftSink | None = None,
-        traced: Sequence[Traced] = (),
-    ) -> None:
-        self._socket = socket.socket(fileno=fd)
-        self._wake = socket.socket(fileno=wake_fd)
-        self._cells = aggregates.slots[aggregates.layout.slot("office")].cells
-        self._counts = _lines(aggregates)
-        self._project = project
-        self._output = output
-        self._errors = errors
-        self._drift = drift
-        self._traced = traced
-        self._failed = self._closing = False
-        self._thread = Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Writes what has arrived, and ends; gives up after a second if nobody reads the output."""
-        self._closing = True
-        self._wake.settimeout(_CLOSING_SECONDS)
-        try:
-            self._wake.send(b"")
-        except TimeoutError:
-            logger.warning("nobody reads the access log; what is left of it is lost")
-        self._thread.join(_CLOSING_SECONDS)
-
-    def _run(self) -> None:
-        # One for all packets: a buffer allocated for each would fragment the heap.
-        packet = memoryview(bytearray(_MOST_PACKET_BYTES))
-        arrived = select.poll()
-        arrived.register(self._socket, select.POLLIN)
-        # A process that is killed while it waits in `recv` takes what comes until it gets a core to
-        # end on, and the next office would not find it. One that waits in `poll` takes nothing.
-        while arrived.poll():
-            if size := self._socket.recv_into(packet):
-                guard(logger, "writing the access log", self._take, packet[:size])
-            elif self._closing:
-                return
-            # Else the last office left its own end behind.
-
-    def _take(self, packet: memoryview) -> None:
-        worker, kind, entries = marshal.loads(packet)
-        if kind == "requests":
-            self._requests_ended(worker, [LogEntry._make(entry) for entry in entries])
-        elif kind in ("drift", "drift_served"):
-            if self._drift is not None:
-                take = self._drift.add if kind == "drift" else self._drift.serve
-                guard(logger, "taking counts of features", take, entries)
-        elif self._errors is not None:
-            for at, mark, what in entries:
-                self._errors.add_incident(time_of(at), mark, what, f"worker {worker}")
-
-    def _requests_ended(self, worker: str, entries: Sequence[LogEntry]) -> None:
-        traced = [entry for entry in entries if entry.span]
-        for make_spans in self._traced if traced else ():
-            guard(logger, "making spans", make_spans, worker, traced)
-        lines = [as_json(worker, entry, self._project) for entry in entries if entry.logged]
-        if lines:
-            self._write_lines(lines)
-
-    def _write_lines(self, lines: Sequence[Mapping[str, object]]) -> None:
-        text = "\n".join(map(json.dumps, lines)) + "\n"
-        outcome = "written" if self._write(text.encode()) else "dropped"
-        self._cells[self._counts[outcome]] += len(lines)
-        if self._errors is not None:
-            for line in lines:
-                if line["code"] != Code.OK.name:
-                    self._errors.add_request(line)
-
-    def _write(self, text: bytes) -> bool:
-        """Writes all of a text; whether that was possible."""
-        try:
-            while text:
-                text = text[os.write(self._output, text) :]
-        except OSError as error:
-            if not self._failed:
-                self._failed = True
-                logger.error("the access log can't be written: %s", error.strerror)
-            return False
-        return True
-
-
-def _lines(aggregates: Aggregates) -> dict[str, int]:
+def line_counts(aggregates: Aggregates) -> dict[str, int]:
     """Where lines are counted, by what became of them."""
     places = aggregates.layout.plan.cells[catalogue.ACCESS_LOG_LINES]
     values = catalogue.ACCESS_LOG_OUTCOME.values

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from ranker.metrics.access_log import Traced
+    from ranker.metrics.access_log_writer import Traced
     from ranker.metrics.families import Source
     from ranker.metrics.office_recorder import OfficeRecorder
 

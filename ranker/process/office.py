@@ -28,7 +28,7 @@ from starlette.types import ASGIApp
 from ranker import logs
 from ranker.callers import CallerPolicy
 from ranker.errors import ConfigError, RankerError
-from ranker.metrics.access_log import AccessLogWriter, Traced
+from ranker.metrics.access_log_writer import AccessLogWriter, Traced
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.drift import Drift
 from ranker.metrics.exporters import Page, load_exporters

@@ -20,8 +20,9 @@ import psutil
 import pytest
 
 from ranker.errors import Code
-from ranker.metrics import access_log
-from ranker.metrics.access_log import ERRORS_PER_SECOND, AccessLog, AccessLogWriter
+from ranker.metrics import access_log, access_log_writer
+from ranker.metrics.access_log import ERRORS_PER_SECOND, AccessLog
+from ranker.metrics.access_log_writer import AccessLogWriter
 from ranker.metrics.catalogue import ACCESS_LOG_LINES, REQUEST_DURATION, TRACE_SPANS
 from ranker.metrics.families import Distribution
 from ranker.metrics.log_entry import LogEntry
@@ -39,7 +40,7 @@ OK, OVERLOADED = Code.OK, Code.RESOURCE_EXHAUSTED
 
 OFFICE = """
 import os, sys, time
-from ranker.metrics.access_log import AccessLogWriter
+from ranker.metrics.access_log_writer import AccessLogWriter
 from tests.metrics.support import new_aggregates
 os.sched_setaffinity(0, {int(sys.argv[3])})
 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -126,7 +127,7 @@ class Server:
 @pytest.fixture
 def make(monkeypatch) -> Iterator[type[Server]]:
     # An office has time to write all, also where others have the cores.
-    monkeypatch.setattr(access_log, "_CLOSING_SECONDS", 30.0)
+    monkeypatch.setattr(access_log_writer, "_CLOSING_SECONDS", 30.0)
     made: list[Server] = []
 
     def make(*arguments) -> Server:
@@ -287,14 +288,14 @@ def test_an_output_that_is_gone_is_reported_once_and_lines_count_as_dropped(make
 
 
 def test_an_office_ends_although_nobody_reads_its_output(make, monkeypatch, caplog):
-    monkeypatch.setattr(access_log, "_CLOSING_SECONDS", 0.05)
+    monkeypatch.setattr(access_log_writer, "_CLOSING_SECONDS", 0.05)
     server = make("all")
     read, write = os.pipe()
     office = server.office(write)
     server.fill()
     office.close()
     assert "nobody reads the access log" in caplog.text
-    monkeypatch.setattr(access_log, "_CLOSING_SECONDS", 30.0)
+    monkeypatch.setattr(access_log_writer, "_CLOSING_SECONDS", 30.0)
     os.close(read)  # so that the thread can't write, and comes to its end
     office.close()
     os.close(write)

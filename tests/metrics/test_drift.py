@@ -8,7 +8,8 @@ import os
 import pytest
 
 from ranker.metrics import catalogue, drift
-from ranker.metrics.access_log import AccessLogWriter, connect
+from ranker.metrics.access_log import connect
+from ranker.metrics.access_log_writer import AccessLogWriter
 from ranker.metrics.drift import HALF_LIFE, MOST_PUBLISHED, Drift, families, stability_index
 from ranker.metrics.drift_log import FEATURES_AT_ONCE, SCORES, CountedFeature, DriftLog, ModelKey
 from tests.metrics.support import new_aggregates

@@ -10,7 +10,7 @@ import pytest
 
 from ranker.incident import incident
 from ranker.metrics import access_log
-from ranker.metrics.access_log import AccessLogWriter
+from ranker.metrics.access_log_writer import AccessLogWriter
 from ranker.metrics.incident_log import IncidentLog
 from tests.metrics.support import new_aggregates
 
