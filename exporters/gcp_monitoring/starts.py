@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from ranker.metrics.families import Distribution, Family, Sample
 from ranker.metrics.metric import Kind, Metric
 
+_LATER = 0.002
+
 
 class Starts:
     """Tells when each series began, which is later than the server if it began anew.
 
     What was counted of a version ends some minutes after that is no longer served, and begins
-    again if it comes back. Cloud Monitoring takes no value below the last one with the same start.
+    again if it comes back. Cloud Monitoring takes no value below the last one with the same start,
+    and a new start has to be a millisecond after the last point at least (`TimeInterval` in the
+    reference of its API, version 3).
 
     Args:
         first: when the server began to count, in seconds since 1970.
@@ -29,7 +33,7 @@ class Starts:
             families: every metric now.
             written: the time of the points that were written last; 0: none were.
         """
-        anew = max(self._first, written)
+        anew = max(self._first, written + _LATER)
         # Of those that are not there any more, the next value begins from zero.
         known = dict.fromkeys(self._known, (anew, 0.0))
         for family in families:

@@ -332,7 +332,7 @@ def _check_succession(old: Any, new: Any, descriptor: MetricDescriptor, spacing:
     if descriptor.metric_kind != MetricDescriptor.CUMULATIVE:
         return
     if start != old_start:
-        _check(start >= old_end, "start time changed within the time of older points")
+        _check(start >= old_end + 1_000_000, "start time changed within the time of older points")
         return
     if descriptor.value_type == MetricDescriptor.DISTRIBUTION:
         before, after = old.value.distribution_value, new.value.distribution_value
