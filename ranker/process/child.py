@@ -16,7 +16,22 @@ from typing import Any, NamedTuple
 
 from ranker.process.link import Message, receive, send, socket_pair
 
-_BEGIN = ("-m", "ranker.process.program")
+
+def _how_to_begin() -> tuple[str, ...]:
+    """How Python is to run a program of ours.
+
+    By itself `-m` has modules looked for first in the folder that the server was started in, which
+    may be anybody's; so it does not (`-P`), unless this process looks there, too.
+    """
+    program = ("-m", "ranker.process.program")
+    try:
+        here = sys.path[0] in ("", os.getcwd())
+    except OSError:  # that folder is gone
+        here = False
+    return program if here else ("-P", *program)
+
+
+_BEGIN = _how_to_begin()
 
 TELLS = hasattr(fcntl, "F_SETSIG")
 """Whether a process that says something makes this one get a SIGCHLD, as one that ends does; see

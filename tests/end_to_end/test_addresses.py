@@ -9,13 +9,14 @@ import re
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from ranker.client import RankerClient
 from tests.end_to_end.conftest import RunningServer
 from tests.process.test_address import has_ipv6
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 
 class Spelt(RunningServer):
@@ -80,6 +81,24 @@ def test_a_port_has_one_server_and_the_next_can_follow_at_once(start, truth):
     assert next_one.port == first.port
     with RankerClient(next_one.address, timeout=PATIENCE) as client:
         client.rank(truth.rows[:3], timeout=10.0)
+
+
+def test_nothing_is_imported_from_the_folder_that_the_server_is_started_in(truth, tmp_path):
+    """prometheus_client imports `snappy` if it can, in the office; gRPC and others likewise."""
+    for name in ("snappy", "numpy", "json", "grpc"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from anywhere')")
+    command = [Path(sys.executable).with_name("ranker"), "serve", truth.path, "--port", "0"]
+    log = tmp_path / "server.log"
+    with log.open("wb") as stream:
+        options = ["--host", "127.0.0.1", "--metrics-port", "0", "--http-port", "0"]
+        process = subprocess.Popen([*command, *options], stdout=stream, stderr=stream, cwd=tmp_path)
+    try:
+        wait_until(lambda: "office serves" in log.read_text() or process.poll() is not None)
+        wait_until(lambda: "listening on" in log.read_text() or process.poll() is not None)
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE) == 0, log.read_text()
+    assert "imported from anywhere" not in log.read_text()
 
 
 def test_a_host_that_is_not_here_is_one_clear_line(truth):
