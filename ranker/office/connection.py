@@ -109,6 +109,8 @@ class Connection(H11Protocol):
 
     def _feed(self) -> None:
         self._feeding = False
+        if self.transport.is_closing():
+            self._unread.clear()
         while self._unread and self._takes_more:
             size = _PIECE_BYTES if self._in_plain_body else _SMALL_PIECE_BYTES
             piece = bytes(self._unread[:size])
