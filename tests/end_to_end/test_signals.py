@@ -85,22 +85,6 @@ def test_a_service_managers_signal_to_every_process_loses_no_request(start, trut
     assert "unanswered" not in log
 
 
-def test_a_second_signal_ends_the_server_at_once(start):
-    server = start("--workers", "2", *DELAY)
-    with grpc.insecure_channel(server.address) as channel:
-        stream = channel.stream_stream("/ranker.v1.RankingService/RankStream")
-        over = threading.Event()
-        call = stream(iter(over.wait, True))  # a stream that stays open
-        wait_until(lambda: server.metric("ranker_rpcs_in_flight") == 1)
-        server.signal(signal.SIGTERM)
-        server.wait_for_log("(?s)draining.*draining")
-        server.signal(signal.SIGTERM)
-        assert server.process.wait(60) == 0
-        assert "not waiting any longer" in server.log.read_text()
-        over.set()
-        call.cancel()
-
-
 def test_workers_that_do_not_end_are_killed(start):
     server = start("--workers", "2", "--drain-timeout", "0.1")
     workers = [each for each in server.processes() if "ranker.process.worker" in each.cmdline()]
