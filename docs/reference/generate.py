@@ -65,7 +65,7 @@ ADVICE = {
     "DEADLINE_EXCEEDED": ("", "Show an unranked list, or allow more time."),
     "CANCELLED": ("", "None: the caller did it."),
     "UNAVAILABLE": ("", "Retry at once, on another connection. Reopen a stream."),
-    "UNIMPLEMENTED": ("", "Compare the caller's .proto with the server's."),
+    "UNIMPLEMENTED": ("", "Compare the .proto with the server's; send messages uncompressed."),
     "INTERNAL": ("", "Find the id in the server's log, and report it."),
     "UNAUTHENTICATED": ("", "Show a certificate that has a name: a SPIFFE ID, or a host's."),
     "FAILED_PRECONDITION": (

@@ -77,6 +77,13 @@ _BOUNDED_MEMORY = (
 )
 
 
+_COMPRESSION = (
+    # A caller may pack a message into a thousandth of its size. All limits are on what comes, and
+    # would hold neither memory nor the time that unpacking takes. So gRPC refuses such calls.
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # a bit for each; the lowest is for none
+)
+
+
 def channel_arguments(
     max_message_bytes: int, reuse_port: bool, options: Options, limits: Limits
 ) -> list[tuple[str, str | int]]:
@@ -92,6 +99,7 @@ def channel_arguments(
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         *_BOUNDED_MEMORY,
+        *_COMPRESSION,
         *_PINGS,
         *_KEEPALIVE,
     ]

@@ -47,6 +47,21 @@ def test_no_deadline_is_infinite(server):
     assert json.loads(server.unary("Facts", timeout=None))["left"] is None
 
 
+@pytest.mark.parametrize(
+    "packed",
+    [
+        pytest.param(grpc.Compression.Gzip, id="gzip"),
+        pytest.param(grpc.Compression.Deflate, id="deflate"),
+    ],
+)
+def test_a_packed_message_is_refused(server, packed):
+    """Its size on the wire says nothing of the memory and the time that it takes."""
+    error = failure(lambda: server.unary("Echo", bytes(100_000), compression=packed))
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "ompression" in error.details()
+    assert server.unary("Echo", b"plain") == b"plain"
+
+
 def test_ranker_error_travels_with_its_details(server, case):
     error = failure(lambda: server.unary("Fail", b"invalid", case))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
