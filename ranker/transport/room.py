@@ -7,8 +7,8 @@ waits to be scored is the queue's to bound.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection
 from typing import Protocol
 
 from ranker.errors import DeadlineError, InvalidRequestError, OverloadedError, RankerError
@@ -91,7 +91,7 @@ class Room:
         limits: Limits,
         guard: Guard | None,
         counts: RpcCounts,
-        calls: Iterable[StandingCall],
+        calls: Collection[StandingCall],
     ) -> None:
         self.refusal: OverloadedError | None = None
         self._limits = limits
@@ -100,7 +100,7 @@ class Room:
         self._calls = calls
         self._too_many = TooManyCallsError(limits.calls)
         self._sweep_at = 0.0
-        self._shares: Counter[str] | None = None
+        self._connections: defaultdict[str, list[StandingCall]] | None = None
 
     def look(self, now: float, calls: int, unsent: int) -> None:
         """Sees whether there is room, and makes some if there is none; once a turn.
@@ -110,7 +110,7 @@ class Room:
             calls: how many are in progress.
             unsent: the bytes of their answers that have not been read.
         """
-        self.refusal = self._shares = None
+        self.refusal = self._connections = None
         if self._guard is not None and self._guard.short:
             self.refusal = ShortOfMemoryError()
             self._end_standing(now, self.refusal)
@@ -132,13 +132,17 @@ class Room:
         refusal = self.refusal or self._too_many
         if refusal is not self._too_many:
             return refusal
-        connection = call.peer()
-        if self._shares is None:  # until the next look
-            self._shares = Counter(each.peer() for each in self._calls)
+        if self._connections is None:  # until the next look
+            self._connections = defaultdict(list)
+            for each in self._calls:
+                self._connections[each.peer()].append(each)
+            own = self._connections[call.peer()]
         else:
-            self._shares[connection] += 1
-        share = max(self._limits.calls // len(self._shares), 1)
-        return refusal if self._shares[connection] > share else None
+            own = self._connections[call.peer()]
+            own.append(call)
+        own[:] = [each for each in own if each in self._calls]  # others have ended since
+        share = max(self._limits.calls // len(self._connections), 1)
+        return refusal if len(own) > share else None
 
     def _end_standing(self, now: float, error: OverloadedError) -> None:
         """Ends the calls that have stood still longest, first those of which no message came."""

@@ -133,8 +133,8 @@ def start(request) -> Iterator[Callable[..., ToyServer]]:
     """Starts servers of a test's own."""
     started = []
 
-    def start() -> ToyServer:
-        started.append(ToyServer(request.param))
+    def start(*options: str) -> ToyServer:
+        started.append(ToyServer([*request.param, *options]))
         return started[-1]
 
     yield start

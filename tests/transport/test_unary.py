@@ -219,3 +219,19 @@ def test_every_rpc_is_counted(server):
     after = server.journal()["rpcs"]
     assert after["/toy/Fail 3"] == before.get("/toy/Fail 3", 0) + 1
     wait_until(lambda: server.journal()["rpcs"]["in flight"] == 1)  # the journal's own
+
+
+def test_one_call_at_a_time_is_no_more_than_a_share(start):
+    """While others have as many calls in progress as there may be."""
+    server = start("--few-calls")
+    others = [server.connect() for _ in range(3)]
+    hanging = [
+        channel.unary_unary("/toy/Hang").future(b"", metadata=[("case", "hang")])
+        for channel in others
+        for _ in range(10)
+    ]
+    wait_until(lambda: len(server.events("hang")) == len(hanging))
+    for number in range(200):
+        assert server.unary("Echo", b"%d" % number) == b"%d" % number
+    for channel in others:
+        channel.close()

@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002  a toy need not use all that it is given
-"""A server of toys, one behaviour of a transport each: `toy_server.py TRANSPORT [--own-readers]`.
+"""A server of toys, a behaviour each: `toy_server.py TRANSPORT [--own-readers] [--few-calls]`.
 
 Prints its port. What happens to a call is kept in a journal, under the `case`
 that the caller sends in its metadata, and can be read by `/toy/Journal`.
@@ -24,10 +24,12 @@ if "--own-readers" not in sys.argv:
 import psutil
 
 from ranker.errors import InvalidRequestError, NotFoundError, OverloadedError
-from ranker.rpc import Handler, Method
+from ranker.rpc import DEFAULT_LIMITS, Handler, Limits, Method
 from ranker.transport.registry import select
 
 MAX_MESSAGE_BYTES = 2**20
+FEW_CALLS = 30
+"""That may be in progress, if it is told so."""
 
 journal: dict[str, list] = defaultdict(list)
 batch: list = []
@@ -361,6 +363,8 @@ METHODS = {
         Chat, Reverse, Amplify, Gate, Picky
     )},
     "/toy/HangStream": Method(Hang(), True, True),
+    "/toy/HoldStream": Method(Hold(), True, True),
+    "/toy/FailLaterStream": Method(FailLater(), True, True),
     "/toy/Sum": Method(Sum(), True, False),
     "/toy/Ticks": Method(Ticks(), False, True),
     "/toy/Spoilt": Method(Spoilt(), False, True),
@@ -381,6 +385,7 @@ if __name__ == "__main__":
         # Impatient, so that the tests need not wait. But a client whose machine is busy may take
         # seconds to answer a ping.
         options=[("grpc.keepalive_time_ms", 1000), ("grpc.http2.ping_timeout_ms", 5000)],
+        limits=Limits(calls=FEW_CALLS) if "--few-calls" in sys.argv else DEFAULT_LIMITS,
     )
     signal.signal(signal.SIGTERM, lambda *_: transport.leave())
     print(transport.bind("127.0.0.1:0"), flush=True)
