@@ -225,22 +225,26 @@ class _Servicer:
 
     async def _unary_unary(self, request: bytes, context: Context) -> bytes:
         call = self._open(context)
-        self._deliver(call, request)
+        if self._admit(call):
+            self._deliver(call, request)
         return await call.one_answer()
 
     async def _unary_stream(self, request: bytes, context: Context) -> None:
         call = self._open(context)
-        self._deliver(call, request)
+        if self._admit(call):
+            self._deliver(call, request)
         await call.all_answers()
 
     async def _stream_unary(self, _: object, context: Context) -> bytes:
         call = self._open(context)
-        self._loop.spawn(self._read(call, context))
+        if self._admit(call):
+            self._loop.spawn(self._read(call, context))
         return await call.one_answer()
 
     async def _stream_stream(self, _: object, context: Context) -> None:
         call = self._open(context)
-        self._loop.spawn(self._read(call, context))
+        if self._admit(call):
+            self._loop.spawn(self._read(call, context))
         await call.all_answers()
 
     def _open(self, context: Context) -> AioCall:
@@ -258,23 +262,27 @@ class _Servicer:
         self._in_flight[0] -= 1.0
         self._ended[call.code] += 1.0
 
+    def _admit(self, call: AioCall) -> bool:
+        """Whether its messages are wanted; if not, the handler has ended it."""
+        self._loop.turn_soon()
+        refusal: RankerError | None
+        try:
+            refusal = None if self._method.vital else self._gate.refusal(call)
+            if refusal is None and not self._method.public:
+                refusal = self._gate.refusal_of_caller(call)
+            if refusal is None:
+                return self._handler.opened(call)
+            self._handler.refused(call, refusal)
+        except Exception as error:
+            call.fail(as_ranker_error(error, call))
+        return False
+
     def _deliver(self, call: AioCall, data: bytes) -> bool:
         """Gives the handler a message; returns whether it wants the next one now."""
         self._loop.turn_soon()
         call.moved = time.monotonic()
+        call.heard = True
         try:
-            if not call.heard:
-                call.heard = True
-                refusal = None if self._method.vital else self._gate.refusal(call)
-                if refusal is not None:
-                    self._handler.refused(call, refusal)
-                    return False
-                unwelcome = None if self._method.public else self._gate.refusal_of_caller(call)
-                if unwelcome is not None:
-                    self._handler.refused(call, unwelcome)
-                    return False
-                if not self._handler.opened(call):
-                    return False
             return self._handler.message(call, data)
         except Exception as error:
             call.fail(as_ranker_error(error, call))
@@ -290,7 +298,7 @@ class _Servicer:
             call.reading = True
             try:
                 data = await context.read()
-            except grpc.aio.UsageError:  # the RPC has ended
+            except (grpc.aio.UsageError, grpc.aio.AbortError):  # the RPC has ended
                 return
             call.reading = False
             if call.over:
