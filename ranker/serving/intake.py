@@ -94,6 +94,11 @@ class Intake:
             return False
         return True
 
+    def drain(self) -> None:
+        """Lets nothing new in, and answers the refusals that are held back."""
+        self.draining = True
+        self.refusals.answer(math.inf)
+
     def check_draining(self) -> None:
         """Raises DrainingError if nothing new is let in."""
         if self.draining:

@@ -62,5 +62,5 @@ class RankingService:
 
     def drain(self) -> None:
         """Refuses new requests, and ends streams once they have their answers."""
-        self._intake.draining = True
+        self._intake.drain()
         self._streams.drain()

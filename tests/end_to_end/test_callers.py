@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 
 import grpc
 import numpy as np
@@ -24,6 +25,7 @@ from ranker.client.request import rank_request
 from ranker.errors import QUOTA, Code, PermissionDeniedError, RankerError
 from ranker.forwarded_caller import KEY
 from ranker.rpc_error import from_rpc_error
+from ranker.v1.ranking_pb2 import RankResponse
 from tests.certificates import Authority
 from tests.end_to_end.conftest import (
     RunningServer,
@@ -34,6 +36,7 @@ from tests.office.support import ask
 from tests.waiting import wait_until
 
 RANK = "/ranker.v1.RankingService/Rank"
+RANK_STREAM = f"{RANK}Stream"
 RETRIEVAL = "spiffe://shop.test/retrieval"
 BATCH = "dns:batch.shop.test"
 SECONDS = 60.0
@@ -377,11 +380,24 @@ def test_held_refusals_are_answered_before_the_server_ends(transport, place, tmp
     try:
         with grpc.insecure_channel(server.address) as channel:
             ask = channel.unary_unary(RANK)
-            calls = [ask.future(rank_request(truth.rows[:2]), timeout=SECONDS) for _ in range(90)]
+            calls = [ask.future(rank_request(truth.rows[:2]), timeout=SECONDS) for _ in range(99)]
+            stream = channel.stream_stream(RANK_STREAM, None, RankResponse.FromString)
+            waits = Event()
+            answers = stream(_one_list(truth, waits), timeout=SECONDS)
             wait_until(lambda: sum(call.done() for call in calls) > 20)
-            assert server.stop() == 0
+            server.signal()
             codes = [call.code() for call in calls]
+            refused = next(answers).status.code
+            waits.set()
+            assert server.process.wait(SECONDS) == 0
     finally:
         server.kill()
     assert codes.count(grpc.StatusCode.OK) == 1
-    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 89
+    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 98
+    assert refused == Code.RESOURCE_EXHAUSTED
+
+
+def _one_list(truth, waits: Event) -> Iterator[bytes]:
+    """A stream's messages: one, and no end for now."""
+    yield rank_request(truth.rows[:2], request_id="one")
+    waits.wait(SECONDS)

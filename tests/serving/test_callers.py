@@ -192,6 +192,16 @@ class TestQuotas:
         assert stream.answers()[str(sent)].status.code == Code.RESOURCE_EXHAUSTED
         assert stream.call.resumed
 
+    def test_what_is_held_back_is_refused_before_a_drain_ends_its_stream(self, guarded):
+        self.let_in(guarded)
+        stream = open_stream(guarded, A)
+        held = 0
+        while stream.send(request(THREE, request_id=str(held))):
+            held += 1
+        guarded.serving.service.drain()
+        assert stream.answers()[str(held)].status.code == Code.RESOURCE_EXHAUSTED
+        assert stream.call.code is Code.UNAVAILABLE
+
     def test_the_same_quota_again_changes_nothing(self, guarded):
         self.let_in(guarded)
         codes = [guarded.rank(A).code for _ in range(10)]
