@@ -271,7 +271,8 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     The health service (grpc.health.v1) says SERVING once all models have been
     loaded and tried, and NOT_SERVING from SIGTERM on. After SIGTERM, requests
     that have arrived may finish within --drain-timeout; then the server exits
-    with code 0. A second SIGTERM ends it at once. A worker that dies, or loses its
+    with code 0. A second SIGTERM ends it at once. SIGHUP has the configuration
+    read anew; without --config it is as SIGTERM. A worker that dies, or loses its
     GPU, is replaced by another one.
     """
     from ranker.distribution import require

@@ -249,7 +249,8 @@ def main() -> None:
     settings = Settings.from_json(sys.argv[2])
     metrics_fd, access_log_fd, workers_end_fd = map(int, sys.argv[3:])
     # A service manager's SIGTERM is for the supervisor, which has the office end last.
-    signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM, signal.SIGINT, END_NOW])
+    for_supervisor = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    signal.pthread_sigmask(signal.SIG_SETMASK, [*for_supervisor, END_NOW])
     logs.configure(settings.log_format, settings.log_level, "office", settings.gcp_project)
     aggregates = Aggregates.attach(metrics_fd)
     recorder = OfficeRecorder(aggregates)

@@ -42,6 +42,8 @@ def main() -> None:
     """The program."""
     link = Link(int(sys.argv[1]))
     settings = Settings.from_json(sys.argv[2])
+    for number in (signal.SIGINT, signal.SIGHUP):  # for the supervisor alone
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's own is inherited
     logs.configure(settings.log_format, settings.log_level, "preparer", settings.gcp_project)
     wishes: SimpleQueue[Mapping[str, Any]] = SimpleQueue()

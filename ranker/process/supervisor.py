@@ -78,7 +78,8 @@ class Supervisor:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._signals = _SIGNALS | ({signal.SIGHUP} if settings.config else set())
+        hung_up = settings.config or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # nohup
+        self._signals = _SIGNALS | ({signal.SIGHUP} if hung_up else set())
         signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)  # they are waited for instead
         forwarded_caller.prepare()
         environment.prepare()  # for the workers, which inherit it
@@ -216,7 +217,7 @@ class Supervisor:
             # None has come. CPython makes one up, with any number, where a wait that is over was
             # interrupted: by SIGSTOP and SIGCONT, or while the whole machine was suspended.
             return False
-        if received.si_signo == signal.SIGHUP:
+        if received.si_signo == signal.SIGHUP and self._settings.config:
             logger.info("SIGHUP: looking for what is to be served")
             if self._office.child is not None:
                 self._office.child.say({"reload": True})

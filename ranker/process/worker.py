@@ -48,7 +48,8 @@ def main() -> NoReturn:
     link = Link(int(sys.argv[1]))
     settings = Settings.from_json(sys.argv[2])
     index, metrics_fd, access_log_fd = map(int, sys.argv[3:])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):  # for the supervisor alone
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's own is inherited
     logs.configure(settings.log_format, settings.log_level, str(index), settings.gcp_project)
     aggregates = Aggregates.attach(metrics_fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -63,6 +64,33 @@ def test_ctrl_c_loses_no_request(start, truth):
     )
     assert answers == [np.argsort(-truth.scores(rows), kind="stable").tolist()] * 8
     assert server.process.wait(60) == 0
+
+
+def test_a_terminal_that_closes_loses_no_request(start, truth):
+    """It sends its SIGHUP to every process, and there is no configuration to read anew."""
+    server = start("--workers", "2", *DELAY, kind=InTerminal)
+    rows = truth.rows[:20]
+    answers = answers_of(
+        server, rows, 8, lambda: os.killpg(os.getpgid(server.process.pid), signal.SIGHUP)
+    )
+    assert answers == [np.argsort(-truth.scores(rows), kind="stable").tolist()] * 8
+    assert server.process.wait(60) == 0
+
+
+def test_sighup_to_every_process_has_the_configuration_read_and_ends_none(truth, tmp_path):
+    config = tmp_path / "ranker.yaml"
+    config.write_text(json.dumps({"models": {"books": {"source": str(truth.path)}}}))
+    with InTerminal(tmp_path / "log", "--config", str(config), "--workers", "2") as server:
+        before = server.processes()
+        for process in before:
+            process.send_signal(signal.SIGHUP)
+        server.wait_for_log("SIGHUP: looking")
+        assert ask_http(server.http_port, "/healthz").status == 200
+        with RankerClient(server.address, timeout=PATIENCE) as client:
+            client.rank(truth.rows[:20])
+        assert set(before) <= set(server.processes())  # there may be one more, which reads models
+        assert server.stop() == 0
+    assert " ended with " not in server.log.read_text()
 
 
 @on_both_transports
