@@ -5,14 +5,14 @@ See `ranker.metrics.access_log`.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import marshal
-import os
 import select
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, Protocol
 
 from ranker.errors import Code
@@ -20,6 +20,7 @@ from ranker.incident import guard
 from ranker.logs import time_of
 from ranker.metrics.access_log import MOST_PACKET_BYTES, line_counts
 from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.line_output import LineOutput
 from ranker.metrics.log_entry import LogEntry, as_json
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class DriftSink(Protocol):
 
 
 class AccessLogWriter:
-    """The office's end: a thread that writes the lines.
+    """The office's end: a thread that takes what workers send, and has the lines written.
 
     Args:
         fd: the office's end of the connection.
@@ -81,23 +82,25 @@ class AccessLogWriter:
         self._cells = aggregates.slots[aggregates.layout.slot("office")].cells
         self._counts = line_counts(aggregates)
         self._project = project
-        self._output = output
+        self._counting = Lock()
+        self._output = LineOutput(output, self._count)
         self._errors = errors
         self._drift = drift
         self._traced = traced
-        self._failed = self._closing = False
+        self._closing = False
         self._thread = Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Writes what has arrived, and ends; gives up after a second if nobody reads the output."""
+        limit = time.monotonic() + _CLOSING_SECONDS
         self._closing = True
         self._wake.settimeout(_CLOSING_SECONDS)
-        try:
+        with contextlib.suppress(TimeoutError):
             self._wake.send(b"")
-        except TimeoutError:
-            logger.warning("nobody reads the access log; what is left of it is lost")
         self._thread.join(_CLOSING_SECONDS)
+        if not self._output.close(max(0.0, limit - time.monotonic())):
+            logger.warning("nobody reads the access log; what is left of it is lost")
 
     def _run(self) -> None:
         # One for all packets: a buffer allocated for each would fragment the heap.
@@ -131,25 +134,13 @@ class AccessLogWriter:
             guard(logger, "making spans", make_spans, worker, traced)
         lines = [as_json(worker, entry, self._project) for entry in entries if entry.logged]
         if lines:
-            self._write_lines(lines)
-
-    def _write_lines(self, lines: Sequence[Mapping[str, object]]) -> None:
-        text = "\n".join(map(json.dumps, lines)) + "\n"
-        outcome = "written" if self._write(text.encode()) else "dropped"
-        self._cells[self._counts[outcome]] += len(lines)
+            self._output.put(lines)
         if self._errors is not None:
             for line in lines:
                 if line["code"] != Code.OK.name:
                     self._errors.add_request(line)
 
-    def _write(self, text: bytes) -> bool:
-        """Writes all of a text; whether that was possible."""
-        try:
-            while text:
-                text = text[os.write(self._output, text) :]
-        except OSError as error:
-            if not self._failed:
-                self._failed = True
-                logger.error("the access log can't be written: %s", error.strerror)
-            return False
-        return True
+    def _count(self, written: int, lost: int) -> None:
+        with self._counting:
+            self._cells[self._counts["written"]] += written
+            self._cells[self._counts["dropped"]] += lost

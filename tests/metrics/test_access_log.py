@@ -287,6 +287,21 @@ def test_an_output_that_is_gone_is_reported_once_and_lines_count_as_dropped(make
     ]
 
 
+def test_all_else_goes_on_although_nobody_reads_its_output(make):
+    server = make("all", 1.0, 1.0)
+    read, write = os.pipe()
+    office = server.office(write)
+    server.fill()
+    for _ in range(3):
+        before = len(server.traced)
+        server.end(OK, ended(traceparent=HEADER))
+        server.flush()
+        wait_until(lambda before=before: len(server.traced) > before)
+    os.close(read)
+    office.close()
+    os.close(write)
+
+
 def test_an_office_ends_although_nobody_reads_its_output(make, monkeypatch, caplog):
     monkeypatch.setattr(access_log_writer, "_CLOSING_SECONDS", 0.05)
     server = make("all")
