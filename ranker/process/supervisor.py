@@ -108,11 +108,14 @@ class Supervisor:
             self._models.on_start(child)
             return child
 
+        self._ports: Mapping[str, Any] = {"http_port": settings.http_port, "exporters": {}}
+
         def start_office() -> Child:
             # One that replaces another goes on with the same ports.
-            had = self._office.ready or {"http_port": settings.http_port, "exporters": {}}
-            bound = {**self._settings.exporters, **had["exporters"]}
-            its = replace(self._settings, http_port=had["http_port"], exporters=bound)
+            office: Place = self._office
+            self._ports = office.ready or self._ports
+            bound = {**self._settings.exporters, **self._ports["exporters"]}
+            its = replace(self._settings, http_port=self._ports["http_port"], exporters=bound)
             descriptors = (metrics, access_out, access_in)
             arguments = (its.to_json(), *map(str, descriptors))
             return Child("ranker.process.office", arguments, descriptors)

@@ -68,10 +68,12 @@ def test_one_that_hangs_or_dies_disturbs_no_request_and_loses_no_count(start, tr
         assert server.metric("ranker_requests_total", code="OK") == 50
         cpu = server.metric("ranker_process_cpu_seconds_total", worker="0")
         os.kill(office, signal.SIGKILL)
+        server.wait_for_log("(?s)(office started.*){2}")
+        os.kill(server.office(), signal.SIGKILL)  # before it serves
         for _ in range(100):
             client.rank(rows)
             time.sleep(0.01)
-        server.wait_for_log("(?s)(office serves.*){2}")
+        server.wait_for_log("(?s)(office started.*){3}office serves")
         assert server.metric("ranker_requests_total", code="OK") == 150
         assert server.metric("ranker_process_cpu_seconds_total", worker="0") >= cpu
     assert server.metric("ranker_worker_restarts_total") == 0
