@@ -74,8 +74,8 @@ class AsyncRankStream:
         self._made_up_ids = filter(self._is_free, map(str, itertools.count(1)))
         self._in_flight: dict[str, _InFlight] = {}
         self._given_up: set[str] = set()  # ids whose answers nobody waits for, and which may come
-        # With the time that each request's caller stops waiting.
-        self._unsent: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        # With the time that each request's caller stops waiting, and its id if that is made up.
+        self._unsent: OrderedDict[str, tuple[bytes, float, str]] = OrderedDict()
         self._work = asyncio.Event()
         self._closing = False
         self._end: status_pb2.Status | None = None
@@ -101,7 +101,7 @@ class AsyncRankStream:
         """
         seconds = checked_timeout(self._timeout if timeout is None else timeout)
         deadline = time.monotonic() + seconds
-        options["request_id"] = request_id = options.get("request_id") or next(self._made_up_ids)
+        given_id = options.get("request_id")
         question = Question(features, options)
         message, known = await self._writer.write(question, deadline)
         try:
@@ -110,10 +110,12 @@ class AsyncRankStream:
                     raise UnavailableError("the stream is closed")
                 if self._end is not None:
                     raise from_status(self._end)
-                if not self._is_free(request_id):
-                    raise in_use(request_id)
+                if given_id and not self._is_free(given_id):
+                    raise in_use(given_id)
+                made_up_id = "" if given_id else next(self._made_up_ids)
+                request_id = given_id or made_up_id
                 entry = self._in_flight[request_id] = _InFlight()
-                self._unsent[request_id] = message, deadline
+                self._unsent[request_id] = message, deadline, made_up_id
                 self._work.set()
                 try:
                     ranking = await entry.future
@@ -157,8 +159,9 @@ class AsyncRankStream:
         try:
             while self._end is None:
                 if self._unsent:
-                    _, (message, deadline) = self._unsent.popitem(last=False)
-                    await self._call.write(with_deadline(message, deadline - time.monotonic()))
+                    _, (message, deadline, made_up_id) = self._unsent.popitem(last=False)
+                    left = deadline - time.monotonic()
+                    await self._call.write(with_deadline(message, left, made_up_id))
                 elif self._closing:
                     await self._call.done_writing()
                     return

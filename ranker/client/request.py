@@ -148,11 +148,18 @@ def rank_request(
     )
 
 
-def with_deadline(request: bytes, seconds: float) -> bytes:
-    """The encoded request with the time that it may take, as a stream's requests say it."""
+def with_deadline(request: bytes, seconds: float, made_up_id: str) -> bytes:
+    """The encoded request with the time that it may take, as a stream's requests say it.
+
+    Args:
+        request: the rest of it.
+        seconds: that time.
+        made_up_id: its id; empty if the request has one already.
+    """
     # A message's encoding may be continued: protobuf reads the fields of both parts.
     milliseconds = max(1, math.ceil(seconds * 1e3))
-    return request + pb.RankRequest(deadline_ms=milliseconds).SerializeToString()
+    rest = pb.RankRequest(request_id=made_up_id, deadline_ms=milliseconds)
+    return request + rest.SerializeToString()
 
 
 def checked_timeout(timeout: float) -> float:

@@ -51,6 +51,7 @@ class _InFlight:
     message: bytes
     known: KnownModel | None
     deadline: float
+    made_up_id: str = ""  # its id, if its caller has given none
     future: Future[Ranking] = field(default_factory=Future)
 
 
@@ -139,7 +140,7 @@ class RankStream:
         """
         seconds = checked_timeout(self._timeout if timeout is None else timeout)
         deadline = time.monotonic() + seconds
-        options["request_id"] = request_id = options.get("request_id") or next(self._made_up_ids)
+        given_id = options.get("request_id")
         question = Question(features, options)
         entry = _InFlight(question, *self._writer.write(question, deadline), deadline)
         entry.future.set_running_or_notify_cancel()
@@ -152,9 +153,11 @@ class RankStream:
                 raise UnavailableError("the stream is closed")
             if self._end is not None:
                 raise from_status(self._end)
-            if not self._is_free(request_id):
+            if given_id and not self._is_free(given_id):
                 self._space.notify()  # it does not take the space that it waited for
-                raise in_use(request_id)
+                raise in_use(given_id)
+            entry.made_up_id = "" if given_id else next(self._made_up_ids)
+            request_id = given_id or entry.made_up_id
             self._in_flight[request_id] = entry
             self._unsent[request_id] = entry
             self._work.notify()
@@ -194,7 +197,8 @@ class RankStream:
                 if not self._unsent:
                     return
                 _, entry = self._unsent.popitem(last=False)
-            yield with_deadline(entry.message, entry.deadline - time.monotonic())
+            left = entry.deadline - time.monotonic()
+            yield with_deadline(entry.message, left, entry.made_up_id)
 
     def _read(self) -> None:
         """Hands out the answers until the stream ends."""

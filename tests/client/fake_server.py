@@ -50,6 +50,7 @@ class FakeServer:
         generation: how many sets of models it says it has served.
         arms: the label that each unit has; those that are not here have none.
         asked: the GetModel calls that arrived, name and version.
+        before_describing: what to do before answering a GetModel, given the version asked for.
     """
 
     def __init__(self) -> None:
@@ -65,6 +66,7 @@ class FakeServer:
         self.generation = 1
         self.arms: dict[str, str] = {}
         self.asked: list[tuple[str, str]] = []
+        self.before_describing: Callable[[str], object] = lambda _version: None
         self.port = 0
         self.start()
 
@@ -166,6 +168,7 @@ class FakeServer:
         self, request: pb.GetModelRequest, context: grpc.ServicerContext
     ) -> pb.GetModelResponse:
         self.asked.append((request.model, request.model_version))
+        self.before_describing(request.model_version)
         for model in self.models:
             if request.model in ("", model.name) and self._chosen(request)[0] == model.version:
                 return pb.GetModelResponse(model=model)

@@ -132,7 +132,13 @@ def test_it_is_what_protobuf_would_write(rows):
 )
 def test_deadlines_are_rounded_up(seconds, milliseconds):
     message = rank_request([[1.0]], request_id="r")
-    request = pb.RankRequest.FromString(with_deadline(message, seconds))
+    request = pb.RankRequest.FromString(with_deadline(message, seconds, ""))
     assert request.deadline_ms == milliseconds
     request.ClearField("deadline_ms")
     assert request == pb.RankRequest.FromString(message)
+
+
+def test_an_id_is_added_with_the_deadline():
+    message = with_deadline(rank_request([[1.0]]), 1.0, "7")
+    request = pb.RankRequest.FromString(message)
+    assert (request.request_id, request.deadline_ms) == ("7", 1000)
