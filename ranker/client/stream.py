@@ -51,7 +51,9 @@ class _InFlight:
     message: bytes
     known: KnownModel | None
     deadline: float
-    made_up_id: str = ""  # its id, if its caller has given none
+    request_id: str = ""
+    made_up_id: str = ""  # the same, if its caller has given none
+    is_answered: bool = False
     future: Future[Ranking] = field(default_factory=Future)
 
 
@@ -157,9 +159,8 @@ class RankStream:
                 self._space.notify()  # it does not take the space that it waited for
                 raise in_use(given_id)
             entry.made_up_id = "" if given_id else next(self._made_up_ids)
-            request_id = given_id or entry.made_up_id
-            self._in_flight[request_id] = entry
-            self._unsent[request_id] = entry
+            entry.request_id = given_id or entry.made_up_id
+            self._in_flight[entry.request_id] = self._unsent[entry.request_id] = entry
             self._work.notify()
             if deadline < self._next_deadline:
                 self._sooner.notify()
@@ -204,10 +205,9 @@ class RankStream:
         """Hands out the answers until the stream ends."""
         try:
             for response in self._call:
-                entry = self._take(response.request_id, answered=True)
-                if entry is None:
-                    continue  # its deadline passed first
-                self._answer(entry, response)
+                entry = self._answered(response.request_id)
+                if entry is not None and self._take(entry):
+                    self._answer(entry, response)
             end: RankerError = UnavailableError("the server ended the stream")
         except grpc.RpcError as error:
             end = from_rpc_error(error)
@@ -215,7 +215,7 @@ class RankStream:
             end = InternalError(f"an answer can't be read: {error!r}")
         with self._lock:
             self._end = to_status(end)
-            unanswered = list(self._in_flight)
+            unanswered = list(self._in_flight.values())
             self._work.notify()
             self._sooner.notify()
             self._space.notify_all()
@@ -247,7 +247,7 @@ class RankStream:
                 if self._end is not None:
                     return
                 now = time.monotonic()
-                late = [key for key, entry in self._in_flight.items() if entry.deadline <= now]
+                late = [entry for entry in self._in_flight.values() if entry.deadline <= now]
                 if not late:
                     self._next_deadline = min(
                         (entry.deadline for entry in self._in_flight.values()), default=math.inf
@@ -257,22 +257,35 @@ class RankStream:
                     continue
             self._fail(late, DeadlineError("the deadline passed before the answer came"))
 
-    def _take(self, request_id: str, *, answered: bool = False) -> _InFlight | None:
+    def _answered(self, request_id: str) -> _InFlight | None:
+        """Whose answer has come; None: its deadline passed first."""
         with self._lock:
+            self._given_up.discard(request_id)
+            entry = self._in_flight.get(request_id)
+            if entry is not None:
+                entry.is_answered = True
+            return entry
+
+    def _take(self, entry: _InFlight) -> bool:
+        """Takes a request out of those in flight; whether it was still there.
+
+        If not, its id may be another request's by now.
+        """
+        with self._lock:
+            request_id = entry.request_id
+            if self._in_flight.get(request_id) is not entry:
+                return False
+            del self._in_flight[request_id]
             unsent = self._unsent.pop(request_id, None)
-            entry = self._in_flight.pop(request_id, None)
-            if answered:
-                self._given_up.discard(request_id)
-            elif entry is not None and unsent is None:
+            if unsent is None and not entry.is_answered:
                 self._given_up.add(request_id)
             self._space.notify()
             if not self._in_flight:
                 self._idle.notify_all()
-            return entry
+            return True
 
-    def _fail(self, request_ids: list[str], error: RankerError) -> None:
-        for request_id in request_ids:
-            entry = self._take(request_id)
-            if entry is not None:
+    def _fail(self, entries: list[_InFlight], error: RankerError) -> None:
+        for entry in entries:
+            if self._take(entry):
                 # Its own copy each: a raised exception collects its raiser's traceback.
                 entry.future.set_exception(from_status(to_status(error)))

@@ -56,6 +56,34 @@ def test_a_shorter_deadline_after_a_longer_one(fake):
         assert long.result(PATIENCE).indices[0] == 0
 
 
+def test_an_answer_at_the_last_moment(fake, monkeypatch):
+    """A request is late as its answer comes, and another one has its id before that is told."""
+    go, is_late, go_on = fake.hold_streams(), threading.Event(), threading.Event()
+
+    def late(message):
+        is_late.set()
+        go_on.wait(PATIENCE)
+        return DeadlineError(message)
+
+    monkeypatch.setattr(stream_module, "DeadlineError", late)
+    with RankerClient(fake.target, timeout=PATIENCE) as client, client.stream() as lane:
+        try:
+            first = lane.submit(a_list(0), request_id="x", timeout=0.2)
+            assert is_late.wait(PATIENCE)
+            go.set()
+            assert first.result(PATIENCE).indices[0] == 0
+            go.clear()
+            second = lane.submit(a_list(1), request_id="x")
+            go_on.set()
+            third = lane.submit(a_list(2), timeout=0.1)
+            assert isinstance(third.exception(PATIENCE), DeadlineError)
+            assert not second.done()
+        finally:
+            go.set()
+            go_on.set()
+        assert second.result(PATIENCE).indices[0] == 1
+
+
 def test_a_server_that_stops_reading(fake, submit_all):
     """Flow control holds the sender up; deadlines hold all the same. What is late stays unsent."""
     read_on = threading.Event()
