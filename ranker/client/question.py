@@ -113,6 +113,18 @@ class Writer:
             message = question.written(known)
         return message, known
 
+    def asks(self, known: KnownModel | None, model: str, version: str) -> bool:
+        """Whether `other` asks the server, and so takes time.
+
+        Args:
+            known: the model that a request was written for, if for one.
+            model: the name of the one that ranked.
+            version: its version.
+        """
+        if known is None or (known.name, known.version) == (model, version):
+            return False
+        return self._models.find(model, version) is None
+
     def other(
         self, question: Question, known: KnownModel | None, ranking: Ranking, deadline: float
     ) -> KnownModel | None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Self, Unpack
 
@@ -45,7 +45,7 @@ def in_use(request_id: str) -> InvalidRequestError:
 
 @dataclass(eq=False)
 class _InFlight:
-    """A request that has no answer yet, and when its caller stops waiting for one."""
+    """A request whose caller waits for its ranking, and until when."""
 
     question: Question
     message: bytes
@@ -53,7 +53,7 @@ class _InFlight:
     deadline: float
     request_id: str = ""
     made_up_id: str = ""  # the same, if its caller has given none
-    is_answered: bool = False
+    is_answered: bool = False  # but the client may have to ask for the model before it counts
     future: Future[Ranking] = field(default_factory=Future)
 
 
@@ -89,7 +89,7 @@ class RankStream:
             method: `RankStream` of a channel.
             writer: writes the requests.
             timeout: the seconds that a request may take, unless it says otherwise.
-            max_in_flight: how many requests may wait for their answers; one
+            max_in_flight: how many requests may wait for their results; one
                 more waits in `submit`.
         """
         self._writer = writer
@@ -112,6 +112,9 @@ class RankStream:
         self._closing = False
         self._end: status_pb2.Status | None = None
 
+        # Asks for models that have answered and are not known: the reader has others' answers.
+        # It begins a thread when there is the first of them.
+        self._asker = ThreadPoolExecutor(1, thread_name_prefix="rank-stream-model")
         self._call = method(self._requests())
         self._reader = threading.Thread(target=self._read, name="rank-stream", daemon=True)
         self._timekeeper = threading.Thread(
@@ -123,7 +126,7 @@ class RankStream:
     def submit(
         self, features: Features, *, timeout: float | None = None, **options: Unpack[RankOptions]
     ) -> Future[Ranking]:
-        """Sends a request; waits while `max_in_flight` others are unanswered.
+        """Sends a request; waits while `max_in_flight` others have no result.
 
         Args:
             features: as for `RankerClient.rank`.
@@ -135,7 +138,7 @@ class RankStream:
             The ranking to be. It can't be cancelled.
 
         Raises:
-            DeadlineError: `max_in_flight` others stayed unanswered all the time.
+            DeadlineError: `max_in_flight` others had no result all the time.
             InvalidRequestError: the request can't be sent, or does not suit the model.
             RankerError: the stream is broken; says what broke it. Or the server
                 does not say what the model is, for which a data frame is written.
@@ -177,6 +180,7 @@ class RankStream:
         self._call.cancel()  # type: ignore[no-untyped-call]
         self._reader.join()
         self._timekeeper.join()
+        self._asker.shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -206,7 +210,11 @@ class RankStream:
         try:
             for response in self._call:
                 entry = self._answered(response.request_id)
-                if entry is not None and self._take(entry):
+                if entry is None:
+                    continue
+                if self._must_ask(entry, response):
+                    self._asker.submit(self._answer, entry, response)
+                else:
                     self._answer(entry, response)
             end: RankerError = UnavailableError("the server ended the stream")
         except grpc.RpcError as error:
@@ -215,21 +223,29 @@ class RankStream:
             end = InternalError(f"an answer can't be read: {error!r}")
         with self._lock:
             self._end = to_status(end)
-            unanswered = list(self._in_flight.values())
+            unanswered = [each for each in self._in_flight.values() if not each.is_answered]
             self._work.notify()
             self._sooner.notify()
             self._space.notify_all()
         self._fail(unanswered, end)
 
+    def _must_ask(self, entry: _InFlight, response: ranking_pb2.RankResponse) -> bool:
+        """Whether it takes a call to the server to know if an answer counts."""
+        return not response.status.code and self._writer.asks(
+            entry.known, response.model, response.model_version
+        )
+
     def _answer(self, entry: _InFlight, response: ranking_pb2.RankResponse) -> None:
+        """Hands out an answer, unless the deadline passes first."""
         try:
             ranking = self._ranking(entry, response)
         except RankerError as error:
-            entry.future.set_exception(error)
+            self._fail([entry], error)
         except Exception as error:  # a bug; this thread serves other requests, too
-            entry.future.set_exception(InternalError(f"the answer can't be read: {error!r}"))
+            self._fail([entry], InternalError(f"the answer can't be read: {error!r}"))
         else:
-            entry.future.set_result(ranking)
+            if self._take(entry):
+                entry.future.set_result(ranking)
 
     def _ranking(self, entry: _InFlight, response: ranking_pb2.RankResponse) -> Ranking:
         if response.status.code:
@@ -244,7 +260,7 @@ class RankStream:
         """Fails the requests whose deadlines pass, however silent the server is."""
         while True:
             with self._lock:
-                if self._end is not None:
+                if self._end is not None and not self._in_flight:
                     return
                 now = time.monotonic()
                 late = [entry for entry in self._in_flight.values() if entry.deadline <= now]
@@ -255,15 +271,18 @@ class RankStream:
                     left = self._next_deadline - now
                     self._sooner.wait(None if math.isinf(left) else left)
                     continue
-            self._fail(late, DeadlineError("the deadline passed before the answer came"))
+            for entry in late:
+                what = "server described the model" if entry.is_answered else "answer came"
+                self._fail([entry], DeadlineError(f"the deadline passed before the {what}"))
 
     def _answered(self, request_id: str) -> _InFlight | None:
-        """Whose answer has come; None: its deadline passed first."""
+        """Whose answer has come; None: its deadline passed first, or it has one already."""
         with self._lock:
             self._given_up.discard(request_id)
             entry = self._in_flight.get(request_id)
-            if entry is not None:
-                entry.is_answered = True
+            if entry is None or entry.is_answered:
+                return None
+            entry.is_answered = True
             return entry
 
     def _take(self, entry: _InFlight) -> bool:
@@ -282,6 +301,7 @@ class RankStream:
             self._space.notify()
             if not self._in_flight:
                 self._idle.notify_all()
+                self._sooner.notify()
             return True
 
     def _fail(self, entries: list[_InFlight], error: RankerError) -> None:
