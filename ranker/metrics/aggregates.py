@@ -13,7 +13,8 @@ of a histogram; the exemplars; the texts of info metrics, in fields of fixed
 length. Cells are aligned 8-byte doubles, which the processor stores whole. A
 histogram's count is not stored, it is the sum of its buckets, so that the two
 agree however a reader and a writer interleave. Between the exemplars and the texts are
-the samples of units (`ranker.metrics.unit_sample`).
+the samples of units (`ranker.metrics.unit_sample`), and what callers have left of their quotas
+(`ranker.metrics.taken`).
 """
 
 from __future__ import annotations
@@ -240,6 +241,10 @@ class Aggregates:
                 for slot in self.slots:
                     for place in range(own.start, own.stop):
                         slot.cells[place] = 0.0
+        overflows = self.layout.plan.overflows
+        for slot in self.slots:
+            for place in range(overflows[number], overflows[number] + overflows.step):
+                slot.cells[place] = 0.0
 
     def clear_model(self, model: int) -> None:
         """Forgets a model that no process serves any more: its name, and all that was counted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.taken import OVERFLOW_CELLS, Taken
 
 
 class CallerRecorder:
@@ -11,26 +12,17 @@ class CallerRecorder:
 
     Attributes:
         ended: one number for each `Code`: the ranking requests that ended with it.
+        requests: those that it has taken of all workers.
+        candidates: likewise.
     """
 
     def __init__(self, aggregates: Aggregates, worker: int, number: int) -> None:
-        layout, self._worker = aggregates.layout, worker
+        layout = aggregates.layout
         codes = layout.of_caller(catalogue.CALLER_REQUESTS, number)
         self.ended = aggregates.slots[worker].cells[codes.start : codes.stop]
-        [self._requests] = layout.of_caller(catalogue.CALLER_TAKEN, number)
-        [self._rows] = layout.of_caller(catalogue.CALLER_CANDIDATES, number)
-        self._workers = [slot.cells for slot in aggregates.slots[: layout.workers]]
-
-    def total(self) -> tuple[float, float]:
-        """The requests and candidates that the caller has taken of all workers."""
-        requests = rows = 0.0
-        for cells in self._workers:
-            requests += cells[self._requests]
-            rows += cells[self._rows]
-        return requests, rows
-
-    def add(self, rows: int) -> None:
-        """The caller takes a request with so many candidates of this worker."""
-        cells = self._workers[self._worker]
-        cells[self._requests] += 1.0
-        cells[self._rows] += rows
+        workers = [slot.cells for slot in aggregates.slots[: layout.workers]]
+        [requests] = layout.of_caller(catalogue.CALLER_TAKEN, number)
+        [candidates] = layout.of_caller(catalogue.CALLER_CANDIDATES, number)
+        overflows = layout.plan.overflows[number]
+        self.requests = Taken(workers, worker, requests, overflows)
+        self.candidates = Taken(workers, worker, candidates, overflows + OVERFLOW_CELLS)

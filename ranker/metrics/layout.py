@@ -8,6 +8,7 @@ from itertools import chain, product
 from ranker.callers import MOST_CALLERS
 from ranker.metrics.catalogue import CALLER, EXPORTER, METHOD, METRICS, MODEL, SHADOW, WORKER
 from ranker.metrics.metric import Dimension, Kind, Metric
+from ranker.metrics.taken import OVERFLOW_CELLS
 from ranker.metrics.unit_sample import SIZE
 
 UNKNOWN = "unknown"
@@ -161,6 +162,8 @@ class Plan:
         exemplars: where the exemplars of each child begin, `EXEMPLAR_CELLS` a bucket.
         texts: where the texts of each child of an info metric begin.
         units: where each model's sample of units begins (`ranker.metrics.unit_sample`).
+        overflows: where those of each caller begin, of requests and of candidates
+            (`ranker.metrics.taken`).
         summed: how many cells, from the slot's begin, are numbers to add up.
         stride: the doubles of a slot: whole cache lines, so that no two
             processes write to the same one.
@@ -183,6 +186,7 @@ class Plan:
                 size = (len(metric.buckets) + 1) * EXEMPLAR_CELLS
                 self.exemplars[metric], end = _places(end, counts[metric], size)
         self.units, end = _places(end, layout.models + 1, SIZE)
+        self.overflows, end = _places(end, layout.count(CALLER), 2 * OVERFLOW_CELLS)
         end *= DOUBLE
         for metric in recorded:
             if metric.kind is Kind.INFO:

@@ -45,7 +45,7 @@ class Caller:
         if quota is None:
             self.quota = None
         elif self.quota is None or self.quota.quota != quota:
-            self.quota = CallerQuota(quota, self.metrics, time.monotonic())
+            self.quota = CallerQuota(quota, self.metrics)
 
 
 class ConnectionQuotas:
@@ -69,7 +69,7 @@ class ConnectionQuotas:
         if caller is None:
             caller = Caller("", self._metrics)
             quota = self._over_http if over_http else self._quota
-            caller.quota = CallerQuota(quota, TakenHere(), time.monotonic())
+            caller.quota = CallerQuota(quota, TakenHere())
             if len(self._callers) >= MOST_CONNECTIONS:
                 del self._callers[next(iter(self._callers))]
         self._callers[connection] = caller

@@ -2,7 +2,17 @@
 
 Requests and candidates are counted by token buckets that hold what may be taken in a second. All
 workers share a caller's buckets, without a lock: each adds to a count of its own what it lets in,
-and reads those of the others. Two that look at the same moment may both give the last token away.
+and reads those of the others.
+
+What comes while a bucket is full runs over, and is lost. So there is in it
+
+    what it holds + rate * time - what was taken - what has run over.
+
+A worker that finds more in it than it holds notes how much has run over so far, for itself; the
+most that any has noted counts, since that never falls. A bucket runs over until somebody takes
+something, and whoever takes looks first. So nothing that has run over is missed, even if a worker
+does not look for hours, and several workers let in what one bucket would. Only two that look at the
+same moment, within microseconds, may both give the last token away.
 
 A list is let in while there is a token left of either kind, and takes as many as it has candidates,
 even if that is more than there are: the caller then waits until it has paid for them. So a list of
@@ -13,6 +23,7 @@ Pure logic: it reads no clock.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from ranker.errors import QUOTA
@@ -39,63 +50,98 @@ class OverQuotaError(RefusedError):
     reason = QUOTA
 
 
+class Tokens(Protocol):
+    """Tokens of one kind; `ranker.metrics.taken.Taken` says what each method does."""
+
+    def read(self, rate: float) -> tuple[float, float]:
+        """The tokens taken, ever, and what has run over."""
+
+    def add(self, tokens: float) -> None:
+        """So many are given."""
+
+    def note(self, rate: float, overflow: float) -> None:
+        """So much has run over."""
+
+    def forget(self) -> None:
+        """Nothing has."""
+
+
 class Taken(Protocol):
-    """What a caller has taken, ever, of all workers."""
+    """What a caller has taken, of all workers."""
 
-    def total(self) -> tuple[float, float]:
-        """Requests and candidates."""
+    @property
+    def requests(self) -> Tokens:
+        """Requests."""
 
-    def add(self, rows: int) -> None:
-        """This worker lets in a request with so many candidates."""
+    @property
+    def candidates(self) -> Tokens:
+        """Candidates in them."""
+
+
+class TokensHere:
+    """Tokens that are taken of one worker alone."""
+
+    def __init__(self) -> None:
+        self._taken = 0.0
+        self._overflow = -math.inf
+
+    def read(self, _rate: float) -> tuple[float, float]:
+        """See `Tokens`."""
+        return self._taken, self._overflow
+
+    def add(self, tokens: float) -> None:
+        """See `Tokens`."""
+        self._taken += tokens
+
+    def note(self, _rate: float, overflow: float) -> None:
+        """See `Tokens`."""
+        self._overflow = overflow
+
+    def forget(self) -> None:
+        """See `Tokens`."""
+        self._overflow = -math.inf
 
 
 class TakenHere:
     """What somebody has taken who is on one worker alone: a connection."""
 
     def __init__(self) -> None:
-        self._requests = self._rows = 0.0
-
-    def total(self) -> tuple[float, float]:
-        """Requests and candidates."""
-        return self._requests, self._rows
-
-    def add(self, rows: int) -> None:
-        """Lets in a request."""
-        self._requests += 1.0
-        self._rows += rows
+        self.requests = TokensHere()
+        self.candidates = TokensHere()
 
 
 class Bucket:
-    """Tokens of one kind, as one worker sees them.
+    """Tokens of one kind; it begins full.
 
     Args:
         kind: what a token is for, in the plural.
         rate: tokens a second.
-        now: the time.
-        taken: tokens taken so far, which it does not count.
+        tokens: counts them.
     """
 
-    def __init__(self, kind: str, rate: float, now: float, taken: float) -> None:
+    def __init__(self, kind: str, rate: float, tokens: Tokens) -> None:
         self._kind = kind
         self._rate = rate
         self._most = max(rate * BURST_SECONDS, 1.0)
-        self._level = self._most
-        self._at = now
-        self._taken = taken
+        self._tokens = tokens
+        # Also if this worker has seen something at this rate: there may have been another since.
+        tokens.forget()
 
-    def check(self, now: float, taken: float, deadline: float) -> None:
+    def check(self, now: float, deadline: float) -> None:
         """Raises OverQuotaError if there is no token left.
 
         Args:
-            now: the time.
-            taken: tokens taken so far.
+            now: the time, on a clock that all workers have.
             deadline: when the caller stops waiting.
         """
-        level = self._level + (now - self._at) * self._rate - (taken - self._taken)
-        self._level = min(level, self._most)
-        self._at, self._taken = now, taken
-        if self._level < 1.0:
-            wait = max((1.0 - self._level) / self._rate, LEAST_WAIT)
+        taken, overflow = self._tokens.read(self._rate)
+        over = self._rate * now - taken
+        if over > overflow:
+            self._tokens.note(self._rate, over)
+            return
+        level = self._most - (overflow - over)
+        if level < 1.0:
+            wait = max((1.0 - level) / self._rate, LEAST_WAIT)
             raise OverQuotaError(
                 f"this caller has taken its {self._rate:g} {self._kind} a second",
                 wait,
@@ -109,7 +155,6 @@ class CallerQuota:
     Args:
         quota: what it may take.
         taken: counts what it takes.
-        now: the time.
 
     Attributes:
         quota: likewise.
@@ -117,22 +162,24 @@ class CallerQuota:
         size: their bytes.
     """
 
-    def __init__(self, quota: Quota, taken: Taken, now: float) -> None:
+    def __init__(self, quota: Quota, taken: Taken) -> None:
         self.quota = quota
         self.rows = self.size = 0
         self._pace = RefusalPace(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE)
         self._taken = taken
-        requests, rows = taken.total()
-        self._requests = _bucket("requests", quota.requests_per_second, now, requests)
-        self._candidates = _bucket("candidates", quota.candidates_per_second, now, rows)
+        self._buckets = [
+            Bucket(kind, rate, tokens)
+            for kind, rate, tokens in (
+                ("requests", quota.requests_per_second, taken.requests),
+                ("candidates", quota.candidates_per_second, taken.candidates),
+            )
+            if rate
+        ]
 
     def check(self, now: float, deadline: float) -> None:
         """Raises OverQuotaError if the caller has taken what it may take by now."""
-        requests, rows = self._taken.total()
-        if self._requests is not None:
-            self._requests.check(now, requests, deadline)
-        if self._candidates is not None:
-            self._candidates.check(now, rows, deadline)
+        for bucket in self._buckets:
+            bucket.check(now, deadline)
 
     def refusal(self, now: float, deadline: float) -> OverQuotaError:
         """Why a request is refused that has waited for what the caller may take."""
@@ -149,7 +196,8 @@ class CallerQuota:
     def take(self, rows: int, now: float, deadline: float) -> None:
         """Takes what a request with so many candidates takes; raises as `check` does."""
         self.check(now, deadline)
-        self._taken.add(rows)
+        self._taken.requests.add(1.0)
+        self._taken.candidates.add(rows)
 
     def has_room(self, rows: int, size: int, max_rows: int, max_bytes: int) -> bool:
         """Whether so much more may wait in a queue of which that is the most that may wait."""
@@ -160,7 +208,3 @@ class CallerQuota:
         """So much more of its lists waits (1), or less (-1)."""
         self.rows += sign * rows
         self.size += sign * size
-
-
-def _bucket(kind: str, rate: float, now: float, taken: float) -> Bucket | None:
-    return Bucket(kind, rate, now, taken) if rate else None

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from ranker.metrics import unit_sample
 from ranker.metrics.aggregates import TEXT_BYTES, Aggregates, Layout
 from ranker.metrics.families import Distribution
 from ranker.metrics.snapshot import snapshot
+from ranker.metrics.taken import OVERFLOW_CELLS
 from tests.metrics.support import RANK, Worker, new_aggregates, nonzero, value
 
 
@@ -61,8 +63,10 @@ def test_cells_do_not_overlap(aggregates: Aggregates):
             cells = set(range(begin, begin + length))
             assert not cells & taken
             taken |= cells
-    for begin in plan.units:
-        cells = set(range(begin, begin + unit_sample.SIZE))
+    others = [(begin, unit_sample.SIZE) for begin in plan.units]
+    others += [(begin, 2 * OVERFLOW_CELLS) for begin in plan.overflows]
+    for begin, length in others:
+        cells = set(range(begin, begin + length))
         assert not cells & taken
         taken |= cells
     assert taken == set(range(len(taken)))
@@ -199,6 +203,8 @@ def test_callers_keep_their_numbers_until_others_need_them(aggregates: Aggregate
     names = [f"dns:a{number}" for number in range(MOST_CALLERS)]
     aggregates.name_callers(names[:-1])
     recorder.caller("dns:a5").ended[0] += 3.0
+    recorder.caller("dns:a0").candidates.add(5.0)
+    recorder.caller("dns:a0").candidates.note(10.0, 7.0)
     aggregates.name_callers([])  # none may call any more
     aggregates.name_callers(["dns:a5", "dns:b"])
     assert aggregates.callers() == (*names[:-1], "dns:b")
@@ -206,6 +212,7 @@ def test_callers_keep_their_numbers_until_others_need_them(aggregates: Aggregate
     aggregates.name_callers(["dns:c"])  # there is no room: one that may not call makes it
     assert aggregates.callers() == ("dns:c", *names[1:-1], "dns:b")
     assert recorder.caller("dns:c").ended[0] == 0.0
+    assert recorder.caller("dns:c").candidates.read(10.0) == (0.0, -math.inf)
 
 
 def test_other_callers_are_published_where_some_are_named(aggregates: Aggregates):

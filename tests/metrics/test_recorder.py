@@ -335,7 +335,8 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     rankings.files("finished", 1)
     aggregates.name_callers(["dns:a"])
     recorder.recorder.caller("dns:a").ended[0] += 1.0
-    recorder.recorder.caller("dns:a").add(3)
+    recorder.recorder.caller("dns:a").requests.add(1.0)
+    recorder.recorder.caller("dns:a").candidates.add(3.0)
     aggregates.slots[0].vacate(cpu_seconds=1.5)
     recorder = Worker(aggregates)  # the next one
     recorder.rpc_started()

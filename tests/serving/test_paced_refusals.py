@@ -63,7 +63,7 @@ def test_none_waits_beyond_its_deadline(refused):
 
 @pytest.fixture
 def quota() -> CallerQuota:
-    return CallerQuota(Quota(requests_per_second=1.0), TakenHere(), 0.0)
+    return CallerQuota(Quota(requests_per_second=1.0), TakenHere())
 
 
 def test_a_caller_that_is_over_its_quota_now_and_then_hears_at_once(quota):

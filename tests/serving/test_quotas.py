@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ranker.metrics.recorder import Recorder
 from ranker.quota import Quota
@@ -13,6 +18,32 @@ from tests.metrics.support import new_aggregates
 from tests.serving.lists import a_list, make
 
 TEN_A_SECOND = Quota(requests_per_second=10.0)
+
+
+class Workers:
+    """Those of a server, and their quotas for one caller."""
+
+    def __init__(self, recorders: list[Recorder]) -> None:
+        self._recorders = recorders
+
+    def quota(self, worker: int, quota: Quota) -> CallerQuota:
+        return CallerQuota(quota, self._recorders[worker].caller("dns:a"))
+
+    def with_quota(self, quota: Quota) -> list[CallerQuota]:
+        return [self.quota(worker, quota) for worker in range(len(self._recorders))]
+
+
+@contextmanager
+def started(workers: int) -> Iterator[Workers]:
+    aggregates = new_aggregates(workers=workers)
+    aggregates.name_callers(["dns:a"])
+    recorders = [Recorder(aggregates, index) for index in range(workers)]
+    try:
+        yield Workers(recorders)
+    finally:
+        for each in recorders:
+            each.close()
+        os.close(aggregates.fd)
 
 
 def take(quota: CallerQuota, now: float, rows: int = 1, deadline: float = math.inf) -> bool:
@@ -30,7 +61,7 @@ def refusal(quota: CallerQuota, now: float, deadline: float = math.inf) -> OverQ
 
 
 def test_a_second_s_worth_at_once_and_then_at_the_rate():
-    quota = CallerQuota(TEN_A_SECOND, TakenHere(), 0.0)
+    quota = CallerQuota(TEN_A_SECOND, TakenHere())
     assert [take(quota, 0.0) for _ in range(12)] == [True] * 10 + [False] * 2
     taken = sum(take(quota, 0.0 + step / 1000) for step in range(1, 10_001))
     assert taken == pytest.approx(100, abs=1)
@@ -38,7 +69,7 @@ def test_a_second_s_worth_at_once_and_then_at_the_rate():
 
 
 def test_candidates_are_paid_for_afterwards():
-    quota = CallerQuota(Quota(candidates_per_second=100.0), TakenHere(), 0.0)
+    quota = CallerQuota(Quota(candidates_per_second=100.0), TakenHere())
     assert take(quota, 0.0, rows=1000)
     error = refusal(quota, 1.0)
     assert error.retry_after == pytest.approx(8.01)
@@ -47,7 +78,7 @@ def test_candidates_are_paid_for_afterwards():
 
 
 def test_a_refusal_says_when_to_retry_and_whether_that_is_in_time():
-    quota = CallerQuota(Quota(requests_per_second=0.5), TakenHere(), 0.0)
+    quota = CallerQuota(Quota(requests_per_second=0.5), TakenHere())
     assert take(quota, 0.0)
     error = refusal(quota, 0.5, deadline=10.0)
     assert (error.reason, error.in_time) == ("quota", True)
@@ -58,13 +89,13 @@ def test_a_refusal_says_when_to_retry_and_whether_that_is_in_time():
 
 
 def test_a_refusal_never_says_to_retry_at_once():
-    quota = CallerQuota(Quota(requests_per_second=1.0), TakenHere(), 0.0)
+    quota = CallerQuota(Quota(requests_per_second=1.0), TakenHere())
     assert take(quota, 0.0)
     assert refusal(quota, 1.0 - 1e-9).retry_after == LEAST_WAIT
 
 
 def test_both_limits_hold():
-    quota = CallerQuota(Quota(5.0, 100.0), TakenHere(), 0.0)
+    quota = CallerQuota(Quota(5.0, 100.0), TakenHere())
     assert [take(quota, 0.0, rows=40) for _ in range(4)] == [True, True, True, False]
     assert "candidates" in refusal(quota, 0.0).message
 
@@ -72,26 +103,109 @@ def test_both_limits_hold():
 @pytest.mark.parametrize("workers", [1, 2, 5])
 @pytest.mark.parametrize("spread", [True, False])
 def test_workers_share_a_caller_s_quota(workers, spread):
-    aggregates = new_aggregates(workers=workers)
-    aggregates.name_callers(["dns:a"])
-    recorders = [Recorder(aggregates, index) for index in range(workers)]
-    quotas = [CallerQuota(TEN_A_SECOND, each.caller("dns:a"), 0.0) for each in recorders]
     asked = 1000  # 10 seconds of 10 times as much as it may
-    taken = sum(take(quotas[step % workers if spread else 0], step / 100) for step in range(asked))
+    with started(workers) as server:
+        quotas = server.with_quota(TEN_A_SECOND)
+        taken = sum(
+            take(quotas[step % workers if spread else 0], step / 100) for step in range(asked)
+        )
     assert taken == pytest.approx(10 + 100, abs=2)
-    for each in recorders:
-        each.close()
+
+
+@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_several_workers_give_no_more_after_a_pause(workers, in_turn):
+    with started(workers) as server:
+        quotas = server.with_quota(TEN_A_SECOND)
+        asked = 50 * workers
+        for now in (0.0, 100.0, 5000.0):
+            each = [quotas[i % workers if in_turn else i // 50] for i in range(asked)]
+            assert sum(take(quota, now) for quota in each) == 10
+
+
+def test_several_workers_let_one_long_list_in_after_a_pause():
+    with started(4) as server:
+        quotas = server.with_quota(Quota(candidates_per_second=100.0))
+        assert [take(quota, 0.0, rows=1000) for quota in quotas] == [True, False, False, False]
+        assert [take(quota, 100.0, rows=1000) for quota in quotas] == [True, False, False, False]
+
+
+class OneBucket:
+    """What several workers together have to do: no sharing, and no rule but that of a bucket."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = self.level = rate
+        self.at = 0.0
+
+    def has_any(self, now: float) -> bool:
+        self.level = min(self.level + self.rate * (now - self.at), self.rate)
+        self.at = now
+        return self.level >= 1.0
+
+
+EXACT = Quota(requests_per_second=8.0, candidates_per_second=64.0)
+"""With times in sixty-fourths of a second, so that sums have no error and each decision is sure."""
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0, 0, 0, 1, 2, 8, 60, 64, 100, 1000, 10**6]),
+            st.integers(0, 2),
+            st.sampled_from([1, 3, 20, 500]),
+        ),
+        max_size=120,
+    )
+)
+def test_several_workers_do_as_one_bucket_does(events):
+    """Whatever pauses there are, of all of them and of each."""
+    requests, candidates = OneBucket(8.0), OneBucket(64.0)
+    now, given_by_one, given_by_workers = 0.0, [], []
+    with started(3) as server:
+        quotas = server.with_quota(EXACT)
+        for pause, worker, rows in events:
+            now += pause / 64
+            given_by_workers.append(take(quotas[worker], now, rows))
+            is_given = requests.has_any(now) & candidates.has_any(now)
+            requests.level -= is_given
+            candidates.level -= is_given * rows
+            given_by_one.append(is_given)
+    assert given_by_workers == given_by_one
+
+
+def test_another_quota_begins_with_a_full_second_s_worth():
+    """One that was served before, too; and while some workers have it and others have not."""
+    with started(2) as server:
+        before = server.with_quota(Quota(requests_per_second=20.0))
+        assert all(take(before[step % 2], step / 20) for step in range(20 * 3600))
+        lower = [server.quota(0, TEN_A_SECOND), before[1]]
+        assert sum(take(lower[0], 3600.0) for _ in range(50)) == 10
+        assert take(lower[1], 3600.0)
+        lower[1] = server.quota(1, TEN_A_SECOND)
+        assert sum(take(quota, 3602.0) for quota in lower for _ in range(50)) == 10
+        again = server.with_quota(Quota(requests_per_second=20.0))
+        assert sum(take(quota, 3602.0) for quota in again for _ in range(50)) == 20
+
+
+def test_a_worker_that_is_replaced_does_not_fill_the_bucket():
+    with started(2) as server:
+        first, second = server.with_quota(TEN_A_SECOND)
+        assert sum(take(quota, 0.0) for quota in (first, second) for _ in range(8)) == 10
+        assert take(first, 100.0)
+        assert sum(take(second, 100.0) for _ in range(20)) == 9
+        assert not take(server.quota(1, TEN_A_SECOND), 100.0)
 
 
 def test_a_worker_that_takes_another_s_place_goes_on_counting():
     aggregates = new_aggregates()
     aggregates.name_callers(["dns:a"])
     first = Recorder(aggregates)
-    quota = CallerQuota(TEN_A_SECOND, first.caller("dns:a"), 0.0)
+    quota = CallerQuota(TEN_A_SECOND, first.caller("dns:a"))
     assert sum(take(quota, 0.0) for _ in range(20)) == 10
     first.close()
     second = Recorder(aggregates)
-    assert second.caller("dns:a").total() == (10.0, 10.0)
+    assert second.caller("dns:a").requests.read(1.0)[0] == 10.0
+    assert second.caller("dns:a").candidates.read(1.0)[0] == 10.0
     second.close()
 
 
@@ -108,7 +222,7 @@ class TestQueue:
     def test_no_more_of_a_caller_s_lists_wait_than_its_part(self):
         queue, quota = (
             make(max_queue_rows=100, max_batch_rows=20),
-            CallerQuota(self.quota, TakenHere(), 0.0),
+            CallerQuota(self.quota, TakenHere()),
         )
         queue.put(self.of(20, quota), self.of(10, quota))
         with pytest.raises(OverQuotaError, match="part of the queue"):
@@ -119,7 +233,7 @@ class TestQueue:
         queue.put(self.of(20, quota))
 
     def test_what_leaves_the_queue_unscored_is_given_back(self):
-        queue, quota = make(max_queue_rows=100), CallerQuota(self.quota, TakenHere(), 0.0)
+        queue, quota = make(max_queue_rows=100), CallerQuota(self.quota, TakenHere())
         gone = self.of(30, quota)
         queue.put(gone)
         gone.cancelled = True
@@ -127,13 +241,13 @@ class TestQueue:
         assert (quota.rows, quota.size) == (0, 0)
 
     def test_what_is_not_let_in_is_not_held(self):
-        queue, quota = make(max_queue_rows=100), CallerQuota(self.quota, TakenHere(), 0.0)
+        queue, quota = make(max_queue_rows=100), CallerQuota(self.quota, TakenHere())
         queue.put(self.of(95, None))
         with pytest.raises(Exception, match="full of candidates"):
             queue.put(self.of(10, quota))
         assert quota.rows == 0
 
     def test_a_long_list_is_let_in_where_no_other_of_the_caller_s_waits(self):
-        queue, quota = make(max_queue_rows=100), CallerQuota(self.quota, TakenHere(), 0.0)
+        queue, quota = make(max_queue_rows=100), CallerQuota(self.quota, TakenHere())
         queue.put(self.of(50, quota))
         assert quota.rows == 50
