@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self, Unpack
 
@@ -19,9 +20,9 @@ from ranker.client.question import AsyncWriter, Question
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout
 from ranker.client.retry import pause_before_retry, with_earlier
-from ranker.client.sync import HEALTH_INTERVAL
+from ranker.client.sync import CLOSED, HEALTH_INTERVAL
 from ranker.client.tls import Tls
-from ranker.errors import DeadlineError, UnavailableError
+from ranker.errors import CancelledError, DeadlineError, UnavailableError
 from ranker.frames import Features
 from ranker.rpc_error import from_rpc_error
 from ranker.v1 import ranking_pb2
@@ -46,6 +47,7 @@ class AsyncRankerClient:
         """As `RankerClient`; call it where the event loop runs."""
         self._target = target
         self._timeout = timeout
+        self._closed = False
         self._channels = [
             wire.connect(grpc.aio, target, wire.options(watch_health), tls) for _ in range(channels)
         ]
@@ -55,6 +57,7 @@ class AsyncRankerClient:
         self._stream = itertools.cycle([c.stream_stream(*wire.RANK_STREAM) for c in self._channels])
         self._get_model = itertools.repeat(self._channels[0].unary_unary(*wire.GET_MODEL))
         self._list_models = itertools.repeat(self._channels[0].unary_unary(*wire.LIST_MODELS))
+        self._checks = [health_pb2_grpc.HealthStub(c).Check for c in self._channels]
         self._writer = AsyncWriter(
             lambda model, version, unit, left: self.get_model(
                 model, version, unit=unit, timeout=left
@@ -76,7 +79,8 @@ class AsyncRankerClient:
 
     def stream(self, *, max_in_flight: int = 64) -> AsyncRankStream:
         """Opens a stream, which costs less per request than `rank`. See `AsyncRankStream`."""
-        call = next(self._stream)(None)
+        with self._as_ranker_error():
+            call = next(self._stream)(None)
         return AsyncRankStream(call, self._writer, self._timeout, max_in_flight)
 
     async def get_model(
@@ -103,16 +107,16 @@ class AsyncRankerClient:
     async def wait_ready(self, timeout: float = 10.0) -> None:
         """Waits for a serving server; takes and raises what `RankerClient.wait_ready` does."""
         end = time.monotonic() + checked_timeout(timeout)
-        for channel in self._channels:
-            check = health_pb2_grpc.HealthStub(channel).Check
+        for check in self._checks:
             while True:
                 left = end - time.monotonic()
                 if left <= 0:
                     raise DeadlineError(f"{self._target} is not serving after {timeout:g} s")
                 try:
-                    answer = await check(
-                        health_pb2.HealthCheckRequest(), timeout=left, wait_for_ready=True
-                    )
+                    with self._as_ranker_error():
+                        answer = await check(
+                            health_pb2.HealthCheckRequest(), timeout=left, wait_for_ready=True
+                        )
                 except grpc.RpcError as error:
                     reason = from_rpc_error(error)
                     if not isinstance(reason, UnavailableError | DeadlineError):
@@ -123,7 +127,8 @@ class AsyncRankerClient:
                 await asyncio.sleep(HEALTH_INTERVAL)
 
     async def close(self) -> None:
-        """Closes the connections; calls in flight are cancelled."""
+        """Closes the connections, as `RankerClient.close` does."""
+        self._closed = True
         for channel in self._channels:
             await channel.close(grace=None)
 
@@ -132,6 +137,22 @@ class AsyncRankerClient:
 
     async def __aexit__(self, *raised: object) -> None:
         await self.close()
+
+    @contextmanager
+    def _as_ranker_error(self) -> Iterator[None]:
+        """What a closed channel raises becomes an error of ours."""
+        try:
+            yield
+        except grpc.aio.UsageError as error:
+            if not self._closed:
+                raise
+            raise UnavailableError(CLOSED) from error
+        except asyncio.CancelledError as error:
+            # That of a call which the channel has cancelled, unless it is the task's own.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise CancelledError("the client was closed before the answer came") from error
 
     async def _ranked(self, request: bytes, deadline: float) -> Ranking:
         left = deadline - time.monotonic()
@@ -149,7 +170,8 @@ class AsyncRankerClient:
         attempt, before = 0, None
         while True:
             try:
-                return await next(methods)(request, timeout=left)
+                with self._as_ranker_error():
+                    return await next(methods)(request, timeout=left)
             except grpc.RpcError as error:
                 reason = from_rpc_error(error)
                 pause = pause_before_retry(reason, attempt, deadline - time.monotonic())

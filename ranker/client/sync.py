@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self, Unpack
 
@@ -26,6 +27,9 @@ from ranker.v1 import ranking_pb2
 
 HEALTH_INTERVAL = 0.05
 """Seconds between two questions of `wait_ready` to a server that isn't."""
+
+CLOSED = "the client is closed"
+"""What a call says that comes too late."""
 
 
 class RankerClient:
@@ -61,6 +65,7 @@ class RankerClient:
         """
         self._target = target
         self._timeout = timeout
+        self._closed = False
         self._channels = [
             wire.connect(grpc, target, wire.options(watch_health), tls) for _ in range(channels)
         ]
@@ -71,6 +76,8 @@ class RankerClient:
         self._stream = itertools.cycle([c.stream_stream(*wire.RANK_STREAM) for c in self._channels])
         self._get_model = itertools.repeat(self._channels[0].unary_unary(*wire.GET_MODEL))
         self._list_models = itertools.repeat(self._channels[0].unary_unary(*wire.LIST_MODELS))
+        # Made here: where the channel is closed, gRPC 1.85 crashes as it makes them.
+        self._checks = [health_pb2_grpc.HealthStub(c).Check for c in self._channels]
         self._writer = Writer(
             lambda model, version, unit, left: self.get_model(
                 model, version, unit=unit, timeout=left
@@ -107,7 +114,8 @@ class RankerClient:
 
     def stream(self, *, max_in_flight: int = 64) -> RankStream:
         """Opens a stream, which costs less per request than `rank`. See `RankStream`."""
-        return RankStream(next(self._stream), self._writer, self._timeout, max_in_flight)
+        with self._as_ranker_error():
+            return RankStream(next(self._stream), self._writer, self._timeout, max_in_flight)
 
     def get_model(
         self,
@@ -150,16 +158,16 @@ class RankerClient:
             RankerError: the server has no health service, for example.
         """
         end = time.monotonic() + checked_timeout(timeout)
-        for channel in self._channels:
-            check = health_pb2_grpc.HealthStub(channel).Check
+        for check in self._checks:
             while True:
                 left = end - time.monotonic()
                 if left <= 0:
                     raise DeadlineError(f"{self._target} is not serving after {timeout:g} s")
                 try:
-                    answer = check(
-                        health_pb2.HealthCheckRequest(), timeout=left, wait_for_ready=True
-                    )
+                    with self._as_ranker_error():
+                        answer = check(
+                            health_pb2.HealthCheckRequest(), timeout=left, wait_for_ready=True
+                        )
                 except grpc.RpcError as error:
                     reason = from_rpc_error(error)
                     if not isinstance(reason, UnavailableError | DeadlineError):
@@ -170,7 +178,11 @@ class RankerClient:
                 time.sleep(HEALTH_INTERVAL)
 
     def close(self) -> None:
-        """Closes the connections; calls in flight are cancelled."""
+        """Closes the connections.
+
+        Calls in flight are cancelled (`CancelledError`), later ones end with `UnavailableError`.
+        """
+        self._closed = True
         for channel in self._channels:
             channel.close()
 
@@ -179,6 +191,16 @@ class RankerClient:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+    @contextmanager
+    def _as_ranker_error(self) -> Iterator[None]:
+        """What a closed channel raises becomes an error of ours."""
+        try:
+            yield
+        except ValueError as error:
+            if not self._closed:
+                raise
+            raise UnavailableError(CLOSED) from error
 
     def _ranked(self, request: bytes, deadline: float) -> Ranking:
         left = deadline - time.monotonic()
@@ -196,7 +218,8 @@ class RankerClient:
         attempt, before = 0, None
         while True:
             try:
-                return next(methods)(request, timeout=left)
+                with self._as_ranker_error():
+                    return next(methods)(request, timeout=left)
             except grpc.RpcError as error:
                 reason = from_rpc_error(error)
                 pause = pause_before_retry(reason, attempt, deadline - time.monotonic())
