@@ -139,6 +139,8 @@ class Certificates:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if client_ca:
             context.verify_mode = ssl.CERT_REQUIRED
+            # As gRPC: an authority in the file is enough, also if another one has signed it.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             try:
                 context.load_verify_locations(cadata=texts[2].decode("ascii"))
             except (ssl.SSLError, UnicodeDecodeError) as error:

@@ -19,14 +19,26 @@ class Authority:
     Args:
         folder: where to write.
         name: of the authority.
+        above: who has signed its own certificate; None: itself.
+        is_one: whether that certificate says that it is an authority.
+        days: until it expires.
     """
 
-    def __init__(self, folder: Path, name: str = "authority") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "authority",
+        above: Authority | None = None,
+        *,
+        is_one: bool = True,
+        days: float = 1.0,
+    ) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        authority = x509.BasicConstraints(ca=True, path_length=None)
+        authority = x509.BasicConstraints(ca=is_one, path_length=None)
         self.path = folder / f"{name}.pem"
-        self.path.write_bytes(_pem(self._signed(self._name, self._key.public_key(), authority)))
+        cert = (above or self)._signed(self._name, self._key.public_key(), authority, days)
+        self.path.write_bytes(_pem(cert))
 
     def issue(
         self,

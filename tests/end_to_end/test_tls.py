@@ -202,6 +202,43 @@ def test_callers_of_an_authority_that_was_taken_out_are_refused(start_tls, truth
     assert ranked(server, truth, put_in) == best(truth)
 
 
+def test_callers_of_an_authority_below_another_need_no_more_than_that_one(
+    start_tls, place, tmp_path
+):
+    """On both ports alike, whose TLS libraries are two. The root is not in the file."""
+    root = Authority(tmp_path, "root")
+    below, sibling = (Authority(tmp_path, name, root) for name in ("below", "sibling"))
+    expired = Authority(tmp_path, "expired", root, days=-1.0)
+    no_authority = Authority(tmp_path, "no-authority", root, is_one=False)
+    file = tmp_path / "callers.crt"
+    known = (below, expired, no_authority)
+    file.write_bytes(b"".join(each.path.read_bytes() for each in known))
+
+    def issued(by: Authority, *chain: Authority, days: float = 1.0) -> Tls:
+        folder = tmp_path / f"by-{by.path.stem}-{len(chain)}-{days:g}"
+        cert, key = by.issue(folder, "retrieval", days=days)
+        with cert.open("ab") as out:
+            out.writelines(each.path.read_bytes() for each in chain)
+        return Tls(place.authority.path, cert, key)
+
+    callers = {
+        "below": issued(below),
+        "below-with-chain": issued(below, below, root),
+        "root": issued(root, root),
+        "sibling": issued(sibling),
+        "sibling-with-chain": issued(sibling, sibling, root),
+        "expired-itself": issued(below, days=-1.0),
+        "expired": issued(expired),
+    }
+    server = start_tls("--tls-client-ca", str(file), tls=callers["below"])
+    ports = [server.port, int(server.wait_for_log(r"HTTPS on port (\d+)")[1])]
+    outcomes = {name: let_in(ports, tls) for name, tls in callers.items()}
+    assert outcomes == {
+        name: [name.startswith("below"), name.startswith("below")] for name in callers
+    }
+    assert let_in(ports[1:], issued(no_authority)) == [False], "gRPC lets it in"
+
+
 @on_one_transport
 def test_workers_and_http(tls_server, truth, mounted):
     for _ in range(6):
