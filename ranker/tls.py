@@ -12,9 +12,13 @@ import os
 import ssl
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ranker.memory_file import new_memory_file
 
 if TYPE_CHECKING:
     import grpc
@@ -146,7 +150,9 @@ class Certificates:
             except (ssl.SSLError, UnicodeDecodeError) as error:
                 raise ValueError(f"{client_ca}: expected certificates in PEM: {error}") from error
         try:
-            context.load_cert_chain(cert, key, password=_no_password)
+            # What was read, and not the files again: they may be others by now.
+            with _as_file(texts[0]) as cert_file, _as_file(texts[1]) as key_file:
+                context.load_cert_chain(cert_file, key_file, password=_no_password)
         except (ssl.SSLError, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise ValueError(
@@ -160,6 +166,19 @@ def _text(path: str) -> bytes:
         return Path(path).read_bytes() if path else b""
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """The path of a file in memory with these bytes: Python's `ssl` takes nothing else."""
+    fd = new_memory_file("tls")
+    try:
+        with open(fd, "r+b", closefd=False) as file:
+            file.write(content)
+            file.seek(0)  # some systems open such a path where the descriptor is
+        yield f"/dev/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def _no_password() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,6 +90,30 @@ class Authority:
         if extension is not None:
             builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256())
+
+
+class Place:
+    """A folder as cert-manager mounts it: links to a link to what is there now."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = Authority(folder)
+        self.folder = folder / "mounted"
+        self.folder.mkdir()
+        self.cert, self.key = self.folder / "tls.crt", self.folder / "tls.key"
+        for path in (self.cert, self.key):
+            path.symlink_to(Path("..data") / path.name)
+        self.replace("first")
+
+    def replace(self, name: str) -> None:
+        """Has another certificate be there, all at once."""
+        self.authority.issue(self.folder / name, name)
+        new = self.folder / "..new"
+        new.symlink_to(name)
+        os.replace(new, self.folder / "..data")
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ("--tls-cert", str(self.cert), "--tls-key", str(self.key))
 
 
 def _pem(cert: x509.Certificate) -> bytes:

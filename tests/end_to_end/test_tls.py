@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import os
 import socket
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ranker.client import AsyncRankerClient, RankerClient, Tls
 from ranker.errors import RankerError
-from tests.certificates import Authority
+from tests.certificates import Authority, Place
 from tests.end_to_end.conftest import (
     NAMES,
     RunningServer,
@@ -28,30 +26,6 @@ from tests.end_to_end.conftest import (
 )
 from tests.office.support import ask
 from tests.waiting import PATIENCE, wait_until
-
-
-class Place:
-    """A folder as cert-manager mounts it: links to a link to what is there now."""
-
-    def __init__(self, folder: Path) -> None:
-        self.authority = Authority(folder)
-        self.folder = folder / "mounted"
-        self.folder.mkdir()
-        self.cert, self.key = self.folder / "tls.crt", self.folder / "tls.key"
-        for path in (self.cert, self.key):
-            path.symlink_to(Path("..data") / path.name)
-        self.replace("first")
-
-    def replace(self, name: str) -> None:
-        """Has another certificate be there, all at once."""
-        self.authority.issue(self.folder / name, name)
-        new = self.folder / "..new"
-        new.symlink_to(name)
-        os.replace(new, self.folder / "..data")
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        return ("--tls-cert", str(self.cert), "--tls-key", str(self.key))
 
 
 @pytest.fixture
