@@ -23,8 +23,10 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from ranker.metrics.exporters import Reply
-from ranker.metrics.families import Distribution, Family, Source
+from ranker.metrics.families import Distribution, Family, Sample, Source
+from ranker.metrics.layout import UNKNOWN
 from ranker.metrics.metric import Kind
+from ranker.metrics.metric import Metric as RankerMetric
 
 
 class Scrapes:
@@ -90,9 +92,9 @@ def _convert_histogram(family: Family, name: str, unit: str) -> Metric:
     histograms = HistogramMetricFamily(name, metric.help, labels=metric.labels, unit=unit)
     for sample in family.samples:
         assert isinstance(sample.value, Distribution)
-        # Most of a scrape would be the zeros of methods and models that nobody
-        # calls, over all their buckets. Counters say that they are zero.
-        if sample.value.count == 0:
+        # Most of a scrape would be the zeros of models that nobody calls, over all their
+        # buckets. Counters say that they are zero.
+        if sample.value.count == 0 and not _begins_at_zero(metric, sample):
             continue
         exemplars = sample.value.exemplars or (None,) * len(bounds)
         counts = accumulate(sample.value.counts)
@@ -104,3 +106,8 @@ def _convert_histogram(family: Family, name: str, unit: str) -> Metric:
         ]
         histograms.add_metric(sample.labels, buckets, sample.value.sum)
     return histograms
+
+
+def _begins_at_zero(metric: RankerMetric, sample: Sample) -> bool:
+    """Whether a histogram is published although it has counted nothing: a served model's."""
+    return metric.from_zero and sample.labels[:2] != (UNKNOWN, "")

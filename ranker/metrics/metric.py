@@ -58,6 +58,8 @@ class Metric:
         texts: an info metric's own labels, whose values are facts about the server.
         copies: how many samples of an info metric there may be at a time with the same labels
             but its own.
+        from_zero: whether a histogram of a served model is published before it has counted
+            anything, as counters are: for rates that are compared with those of a counter.
         exemplars: whether a histogram's buckets remember the trace of a request.
         across: how a gauge is put together from the workers'.
         derived: whether it is worked out when it is read rather than recorded.
@@ -71,6 +73,7 @@ class Metric:
     buckets: tuple[float, ...] = ()
     texts: tuple[str, ...] = ()
     copies: int = 1
+    from_zero: bool = False
     exemplars: bool = False
     across: Across = Across.SUM
     derived: bool = False

@@ -88,6 +88,7 @@ REQUEST_DURATION = Metric(
     "with a ranking (`ok`) and with an error.",
     by=(MODEL, OUTCOME),
     buckets=LATENCY_SECONDS,
+    from_zero=True,  # the alerts divide it by `REQUESTS`
     exemplars=True,
 )
 REQUEST_CANDIDATES = Metric(

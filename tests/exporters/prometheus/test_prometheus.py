@@ -93,6 +93,17 @@ def test_text(scrapes: Scrapes, aggregates: Aggregates, recorder: Worker):
     assert found[key(f"{name}_sum", **labels)] == 0.0018
 
 
+def test_the_histogram_of_the_objective_begins_when_the_counter_does(
+    scrapes: Scrapes, aggregates: Aggregates
+):
+    found = samples(get(scrapes)[1])
+    for model, version in aggregates.names():
+        labels = {"model": model, "version": version}
+        assert found[key("ranker_requests_total", **labels, code="OK")] == 0
+        bucket = key("ranker_request_duration_seconds_bucket", **labels, outcome="ok", le="0.02")
+        assert found[bucket] == 0
+
+
 def test_every_metric_is_there_with_its_kind_and_help(
     scrapes: Scrapes, aggregates: Aggregates, recorder: Worker
 ):

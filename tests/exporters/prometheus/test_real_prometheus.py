@@ -154,9 +154,14 @@ def test_scraped_and_queried(prometheus: Prometheus, aggregates: Aggregates):
         ("films", "ok", "2024-05"): 300,
         ("films", "error", "2024-05"): 300,
     }
-    prometheus.await_answer("ranker_request_duration_seconds_count", counts)
+    prometheus.await_answer("ranker_request_duration_seconds_count > 0", counts)
     for name in ("requests_total", "rpcs_total", "request_duration_seconds_bucket"):
         assert prometheus.query(f"max(resets(ranker_{name}[5m]))") == {(): 0}
+
+    # All were within 20 ms, those that came between the first two scrapes too.
+    within = 'sum(rate(ranker_request_duration_seconds_bucket{outcome="ok",le="0.02"}[5m]))'
+    objective = f'1 - {within} / sum(rate(ranker_requests_total{{code="OK"}}[5m]))'
+    assert prometheus.query(objective)[()] == pytest.approx(0.0, abs=1e-9)
 
     errors = (
         'sum(rate(ranker_requests_total{code!="OK"}[5m])) / sum(rate(ranker_requests_total[5m]))'
