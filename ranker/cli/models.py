@@ -40,8 +40,9 @@ def models(target: str, timeout: float, as_json: bool, tls: Tls | None) -> None:
     requests which name no version, that of the other versions' lists which it scores
     too as their shadow, its state, what scores it, the number of its
     trees, and the SHA-256 of its file. A version that the server's configuration
-    names and that could not be loaded is shown with the reason. The generation
-    counts how often the set of models was replaced.
+    names and that could not be loaded is `failed`. What is wrong with it, or with the
+    configuration, is below. The generation counts how often the set of models was
+    replaced.
     """
     from ranker.client import RankerClient
     from ranker.errors import UnavailableError
@@ -72,8 +73,10 @@ def _as_table(served: ModelList) -> str:
     lines += [
         f"{model.name}@{model.version}: {model.state_reason}"
         for model in served
-        if model.state_reason
+        if model.state_reason not in ("", served.failure)
     ]
+    if served.failure:
+        lines.append(f"what the configuration wants can't be served: {served.failure}")
     return "\n".join([*lines, f"generation {served.generation}"])
 
 
@@ -110,4 +113,5 @@ def _as_json(served: ModelList) -> str:
         }
         for model in served
     ]
-    return json.dumps({"generation": served.generation, "models": listed}, indent=2)
+    told = {"generation": served.generation, "failure": served.failure, "models": listed}
+    return json.dumps(told, indent=2)

@@ -19,6 +19,7 @@ from ranker.repository.traffic import Sample, Split
 from ranker.repository.wanted import WantedRoute
 from ranker.serving.generation import Generation, Route
 from ranker.serving.served_model import ServedModel
+from ranker.serving.unserved import Unserved
 from ranker.v1 import ranking_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -39,12 +40,12 @@ class Generations:
         link: to the supervisor, who hears what came of it.
 
     Attributes:
-        others: versions that are wanted and not served, and why.
+        unserved: what is wanted and not served, and why.
         policy: who may call.
     """
 
     def __init__(self, settings: Settings, recorder: Recorder, link: Link) -> None:
-        self.others: tuple[pb.Model, ...] = ()
+        self.unserved = Unserved()
         self.policy = CallerPolicy()
         self._settings = settings
         self._recorder = recorder
@@ -96,7 +97,7 @@ class Generations:
         elif "callers" in facts:
             self.policy = CallerPolicy.from_facts(facts["callers"])
         elif "others" in facts:
-            self.others = tuple(map(_not_served, facts["others"]))
+            self.unserved = Unserved(tuple(map(_not_served, facts["others"])), facts["failure"])
         return None
 
     def _load(self, slot: int, files: Sequence[int]) -> ServedModel | RankerError:

@@ -75,6 +75,8 @@ class ModelSupply:
                 self.failure = None
                 self._tell_workers()
             return
+        if wanted != self._wanted:
+            self.failure = None  # of something else
         self._wanted, self._answer, self._failed = wanted, None, False
         self._let_in(self._settings.caller_policy(wanted.callers))
         for name in self._holds.keep(wanted.routes):
@@ -98,7 +100,7 @@ class ModelSupply:
         """A worker has started."""
         child.say({"callers": self._policy.to_facts()})  # first: it serves once it has its models
         self._rollout.on_start(child)
-        child.say({"others": self._others()})
+        child.say(self._unserved())
 
     def on_message(self, child: Child, message: Mapping[str, Any]) -> None:
         """A worker has said something of its models."""
@@ -218,9 +220,12 @@ class ModelSupply:
         self._slots.leave(names, time.monotonic())
 
     def _tell_workers(self) -> None:
-        """Tells the workers which versions are wanted and not served, and why."""
+        """Tells the workers what is wanted and not served, and why."""
         for child in self._workers():
-            child.say({"others": self._others()})
+            child.say(self._unserved())
+
+    def _unserved(self) -> dict[str, Any]:
+        return {"others": self._others(), "failure": self.failure or ""}
 
     def _others(self) -> list[dict[str, str]]:
         current = self._rollout.current

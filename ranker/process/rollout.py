@@ -12,7 +12,8 @@ What the supervisor says to a worker, in this order:
 - `{"prepare": G, "models": [ID, ...], "routes": {...}}`: a generation of these;
 - `{"switch": G}`: serve it, and forget what is not in it;
 - `{"discard": G}`: don't, and forget what only it has;
-- `{"others": [...]}`: what to tell callers of versions that are wanted and not served.
+- `{"others": [...], "failure": "..."}`: what to tell callers of versions that are wanted and not
+  served, and why what is wanted can't be.
 
 A worker answers `{"prepared": G}`, or `{"refused": G, "why": "..."}`.
 """

@@ -7,7 +7,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -38,9 +38,9 @@ from ranker.serving.queue import Queue
 from ranker.serving.services import RankingService
 from ranker.serving.shadow import Shadows
 from ranker.serving.task import RankTask
+from ranker.serving.unserved import Unserved
 from ranker.serving.wire import RANK
 from ranker.transport.registry import select
-from ranker.v1 import ranking_pb2 as pb
 
 if TYPE_CHECKING:
     from ranker.serving.ranking_log import RankingLog
@@ -184,23 +184,23 @@ class Server:
         self._port = self._transport.bind(address, self._credentials)
         self._record_serving(True)
 
-    def serve(self, generation: Generation | None, others: Sequence[pb.Model]) -> None:
+    def serve(self, generation: Generation | None, unserved: Unserved) -> None:
         """Ranks what is read from now on with other models. Call it from any thread.
 
         Args:
             generation: the models; None: the same as before.
-            others: what to tell of versions that are wanted and not served.
+            unserved: what to tell of what is wanted and not served.
         """
         counters = self._drift.prepare(generation) if generation is not None else {}
 
         def serve() -> None:
-            self._service.serve(generation, others)
+            self._service.serve(generation, unserved)
             if generation is not None and self._drain is None:
                 self._shadows.serve(generation)
                 self._drift.serve(counters)
             if generation is not None and self._ranking_log is not None:
                 self._ranking_log.serve(generation)
-            self._open_inference.tell_others(others)
+            self._open_inference.tell(unserved)
 
         self._transport.call_soon(serve)
 

@@ -67,7 +67,7 @@ def main() -> NoReturn:
                 end_process(0)
             server = Server(settings, first, recorder, _ranking_log(settings, aggregates, index))
             server.let_in(generations.policy)
-            server.serve(None, generations.others)
+            server.serve(None, generations.unserved)
             server.bind(settings.worker_addresses[index])
     except (RankerError, OSError, ValueError, RuntimeError) as error:
         recorder.unknown_model().load_failed()
@@ -77,7 +77,7 @@ def main() -> NoReturn:
     def on_message(message: Message) -> None:
         generation = generations.on_message(message)
         server.let_in(generations.policy)
-        server.serve(generation, generations.others)
+        server.serve(generation, generations.unserved)
 
     link.ready({})
     freeze()

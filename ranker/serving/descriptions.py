@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ranker.serving.generation import Generation
 from ranker.serving.served_model import ServedModel
+from ranker.serving.unserved import Unserved
 from ranker.serving.wire import read_message
 from ranker.v1 import ranking_pb2 as pb
 
@@ -31,11 +30,11 @@ class Descriptions:
         for model in models:
             model.ClearField("categories")
         self._models = models
-        self._listed = self._list(())
+        self._listed = self._list(Unserved())
 
-    def tell_others(self, others: Sequence[pb.Model]) -> None:
-        """Has the list name versions that are wanted and not served."""
-        self._listed = self._list(others)
+    def tell(self, unserved: Unserved) -> None:
+        """Has the list say what is wanted and not served."""
+        self._listed = self._list(unserved)
 
     def get_model(self, data: bytes) -> bytes:
         """One model's description."""
@@ -48,9 +47,11 @@ class Descriptions:
         read_message(pb.ListModelsRequest, data)
         return self._listed
 
-    def _list(self, others: Sequence[pb.Model]) -> bytes:
+    def _list(self, unserved: Unserved) -> bytes:
         response = pb.ListModelsResponse(
-            models=[*self._models, *others], generation=self._generation.number
+            models=[*self._models, *unserved.models],
+            generation=self._generation.number,
+            failure=unserved.failure,
         )
         return response.SerializeToString()
 

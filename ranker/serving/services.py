@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ranker.rpc import Method, Respond
 from ranker.serving.descriptions import Descriptions
 from ranker.serving.generation import Generation
 from ranker.serving.intake import Intake
 from ranker.serving.stream import RankStreamHandler
 from ranker.serving.unary import RankHandler
+from ranker.serving.unserved import Unserved
 from ranker.serving.wire import RANK
 from ranker.serving.wire_format import WireFormat
 from ranker.v1 import ranking_pb2 as pb
@@ -32,18 +31,18 @@ class RankingService:
         self._descriptions = Descriptions(intake.generation)
         intake.generation.start()
 
-    def serve(self, generation: Generation | None, others: Sequence[pb.Model]) -> None:
+    def serve(self, generation: Generation | None, unserved: Unserved) -> None:
         """Ranks what comes from now on with the models of another generation, if there is one.
 
         Args:
             generation: likewise.
-            others: what to tell of versions that are wanted and not served.
+            unserved: what to tell of what is wanted and not served.
         """
         if generation is not None:
             self._intake.generation = generation
             self._descriptions = Descriptions(generation)
             generation.start()
-        self._descriptions.tell_others(others)
+        self._descriptions.tell(unserved)
 
     def methods(self) -> dict[str, Method]:
         """The method table, for a transport."""

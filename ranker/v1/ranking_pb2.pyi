@@ -149,12 +149,14 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("models", "generation")
+    __slots__ = ("models", "generation", "failure")
     MODELS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[Model]
     generation: int
-    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., generation: _Optional[int] = ...) -> None: ...
+    failure: str
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., generation: _Optional[int] = ..., failure: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "num_features", "feature_names", "required_feature_names", "output", "objective", "num_trees", "max_depth", "engine", "engine_reason", "is_default", "categories", "labels", "traffic_percent", "state", "state_reason", "sha256", "shadow_percent", "explainable", "has_reference")

@@ -53,8 +53,20 @@ def test_table(listed):
     ]
 
 
+def test_what_is_wrong_with_the_configuration_is_said_once(listed):
+    listed.failure = "books@8: has 1000 features"
+    listed.models[1].state_reason = listed.failure
+    assert run(listed.target).splitlines()[2:] == [
+        "books  8                                           failed",
+        "what the configuration wants can't be served: books@8: has 1000 features",
+        "generation 4",
+    ]
+
+
 def test_json(listed):
+    listed.failure = "ranker.yaml:1:9: expected a mapping"
     told = json.loads(run(listed.target, "--json"))
+    assert told["failure"] == "ranker.yaml:1:9: expected a mapping"
     assert told["generation"] == 4
     first, second = told["models"]
     assert first["labels"] == ["stable", "previous"]

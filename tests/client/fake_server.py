@@ -48,6 +48,7 @@ class FakeServer:
         health: a real health service, SERVING from the start.
         models: what it serves; the first one answers requests that name no version.
         generation: how many sets of models it says it has served.
+        failure: why it says that it can't serve what it should.
         arms: the label that each unit has; those that are not here have none.
         asked: the GetModel calls that arrived, name and version.
         before_describing: what to do before answering a GetModel, given the version asked for.
@@ -64,6 +65,7 @@ class FakeServer:
             pb.Model(name="fake", version="7", num_features=len(FEATURES), feature_names=FEATURES)
         ]
         self.generation = 1
+        self.failure = ""
         self.arms: dict[str, str] = {}
         self.asked: list[tuple[str, str]] = []
         self.before_describing: Callable[[str], object] = lambda _version: None
@@ -178,7 +180,9 @@ class FakeServer:
     def _list_models(
         self, _request: pb.ListModelsRequest, _context: grpc.ServicerContext
     ) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=self.models, generation=self.generation)
+        return pb.ListModelsResponse(
+            models=self.models, generation=self.generation, failure=self.failure
+        )
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         def unary(

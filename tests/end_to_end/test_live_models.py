@@ -216,6 +216,7 @@ def test_a_link_that_is_changed_as_kubernetes_does_it(server, shop, tmp_path):
     [
         pytest.param("models: [", r"ranker\.yaml:1:", id="not-yaml"),
         pytest.param("models: {books: {sauce: books}}", "books.sauce", id="unknown-field"),
+        pytest.param("models: {books: {source: nowhere}}", "nowhere", id="no-such-source"),
         pytest.param(STABLE.format(99), "version 99", id="no-such-version"),
         pytest.param(
             "models: {books: {source: broken.onnx}}", "not an ONNX file", id="broken-model"
@@ -234,8 +235,11 @@ def test_what_can_not_be_served_changes_nothing_and_says_so(server, shop, text, 
         shop.write(text)
         wait_until(said, reason)
         wait_until(lambda: server.metric("ranker_model_switches_total", outcome="error") > failed)
+        wait_until(lambda: re.search(reason, listed(server).failure))
+        assert re.search(reason, ask_http(server.http_port, "/v1/models").json["failure"])
         shop.write(STABLE.format(8))
         callers.wait_for("8")
+        wait_until(lambda: listed(server).failure == "")
     assert callers.failures == []
     assert {answer.model_version for answer in callers.answers} <= {"7", "8"}
     assert len(said()) <= 2, "said again and again"

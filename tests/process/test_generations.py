@@ -154,8 +154,10 @@ def test_the_gpu_is_on_record_if_one_is_used(worker, monkeypatch):
 
 
 def test_what_is_not_served_is_told(worker):
-    worker.tell(others=[{"name": "books", "version": "9", "state": "failed", "reason": "broken"}])
-    [other] = worker.generations.others
+    others = [{"name": "books", "version": "9", "state": "failed", "reason": "broken"}]
+    worker.tell(others=others, failure="broken")
+    assert worker.generations.unserved.failure == "broken"
+    [other] = worker.generations.unserved.models
     facts = SimpleNamespace(name=other.name, version=other.version, reason=other.state_reason)
     assert facts == SimpleNamespace(name="books", version="9", reason="broken")
 

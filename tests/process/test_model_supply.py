@@ -168,6 +168,33 @@ def test_a_wrong_file_that_is_made_right_again_leaves_no_trace(s):
     assert s.reader.runs == 1
 
 
+def told(s: Setup) -> tuple[str, list[str]]:
+    """What the worker tells callers: the failure, and the states of versions not served."""
+    facts = [facts for facts in s.worker.said if "others" in facts][-1]
+    return facts["failure"], [other["state"] for other in facts["others"]]
+
+
+def test_callers_are_told_why_nobody_can_say_what_is_wanted(s):
+    s.serve(wanted("7", entry="a"))
+    assert told(s) == ("", [])
+    s.supply.fail("line 3: wrong")
+    assert told(s) == ("line 3: wrong", [])
+    s.supply.want(wanted("7", entry="a"))
+    assert told(s) == ("", [])
+
+
+def test_what_was_wrong_is_forgotten_as_soon_as_something_else_is_wanted(s):
+    s.serve(wanted("7", entry="a"))
+    s.supply.fail("line 3: wrong")
+    s.supply.want(wanted("7", "8", entry="b"))
+    assert told(s) == ("", ["loading", "loading"])
+    s.reader.finish("8 is broken")
+    s.supply.step()
+    assert told(s) == ("8 is broken", ["failed", "failed"])
+    s.supply.want(wanted("7", "8", entry="b"))
+    assert told(s) == ("8 is broken", ["failed", "failed"]), "until it is known to be otherwise"
+
+
 def open_files() -> int:
     """How many of the models' files this process holds."""
     links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))

@@ -13,6 +13,7 @@ from ranker.serving import messages
 from ranker.serving.generation import Generation, Route
 from ranker.serving.ranking_log import SALT, RankingLog
 from ranker.serving.services import RankingService
+from ranker.serving.unserved import Unserved
 from ranker.serving.wire import RANK
 from ranker.v1 import ranking_pb2 as pb
 from tests.fakes import BrokenEngine, FakeCall
@@ -136,7 +137,7 @@ def test_an_arm_is_noted(serving):
     s = Logging(serving())
     [model] = s.serving.models
     route = Route("7", {"stable": "7"}, {"stable": 1.0}, split=lambda _: "stable")
-    s.service.serve(Generation([model], routes={"books": route}), [])
+    s.service.serve(Generation([model], routes={"books": route}), Unserved())
     s.serving.rank(request(THREE, unit="u"))
     assert s.written[0].origin.arm == "stable"
 

@@ -126,6 +126,7 @@ function showModels() {
   byId("models-note").textContent = described.error
     ? `No worker describes them: ${described.error}`
     : `Generation ${described.generation ?? "–"}: it goes up with each change of what is served.`;
+  say("failure", described.failure ? `What the configuration wants can't be served: ${described.failure}` : "", false);
   const models = described.models ?? [];
   byId("models").replaceChildren(...models.map((model) => {
     const now = latest[`${model.name}@${model.version}`] ?? {};
