@@ -38,6 +38,8 @@ class SupervisorRecorder:
         places = self._plan.cells
         [self._restarts] = places[catalogue.WORKER_RESTARTS]
         [self._generation] = places[catalogue.MODEL_GENERATION]
+        unknown = aggregates.layout.of_model(catalogue.MODEL_LOADS, aggregates.layout.models)
+        self._failed_loads = by_value(catalogue.OUTCOME, unknown)["error"]
         self._switches = by_value(catalogue.OUTCOME, places[catalogue.MODEL_SWITCHES])
 
     def build(self, versions: Mapping[str, str]) -> None:
@@ -69,6 +71,10 @@ class SupervisorRecorder:
                 self._cells[infos + copy] = 0.0
             for copy, label in enumerate(model.labels[:MOST_LABELS]):
                 self._slot.write_info(catalogue.MODEL_LABEL_INFO, number, {"label": label}, copy)
+
+    def load_failed(self) -> None:
+        """A model could not be read; it has no number, and counts as `unknown`."""
+        self._cells[self._failed_loads] += 1.0
 
     def rolled_back(self, number: int) -> None:
         """The guard takes the traffic from the model that has this number."""

@@ -102,31 +102,32 @@ class Generations:
 
     def _load(self, slot: int, files: Sequence[int]) -> ServedModel | RankerError:
         """Takes a model over and tries it; or why it can't be served."""
-        if len(files) != 2:  # the kernel leaves out what this process has no descriptor for
-            for fd in files:
-                os.close(fd)
-            return ModelError("it can't be taken over: too many files are open in this worker")
-        file_fd, packed_fd = files
         began = time.monotonic()
         settings = self._settings
+        metrics = self._recorder.unknown_model()
+        failure: RankerError
         try:
+            file_fd, packed_fd = _both(files)
             packed = Packed.read(packed_fd)
+            metrics = self._recorder.model(slot, (packed.name, packed.version))
             model = take_over(packed, file_fd, settings.engine, settings.threads, settings.device)
-            metrics = self._recorder.model(slot, (model.name, model.version))
             served = ServedModel(model, settings.max_batch_rows, metrics, packed.ranges)
             self._check_width(served)
             served.warm()
         except RankerError as error:
-            return error
+            failure = error
         except Exception as error:
-            return ModelError(incident(logger, "taking a model over failed", error))
+            failure = ModelError(incident(logger, "taking a model over failed", error))
+        else:
+            metrics.loaded(time.monotonic() - began, _facts(served))
+            if model.engine.gpu:
+                self._recorder.gpu_used(model.engine.gpu)
+            return served
         finally:
             for fd in files:
                 os.close(fd)
-        metrics.loaded(time.monotonic() - began, _facts(served))
-        if model.engine.gpu:
-            self._recorder.gpu_used(model.engine.gpu)
-        return served
+        metrics.load_failed()
+        return failure
 
     def _check_width(self, served: ServedModel) -> None:
         features, most = served.features.num_features, WIDER * self._widest
@@ -154,6 +155,13 @@ class Generations:
         """Forgets what is not served. A list that is being ranked keeps its model until its end."""
         self._prepared.clear()
         self._models = {number: self._models[number] for number in self._served}
+
+
+def _both(files: Sequence[int]) -> tuple[int, int]:
+    """The two files of a model: the kernel leaves out those that there was no descriptor for."""
+    if len(files) != 2:
+        raise ModelError("it can't be taken over: too many files are open in this worker")
+    return files[0], files[1]
 
 
 def _route(wanted: WantedRoute) -> Route:

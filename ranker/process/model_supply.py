@@ -122,7 +122,9 @@ class ModelSupply:
 
     def _on_read(self) -> None:
         failure = self._reader.failure
-        if failure is None:
+        if failure is not None:
+            self._recorder.load_failed()
+        else:
             try:
                 self._begin(self._take_over(), self._reader.wanted)
             except ModelError as error:

@@ -70,7 +70,6 @@ def main() -> NoReturn:
             server.serve(None, generations.unserved)
             server.bind(settings.worker_addresses[index])
     except (RankerError, OSError, ValueError, RuntimeError) as error:
-        recorder.unknown_model().load_failed()
         link.failed(str(error))
         end_process(EXIT_CANT_SERVE)
 

@@ -352,6 +352,7 @@ def test_a_version_that_failed_is_listed_with_the_reason(server, shop):
     assert models["books"].state == pb.MODEL_STATE_AVAILABLE
     assert models["films"].state == pb.MODEL_STATE_FAILED
     assert "1000 features" in models["films"].state_reason
+    assert server.metric("ranker_model_loads_total", model="films", outcome="error") >= 1
 
 
 @on_one_transport

@@ -28,6 +28,7 @@ from ranker.process.settings import Settings
 from ranker.quota import Quota
 from tests.forest.onnx import onnx_models
 from tests.forest.onnx.onnx_models import Split
+from tests.metrics.support import nonzero
 
 TREES = Path(__file__).parents[1] / "forest" / "onnx" / "data" / "xgboost_regressor.onnx"
 
@@ -60,6 +61,10 @@ class Worker:
 
     def heard(self) -> dict:
         return dict(receive(self.end).facts)
+
+    def loads(self) -> dict[tuple[str, ...], float]:
+        """How often models were loaded, or not."""
+        return nonzero(snapshot(self.aggregates)).get("ranker_model_loads_total", {})
 
     def infos(self, metric) -> list[tuple[str, ...]]:
         families = {family.metric: family.samples for family in snapshot(self.aggregates)}
@@ -111,11 +116,12 @@ def test_what_can_not_be_served_is_refused_and_forgotten(worker, wide):
     send(worker.end, {"switch": 1})
     first = worker.generations.first()
     worker.heard()
-    worker.give(2, wide, "8")
+    worker.give(2, wide, "8", slot=1)
     assert worker.tell(prepare=2, models=[1, 2], routes={}) is None
     answer = worker.heard()
     assert answer["refused"] == 2
     assert "books@8: has 1000 features" in answer["why"]
+    assert worker.loads() == {("books", "7", "ok"): 1, ("books", "8", "error"): 1}
     worker.tell(discard=2)
     worker.tell(prepare=3, models=[1], routes={})
     assert worker.tell(switch=3).models == first.models
@@ -129,6 +135,7 @@ def test_a_broken_engine_is_a_refusal_with_an_incident(worker, monkeypatch, capl
     worker.give(1, TREES, "7")
     worker.tell(prepare=1, models=[1], routes={})
     assert "the server's log says more" in worker.heard()["why"]
+    assert worker.loads() == {("books", "7", "error"): 1}
     assert "a bug" in caplog.text
 
 
@@ -196,6 +203,7 @@ def test_a_model_whose_files_found_no_free_descriptor_is_refused(worker):
     refused = worker.heard()
     assert refused["refused"] == 2
     assert "too many files are open" in refused["why"]
+    assert worker.loads() == {("books", "7", "ok"): 1, ("unknown", "", "error"): 1}
     worker.tell(discard=2)
     worker.give(2, TREES, "8")
     worker.tell(prepare=3, models=[2], routes={})

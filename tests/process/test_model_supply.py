@@ -11,6 +11,7 @@ import pytest
 
 from ranker.callers import CallerPolicy
 from ranker.errors import Code
+from ranker.metrics.snapshot import snapshot
 from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from ranker.process import model_supply as module
 from ranker.process.model_reader import ReadModel
@@ -19,7 +20,7 @@ from ranker.process.settings import Settings
 from ranker.quota import Quota
 from ranker.repository.guard import Limits
 from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
-from tests.metrics.support import Ended, Worker, new_aggregates
+from tests.metrics.support import Ended, Worker, new_aggregates, nonzero
 from tests.process.test_rollout import FakeWorker
 
 NAME = "test-model-supply"
@@ -166,6 +167,16 @@ def test_a_wrong_file_that_is_made_right_again_leaves_no_trace(s):
     s.supply.want(wanted("7", entry="a"))
     assert s.supply.failure is None
     assert s.reader.runs == 1
+
+
+def test_a_model_that_can_not_be_read_counts_as_a_load_that_failed(s):
+    s.serve(wanted("7", entry="a"))
+    for failed in (1, 2):
+        s.supply.want(wanted("8", entry="b"))
+        s.reader.finish("8.onnx: not an ONNX file")
+        s.supply.step()
+        loads = nonzero(snapshot(s.aggregates))["ranker_model_loads_total"]
+        assert loads == {("unknown", "", "error"): failed}
 
 
 def told(s: Setup) -> tuple[str, list[str]]:

@@ -60,7 +60,8 @@ MODEL_LOADS = Metric(
     "ranker_model_loads_total",
     Kind.COUNTER,
     "loads",
-    "Attempts to load a model, in every worker.",
+    "Attempts to load a model, in every worker. One that can't even be read counts once for all of "
+    "them, and as `unknown`.",
     by=(MODEL, OUTCOME),
 )
 MODEL_LOAD_DURATION = Metric(
