@@ -119,7 +119,7 @@ class LocalConfig:
                     file.write(text.encode())
                     file.flush()
                     os.fsync(file.fileno())
-                    os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
+                    self._make_alike(file.fileno(), path.stat())
                     os.replace(file.name, path)
                 except BaseException:
                     os.unlink(file.name)
@@ -129,6 +129,23 @@ class LocalConfig:
                 f"{self.name}: can't be written: {error.strerror}; if it is made from "
                 "another file, edit that one"
             ) from error
+
+    def _make_alike(self, fd: int, old: os.stat_result) -> None:
+        """Gives a new file the owner, group and mode of the old one.
+
+        Raises:
+            ConfigError: this user may not.
+        """
+        new = os.fstat(fd)
+        if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+            try:
+                os.fchown(fd, old.st_uid, old.st_gid)
+            except PermissionError as error:
+                raise ConfigError(
+                    f"{self.name}: can't be replaced: it belongs to user {old.st_uid} and group "
+                    f"{old.st_gid}, and a new file would not; run this as that user"
+                ) from error
+        os.fchmod(fd, old.st_mode & 0o7777)  # last: another owner takes bits from it
 
     def stamp(self) -> object:
         """What changes when the file does, also behind a link to a folder."""

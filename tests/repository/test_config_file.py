@@ -128,6 +128,39 @@ def test_it_is_replaced_behind_a_link_with_its_mode(write, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["link.yaml", "ranker.yaml"]
 
 
+@pytest.fixture
+def foreign(write):
+    """A configuration that belongs to another user and group."""
+    path = write(FLOW)
+    try:
+        os.chown(path, 1234, 5678)
+    except PermissionError:
+        pytest.skip("only root can give a file away")
+    path.chmod(0o640)
+    return path
+
+
+def test_it_keeps_its_owner_and_group(foreign):
+    """Else a server that runs as that user, or in that group, could not read it any more."""
+    file, edited = promoted(foreign)
+    file.replace(edited)
+    found = foreign.stat()
+    assert foreign.read_text() == edited
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 5678, 0o640)
+
+
+def test_it_is_not_replaced_by_who_can_not_give_it_its_owner(foreign, tmp_path, monkeypatch):
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refused)
+    file, edited = promoted(foreign)
+    with pytest.raises(ConfigError, match=r"belongs to user 1234 and group 5678.* as that user"):
+        file.replace(edited)
+    assert foreign.read_text() == FLOW
+    assert os.listdir(tmp_path) == ["ranker.yaml"]
+
+
 def test_a_change_by_somebody_else_is_not_lost(write):
     file, edited = promoted(write(FLOW))
     write(FLOW + "poll_seconds: 5\n")
