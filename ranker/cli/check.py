@@ -30,7 +30,8 @@ def check(file: str, offline: bool, model_cache: Path | None) -> None:
 
     FILE may be in a bucket, as gs://bucket/ranker.yaml.
 
-    All that is wrong is told with its line and column, and the exit code is 1. The
+    All that is wrong is told with its line and column, and the exit code is 1. What
+    has no effect as it is, a guard without traffic say, is told as a warning. The
     sources are asked too, and the models of their versions are fetched and read.
     They are not tried: that a server does before it serves them.
 
@@ -42,6 +43,7 @@ def check(file: str, offline: bool, model_cache: Path | None) -> None:
     require("serve")
 
     from ranker.errors import ConfigError
+    from ranker.repository.config_doubts import doubts
     from ranker.repository.config_place import load_config, open_config
     from ranker.repository.resolver import Resolver
 
@@ -51,6 +53,8 @@ def check(file: str, offline: bool, model_cache: Path | None) -> None:
     except ConfigError as error:
         click.echo(error.message, err=True)
         sys.exit(1)
+    for doubt in doubts(config):
+        click.echo(f"warning: {doubt}", err=True)
     if offline:
         click.echo(_described(config))
     else:

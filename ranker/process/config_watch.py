@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ranker.errors import RankerError
+from ranker.repository.config import Config
+from ranker.repository.config_doubts import doubts
 from ranker.repository.config_place import load_config, open_config
 from ranker.repository.resolver import Resolver
 from ranker.repository.wanted import Wanted
@@ -52,6 +54,7 @@ class ConfigWatch:
         self._want = want
         self._fail = fail
         self._failure = ""
+        self._doubts: list[str] = []
         self._resolver = Resolver(self._place.base, folder)
         self._again = threading.Event()
         self._over = threading.Event()
@@ -77,6 +80,7 @@ class ConfigWatch:
             began = time.monotonic()
             try:
                 config = load_config(self._place)
+                self._tell_doubts(config)
                 self._want(self._resolver.resolve(config))
                 pause, wait = FIRST_PAUSE, config.poll_seconds
                 self._failure = ""
@@ -94,6 +98,13 @@ class ConfigWatch:
             traceback = None if expected else error
             logger.error("what is served stays as it is: %s", failure, exc_info=traceback)
         self._fail(failure)
+
+    def _tell_doubts(self, config: Config) -> None:
+        """Has the log say what has no effect, if it did not say so before."""
+        before, self._doubts = self._doubts, list(doubts(config))
+        for doubt in self._doubts:
+            if doubt not in before:
+                logger.warning("%s", doubt)
 
     def _wait(self, seen: object, until: float) -> None:
         """Waits until the file changes, somebody asks, or that time."""

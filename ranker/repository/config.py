@@ -37,7 +37,7 @@ from ranker.callers import MOST_CALLERS, CallerPolicy, as_caller_name
 from ranker.errors import ConfigError
 from ranker.model.metadata import MAX_NAME
 from ranker.quota import Quota
-from ranker.repository.guard import Limits
+from ranker.repository.guard import LONGEST_SECONDS, Limits
 from ranker.repository.traffic import STABLE
 
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$"
@@ -123,6 +123,14 @@ class GuardConfig(_Part):
     def _check_limits(self) -> GuardConfig:
         if not self.errors and not self.p99:
             raise ValueError("expected a limit: errors, p99 or both")
+        limits = self.limits()
+        if limits.errors is not None and limits.errors >= 1.0:
+            raise ValueError("errors: expected less than 100%, which nothing is beyond")
+        if limits.p99 is not None and limits.p99 > LONGEST_SECONDS:
+            raise ValueError(
+                f"p99: expected at most {LONGEST_SECONDS:g}s, beyond which times are not told "
+                f"apart, got {_shown(self.p99)}"
+            )
         return self
 
     def limits(self) -> Limits:
@@ -187,7 +195,7 @@ class ModelConfig(_Part):
     ] = None
 
     @model_validator(mode="after")
-    def _check_traffic(self) -> ModelConfig:
+    def _check_roles(self) -> ModelConfig:
         unknown = [label for label in self.traffic if label not in self.labels]
         if unknown:
             known = ", ".join(self.labels) or "none"
@@ -197,6 +205,17 @@ class ModelConfig(_Part):
             raise ValueError(f"traffic: expected 100 percent in all, got {total:g}")
         if self.guard is not None and STABLE not in self.labels:
             raise ValueError(f"guard: needs a label {STABLE}, whose version gets the share")
+        if self.guard is not None and self.traffic and not self.traffic.get(STABLE):
+            raise ValueError(
+                f"guard: needs a share of the traffic for {STABLE}, to compare the others with"
+            )
+        if self.shadow is not None and not isinstance(self.versions, Latest):
+            ranking = {*self.versions, *self.labels.values()}
+            if ranking == {self.shadow.version}:
+                raise ValueError(
+                    f"shadow: {self.shadow.version} is the only version that ranks, so that there "
+                    "is nothing to compare it with"
+                )
         return self
 
 

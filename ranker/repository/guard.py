@@ -17,6 +17,10 @@ from typing import NamedTuple
 LEAST_REQUESTS = 100
 """So many requests each of the two versions must have had."""
 
+LONGEST_SECONDS = 5.0
+"""The most that `Limits.p99` may be: the histogram of answers has no bound beyond, so that longer
+times are not told apart."""
+
 _BEYOND_CHANCE = 3.0
 """Standard deviations between what was counted and the bounds of what it may stand for."""
 

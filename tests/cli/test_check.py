@@ -43,6 +43,15 @@ def test_all_that_is_wrong_with_its_place(check):
     assert result.stdout == ""
 
 
+def test_what_has_no_effect_is_a_warning(check):
+    guarded = "models:\n  a: {source: x, labels: {stable: 1, b: 2}, guard: {errors: 1%}}\n"
+    result = check(guarded, "--offline")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "warning: a: guard: there is no `traffic`, so that it has no version to watch\n"
+    )
+
+
 def test_offline_asks_no_source(check):
     result = check(CONFIG + "  films: {source: 'gs://nowhere/films'}\n", "--offline")
     assert result.exit_code == 0

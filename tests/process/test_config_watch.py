@@ -28,11 +28,11 @@ def no_pauses(monkeypatch):
 
 @contextmanager
 def watched(
-    folder: Path, monkeypatch, resolve: Callable[[], Wanted]
+    folder: Path, monkeypatch, resolve: Callable[[], Wanted], text: str = CONFIG
 ) -> Iterator[tuple[list[Wanted], list[str]]]:
     """What a watch says is wanted, and why it can't say, while the sources answer so."""
     file = folder / "ranker.yaml"
-    file.write_text(CONFIG)
+    file.write_text(text)
 
     def resolved(_self: Resolver, _config: Config) -> Wanted:
         return resolve()
@@ -71,3 +71,14 @@ def test_it_goes_on_after_any_error(tmp_path, monkeypatch, caplog, error, said):
     assert [record.getMessage() for record in caplog.records] == [
         f"what is served stays as it is: {said}"
     ]
+
+
+def test_what_has_no_effect_is_said_once(tmp_path, monkeypatch, caplog):
+    text = CONFIG.replace(
+        "source: books", "source: books, labels: {a: 1, b: 2}, shadow: {version: 1}"
+    )
+    with watched(tmp_path, monkeypatch, lambda: WANTED, text) as (wanted, failures):
+        wait_until(lambda: len(wanted) > 1)
+    assert failures == []
+    [record] = caplog.records
+    assert "books: shadow: version 1 itself ranks all requests" in record.getMessage()

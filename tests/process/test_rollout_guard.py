@@ -8,9 +8,10 @@ import pytest
 
 from ranker.errors import Code
 from ranker.metrics.aggregates import Aggregates
+from ranker.metrics.catalogue import LATENCY_SECONDS
 from ranker.process.rollout import Plan, PreparedModel
 from ranker.process.rollout_guard import RolloutGuard
-from ranker.repository.guard import Limits
+from ranker.repository.guard import LONGEST_SECONDS, Limits
 from ranker.repository.wanted import WantedRoute
 from tests.metrics.support import Worker, new_aggregates
 
@@ -22,6 +23,11 @@ MODELS = [
     PreparedModel(f"{name}@{version}@ab", number, number, -1, -1)
     for number, (name, version) in enumerate(NAMES)
 ]
+
+
+def test_the_longest_limit_is_the_histograms_last_bound():
+    """A longer one would have nothing count as slow."""
+    assert LATENCY_SECONDS[-1] == LONGEST_SECONDS
 
 
 def plan(

@@ -100,6 +100,38 @@ def test_all_that_it_may_say():
             id="guard-without-stable",
         ),
         pytest.param(
+            "models:\n  a: {source: x, labels: {stable: 1, b: 2}, traffic: {stable: 0, b: 100}, "
+            "guard: {errors: 1%}}",
+            "models.a: guard: needs a share of the traffic for stable",
+            id="guard-without-traffic-of-stable",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x, labels: {b: 2, stable: 1}, traffic: {b: 100}, "
+            "guard: {errors: 1%}}",
+            "models.a: guard: needs a share of the traffic for stable",
+            id="guard-without-a-share-of-stable",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x, labels: {stable: 1}, guard: {p99: 5.1s}}",
+            "models.a.guard: p99: expected at most 5s, beyond which times are not told apart",
+            id="guard-beyond-the-histogram",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x, labels: {stable: 1}, guard: {errors: 100%}}",
+            "models.a.guard: errors: expected less than 100%",
+            id="guard-that-allows-all",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x, labels: {stable: 8, canary: 8}, shadow: {version: 8}}",
+            "models.a: shadow: 8 is the only version that ranks",
+            id="shadow-of-itself",
+        ),
+        pytest.param(
+            "models:\n  a: {source: x, versions: [8], shadow: {version: 8}}",
+            "models.a: shadow: 8 is the only version that ranks",
+            id="shadow-of-the-only-version",
+        ),
+        pytest.param(
             "models:\n  a: {source: x}\n  a: {source: y}",
             'ranker.yaml:3:3: found duplicate key "a"',
             id="twice",
@@ -118,6 +150,7 @@ def test_errors_tell_where(text, expected):
         ("{errors: 1%}", Limits(0.01, None, 5.0)),
         ("{errors: 0.5 %, p99: 20ms, minutes: 10}", Limits(0.005, 0.02, 10.0)),
         ("{p99: 1.5 s, minutes: 0.5}", Limits(None, 1.5, 0.5)),
+        ("{p99: 5s}", Limits(None, 5.0, 5.0)),
     ],
 )
 def test_what_a_guard_allows(text, limits):
