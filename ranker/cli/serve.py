@@ -23,8 +23,8 @@ from ranker.transport.registry import CHOICES as TRANSPORTS
 logger = logging.getLogger(__name__)
 
 _OTHERS = re.compile(
-    r"RANKER_(CHECK|EVALUATE|EXPORT|LOG_(CONVERT|SHOW)|MODELS|PROMOTE|PUBLISH|RANK|REPLAY|ROLLBACK"
-    r"|SERVE)_.*"  # of a command
+    r"RANKER_(CHECK|EVALUATE|EXPORT|LOG_(CONVERT|SHOW)|MODELS|PROMOTE|PUBLISH|RANK|REPLAY|ROLLBACK)"
+    r"_.*"  # of a command
     r"|RANKER_SERVICE_(HOST|PORT).*|RANKER_PORT_\d+_.*"  # of a Kubernetes service named `ranker`
 )
 
@@ -41,6 +41,7 @@ def _flag(
         default=default,
         show_default=shown or default != "",
         envvar=f"RANKER_{name.upper()}",
+        allow_from_autoenv=False,  # `RANKER_SERVE_<NAME>`, as other commands have it
         show_envvar=True,
         help=text,
         multiple=isinstance(default, tuple),

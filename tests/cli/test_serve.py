@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from ranker.cli.main import cli
 from ranker.cli.serve import serve, warn_of_unknown_variables
+from ranker.process.settings import Settings
 from ranker.process.supervisor import Supervisor
 from tests.certificates import Authority
 
@@ -18,6 +20,7 @@ from tests.certificates import Authority
     [
         ("RANKER_METRIC_PORT", "RANKER_METRICS_PORT"),
         ("RANKER_MAX_QUEUE_ROW", "RANKER_MAX_QUEUE_ROWS"),
+        ("RANKER_SERVE_WORKERS", "RANKER_WORKERS"),
         ("RANKER_FAVOURITE_COLOUR_OF_ALL", None),
     ],
 )
@@ -43,6 +46,23 @@ def test_a_variable_that_sets_nothing_is_named(caplog, name, meant):
 def test_other_variables_are_not(caplog, name):
     warn_of_unknown_variables(serve, {name: "1"})
     assert not caplog.records
+
+
+def test_a_flag_has_the_one_variable_that_is_documented(monkeypatch):
+    """Those of other commands have the command's name in them; that of `serve` sets nothing."""
+    started: list[Settings] = []
+
+    def start(_: Supervisor, settings: Settings) -> None:
+        started.append(settings)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("ranker.logs.configure", lambda *_, **__: None)  # it is the whole process's
+    monkeypatch.setattr(Supervisor, "__init__", start)
+    variables = {"RANKER_SERVE_WORKERS": "3", "RANKER_SERVE_THREADS": "many", "RANKER_PORT": "5"}
+    runner = CliRunner(env=variables)
+    result = runner.invoke(cli, ["serve", "books.onnx"], auto_envvar_prefix="RANKER")
+    assert result.stderr.splitlines()[-1] == "Error: enough"
+    assert (started[0].workers, started[0].port) == (1, 5)
 
 
 @pytest.fixture
