@@ -24,6 +24,7 @@ import mmap
 import os
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Self
 
 from ranker.callers import MAX_NAME, MOST_CALLERS
@@ -260,8 +261,11 @@ class Aggregates:
             if dimension not in metric.by:
                 continue
             own = self.layout.of_model(metric, model)
+            exemplars = self.layout.exemplars_of_model(metric, model)
             for slot in self.slots:
-                for place in range(own.start, own.stop):
+                for place in chain(
+                    range(own.start, own.stop), range(exemplars.start, exemplars.stop)
+                ):
                     slot.cells[place] = 0.0
 
     def names(self) -> tuple[Name, ...]:

@@ -100,6 +100,12 @@ class Layout:
         each = len(places) // (self.models + 1)
         return places[number * each : (number + 1) * each]
 
+    def exemplars_of_model(self, metric: Metric, number: int) -> range:
+        """Likewise the places of their exemplars; none if the metric has none."""
+        places = self.plan.exemplars.get(metric, range(0))
+        each = len(places) // (self.models + 1)
+        return places[number * each : (number + 1) * each]
+
     def children(
         self,
         metric: Metric,

@@ -86,8 +86,7 @@ class ModelRecorder:
 
         self._codes = of_model(catalogue.REQUESTS)
         self._durations = of_model(catalogue.REQUEST_DURATION)
-        outcomes = len(catalogue.OUTCOME.values)
-        self._exemplars = plan.exemplars[catalogue.REQUEST_DURATION][number * outcomes :]
+        self._exemplars = aggregates.layout.exemplars_of_model(catalogue.REQUEST_DURATION, number)
         [self._candidates] = of_model(catalogue.REQUEST_CANDIDATES)
         [self._slack] = of_model(catalogue.DEADLINE_SLACK)
         [self._no_deadline] = of_model(catalogue.NO_DEADLINE)

@@ -213,8 +213,10 @@ def test_buckets_are_those_of_the_definition(seconds: list[float]):
     assert found.sum == pytest.approx(sum(seconds))
 
 
-def exemplars(aggregates: Aggregates) -> dict[int, tuple[str, float]]:
-    found = value(snapshot(aggregates), catalog.REQUEST_DURATION, "books", "1", "ok")
+def exemplars(
+    aggregates: Aggregates, model: str = "books", version: str = "1"
+) -> dict[int, tuple[str, float]]:
+    found = value(snapshot(aggregates), catalog.REQUEST_DURATION, model, version, "ok")
     assert isinstance(found, Distribution)
     return {
         bucket: (exemplar.trace_id, exemplar.value)
@@ -231,6 +233,18 @@ def test_sampled_trace_becomes_its_buckets_exemplar(aggregates: Aggregates, reco
         bounds.index(0.002): (TRACE, 0.0018),
         bounds.index(0.5): (TRACE[::-1], 0.5),
     }
+
+
+def test_a_version_that_gets_anothers_number_has_none_of_its_exemplars(
+    aggregates: Aggregates, recorder: Worker
+):
+    for model in (0, 1):
+        recorder.request_finished(model, 0, 1, 0.05, 0.0018, f"00-{TRACE}-00f067aa0ba902b7-01")
+    aggregates.clear_model(0)
+    aggregates.name_model(0, ("books", "1"))
+    recorder.request_finished(0, 0, 1, 0.05, 0.0018)
+    assert exemplars(aggregates) == {}
+    assert exemplars(aggregates, "films", "2024-05") != {}
 
 
 @pytest.mark.parametrize(
