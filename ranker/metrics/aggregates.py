@@ -122,6 +122,12 @@ class Slot:
             begin += TEXT_BYTES
         self.cells[present] = 1.0
 
+    def clear_info(self, metric: Metric, child: int) -> None:
+        """Ends what `write_info` has set."""
+        present = self._plan.cells[metric][child]
+        for copy in range(metric.copies):
+            self.cells[present + copy] = 0.0
+
 
 class Aggregates:
     """The file, mapped by one of the server's processes.

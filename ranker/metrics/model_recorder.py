@@ -61,7 +61,11 @@ class RecordedCaller(NamedCaller, Protocol):
 
 
 class ModelRecorder:
-    """Records what one worker does with one model. Made by a `Recorder`."""
+    """Records what one worker does with one model. Made by a `Recorder`.
+
+    Attributes:
+        number: which of the layout's models it is.
+    """
 
     def __init__(
         self,
@@ -76,7 +80,7 @@ class ModelRecorder:
         self._aggregates = aggregates
         self._slot = slot
         self._cells = slot.cells
-        self._number = number
+        self.number = number
         self._name = name
         self._access_log = access_log
 
@@ -214,17 +218,21 @@ class ModelRecorder:
         Raises:
             ValueError: `info` has a key that is not among them.
         """
-        self._slot.write_info(catalogue.MODEL_INFO, self._number, info)
+        self._slot.write_info(catalogue.MODEL_INFO, self.number, info)
         self._cells[self._load_duration] = seconds
         self._cells[self._loads[_OK]] += 1.0
 
+    def unloaded(self) -> None:
+        """This worker serves the model no more; what was counted of it stays."""
+        self._slot.clear_info(catalogue.MODEL_INFO, self.number)
+
     def shadow(self, version: str) -> ShadowRecorder:
         """Where to record how it and its shadow agree, if that is this version."""
-        return ShadowRecorder(self._aggregates, self._slot.index, self._number, version)
+        return ShadowRecorder(self._aggregates, self._slot.index, self.number, version)
 
     def totals(self) -> ModelTotals:
         """What all workers have counted of this model; not for the path of a request."""
-        return model_totals(self._aggregates, self._number)
+        return model_totals(self._aggregates, self.number)
 
     def load_failed(self) -> None:
         """The model could not be loaded."""

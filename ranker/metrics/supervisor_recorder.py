@@ -66,9 +66,7 @@ class SupervisorRecorder:
         for number, begin in enumerate(self._plan.units[:-1]):
             model = models.get(number, NamedModel())
             UnitSample(self._cells, begin).start(model.mark, model.share)
-            infos = self._plan.cells[catalogue.MODEL_LABEL_INFO][number]
-            for copy in range(MOST_LABELS):
-                self._cells[infos + copy] = 0.0
+            self._slot.clear_info(catalogue.MODEL_LABEL_INFO, number)
             for copy, label in enumerate(model.labels[:MOST_LABELS]):
                 self._slot.write_info(catalogue.MODEL_LABEL_INFO, number, {"label": label}, copy)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ranker.callers import CallerPolicy
@@ -154,7 +154,15 @@ class Generations:
     def _forget_others(self) -> None:
         """Forgets what is not served. A list that is being ranked keeps its model until its end."""
         self._prepared.clear()
-        self._models = {number: self._models[number] for number in self._served}
+        before, self._models = self._models, {each: self._models[each] for each in self._served}
+        kept = {model.metrics.number for model in _loaded(self._models)}
+        for model in _loaded(before):
+            if model.metrics.number not in kept:
+                model.metrics.unloaded()
+
+
+def _loaded(models: Mapping[int, ServedModel | RankerError]) -> Iterator[ServedModel]:
+    return (model for model in models.values() if not isinstance(model, RankerError))
 
 
 def _both(files: Sequence[int]) -> tuple[int, int]:

@@ -139,6 +139,23 @@ def test_a_broken_engine_is_a_refusal_with_an_incident(worker, monkeypatch, capl
     assert "a bug" in caplog.text
 
 
+def test_what_is_not_served_any_more_is_not_on_record(worker):
+    """A version whose file has changed is, in the metrics, the same version."""
+    worker.give(1, TREES, "7", slot=0)
+    worker.give(2, TREES, "8", slot=1)
+    worker.tell(prepare=1, models=[1, 2], routes={})
+    worker.tell(switch=1)
+    assert [labels[1] for labels in worker.infos(catalogue.MODEL_INFO)] == ["7", "8"]
+    worker.give(3, TREES, "8", slot=1)
+    worker.tell(prepare=2, models=[3], routes={})
+    worker.tell(switch=2)
+    assert [labels[1] for labels in worker.infos(catalogue.MODEL_INFO)] == ["8"]
+    worker.give(4, TREES, "9", slot=2)
+    worker.tell(prepare=3, models=[4], routes={})
+    worker.tell(discard=3)
+    assert [labels[1] for labels in worker.infos(catalogue.MODEL_INFO)] == ["8"]
+
+
 @pytest.mark.skipif(simd.unavailable() is not None, reason=str(simd.unavailable()))
 def test_a_model_is_on_record_with_its_engine(worker):
     worker.give(1, TREES, "7")
