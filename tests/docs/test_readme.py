@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from demo.world import FEATURES
 from ranker.client import RankerClient
 from tests.end_to_end.conftest import RunningServer
+from tests.office.support import ask
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+HTTP = (ROOT / "docs/http.md").read_text()
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -80,6 +83,18 @@ def test_the_call_from_a_shell_is_answered(server):
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert sorted(answer["candidateIds"]) == ["Moss Country", "The Salt Orchard"]
+
+
+def test_the_call_over_http_is_answered(server):
+    """That of docs/http.md; the demo's model has all of its features as well."""
+    [command] = re.findall(r"^curl .*?^}'$", HTTP, re.MULTILINE | re.DOTALL)
+    _, url, *_, body = shlex.split(command)
+    question = json.loads(body)
+    answer = ask(server.http_port, url.removeprefix("http://localhost:8080"), question)
+    assert answer.status == 200, answer.json
+    assert sorted(answer.json["ids"]) == sorted(question["ids"])
+    names = {name for candidate in question["candidates"] for name in candidate}
+    assert names | question["context"].keys() <= set(FEATURES)
 
 
 def test_the_commands_that_it_names_exist():
