@@ -48,7 +48,7 @@ def publish(
             `s3://`; the model's versions are in it.
         version: the version to publish it as; empty: the one that is written in the
             file, or if there is none the next number.
-        progress: is told what is about to be done.
+        progress: is told of each file that is there.
 
     Raises:
         SourceError: the version is another model already, the file says that it is
@@ -94,7 +94,6 @@ def _publish(
     version = manifest.version
     for name, content in ((MODEL, file.onnx.content), (MANIFEST, manifest.content)):
         key = f"{version}/{name}"
-        progress(f"{place.address.rstrip('/')}/{key}: {_bytes(len(content))}")
         new = True
         try:
             place.create(key, content)
@@ -103,6 +102,7 @@ def _publish(
             if not _holds(place, key, hashlib.sha256(content).hexdigest(), len(content)):
                 raise SourceError(place.address, version, _taken(name)) from error
             new = False
+        progress(f"{place.address.rstrip('/')}/{key}: {_bytes(len(content))}")
     return new
 
 

@@ -26,6 +26,7 @@ def test_it_publishes_and_says_how_to_serve(publish, tmp_path):
     model, folder = make_model(tmp_path), tmp_path / "books"
     result = publish(model, folder, "--version", "8")
     assert result.exit_code == 0
+    assert f"{folder}/8/model.onnx: " in result.stdout
     assert result.stdout.endswith(
         f"published version 8\nServe it with:\n\n    ranker serve {folder}/8/model.onnx\n"
     )
@@ -45,10 +46,19 @@ def test_another_model_is_one_line(publish, tmp_path):
     publish(make_model(tmp_path, 0), folder, "--version", "8")
     result = publish(make_model(tmp_path, 1), folder, "--version", "8")
     assert result.exit_code == 1
+    assert "8/model.onnx" not in result.stdout, "it was not written"
     assert result.stderr == (
         f"Error: {folder}, version 8: another model.onnx is there already, which is never "
         "overwritten: publish under another version\n"
     )
+
+
+def test_what_can_not_be_written_is_not_said_to_be(publish, tmp_path):
+    (tmp_path / "books").write_text("a file where a folder is to be")
+    result = publish(make_model(tmp_path), tmp_path / "books", "--version", "8")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {tmp_path}/books, version 8: ")
+    assert "8/model.onnx" not in result.stdout
 
 
 def test_what_is_no_model_is_not_published(publish, tmp_path):
