@@ -1,6 +1,6 @@
 """A ranking request before it is written, and the writers that know the server's models.
 
-A request that holds a data frame's names, or categories by their values, is
+A request that is made of a data frame, or holds categories by their values, is
 written for one version of a model: its columns are checked by that version's
 features, its values coded by that version's categories. So the client asks the
 server for the model (`GetModel`), once per version, since a version never changes.
@@ -56,7 +56,8 @@ class Question:
         self.model = options.get("model", "")
         self.version = options.get("model_version", "")
         self.unit = options.get("unit", "")
-        self.needs_model = bool(self._valued or (frame is not None and frame.names))
+        named_anyway = frame is None or (frame.numbered and options.get("feature_names"))
+        self.needs_model = bool(self._valued or not named_anyway)
 
     def written(self, known: KnownModel | None) -> bytes:
         """The request as it travels.

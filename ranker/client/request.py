@@ -104,9 +104,12 @@ def rank_request(
     frame = features if isinstance(features, Frame) else read_frame(features)
     if frame is None:
         rows = as_float32("candidates.data", cast(ArrayLike, features))
+    elif frame.numbered and feature_names:
+        rows = frame.rows((), {})
     else:
-        feature_names = _agreed(feature_names, frame.names)
-        rows = frame.rows(known.feature_names if known else frame.names, _categories(known))
+        names_of_model = known.feature_names if known else () if frame.numbered else frame.names
+        feature_names = _agreed(feature_names, frame.names_for(names_of_model))
+        rows = frame.rows(names_of_model, _categories(known))
     if rows.ndim != 2:
         raise InvalidRequestError(
             "candidates", f"expected a matrix [candidates, features], got shape {rows.shape}"

@@ -66,7 +66,7 @@ def _rows(model: Model, data: Features | str | Path, read: Collection[int]) -> R
     else:
         features = data
     frame = read_frame(features)
-    if frame is not None and frame.names and model.feature_names:
+    if frame is not None and model.feature_names and frame.names_for(model.feature_names):
         names = {model.feature_names[column] for column in read}
         if lacking := sorted(names.difference(frame.names)):
             raise ModelError(f"reference: has no column {', '.join(map(repr, lacking[:8]))}")

@@ -37,8 +37,9 @@ class Frame:
     """A data frame of c columns.
 
     Attributes:
-        names: c names; none where the columns are but numbered.
+        names: c names.
         columns: c columns of one length.
+        numbered: whether the names are but the numbers of the columns, from 0 on.
 
     Raises:
         InvalidRequestError: a name stands twice.
@@ -46,12 +47,26 @@ class Frame:
 
     names: tuple[str, ...]
     columns: tuple[Column, ...]
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         """Checks the names."""
         if len(set(self.names)) != len(self.names):
             twice = sorted({name for name in self.names if self.names.count(name) > 1})
             raise InvalidRequestError("features", f"columns stand twice: {', '.join(twice)}")
+
+    def names_for(self, feature_names: Sequence[str]) -> tuple[str, ...]:
+        """The names by which a model tells the columns; none: it takes them as a matrix.
+
+        A model that was trained on a frame with numbered columns has numbers for names, and in
+        an order of its own if these columns were chosen from others.
+
+        Args:
+            feature_names: the model's; empty if it has none.
+        """
+        if self.numbered and not any(name.isdecimal() for name in feature_names):
+            return ()
+        return self.names
 
     def rows(
         self, feature_names: Sequence[str], categories: Mapping[str, Categories]
@@ -72,13 +87,13 @@ class Frame:
             InvalidRequestError: a column is no feature of the model, or can't be
                 read as that feature without a guess; names it.
         """
-        if self.names:
+        by_name = bool(self.names_for(feature_names))
+        if by_name:
             self._refuse_unknown(feature_names)
-        names = self.names or tuple(str(position) for position in range(len(self.columns)))
         count = length(self.columns[0]) if self.columns else 0
         rows = np.empty((count, len(self.columns)), np.float32)
-        for position, (name, column) in enumerate(zip(names, self.columns, strict=True)):
-            known = categories.get(name) if self.names else None
+        for position, (name, column) in enumerate(zip(self.names, self.columns, strict=True)):
+            known = categories.get(name) if by_name else None
             rows[:, position] = _feature(f"features, column {name!r}", column, known)
         return rows
 
@@ -86,7 +101,7 @@ class Frame:
         """The names of the columns that hold labels."""
         return [
             name
-            for name, column in zip(self.names, self.columns, strict=False)
+            for name, column in zip(self.names, self.columns, strict=True)
             if isinstance(column, Labels) and not all_missing(column)
         ]
 
@@ -131,8 +146,8 @@ def read_frame(features: object) -> Frame | None:
     if hasattr(features, "iloc") and hasattr(features, "columns"):
         if hasattr(features, "compute"):  # Dask's, which are not there yet
             raise _unreadable(features)
-        names, columns = read_pandas(features)
-        return Frame(tuple(names), tuple(columns))
+        names, columns, numbered = read_pandas(features)
+        return Frame(tuple(names), tuple(columns), numbered)
     if hasattr(features, "iloc"):
         return None  # a single column
     if hasattr(features, "__arrow_c_stream__") or hasattr(features, "__arrow_c_array__"):

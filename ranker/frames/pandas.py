@@ -10,11 +10,12 @@ from ranker.errors import InvalidRequestError
 from ranker.frames.column import Column, encoded, in_use, labels
 
 
-def read_pandas(frame: Any) -> tuple[list[str], list[Column]]:
-    """The names and the columns of a frame.
+def read_pandas(frame: Any) -> tuple[list[str], list[Column], bool]:
+    """The names and the columns of a frame; numbers become texts, as in XGBoost.
 
-    Columns that are numbered from 0 on, as in a frame that was made of a
-    matrix, have no names. Other numbers become texts, as in XGBoost.
+    Returns:
+        The names, the columns, and whether the names are but the numbers from 0 on, as
+        in a frame that was made of a matrix.
 
     Raises:
         InvalidRequestError: a name or a column is of a kind that has no place here.
@@ -30,9 +31,9 @@ def read_pandas(frame: Any) -> tuple[list[str], list[Column]]:
     for position in set(range(len(names))) - columns.keys():
         place = f"features, column {names[position]!r}"
         columns[position] = _column(place, frame.iloc[:, position])
-    if names == list(range(len(names))):
-        names = []
-    return [str(name) for name in names], [column for _, column in sorted(columns.items())]
+    numbered = names == list(range(len(names)))
+    in_order = [column for _, column in sorted(columns.items())]
+    return [str(name) for name in names], in_order, numbered
 
 
 def _column(place: str, column: Any) -> Column:

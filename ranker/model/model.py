@@ -244,7 +244,8 @@ class Model:
             rows = as_float32("features", cast(ArrayLike, features))
             names: tuple[str, ...] = ()
         else:
-            rows, names = frame.rows(self.feature_names, self.categories), frame.names
+            rows = frame.rows(self.feature_names, self.categories)
+            names = frame.names_for(self.feature_names)
         if rows.ndim != 2 or (not names and rows.shape[1] != self.features.num_features):
             raise InvalidRequestError(
                 "features",

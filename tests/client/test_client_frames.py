@@ -91,15 +91,29 @@ def test_text_in_the_context_is_a_category(fake, run):
 
 
 def test_a_matrix_needs_no_description(fake, run_all):
-    numbered = pd.DataFrame(np.eye(3))
-    run_all(fake.target, [ranks(np.eye(3)), ranks(numbered), ranks([[1.0]], context={"price": 1})])
+    run_all(fake.target, [ranks(np.eye(3)), ranks([[1.0]], context={"price": 1})])
     assert fake.asked == []
-    assert [list(attempt.request.feature_names) for attempt in fake.attempts] == [[], [], []]
+    assert [list(attempt.request.feature_names) for attempt in fake.attempts] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("features", "names"),
+    [
+        pytest.param(["1", "0", "7"], ["0", "1"], id="numbers-for-names"),
+        pytest.param(["price", "genre", "store"], [], id="names"),
+        pytest.param([], [], id="none"),
+    ],
+)
+def test_a_numbered_frame_has_names_where_the_model_has_such(fake, run, features, names):
+    fake.models = [model(features=features)]
+    run(fake.target, ranks(pd.DataFrame(np.eye(2))))
+    assert list(fake.attempts[0].request.feature_names) == names
 
 
 def test_names_of_a_numbered_frame_may_be_given(fake, run):
     run(fake.target, ranks(pd.DataFrame([[1.0, 2.0]]), feature_names=["price", "genre"]))
     assert sent(fake.attempts[0].request) == {"price": [1], "genre": [2]}
+    assert fake.asked == []
 
 
 def test_names_that_are_given_must_be_the_frames(fake, run_all):

@@ -193,8 +193,16 @@ def test_numbers_are_codes_of_texts():
 def test_numbered_columns_are_a_matrix():
     """As pandas numbers the columns of a matrix; there is nothing to tell them by."""
     frame = read_frame(pd.DataFrame(np.eye(3)))
-    assert frame.names == ()
+    assert frame.names_for(NAMES) == frame.names_for(()) == ()
     np.testing.assert_array_equal(frame.rows(NAMES, {"genre": Categories([1])}), np.eye(3))
+
+
+def test_numbered_columns_are_names_to_a_model_whose_names_are_numbers():
+    """As it has them of a frame of which columns were chosen."""
+    frame = read_frame(pd.DataFrame(np.eye(3)))
+    assert frame.names_for(["2", "0", "1"]) == ("0", "1", "2")
+    with pytest.raises(InvalidRequestError, match="no feature '0', '2'"):
+        frame.rows(["3", "1"], {})
 
 
 def test_other_numbers_are_names_as_in_xgboost():

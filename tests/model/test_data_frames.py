@@ -230,6 +230,20 @@ def numbers(tmp_path_factory):
     return booster, Model.load(path), rows
 
 
+def test_numbered_columns_are_told_by_the_numbers_that_a_model_has_for_names(tmp_path):
+    frame = pd.DataFrame(np.random.default_rng(6).normal(size=(200, 4)).astype(np.float32))
+    chosen = frame[[3, 1, 0, 2]]
+    booster = xgb.train({"max_depth": 3}, xgb.DMatrix(chosen, 2 * frame[0] + frame[3]), 5)
+    assert booster.feature_names == ["3", "1", "0", "2"]
+    export_onnx(booster, tmp_path / "model.onnx")
+    model = Model.load(tmp_path / "model.onnx")
+    want = booster.predict(xgb.DMatrix(chosen), output_margin=True)
+    np.testing.assert_array_equal(model.score(chosen), want)
+    np.testing.assert_array_equal(model.score(frame), want)
+    with pytest.raises(InvalidRequestError, match="no feature '4'"):
+        model.score(pd.DataFrame(np.zeros((2, 5))))
+
+
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_columns_of_numbers_are_told_by_name(numbers, make):
     booster, model, rows = numbers
