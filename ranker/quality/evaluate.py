@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from ranker.errors import InvalidRequestError
 from ranker.model import Model
-from ranker.quality.bootstrap import Progress, interval, resampled_means
+from ranker.quality.bootstrap import Progress
 from ranker.quality.data import RankingData
 from ranker.quality.evaluation import (
-    Estimate,
     Evaluation,
     GateResult,
     MetricResult,
@@ -24,6 +23,7 @@ from ranker.quality.evaluation import (
 )
 from ranker.quality.gate import Gate
 from ranker.quality.labelled_log import read_labelled_log
+from ranker.quality.means import results
 from ranker.quality.metrics import Judgements, Metric, Order
 from ranker.quality.outcomes import Outcomes
 from ranker.quality.readers import Columns, read_data
@@ -113,7 +113,7 @@ def evaluate(
         for i, each in enumerate(models)
     ]
     compared = _Comparison(data, rankers, resamples, confidence, seed)
-    results = compared.metrics([str(metric) for metric in wanted], progress)
+    measured = compared.metrics([str(metric) for metric in wanted], progress)
     first = str(wanted[0])
     slices = tuple(compared.slices(first)) if data.slices else ()
     gained, lost = compared.movers(first, movers) if baseline is not None else ((), ())
@@ -132,11 +132,11 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         propensities=data.propensities is not None,
-        metrics=results,
+        metrics=measured,
         slices=slices,
         gained=gained,
         lost=lost,
-        gates=tuple(_checked(gate, results) for gate in parsed_gates),
+        gates=tuple(_checked(gate, measured) for gate in parsed_gates),
     )
 
 
@@ -255,39 +255,15 @@ class _Comparison:
     def _results(
         self, names: Sequence[str], queries: NDArray[np.intp], progress: Progress
     ) -> tuple[MetricResult, ...]:
-        weights = self._data.weights[queries]
-        columns = [ranker.values[name][queries] for name in names for ranker in self._rankers]
-        values = np.column_stack(columns)
-        total = weights.sum()
-        means = values.T @ weights / total if total else np.full(len(columns), np.nan)
-        samples = resampled_means(values, weights, self._resamples, self._seed, progress)
-
-        def estimate(value: float, drawn: NDArray[np.float64]) -> Estimate:
-            return Estimate(float(value), *interval(drawn, self._confidence))
-
-        results = []
-        for i, name in enumerate(names):
-            if len(self._rankers) == 1:
-                results.append(MetricResult(name, estimate(means[i], samples[:, i])))
-                continue
-            new, old = 2 * i, 2 * i + 1
-            change = values[:, new] - values[:, old]
-            results.append(
-                MetricResult(
-                    name,
-                    model=estimate(means[new], samples[:, new]),
-                    baseline=estimate(means[old], samples[:, old]),
-                    difference=estimate(means[new] - means[old], samples[:, new] - samples[:, old]),
-                    better=int((change > 0).sum()),
-                    worse=int((change < 0).sum()),
-                    equal=int((change == 0).sum()),
-                )
-            )
-        return tuple(results)
+        values = {
+            name: [ranker.values[name][queries] for ranker in self._rankers] for name in names
+        }
+        settings = self._resamples, self._confidence, self._seed
+        return results(values, self._data.weights[queries], *settings, progress)
 
 
-def _checked(gate: Gate, results: Sequence[MetricResult]) -> GateResult:
-    result = next(result for result in results if result.metric == str(gate.metric))
+def _checked(gate: Gate, measured: Sequence[MetricResult]) -> GateResult:
+    result = next(result for result in measured if result.metric == str(gate.metric))
     baseline = result.baseline.value if result.baseline else None
     value = result.model.value
     if gate.low and result.difference is not None and baseline is not None:

@@ -78,6 +78,22 @@ def test_a_model_against_itself_differs_nowhere(books, parquet):
     assert found.gained == found.lost == ()
 
 
+def test_gates_of_a_model_against_itself_hold_on_many_queries(books):
+    count = 150_000
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(count, len(FEATURES)))
+    labels, queries = rng.integers(0, 4, count), np.repeat(np.arange(count // 3), 3)
+    data = RankingData.from_arrays(rows, labels, queries, feature_names=FEATURES)
+    metrics = ["ndcg@10", "ndcg@5", "mrr", "map@10", "precision@5"]
+    gates = [f"{side} >= baseline" for name in metrics for side in (name, f"low({name})")]
+    model = Model.load(books.new)
+    found = evaluate(model, data, baseline=model, metrics=metrics, gates=gates, resamples=5)
+    assert [gate.gate for gate in found.gates if not gate.passed] == []
+    for result in found.metrics:
+        difference = result.difference
+        assert (difference.value, difference.low, difference.high) == (0, 0, 0)
+
+
 def test_a_model_alone(books, parquet):
     found = evaluate(books.new, parquet, metrics=["mrr"], movers=3)
     (result,) = found.metrics
