@@ -87,5 +87,4 @@ def _facts(logged: LoggedList, slices: Sequence[str]) -> tuple[str, float, tuple
     """What a list is called, how many lists it stands for, and its slices' values."""
     record = logged.record
     values = {"model": record.model, "version": record.model_version, "arm": record.arm}
-    weight = 1.0 / (record.sample_rate or 1.0)
-    return logged.request.request_id, weight, tuple(values[name] for name in slices)
+    return logged.request.request_id, logged.weight, tuple(values[name] for name in slices)

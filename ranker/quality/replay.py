@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ranker.model import Model
 from ranker.model.agreement import tau_b
 from ranker.model.order import best_first
-from ranker.quality.bootstrap import interval, resampled_means
-from ranker.quality.evaluation import Estimate, MetricResult
+from ranker.quality.evaluation import MetricResult
 from ranker.quality.logged_rows import NamedRows, rows_as_served
+from ranker.quality.means import results
 from ranker.quality.metrics import Judgements, Metric, Order
 from ranker.quality.outcomes import Judged, Outcomes
 from ranker.ranking_log.reader import LoggedList, in_batches
@@ -73,7 +73,8 @@ class Replay:
         absent: features of the model that compared lists did not have.
         moved: the lists whose order changed most.
         joined: compared lists with outcomes.
-        metrics: of these; the baseline is the order that was shown.
+        metrics: of these, each counted as often as it stands for others; the baseline is the
+            order that was shown.
     """
 
     model: str
@@ -190,6 +191,7 @@ class _Comparison:
         self._labels: list[NDArray[np.float32]] = []
         self._shown: list[NDArray[np.float32]] = []
         self._scores: list[NDArray[np.float32]] = []
+        self._weights: list[float] = []
 
     def add(self, logged: LoggedList, scores: NDArray[np.float32], judged: Judged | None) -> None:
         """Notes a list, what the model says of its candidates, float32 [n], and what came of it."""
@@ -217,6 +219,7 @@ class _Comparison:
             # The order that was shown, not its scores: arms may have scales of their own.
             self._shown.append(-asked.astype(np.float32))
             self._scores.append(scores[shown[asked]])
+            self._weights.append(logged.weight)
 
     def into(self, found: Replay, metrics: Sequence[Metric]) -> None:
         """Sums up."""
@@ -230,7 +233,7 @@ class _Comparison:
             self._trim()
             found.moved = tuple(self._moved)
         if self._labels:
-            found.metrics = tuple(self._measured(metrics))
+            found.metrics = self._measured(metrics)
 
     def _trim(self) -> None:
         """Keeps the lists that changed most."""
@@ -239,29 +242,12 @@ class _Comparison:
         changed.sort(key=lambda each: (1 if math.isnan(each.tau) else each.tau, each.overlap))
         self._moved = changed[: self._movers]
 
-    def _measured(self, metrics: Sequence[Metric]) -> Iterator[MetricResult]:
+    def _measured(self, metrics: Sequence[Metric]) -> tuple[MetricResult, ...]:
         sizes = np.array([len(labels) for labels in self._labels], np.int64)
         judged = Judgements(np.concatenate(self._labels), sizes)
         orders = [Order(judged, np.concatenate(each)) for each in (self._scores, self._shown)]
-        for metric in metrics:
-            now, before = (order.values(metric) for order in orders)
-            values = np.column_stack([now, before])
-            means = resampled_means(values, np.ones(len(sizes)), _RESAMPLES, seed=0)
-            columns = (means[:, 0], means[:, 1], means[:, 0] - means[:, 1])
-            overall = (now.mean(), before.mean(), (now - before).mean())
-            model, shown, difference = (
-                Estimate(float(value), *interval(drawn, _CONFIDENCE))
-                for value, drawn in zip(overall, columns, strict=True)
-            )
-            yield MetricResult(
-                str(metric),
-                model=model,
-                baseline=shown,
-                difference=difference,
-                better=int((now > before).sum()),
-                worse=int((now < before).sum()),
-                equal=int((now == before).sum()),
-            )
+        values = {str(metric): [order.values(metric) for order in orders] for metric in metrics}
+        return results(values, np.array(self._weights), _RESAMPLES, _CONFIDENCE, seed=0)
 
 
 def _without_nan(value: Any) -> Any:

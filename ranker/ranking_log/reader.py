@@ -58,6 +58,11 @@ class LoggedList:
         return ranking_pb2.RankResponse.FromString(self.record.response)
 
     @property
+    def weight(self) -> float:
+        """How many lists it stands for, of which the log has a sample."""
+        return 1.0 / (self.record.sample_rate or 1.0)
+
+    @property
     def columns(self) -> Sequence[str]:
         """What the columns of the request's candidates are called; empty: they have no names."""
         request = self.request

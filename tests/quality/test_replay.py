@@ -8,6 +8,7 @@ import pytest
 
 from ranker.errors import InvalidRequestError
 from ranker.model import Model
+from ranker.quality import evaluate
 from ranker.quality.metrics import Metric
 from ranker.quality.outcomes import Judged, Outcomes
 from ranker.quality.replay import Replay, _Comparison, replay
@@ -202,6 +203,23 @@ def test_metrics_are_those_of_the_candidates_that_were_shown(tmp_path, log, mode
     assert mrr.model.value == pytest.approx(np.mean(now))
     assert mrr.difference.low <= mrr.difference.value <= mrr.difference.high
     assert mrr.better + mrr.worse + mrr.equal == LISTS // 2
+
+
+def test_lists_count_as_often_as_they_stand_for_others_as_in_evaluate(tmp_path, models, rows):
+    old, new = models
+    folder, clicks = tmp_path / "log", tmp_path / "clicks.csv"
+    entries, lines = [], ["request_id,index,label"]
+    for at, block in enumerate(rows):
+        asked, answered = logged(old, block[:, : len(old.feature_names)], request_id=f"r{at}")
+        drawn = replace(origin(old), sample_rate=(1.0, 0.1)[at % 2])
+        entries.append(entry(at=at, origin=drawn, asked=asked, answered=answered))
+        lines.append(f"r{at},{answered.indices[at % 2]},1")
+    Workers(folder).write(*entries)
+    clicks.write_text("\n".join(lines))
+    (found,) = replay(iter(read(folder)), new, outcomes=Outcomes.read(clicks)).metrics
+    (want,) = evaluate(new, folder, baseline=old, outcomes=clicks).metrics
+    assert found.baseline.value == pytest.approx((1.0 + 10 / np.log2(3)) / 11)
+    assert found == want
 
 
 @pytest.mark.parametrize(
