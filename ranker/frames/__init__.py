@@ -7,7 +7,23 @@ DuckDB, is read by the Arrow PyCapsule interface (`arrow`). Both give a `Frame`,
 which a model's features and categories make rows of.
 """
 
-from ranker.frames.column import as_float32
-from ranker.frames.frame import Features, Frame, read_frame
+from ranker.frames.column import Labels, all_missing, as_float32, in_use
+from ranker.frames.frame import (
+    Features,
+    Frame,
+    feature_values,
+    named_by_numbers,
+    read_frame,
+)
 
-__all__ = ["Features", "Frame", "as_float32", "read_frame"]
+__all__ = [
+    "Features",
+    "Frame",
+    "Labels",
+    "all_missing",
+    "as_float32",
+    "feature_values",
+    "in_use",
+    "named_by_numbers",
+    "read_frame",
+]

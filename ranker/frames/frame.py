@@ -55,6 +55,10 @@ class Frame:
             twice = sorted({name for name in self.names if self.names.count(name) > 1})
             raise InvalidRequestError("features", f"columns stand twice: {', '.join(twice)}")
 
+    def __len__(self) -> int:
+        """How many rows it has."""
+        return length(self.columns[0]) if self.columns else 0
+
     def names_for(self, feature_names: Sequence[str]) -> tuple[str, ...]:
         """The names by which a model tells the columns; none: it takes them as a matrix.
 
@@ -64,9 +68,7 @@ class Frame:
         Args:
             feature_names: the model's; empty if it has none.
         """
-        if self.numbered and not any(name.isdecimal() for name in feature_names):
-            return ()
-        return self.names
+        return self.names if not self.numbered or named_by_numbers(feature_names) else ()
 
     def rows(
         self, feature_names: Sequence[str], categories: Mapping[str, Categories]
@@ -90,11 +92,10 @@ class Frame:
         by_name = bool(self.names_for(feature_names))
         if by_name:
             self._refuse_unknown(feature_names)
-        count = length(self.columns[0]) if self.columns else 0
-        rows = np.empty((count, len(self.columns)), np.float32)
+        rows = np.empty((len(self), len(self.columns)), np.float32)
         for position, (name, column) in enumerate(zip(self.names, self.columns, strict=True)):
             known = categories.get(name) if by_name else None
-            rows[:, position] = _feature(f"features, column {name!r}", column, known)
+            rows[:, position] = feature_values(f"features, column {name!r}", column, known)
         return rows
 
     def labels(self) -> list[str]:
@@ -170,7 +171,25 @@ def _unreadable(features: object) -> InvalidRequestError:
     )
 
 
-def _feature(place: str, column: Column, known: Categories | None) -> NDArray[np.float32]:
+def named_by_numbers(feature_names: Sequence[str]) -> bool:
+    """Whether a model has numbers for names, so that a frame's numbered columns may be these."""
+    return any(name.isdecimal() for name in feature_names)
+
+
+def feature_values(place: str, column: Column, known: Categories | None) -> NDArray[np.float32]:
+    """A frame's column as a model reads it: numbers, or codes of categories.
+
+    Args:
+        place: what to call the column in an error.
+        column: n numbers or labels.
+        known: the feature's categories; None: the model knows none.
+
+    Returns:
+        float32 [n]; NaN is missing.
+
+    Raises:
+        InvalidRequestError: it can't be read as that feature without a guess.
+    """
     if isinstance(column, Labels):
         if all_missing(column):  # of whatever type a library makes it
             return np.full(length(column), np.nan, np.float32)

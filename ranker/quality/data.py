@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ranker.errors import InvalidRequestError
+from ranker.frames import (
+    Features,
+    Frame,
+    Labels,
+    all_missing,
+    as_float32,
+    feature_values,
+    in_use,
+    named_by_numbers,
+    read_frame,
+)
 from ranker.model import Model
 
 _ALL = slice(None)
@@ -33,6 +44,10 @@ class RankingData:
         slices: [Q] for each column by whose value queries are told apart.
         source: where the data comes from, for a person to read.
         sparse: columns that are not there at the end are missing, as in libsvm's format.
+        texts: columns of text or of categories, by name; in `features` they are missing.
+        from_table: the columns are those of a table or a data frame, and not a matrix: a number
+            in a feature whose categories are integers may be a category or its code.
+        numbered: the names are but the numbers of a data frame's columns.
         partly_absent: features that some queries lack, or whose values were left out of a log.
 
     Raises:
@@ -50,6 +65,9 @@ class RankingData:
     source: str = ""
     partly_absent: tuple[str, ...] = ()
     sparse: bool = False
+    texts: Mapping[str, Labels] = field(default_factory=dict)
+    from_table: bool = False
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         """Checks all of it."""
@@ -84,7 +102,7 @@ class RankingData:
     @classmethod
     def from_arrays(
         cls,
-        features: ArrayLike,
+        features: Features,
         labels: ArrayLike,
         query_ids: ArrayLike,
         *,
@@ -94,26 +112,38 @@ class RankingData:
         slices: Mapping[str, ArrayLike] | None = None,
         source: str = "",
         sparse: bool = False,
+        texts: Mapping[str, Labels] | None = None,
+        from_table: bool = False,
     ) -> RankingData:
         """Makes data of arrays with an entry per candidate.
 
         Args:
-            features: [n, c].
+            features: [n, c]; or a data frame, whose columns are told by their names, as by
+                `Model.score`.
             labels: [n].
             query_ids: [n]; which query each candidate belongs to. Queries are
                 put in the order in which they first occur, each with its
                 candidates in the order given.
-            feature_names: c names, or none.
+            feature_names: c names, or none; a data frame has its own.
             weights: [n]; how much the candidate's query counts.
             propensities: [n]; see `RankingData`.
             slices: [n] each; see `RankingData`.
             source: see `RankingData`.
             sparse: see `RankingData`.
+            texts: see `RankingData`.
+            from_table: see `RankingData`.
 
         Raises:
             InvalidRequestError: the arrays don't fit together, or a weight or
-                slice differs within a query; names the query.
+                slice differs within a query; names the query. Or a data frame can't be read.
         """
+        texts, numbered = texts or {}, False
+        frame = read_frame(features)
+        if frame is not None:
+            numbered = frame.numbered and not len(feature_names)
+            feature_names = _names_of(frame, feature_names)
+            features, texts = _unpacked(frame, feature_names)
+            from_table = True
         ids = np.asarray(query_ids)
         order, sizes, begins = _grouped(ids)
         names = ids[order][begins]
@@ -137,7 +167,7 @@ class RankingData:
             return first
 
         return cls(
-            features=per_row("features", np.asarray(features, np.float32)),
+            features=per_row("features", as_float32("features", cast(ArrayLike, features))),
             labels=per_row("labels", np.asarray(labels, np.float32)),
             sizes=sizes,
             queries=names,
@@ -151,6 +181,12 @@ class RankingData:
             slices={name: per_query(name, values) for name, values in (slices or {}).items()},
             source=source,
             sparse=sparse,
+            texts={
+                name: Labels(column.dictionary, per_row(name, column.indices))
+                for name, column in texts.items()
+            },
+            from_table=from_table,
+            numbered=numbered,
         )
 
     def clipped(self, min_propensity: float) -> RankingData:
@@ -161,9 +197,8 @@ class RankingData:
 
     def absent(self, model: Model) -> list[str]:
         """The model's features that the data hasn't got; they count as missing."""
-        if not self.feature_names:
-            return []
-        return [name for name in model.feature_names if name not in set(self.feature_names)]
+        names = set(self._names_for(model))
+        return [name for name in model.feature_names if name not in names] if names else []
 
     def rows(self, model: Model, part: slice = _ALL) -> NDArray[np.float32]:
         """Candidates as the model expects them.
@@ -176,9 +211,11 @@ class RankingData:
             float32 [candidates, F].
 
         Raises:
-            InvalidRequestError: the columns are not the model's.
+            InvalidRequestError: the columns are not the model's, or one can't be read as its
+                feature without a guess.
         """
-        if not self.feature_names:
+        names = self._names_for(model)
+        if not names:
             return self._padded(model.features.num_features, part)
         if not model.feature_names:
             raise InvalidRequestError(
@@ -186,21 +223,49 @@ class RankingData:
                 f"the features of model {model.name!r} have no names, those of the data do; "
                 "export the model with names, or give libsvm data, which has none",
             )
-        if self.feature_names == model.feature_names:
-            return np.ascontiguousarray(self.features[part])
         of_model = set(model.feature_names)
-        columns = [i for i, name in enumerate(self.feature_names) if name in of_model]
+        columns = [i for i, name in enumerate(names) if name in of_model]
         if not columns:
             raise InvalidRequestError(
                 "feature_names",
                 f"no column is a feature of model {model.name!r}: {', '.join(model.feature_names)}",
             )
-        known = [self.feature_names[column] for column in columns]
-        rows = np.ascontiguousarray(self.features[part, columns])
+        known = [names[column] for column in columns]
+        chosen = self.features[part]
+        if len(columns) < len(names):
+            chosen = chosen[:, columns]
+        rows = np.array(chosen) if self.texts else np.ascontiguousarray(chosen)
+        for position in range(len(known)) if self.from_table else ():
+            self._code(rows, position, known[position], model, part)
         plan = model.features.plan(len(known), known)
         return rows if plan is None else plan.rows(rows, np.empty(0, np.float32))
 
+    def _names_for(self, model: Model) -> tuple[str, ...]:
+        """The names by which a model tells the columns; none: by their places."""
+        by_place = self.numbered and not named_by_numbers(model.feature_names)
+        return () if by_place else self.feature_names
+
+    def _code(
+        self, rows: NDArray[np.float32], position: int, name: str, model: Model, part: slice
+    ) -> None:
+        """Writes the codes of a column's categories into the rows, or refuses to guess them."""
+        place, categories = f"features, column {name!r}", model.categories.get(name)
+        if name not in self.texts:
+            if categories is not None:
+                feature_values(place, rows[:, position], categories)
+            return
+        column = self.texts[name]
+        used, indices = in_use(column.indices[part])
+        rows[:, position] = feature_values(
+            place, Labels([column.dictionary[each] for each in used], indices), categories
+        )
+
     def _padded(self, num_features: int, part: slice) -> NDArray[np.float32]:
+        if self.texts:
+            names = ", ".join(self.texts)
+            raise InvalidRequestError(
+                "features", f"expected numbers, got text or categories: {names}"
+            )
         features = self.features[part]
         columns = features.shape[1]
         if columns > num_features or (columns < num_features and not self.sparse):
@@ -214,6 +279,29 @@ class RankingData:
         rows = np.full((len(features), num_features), np.nan, np.float32)
         rows[:, :columns] = features
         return rows
+
+
+def _names_of(frame: Frame, given: Sequence[str]) -> tuple[str, ...]:
+    """What a frame's columns are called."""
+    names = tuple(given) or frame.names
+    if len(names) != len(frame.names) or not (frame.numbered or names == frame.names):
+        raise InvalidRequestError(
+            "feature_names", f"the data frame has other names, {list(frame.names)}; give none"
+        )
+    return names
+
+
+def _unpacked(frame: Frame, names: Sequence[str]) -> tuple[NDArray[np.float32], dict[str, Labels]]:
+    """A frame's numbers, NaN in the columns that hold something else; and these columns."""
+    count = len(frame)
+    matrix = np.full((count, len(names)), np.nan, np.float32)
+    texts = {}
+    for position, (name, column) in enumerate(zip(names, frame.columns, strict=True)):
+        if not isinstance(column, Labels):
+            matrix[:, position] = as_float32(f"features, column {name!r}", column)
+        elif not all_missing(column):
+            texts[name] = column
+    return matrix, texts
 
 
 def _grouped(ids: NDArray[Any]) -> tuple[Any, NDArray[np.int64], NDArray[np.int64]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ranker.distribution import require
 from ranker.errors import InvalidRequestError
 from ranker.forest.forest import MAX_FEATURES
+from ranker.frames import Labels, as_float32, read_frame
 from ranker.quality.data import RankingData
 from ranker.quality.libsvm import read_libsvm
 
@@ -133,9 +134,9 @@ class _Table:
             read = [name for name in read if self._is_number(name)]
         if not read:
             raise InvalidRequestError(self._path.name, "no column is a feature of the model")
-        matrix = self._matrix(read)
+        texts = {name: self._labels(name) for name in read if not self._is_number(name)}
         return RankingData.from_arrays(
-            matrix,
+            self._matrix(read),
             self._complete(columns.label),
             self._values(columns.group),
             feature_names=read if features else (),
@@ -143,6 +144,8 @@ class _Table:
             propensities=self._complete(columns.propensity) if columns.propensity else None,
             slices={name: self._values(name) for name in columns.slices},
             source=str(self._path),
+            texts=texts,
+            from_table=bool(features),
         )
 
     def _column(self, name: str) -> pa.ChunkedArray:
@@ -168,21 +171,31 @@ class _Table:
         )
 
     def _matrix(self, names: list[str]) -> NDArray[np.float32]:
-        """Columns side by side; a null is NaN."""
-        for name in names:
-            if not self._is_number(name):
-                raise InvalidRequestError(
-                    f"{self._path.name}, column {name!r}",
-                    f"expected numbers, got {self._table.column(name).type}",
-                )
-        matrix = np.empty((len(self._table), len(names)), np.float32)
+        """Columns side by side; a null is NaN, and so is what is no number."""
+        matrix = np.full((len(self._table), len(names)), np.nan, np.float32)
+        numbers = [place for place, name in enumerate(names) if self._is_number(name)]
+        chosen = self._table.select([names[place] for place in numbers])
         begin = 0
         # Some rows of all columns at a time, so that a row is written while it is in the cache.
-        for batch in self._table.select(names).to_batches(max_chunksize=_ROWS_AT_ONCE):
-            for place, column in enumerate(batch.columns):
-                matrix[begin : begin + len(batch), place] = _as_float64(column)
+        for batch in chosen.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            for place, column in zip(numbers, batch.columns, strict=True):
+                where = f"{self._path.name}, column {names[place]!r}"
+                matrix[begin : begin + len(batch), place] = _as_float32(where, column)
             begin += len(batch)
         return matrix
+
+    def _labels(self, name: str) -> Labels:
+        """A column of text or of categories."""
+        import pyarrow as pa
+
+        column = self._table.column(name)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column = column.dictionary_encode()  # much faster than text by text
+        frame = read_frame(pa.table({name: column.combine_chunks()}))
+        assert frame is not None
+        (found,) = frame.columns
+        assert isinstance(found, Labels)
+        return found
 
     def _complete(self, name: str) -> NDArray[np.float64]:
         column = self._column(name)
@@ -206,6 +219,18 @@ class _Table:
         texts = np.array([*map(str, codes.dictionary.to_pylist()), "(none)"])
         indices = codes.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)
         return np.asarray(texts[indices])
+
+
+def _as_float32(where: str, column: pa.Array) -> NDArray[np.float32]:
+    """A column of numbers, each rounded once; a null is NaN."""
+    import pyarrow as pa
+
+    if not pa.types.is_integer(column.type) or not column.null_count:
+        numbers = column if pa.types.is_integer(column.type) else _as_float64(column)
+        return as_float32(where, np.asarray(numbers))
+    numbers = as_float32(where, np.asarray(column.fill_null(0)))
+    numbers[np.asarray(column.is_null())] = np.nan
+    return numbers
 
 
 def _as_float64(column: pa.Array) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from ranker.errors import InvalidRequestError
@@ -71,6 +73,34 @@ def test_a_model_gets_its_columns_by_name(books):
     assert made.absent(model) == ["popularity"]
     with pytest.raises(InvalidRequestError, match="no column is a feature of model 'books'"):
         data(feature_names=["unknown"]).rows(model)
+
+
+def test_a_data_frame_is_told_by_its_names(books):
+    model = Model.load(books.new)
+    rows = np.arange(9, dtype=np.float32).reshape(3, 3)
+    frame = pd.DataFrame(rows, columns=model.feature_names)
+    other = frame[["recency", "popularity", "completion"]]
+    np.testing.assert_array_equal(data(features=other).rows(model), rows)
+    np.testing.assert_array_equal(data(features=pa.table(dict(other))).rows(model), rows)
+    assert data(features=frame[["recency"]]).absent(model) == ["completion", "popularity"]
+    for given in (other.columns, ["a", "b"]):
+        with pytest.raises(InvalidRequestError, match="feature_names: the data frame has other"):
+            data(features=frame, feature_names=given)
+
+
+def test_a_numbered_frame_is_a_matrix(books):
+    model = Model.load(books.new)
+    frame = pd.DataFrame(np.eye(3, dtype=np.float32))
+    np.testing.assert_array_equal(data(features=frame).rows(model), np.eye(3))
+    assert data(features=frame).absent(model) == []
+    named = data(features=frame, feature_names=pd.Index(model.feature_names[::-1]))
+    np.testing.assert_array_equal(named.rows(model), np.eye(3)[:, ::-1])
+
+
+@pytest.mark.parametrize("made", [list, np.array, pd.DataFrame], ids=["list", "array", "frame"])
+def test_a_number_beyond_float32_is_refused_as_by_the_server(made):
+    with pytest.raises(InvalidRequestError, match="beyond float32"):
+        data(features=made([[1e300], [1.0], [1.0]]))
 
 
 def test_a_sparse_matrix_may_be_narrower_than_the_model(books):

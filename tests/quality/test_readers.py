@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import decimal
 import sys
 
@@ -69,6 +70,16 @@ def test_columns_of_a_warehouse(tmp_path):
     assert data.slices["country"].tolist() == ["SE", "(none)"]
 
 
+@pytest.mark.parametrize("rest", [[], [None]], ids=["complete", "a-null"])
+def test_large_whole_numbers_are_rounded_once(tmp_path, rest):
+    number = 2**60 + 2**36 + 1
+    count = 1 + len(rest)
+    columns = {"qid": [1] * count, "label": [1] * count, "x": [number, *rest]}
+    data = read_data(written(tmp_path, columns), ["x"])
+    assert data.features[0, 0] == np.int64(number).astype(np.float32)
+    assert np.isnan(data.features[1:]).all()
+
+
 @BOTH
 def test_a_model_without_names_gets_all_other_numbers(tmp_path, suffix):
     path = written(
@@ -99,7 +110,13 @@ def test_a_model_without_names_gets_all_other_numbers(tmp_path, suffix):
             id="unlabelled",
         ),
         pytest.param(
-            {"qid": [1], "label": [1], "x": ["red"]}, ["x"], "'x': expected numbers", id="category"
+            {"qid": [1], "label": [1], "x": [datetime.date(2026, 11, 30)]},
+            ["x"],
+            "'x': expected numbers, text or categories",
+            id="date",
+        ),
+        pytest.param(
+            {"qid": [1], "label": [1], "x": [1e300]}, ["x"], "'x'.*beyond float32", id="too-large"
         ),
     ],
 )
