@@ -13,6 +13,7 @@ from ranker.frames.frame import (
     Frame,
     feature_values,
     named_by_numbers,
+    one_candidate,
     read_frame,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "feature_values",
     "in_use",
     "named_by_numbers",
+    "one_candidate",
     "read_frame",
 ]

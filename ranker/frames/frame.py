@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -159,6 +159,21 @@ def read_frame(features: object) -> Frame | None:
     if isinstance(features, Mapping) or any(hasattr(features, sign) for sign in signs):
         raise _unreadable(features)
     return None
+
+
+def one_candidate(values: Any) -> Features:
+    """One candidate's features as a list of one; a row of a pandas frame keeps its names.
+
+    Args:
+        values: [F]; or a Series, as `frame.iloc[3]` is.
+
+    Raises:
+        InvalidRequestError: they are not real numbers, or beyond float32.
+    """
+    if hasattr(values, "iloc") and hasattr(values, "to_frame"):
+        # One dtype for each column again: a row of several has objects.
+        return cast(Table, values.to_frame().T.infer_objects())
+    return as_float32("features", values)[None]
 
 
 def _unreadable(features: object) -> InvalidRequestError:

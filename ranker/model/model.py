@@ -17,7 +17,7 @@ from ranker.categories import Categories
 from ranker.engine.api import Contributions, Engine, Explainer, Rows, Scores
 from ranker.engine.registry import load_engine, load_explainer
 from ranker.errors import InvalidRequestError, ModelError, UnsupportedModelError
-from ranker.frames import Features, as_float32, read_frame
+from ranker.frames import Features, as_float32, one_candidate, read_frame
 from ranker.model.comparison import Comparison
 from ranker.model.features import FeatureContract
 from ranker.model.file import ModelFile
@@ -219,14 +219,15 @@ class Model:
         """Says why one candidate scores above another: the difference of their explanations.
 
         Args:
-            above: [F], one candidate's features.
-            below: [F], the other's.
+            above: [F], one candidate's features; or a row of a pandas frame, `frame.iloc[3]`,
+                whose features are told by their names.
+            below: the other's, likewise.
 
         Raises:
-            InvalidRequestError: not F values each.
+            InvalidRequestError: not F values each, or as `score` does.
             UnsupportedModelError: its scores can't be explained; says why, and what helps.
         """
-        pair = np.concatenate([self.rows(np.asarray(row)[None]) for row in (above, below)])
+        pair = np.concatenate([self.rows(one_candidate(row)) for row in (above, below)])
         contributions = self.explain(pair)
         return Comparison(self.feature_names, pair[0], pair[1], contributions[0] - contributions[1])
 

@@ -254,6 +254,24 @@ def test_columns_of_numbers_are_told_by_name(numbers, make):
     assert not np.array_equal(model.score(rows[:, [2, 0, 1]]), want)
 
 
+def test_rows_of_a_frame_are_compared_by_their_names(numbers):
+    booster, model, rows = numbers
+    data = xgb.DMatrix(rows[:2], feature_names=["a", "b", "c"])
+    above, below = booster.predict(data, pred_contribs=True)[:, :3]
+    other = pd.DataFrame(rows, columns=["a", "b", "c"])[["c", "a", "b"]]
+    found = model.compare(other.iloc[0], other.iloc[1])
+    np.testing.assert_array_equal(found.above, rows[0])
+    np.testing.assert_allclose(found.contributions[:3], above - below, atol=1e-5)
+    with pytest.raises(InvalidRequestError, match="no feature 'd'"):
+        model.compare(other.assign(d=1.0).iloc[0], other.iloc[1])
+
+
+def test_a_row_of_a_frame_may_hold_categories(model):
+    frame = pd.DataFrame({"genre": ["essay", "crime"], "price": [2.5, None]})
+    found = model.compare(frame.iloc[0], frame.iloc[1])
+    np.testing.assert_array_equal([found.above, found.below], model.rows(frame))
+
+
 def test_text_for_a_number_is_refused(numbers):
     _, model, _ = numbers
     with pytest.raises(InvalidRequestError, match="column 'b': expected numbers, got text"):
