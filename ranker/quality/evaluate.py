@@ -143,7 +143,9 @@ def evaluate(
 def _loaded(model: ModelOrPath) -> Model:
     if isinstance(model, Model):
         return model
-    return Model.load(model, threads=os.cpu_count() or 1)
+    loaded = Model.load(model, threads=os.cpu_count() or 1)
+    # On several threads onnxruntime adds up in another order than on a worker's one.
+    return loaded if loaded.engine.exact else Model.load(model)
 
 
 def _read(
@@ -179,10 +181,9 @@ def _measured(
     """Scores the candidates and measures each query."""
     candidates = len(data.labels)
     scores = np.empty(candidates, np.float32)
-    for begin in range(0, candidates, _ROWS_AT_ONCE):
-        part = slice(begin, begin + _ROWS_AT_ONCE)
+    for part in _parts(data.sizes):
         scores[part] = model.score(data.rows(model, part))
-        progress(0.7 * begin / candidates)
+        progress(0.7 * part.stop / candidates)
     order = Order(judgements, scores)
     values = {str(metric): order.values(metric) for metric in metrics}
     progress(1.0)
@@ -197,6 +198,18 @@ def _measured(
         scores=scores,
         values=values,
     )
+
+
+def _parts(sizes: NDArray[np.int64]) -> Iterator[slice]:
+    """Whole queries, whose candidates are scored at once: equal ones get equal scores so."""
+    ends = np.cumsum(sizes)
+    begin = 0
+    while begin < ends[-1]:
+        last = int(np.searchsorted(ends, begin + _ROWS_AT_ONCE, side="right")) - 1
+        first = int(np.searchsorted(ends, begin, side="right"))
+        end = int(ends[max(first, last)])
+        yield slice(begin, end)
+        begin = end
 
 
 class _Comparison:

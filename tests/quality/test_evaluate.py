@@ -11,6 +11,7 @@ from ranker.errors import InvalidRequestError, ModelError
 from ranker.export import export_onnx
 from ranker.model import Model
 from ranker.quality import Columns, RankingData, evaluate, read_data
+from ranker.quality.evaluate import _parts
 from tests.quality.conftest import FEATURES, matrix
 
 
@@ -92,6 +93,37 @@ def test_gates_of_a_model_against_itself_hold_on_many_queries(books):
     for result in found.metrics:
         difference = result.difference
         assert (difference.value, difference.low, difference.high) == (0, 0, 0)
+
+
+def test_a_model_that_onnxruntime_scores_is_scored_as_by_a_server(tmp_path):
+    count = 8200  # more than are scored at once
+    rows = np.random.default_rng(2).normal(size=(count, len(FEATURES))).astype(np.float32)
+    rows[1::2] = rows[::2]
+    settings = {"objective": "binary:logistic", "learning_rate": 0.1, "nthread": 1}
+    booster = xgb.train(settings, xgb.DMatrix(rows, rows[:, 0] > rows[:, 1]), 200)
+    path = tmp_path / "model.onnx"
+    export_onnx(booster, path, output="probability")
+    sizes = [8191, 9]
+    data = RankingData.from_arrays(rows, rows[:, 2] > 0, np.repeat([0, 1], sizes))
+    found = evaluate(path, data).model
+    assert found.engine == "onnx"
+    served = Model.load(path)
+    blocks = np.split(rows, np.cumsum(sizes)[:-1])
+    want = np.concatenate([served.score(block) for block in blocks])
+    np.testing.assert_array_equal(found.scores, want)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "parts"),
+    [
+        pytest.param([3, 4], [(0, 7)], id="one-block"),
+        pytest.param([8000, 192, 1], [(0, 8192), (8192, 8193)], id="full"),
+        pytest.param([8000, 193, 1], [(0, 8000), (8000, 8194)], id="not-cut"),
+        pytest.param([1, 9000, 2], [(0, 1), (1, 9001), (9001, 9003)], id="long-query"),
+    ],
+)
+def test_queries_are_scored_as_a_whole(sizes, parts):
+    assert [(part.start, part.stop) for part in _parts(np.array(sizes))] == parts
 
 
 def test_a_model_alone(books, parquet):
