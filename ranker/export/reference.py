@@ -12,7 +12,7 @@ from ranker.engine.api import Rows
 from ranker.errors import InvalidRequestError, ModelError
 from ranker.forest import Forest
 from ranker.forest.onnx import OnnxFile, read_forest
-from ranker.forest.ranges import thresholds_by_feature
+from ranker.forest.ranges import telling_splits, thresholds_by_feature
 from ranker.frames import Features, read_frame
 from ranker.model import Model, ModelFile
 from ranker.model.histogram import (
@@ -75,7 +75,7 @@ def _rows(model: Model, data: Features | str | Path, read: Collection[int]) -> R
 
 def _most_read(forest: Forest, columns: list[int]) -> list[int]:
     """Of features those that most splits read."""
-    splits = np.bincount(forest.feature[forest.feature >= 0], minlength=forest.num_features)
+    splits = np.bincount(forest.feature[telling_splits(forest)], minlength=forest.num_features)
     best = sorted(columns, key=lambda column: -int(splits[column]))[:MOST_FEATURES]
     return sorted(best)
 

@@ -27,7 +27,7 @@ def thresholds_by_feature(forest: Forest) -> dict[int, NDArray[np.float32]]:
     Returns:
         Ascending, each once; none for a feature of which a set is asked.
     """
-    inner = np.flatnonzero(forest.feature >= 0)
+    inner = telling_splits(forest)
     order = inner[np.lexsort((forest.threshold[inner], forest.feature[inner]))]
     feature, threshold = forest.feature[order], forest.threshold[order]
     # Not np.unique: it imports masked arrays, which takes longer than all that is done here.
@@ -40,3 +40,20 @@ def thresholds_by_feature(forest: Forest) -> dict[int, NDArray[np.float32]]:
     found = dict(zip(feature[is_first].tolist(), parts, strict=True))
     by_set = forest.members_begin[order] != forest.members_end[order]
     return found | dict.fromkeys(feature[by_set].tolist(), np.empty(0, np.float32))
+
+
+def telling_splits(forest: Forest) -> NDArray[np.intp]:
+    """The splits that tell rows apart.
+
+    Not a root whose two children are equal leaves: as such the export writes a tree of one leaf,
+    for which the ONNX operator has no form that every onnxruntime reads.
+
+    Returns:
+        Nodes, ascending.
+    """
+    tells = forest.feature >= 0
+    roots = forest.roots[tells[forest.roots]]
+    left = forest.left[roots]
+    both_leaves = (forest.feature[left] < 0) & (forest.feature[left + 1] < 0)
+    tells[roots[both_leaves & (forest.threshold[left] == forest.threshold[left + 1])]] = False
+    return np.flatnonzero(tells)

@@ -34,6 +34,18 @@ def booster(frame) -> xgb.Booster:
     return xgb.train({"max_depth": 4, "seed": 1, "nthread": 1}, data, 30)
 
 
+def test_trees_of_one_leaf_ask_for_no_feature(frame, tmp_path):
+    data = frame[["unused", "price", "age"]]
+    params = {"max_depth": 2, "gamma": 3.0, "eta": 1.0, "nthread": 1}
+    booster = xgb.train(params, xgb.DMatrix(data, 1.0 * (frame.price > 0)), 20)
+    assert any("[" not in text for text in booster.get_dump())
+    export_onnx(booster, tmp_path / "m.onnx", reference=frame[["price", "age"]])
+    reference = Model.load(tmp_path / "m.onnx").metadata.reference
+    read = {data.columns.get_loc(name) for name in booster.get_score()}
+    assert set(reference.features) == read
+    assert 0 not in read
+
+
 def test_it_is_what_was_counted(booster, frame, tmp_path):
     export_onnx(booster, tmp_path / "m.onnx", reference=frame)
     model = Model.load(tmp_path / "m.onnx")

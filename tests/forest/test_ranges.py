@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import xgboost as xgb
@@ -22,6 +24,37 @@ def booster() -> xgb.Booster:
     types = ["q", "q", "c", "q"]
     data = xgb.DMatrix(rows, labels, feature_types=types, enable_categorical=True)
     return xgb.train({"max_depth": 3, "seed": 1}, data, 20)
+
+
+@pytest.fixture(scope="module")
+def with_lone_leaves() -> xgb.Booster:
+    """Of three features, the first never read; most of its trees are a leaf."""
+    dice = np.random.default_rng(0)
+    rows = np.column_stack([np.ones(500), dice.normal(100, 5, 500), dice.normal(size=500)])
+    params = {"max_depth": 2, "gamma": 2.0, "eta": 1.0}
+    booster = xgb.train(params, xgb.DMatrix(rows, 1.0 * (rows[:, 1] > 100)), 20)
+    lone = [text for text in booster.get_dump() if "[" not in text]
+    assert len(lone) > 5
+    return booster
+
+
+@pytest.mark.parametrize("column", [0, 1], ids=["unread", "read"])
+def test_a_tree_of_one_leaf_has_no_threshold(with_lone_leaves, tmp_path, column):
+    booster = with_lone_leaves
+    if column:  # the export splits such a tree on the first feature: here one that is read
+        document = json.loads(booster.save_raw("json"))
+        for tree in document["learner"]["gradient_booster"]["model"]["trees"]:
+            tree["split_indices"] = [max(0, index - 1) for index in tree["split_indices"]]
+        booster = xgb.Booster()
+        booster.load_model(bytearray(json.dumps(document).encode()))
+    splits = booster.trees_to_dataframe()
+    splits = splits[splits.Feature != "Leaf"]
+    export_onnx(booster, tmp_path / "m.onnx")
+    found = thresholds_by_feature(read_forest(OnnxFile.read(tmp_path / "m.onnx")))
+    assert sorted(found) == sorted({int(name[1:]) for name in splits.Feature})
+    for feature, thresholds in found.items():
+        own = splits.Split[splits.Feature == f"f{feature}"].to_numpy(np.float32)
+        np.testing.assert_array_equal(thresholds, np.unique(own))
 
 
 def test_they_are_those_that_xgboost_tells(booster, tmp_path):
