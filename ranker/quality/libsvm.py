@@ -31,6 +31,11 @@ _EXACT = 2.0**53
 _PIECE = 1 << 24
 """Bytes that are read at once."""
 
+_NOT_PLAIN = (b"#", b"\r", b"\n\n", b"\n ", b"\n\t")
+"""Where a comment, a blank line, or a line that begins with one of these is."""
+
+_EXPECTED = "expected a label and then features as in `2 qid:1 1:0.74 6:0.87`"
+
 
 def read_libsvm(path: Path, first_index: int = 0, num_features: int = MAX_FEATURES) -> RankingData:
     """Reads a file.
@@ -101,16 +106,17 @@ class _Piece:
     def __init__(
         self, name: str, text: bytes, lines_before: int, first_index: int, num_features: int
     ) -> None:
-        if b"#" in text or b"\n\n" in text or b"\r" in text or text.startswith(b"\n"):
+        if any(mark in text for mark in _NOT_PLAIN) or text[:1].isspace():
             text = _plain(text)
         self._name, self._lines_before = name, lines_before
         bytes_ = np.frombuffer(text, np.uint8)
         ends = np.flatnonzero(bytes_ == ord("\n"))
-        line_of = np.searchsorted(ends, np.flatnonzero(bytes_ == ord(":")))
-        pairs = np.bincount(line_of, minlength=len(ends))
+        colons = np.flatnonzero(bytes_ == ord(":"))
+        pairs = np.bincount(np.searchsorted(ends, colons), minlength=len(ends))
         with_qid = text.count(b"qid:")
         if with_qid not in (0, len(ends)):
             raise InvalidRequestError(name, "some lines have a query id (qid:), some have none")
+        self._check_lines(bytes_, ends, colons, bool(with_qid))
         numbers = self._numbers(text, len(ends) + 2 * int(pairs.sum()) - with_qid, ends)
         begins = np.cumsum(1 + 2 * pairs - bool(with_qid)) - (1 + 2 * pairs - bool(with_qid))
         self.labels = numbers[begins].astype(np.float32)
@@ -128,7 +134,8 @@ class _Piece:
         given = numbers[is_pair].reshape(-1, 2)
         self.row = np.repeat(np.arange(len(ends)), pairs - bool(with_qid))
         self.column = given[:, 0].astype(np.int64) - first_index
-        self.value = given[:, 1].astype(np.float32)
+        with np.errstate(over="ignore"):  # it is refused below
+            self.value = given[:, 1].astype(np.float32)
         odd = np.bincount(
             self.row,
             (self.column != given[:, 0] - first_index)
@@ -142,7 +149,62 @@ class _Piece:
             f"a feature's number is not a whole one from {numbers_from} to {numbers_to}"
             + ("; is 1 the first (--first-index 1)?" if first_index == 0 else ""),
         )
+        self._refuse(self._lines_with_a_feature_twice(len(ends)), "a feature is named twice")
+        self._refuse(
+            self._lines_beyond_float32(text, given[:, 1], len(ends)),
+            f"a value is beyond float32's ±{np.finfo(np.float32).max:.4g}",
+        )
         self.width = int(self.column.max(initial=-1)) + 1
+
+    def _check_lines(
+        self,
+        text: NDArray[np.uint8],
+        ends: NDArray[np.intp],
+        colons: NDArray[np.intp],
+        with_qid: bool,
+    ) -> None:
+        """Refuses a line that is not a label, the query id if there are such, and pairs."""
+        is_space = text <= ord(" ")
+        begins = np.flatnonzero(~is_space & np.append(True, is_space[:-1]))
+        line = np.searchsorted(ends, begins)
+        self._refuse(np.bincount(line, minlength=len(ends)) == 0, _EXPECTED)
+        is_label = np.append(True, line[1:] != line[:-1])
+        in_word = np.bincount(
+            np.searchsorted(begins, colons, side="right") - 1, minlength=len(line)
+        )
+        at_edge = is_space[colons - 1] | is_space[colons + 1]
+        bad = np.bincount(line, in_word != ~is_label, len(ends)) > 0
+        bad[np.searchsorted(ends, colons[at_edge])] = True
+        if with_qid:
+            second = np.minimum(np.flatnonzero(is_label) + 1, len(line) - 1)
+            found = np.stack(
+                [text[np.minimum(begins[second] + i, len(text) - 1)] for i in range(4)]
+            )
+            is_qid = (found == np.frombuffer(b"qid:", np.uint8)[:, None]).all(axis=0)
+            bad |= ~(is_qid & (line[second] == np.arange(len(ends))))
+        self._refuse(bad, _EXPECTED)
+
+    def _lines_with_a_feature_twice(self, lines: int) -> NDArray[np.bool_]:
+        twice = np.zeros(lines, np.bool_)
+        is_next = self.row[1:] == self.row[:-1]
+        if (is_next & (self.column[1:] <= self.column[:-1])).any():
+            order = np.lexsort((self.column, self.row))
+            row, column = self.row[order], self.column[order]
+            twice[row[1:][(row[1:] == row[:-1]) & (column[1:] == column[:-1])]] = True
+        return twice
+
+    def _lines_beyond_float32(
+        self, text: bytes, given: NDArray[np.float64], lines: int
+    ) -> NDArray[np.bool_]:
+        """Where a value became infinite that is not written so."""
+        infinite = np.bincount(self.row[np.isinf(self.value)], minlength=lines)
+        beyond = np.bincount(self.row[np.isinf(self.value) & ~np.isinf(given)], minlength=lines) > 0
+        if infinite.any():
+            texts = text.split(b"\n")
+            for line in np.flatnonzero(infinite):
+                _, _, values = texts[line].partition(b":")
+                beyond[line] |= values.lower().count(b"inf") < infinite[line]
+        return beyond
 
     def _long_ids(self, text: bytes) -> NDArray[np.int64]:
         """The query ids, which are too long to be read as floating-point numbers."""
@@ -179,9 +241,7 @@ class _Piece:
                     float(value)
             except ValueError as error:
                 place = f"{self._name}, line {self._lines_before + number + 1}"
-                raise InvalidRequestError(
-                    place, "expected a label and then features as in `2 qid:1 1:0.74 6:0.87`"
-                ) from error
+                raise InvalidRequestError(place, _EXPECTED) from error
         raise InvalidRequestError(self._name, "not in libsvm's format")
 
     def _refuse(self, bad: NDArray[np.bool_], problem: str) -> None:

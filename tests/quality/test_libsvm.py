@@ -61,6 +61,12 @@ def test_comments_blank_lines_and_line_ends(tmp_path):
     assert data.sizes.tolist() == [2, 1]
 
 
+def test_lines_of_spaces_and_values_in_any_order(tmp_path):
+    data = read_data(written(tmp_path, " \n1 qid:1 2:5 0:inf\n \t\n 0 qid:1 1:-INF\n"))
+    nan = np.nan
+    np.testing.assert_array_equal(data.features, [[np.inf, nan, 5], [nan, -np.inf, nan]])
+
+
 def test_queries_that_are_not_together_are_put_together(tmp_path):
     path = written(tmp_path, "1 qid:5 0:1\n2 qid:3 0:2\n3 qid:5 0:3\n")
     data = read_data(path)
@@ -112,6 +118,26 @@ def test_a_file_in_pieces_is_the_same(tmp_path, monkeypatch):
             "1 qid:1 0:1\n1 qid:1e18 0:1\n", "line 2: the query id", id="query-with-exponent"
         ),
         pytest.param("1 qid:9223372036854775808 0:1\n", "line 1: the query id", id="query-beyond"),
+        pytest.param("1 0:5 qid:3\n", "line 1: expected a label", id="query-last"),
+        pytest.param(
+            "1 qid:3 0:1 qid:4\n0 2:3\n", "line 2: expected a label", id="two-queries-and-none"
+        ),
+        pytest.param(
+            "1 qid:3 1:2 3\n0 qid:3 4:5:6\n", "line 1: expected a label", id="numbers-that-add-up"
+        ),
+        pytest.param(
+            "1 qid:3 0:1 :2\n0 qid:3 4 5\n", "line 1: expected a label", id="nameless-value"
+        ),
+        pytest.param("1 qid:3 0:\n0 qid:3 0:1 2\n", "line 1: expected a label", id="no-value"),
+        pytest.param("3 4:5\n6:7 qid:1 8\n", "some have none", id="label-missing"),
+        pytest.param("1 qid:1 0:1\n1\n1 qid:1 qid:1\n", "line 2: expected", id="label-alone"),
+        pytest.param("1 qid:1 qid:2\n\v\n", "line 2: expected a label", id="odd-space"),
+        pytest.param("1 0 :1\n", "line 1: expected a label", id="space-before-a-colon"),
+        pytest.param("1 qid:1\n1 qid:2 0:1 3:1 0:2\n", "line 2: .*named twice", id="twice"),
+        pytest.param("1 qid:1 0:1e39\n", "line 1: .*beyond float32", id="beyond-float32"),
+        pytest.param(
+            "1 qid:1 0:inf\n1 qid:1 0:-Infinity 1:1e400\n", "line 2: .*beyond", id="beyond-float64"
+        ),
         pytest.param("-1 qid:1 0:1\n", "labels: expected numbers from 0 on", id="negative-label"),
     ],
 )
