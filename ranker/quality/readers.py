@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike
@@ -110,11 +111,13 @@ def _read_table(path: Path) -> pa.Table:
     from pyarrow import csv, parquet
 
     try:
-        if ".parquet" in path.suffixes:
-            return parquet.read_table(path)
-        return csv.read_csv(path)
+        table = parquet.read_table(path) if ".parquet" in path.suffixes else csv.read_csv(path)
     except pa.ArrowInvalid as error:
         raise InvalidRequestError(path.name, str(error).splitlines()[0]) from error
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        raise InvalidRequestError(path.name, f"columns stand twice: {', '.join(twice)}")
+    return table
 
 
 class _Table:

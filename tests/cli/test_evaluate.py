@@ -55,6 +55,14 @@ def test_a_gate_that_fails(books, parquet, tmp_path):
     assert json.loads(document.read_text())["passed"] is False  # written all the same
 
 
+def test_a_column_that_stands_twice_can_not_be_used(books, tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text("qid,label,recency,recency\n1,1,0.5,0.7\n1,0,0.1,0.2\n")
+    done = run(books.new, path)
+    assert done.exit_code == 2
+    assert "test.csv: columns stand twice: recency" in done.stderr
+
+
 def test_a_model_alone(books, parquet):
     done = run(books.new, parquet, "--metric", "mrr", "--confidence", 0.9)
     assert done.exit_code == 0

@@ -133,6 +133,18 @@ def test_what_is_no_table_is_refused(tmp_path, suffix):
         read_data(path, ["a"])
 
 
+@BOTH
+def test_a_column_that_stands_twice_is_refused(tmp_path, suffix):
+    path = tmp_path / f"test{suffix}"
+    table = pa.table([[1], [1], [0.5], [0.7]], names=["qid", "label", "x", "x"])
+    (parquet.write_table if suffix == ".parquet" else csv.write_csv)(table, path)
+    for features in (["x"], []):
+        # Of a Parquet file pyarrow says it.
+        words = rf"test{suffix}: (columns stand twice: x|Multiple matches for .*\(x\))"
+        with pytest.raises(InvalidRequestError, match=words):
+            read_data(path, features)
+
+
 def test_libsvm_has_no_columns_by_name(tmp_path):
     (tmp_path / "rank.test").write_text("1 qid:1 0:1\n")
     with pytest.raises(InvalidRequestError, match="no column 'country': libsvm has no names"):
