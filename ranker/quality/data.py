@@ -121,7 +121,7 @@ class RankingData:
             features: [n, c]; or a data frame, whose columns are told by their names, as by
                 `Model.score`.
             labels: [n].
-            query_ids: [n]; which query each candidate belongs to. Queries are
+            query_ids: [n]; which query each candidate belongs to; none is missing. Queries are
                 put in the order in which they first occur, each with its
                 candidates in the order given.
             feature_names: c names, or none; a data frame has its own.
@@ -145,6 +145,7 @@ class RankingData:
             features, texts = _unpacked(frame, feature_names)
             from_table = True
         ids = np.asarray(query_ids)
+        _refuse_no_id(query_ids, ids)
         order, sizes, begins = _grouped(ids)
         names = ids[order][begins]
 
@@ -279,6 +280,33 @@ class RankingData:
         rows = np.full((len(features), num_features), np.nan, np.float32)
         rows[:, :columns] = features
         return rows
+
+
+def _refuse_no_id(given: object, ids: NDArray[np.generic]) -> None:
+    """Nobody knows whether candidates without an id are of one query, or of which."""
+    missing = np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else _is_none(ids)
+    if missing.any():
+        raise InvalidRequestError(
+            "query_ids",
+            f"the candidate in row {int(missing.argmax())}, counted from 0, has none: "
+            f"{missing.sum()} of them are missing (NaN or null)",
+        )
+
+
+def _is_none(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values are NaN, a date that is none, None or pandas' NA."""
+    if values.dtype.kind in "fcmM":
+        return np.asarray(values != values)
+    if values.dtype.kind != "O":
+        return np.zeros(len(values), np.bool_)
+
+    def is_none(value: object) -> bool:
+        try:
+            return value is None or bool(value != value)
+        except TypeError:  # NA is neither equal to itself nor not
+            return True
+
+    return np.array([is_none(value) for value in values], np.bool_)
 
 
 def _names_of(frame: Frame, given: Sequence[str]) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ class _Table:
         return RankingData.from_arrays(
             self._matrix(read),
             self._complete(columns.label),
-            self._values(columns.group),
+            self._ids(columns.group),
             feature_names=read if features else (),
             weights=self._complete(columns.weight) if columns.weight else None,
             propensities=self._complete(columns.propensity) if columns.propensity else None,
@@ -208,6 +208,20 @@ class _Table:
                 f"{self._path.name}, column {name!r}", f"expected numbers, got {what}"
             )
         return _as_float64(column.combine_chunks())
+
+    def _ids(self, name: str) -> NDArray[Any]:
+        """Query ids, of which none may be empty: nobody knows which candidates are one query's."""
+        ids = self._values(name)
+        empty = np.asarray(self._column(name).is_null())
+        if ids.dtype.kind == "U":
+            empty = empty | (ids == "")  # as an empty cell of text in a CSV file is read
+        if empty.any():
+            raise InvalidRequestError(
+                f"{self._path.name}, column {name!r}",
+                f"expected a query id for each candidate, got {empty.sum()} empty cells, the first "
+                f"in row {empty.argmax() + 1} of the data",
+            )
+        return ids
 
     def _values(self, name: str) -> NDArray[Any]:
         """A column as NumPy sees it best: numbers, or texts; an empty cell is a text, too."""

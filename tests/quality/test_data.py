@@ -49,6 +49,19 @@ def test_queries_count_alike_unless_weighted():
         pytest.param(
             {"features": np.zeros((0, 1)), "labels": [], "query_ids": []}, "got none", id="empty"
         ),
+        pytest.param({"query_ids": [1, np.nan, np.nan]}, "row 1, .*: 2 of them", id="nan-query"),
+        pytest.param({"query_ids": ["a", "b", None]}, "row 2, .* has none", id="none-query"),
+        pytest.param(
+            {"query_ids": pd.array([1, None, 2], "Int64")}, "row 1, .* has none", id="na-query"
+        ),
+        pytest.param(
+            {"query_ids": np.array(["2026-11-30", "NaT", "NaT"], "M8[D]")},
+            "row 1, ",
+            id="nat-query",
+        ),
+        pytest.param(
+            {"query_ids": np.ma.array([1, 1, 1], mask=[0, 0, 1])}, "row 2, ", id="masked-query"
+        ),
         pytest.param({"features": [1.0, 2.0, 3.0]}, "expected a row per label", id="vector"),
     ],
 )

@@ -134,6 +134,21 @@ def test_what_is_no_table_is_refused(tmp_path, suffix):
 
 
 @BOTH
+@pytest.mark.parametrize("ids", [[1, None, 2], ["a", None, "b"]], ids=["numbers", "texts"])
+def test_candidates_of_no_query_are_refused(tmp_path, suffix, ids):
+    path = written(tmp_path, {"qid": ids, "label": [1, 1, 1], "x": [1, 1, 1]}, suffix)
+    with pytest.raises(InvalidRequestError, match=r"'qid': .*1 empty cells, the first in row 2 "):
+        read_data(path, ["x"])
+
+
+def test_candidates_of_a_query_that_is_nan_are_refused(tmp_path):
+    ids = pa.array([1.0, np.nan, np.nan], from_pandas=False)
+    path = written(tmp_path, {"qid": ids, "label": [1, 1, 1], "x": [1, 1, 1]})
+    with pytest.raises(InvalidRequestError, match="row 1, counted from 0, has none"):
+        read_data(path, ["x"])
+
+
+@BOTH
 def test_a_column_that_stands_twice_is_refused(tmp_path, suffix):
     path = tmp_path / f"test{suffix}"
     table = pa.table([[1], [1], [0.5], [0.7]], names=["qid", "label", "x", "x"])
