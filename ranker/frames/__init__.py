@@ -7,7 +7,7 @@ DuckDB, is read by the Arrow PyCapsule interface (`arrow`). Both give a `Frame`,
 which a model's features and categories make rows of.
 """
 
-from ranker.frames.column import Labels, all_missing, as_float32, in_use
+from ranker.frames.column import Labels, all_missing, as_float32, in_use, is_masked
 from ranker.frames.frame import (
     Features,
     Frame,
@@ -25,6 +25,7 @@ __all__ = [
     "as_float32",
     "feature_values",
     "in_use",
+    "is_masked",
     "named_by_numbers",
     "one_candidate",
     "read_frame",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -112,6 +113,15 @@ def joined(chunks: Sequence[Column]) -> Column:
     return Labels(dictionary, values) if isinstance(chunks[0], Labels) else values
 
 
+def is_masked(values: object) -> bool:
+    """Whether some values are masked, of an array or a list of such: NumPy forgets the mask."""
+    masked = sys.modules.get("numpy.ma")  # to import it takes longer than to rank a list
+    if masked is None:
+        return False
+    parts = values if isinstance(values, (list, tuple)) else [values]
+    return any(isinstance(part, masked.MaskedArray) and masked.is_masked(part) for part in parts)
+
+
 def as_float32(field: str, values: ArrayLike) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Numbers as C-contiguous little-endian float32; not copied if they are that already.
 
@@ -120,8 +130,14 @@ def as_float32(field: str, values: ArrayLike) -> np.ndarray[Any, np.dtype[np.flo
         values: an array of any shape and real dtype, or lists of numbers.
 
     Raises:
-        InvalidRequestError: they are not real numbers, or beyond float32.
+        InvalidRequestError: they are not real numbers, beyond float32, or masked.
     """
+    if is_masked(values):
+        raise InvalidRequestError(
+            field,
+            "some values are masked, which XGBoost does not see: it reads what is under the mask. "
+            "Pass array.filled(numpy.nan) to make them missing",
+        )
     try:
         array = np.asarray(values)
     except ValueError as error:

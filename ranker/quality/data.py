@@ -18,6 +18,7 @@ from ranker.frames import (
     as_float32,
     feature_values,
     in_use,
+    is_masked,
     named_by_numbers,
     read_frame,
 )
@@ -150,6 +151,8 @@ class RankingData:
         names = ids[order][begins]
 
         def per_row(name: str, values: ArrayLike) -> NDArray[Any]:
+            if is_masked(values):
+                raise InvalidRequestError(name, "expected a value each, and some are masked")
             array = np.asarray(values)
             if len(array) != len(ids):
                 raise InvalidRequestError(name, f"{len(array)} values for {len(ids)} query ids")
@@ -169,16 +172,16 @@ class RankingData:
 
         return cls(
             features=per_row("features", as_float32("features", cast(ArrayLike, features))),
-            labels=per_row("labels", np.asarray(labels, np.float32)),
+            labels=per_row("labels", labels).astype(np.float32),
             sizes=sizes,
             queries=names,
             feature_names=tuple(feature_names),
             weights=np.empty(0)
             if weights is None
-            else per_query("weights", np.asarray(weights, np.float64)),
+            else per_query("weights", weights).astype(np.float64),
             propensities=None
             if propensities is None
-            else per_row("propensities", np.asarray(propensities, np.float64)),
+            else per_row("propensities", propensities).astype(np.float64),
             slices={name: per_query(name, values) for name, values in (slices or {}).items()},
             source=source,
             sparse=sparse,
@@ -284,7 +287,7 @@ class RankingData:
 
 def _refuse_no_id(given: object, ids: NDArray[np.generic]) -> None:
     """Nobody knows whether candidates without an id are of one query, or of which."""
-    missing = np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else _is_none(ids)
+    missing = np.ma.getmaskarray(np.ma.asarray(given)) if is_masked(given) else _is_none(ids)
     if missing.any():
         raise InvalidRequestError(
             "query_ids",

@@ -110,6 +110,13 @@ def test_a_numbered_frame_has_names_where_the_model_has_such(fake, run, features
     assert list(fake.attempts[0].request.feature_names) == names
 
 
+def test_masked_values_are_refused(fake, run):
+    masked = np.ma.array([[1, 2], [3, 4]], mask=[[False, True], [False, False]])
+    with pytest.raises(InvalidRequestError, match="some values are masked"):
+        run(fake.target, ranks(masked))
+    assert fake.attempts == []
+
+
 def test_names_of_a_numbered_frame_may_be_given(fake, run):
     run(fake.target, ranks(pd.DataFrame([[1.0, 2.0]]), feature_names=["price", "genre"]))
     assert sent(fake.attempts[0].request) == {"price": [1], "genre": [2]}

@@ -254,6 +254,16 @@ def test_columns_of_numbers_are_told_by_name(numbers, make):
     assert not np.array_equal(model.score(rows[:, [2, 0, 1]]), want)
 
 
+@pytest.mark.parametrize("made", [np.ma.asarray, list], ids=["array", "list"])
+def test_masked_values_are_refused(numbers, made):
+    _, model, rows = numbers
+    masked = np.ma.masked_array(rows, mask=np.random.default_rng(7).random(rows.shape) < 0.3)
+    with pytest.raises(InvalidRequestError, match=r"some values are masked.*filled\(numpy.nan\)"):
+        model.score(made(masked))
+    model.score(masked.filled(np.nan))
+    np.testing.assert_array_equal(model.score(made(np.ma.array(rows))), model.score(rows))
+
+
 def test_rows_of_a_frame_are_compared_by_their_names(numbers):
     booster, model, rows = numbers
     data = xgb.DMatrix(rows[:2], feature_names=["a", "b", "c"])

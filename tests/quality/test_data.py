@@ -62,6 +62,11 @@ def test_queries_count_alike_unless_weighted():
         pytest.param(
             {"query_ids": np.ma.array([1, 1, 1], mask=[0, 0, 1])}, "row 2, ", id="masked-query"
         ),
+        pytest.param(
+            {"labels": np.ma.array([0, 1, 2], mask=[0, 0, 1])},
+            "labels: .* masked",
+            id="masked-label",
+        ),
         pytest.param({"features": [1.0, 2.0, 3.0]}, "expected a row per label", id="vector"),
     ],
 )
