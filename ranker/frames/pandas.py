@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ranker.errors import InvalidRequestError
-from ranker.frames.column import Column, encoded, in_use, labels
+from ranker.frames.column import Column, as_float32, encoded, in_use, labels
 
 
 def read_pandas(frame: Any) -> tuple[list[str], list[Column], bool]:
@@ -25,9 +25,15 @@ def read_pandas(frame: Any) -> tuple[list[str], list[Column], bool]:
         if not isinstance(name, (str, int, np.integer)):
             raise InvalidRequestError("features", f"expected column names of text, got {name!r}")
     dtypes = list(frame.dtypes)
-    plain = [i for i, d in enumerate(dtypes) if isinstance(d, np.dtype) and d.kind in "fiu"]
-    # These at once, which is much faster.
-    columns: dict[int, Column] = dict(zip(plain, frame.iloc[:, plain].to_numpy().T, strict=True))
+    # Columns of one dtype at once, which is much faster; of several NumPy would make float64, which
+    # rounds large integers before they are rounded to float32.
+    alike: dict[Any, list[int]] = {}
+    for position, dtype in enumerate(dtypes):
+        if isinstance(dtype, np.dtype) and dtype.kind in "fiu":
+            alike.setdefault(dtype, []).append(position)
+    columns: dict[int, Column] = {}
+    for plain in alike.values():
+        columns.update(zip(plain, frame.iloc[:, plain].to_numpy().T, strict=True))
     for position in set(range(len(names))) - columns.keys():
         place = f"features, column {names[position]!r}"
         columns[position] = _column(place, frame.iloc[:, position])
@@ -46,7 +52,9 @@ def _column(place: str, column: Any) -> Column:
         if isinstance(dtype, np.dtype):
             return np.asarray(column)
         # pandas' own dtypes have NA for missing.
-        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+        numbers = column.to_numpy(dtype=dtype.numpy_dtype, na_value=0)
+        missing = np.asarray(column.isna(), np.bool_)
+        return np.where(missing, np.float32(np.nan), as_float32(place, numbers))
     if kind in ("O", "U", "T"):
         missing = np.asarray(column.isna(), np.bool_)
         values = zip(missing, column, strict=True)

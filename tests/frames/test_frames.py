@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import xgboost as xgb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,6 +106,20 @@ def test_arrow_numbers_of_any_type_and_slice(data, dtype, begin, chunks):
     want = np.array([[NAN if v is None else v] for v in values * chunks], np.float32)
     np.testing.assert_array_equal(rows(table), want.reshape(-1, 1))
     np.testing.assert_array_equal(rows(pl.DataFrame(table)), want.reshape(-1, 1))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(lambda number: np.array([number, number]), id="int64"),
+        pytest.param(lambda number: pd.array([number, number], "Int64"), id="nullable"),
+        pytest.param(lambda number: pd.array([number, None], "Int64"), id="null"),
+    ],
+)
+def test_large_integers_beside_fractions_are_rounded_once_as_in_xgboost(values):
+    frame = pd.DataFrame({"price": values(2**60 + 2**36 + 1), "clicks": np.float64([0.5, 1])})
+    want = xgb.DMatrix(frame).get_data().toarray()  # missing ones are not in it
+    np.testing.assert_array_equal(np.nan_to_num(rows(frame)), want)
 
 
 CATEGORICAL = {
