@@ -37,6 +37,10 @@ _ALIASES = {"pre": "precision"}
 _SUMS = ("ndcg", "ndcg_linear", "dcg", "dcg_linear", "precision", "recall")
 """Those whose numerator is a sum over candidates, so that each can be weighted by itself."""
 
+MAX_EXPONENT = 31
+"""The largest label whose gain is 2^label - 1; XGBoost's own limit ("Learning to Rank" in its
+documentation, `ndcg_exp_gain`). From 1024 on there is no such number of 64 bits."""
+
 PATTERN = rf"(?:{'|'.join([*sorted(NAMES, key=len, reverse=True), *_ALIASES])})(?:@[1-9]\d*)?-?"
 """A metric's name as a regular expression."""
 
@@ -124,8 +128,19 @@ class Judgements:
         return numbers if self.weights is None else numbers * self.weights
 
     def gain(self, metric: Metric) -> NDArray[np.float64]:
-        """What each candidate is worth."""
+        """What each candidate is worth.
+
+        Raises:
+            InvalidRequestError: a label is too large for the gain 2^label - 1.
+        """
         linear = metric.name.endswith("_linear")
+        if not linear and (largest := self.labels.max(initial=0)) > MAX_EXPONENT:
+            raise InvalidRequestError(
+                "labels",
+                f"{metric} has a gain of 2^label - 1, and a label is {largest:g}: expected at most "
+                f"{MAX_EXPONENT}, as in XGBoost. Take {metric.name}_linear, whose gain is the "
+                "label, or fewer grades",
+            )
         return self.weighted(self.labels if linear else np.exp2(self.labels) - 1)
 
     def per_query(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

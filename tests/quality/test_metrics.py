@@ -213,3 +213,17 @@ def test_names_are_read(text, name):
 def test_other_names_are_refused(text):
     with pytest.raises(InvalidRequestError, match="metric: expected one of ndcg"):
         Metric.parse(text)
+
+
+@pytest.mark.parametrize("metric", ["ndcg@10", "dcg"])
+def test_labels_above_those_of_xgboost_are_refused_where_they_are_exponents(metric):
+    assert np.isfinite(values(metric, [31, 0], [1, 2], [2])).all()
+    with pytest.raises(InvalidRequestError, match=rf"labels: {metric} .* is 1500: .* at most 31"):
+        values(metric, [1500, 0, 0], [1, 2, 3], [2, 1])
+    assert values(f"{metric.replace('dcg', 'dcg_linear')}", [1500, 0], [2, 1], [2])[0] >= 1
+
+
+def test_the_largest_label_is_xgboosts():
+    assert by_xgboost(["ndcg"], [31, 0], [2, 1], [2], [1])["ndcg"] == 1
+    with pytest.raises(xgb.core.XGBoostError, match="31"):
+        by_xgboost(["ndcg"], [32, 0], [2, 1], [2], [1])
