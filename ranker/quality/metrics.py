@@ -17,6 +17,7 @@ precision is over its own length, as XGBoost's is (TREC's is over k).
 
 A query without a relevant candidate has no `ndcg` and no `map`. As in XGBoost it
 counts as 1, or as 0 where the name ends in `-`: `ndcg@10-`. Its other metrics are 0.
+Where queries have weights, XGBoost 3.2 forgets that of such a query, in `ndcg` alone.
 """
 
 from __future__ import annotations

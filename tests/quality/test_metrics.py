@@ -227,3 +227,12 @@ def test_the_largest_label_is_xgboosts():
     assert by_xgboost(["ndcg"], [31, 0], [2, 1], [2], [1])["ndcg"] == 1
     with pytest.raises(xgb.core.XGBoostError, match="31"):
         by_xgboost(["ndcg"], [32, 0], [2, 1], [2], [1])
+
+
+def test_of_a_query_without_relevant_candidates_xgboost_forgets_the_weight_in_ndcg_alone():
+    """As docs/quality.md says; if it fails, XGBoost has changed."""
+    ranking, weights = ([1, 0, 0, 0], [1, 2, 1, 2], [2, 2]), [1, 3]
+    found = by_xgboost(["ndcg", "ndcg-", "map"], *ranking, weights)
+    for metric, used in (("ndcg", [1, 1]), ("ndcg-", weights), ("map", weights)):
+        each = values(metric, *ranking)
+        assert found[metric] == pytest.approx(np.dot(each, used) / sum(weights))
