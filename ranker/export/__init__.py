@@ -138,9 +138,9 @@ def export_onnx(
         categories: of categorical features whose categories the model does not
             hold itself, by name: texts or integers in the order of their codes,
             which is the order of the training data frame's categories.
-        rows: some rows of real data, a matrix with the model's columns. The file carries
-            a few of them with XGBoost's scores, besides made-up ones, and each load
-            scores them again (`ranker.model.parity`).
+        rows: some rows of real data, a matrix or a data frame with the model's columns in
+            its order. The file carries a few of them with XGBoost's scores, besides made-up
+            ones, and each load scores them again (`ranker.model.parity`).
         reference: the training data: a matrix with the model's columns, a data frame of its
             features, or the path of a `.csv` or `.parquet` table. The file then carries a
             histogram of each feature and of the scores, which a server tells drift by

@@ -9,7 +9,7 @@ from ranker.errors import ModelError
 from ranker.export.probes import probe_rows
 from ranker.export.verify import margins
 from ranker.export.xgboost_model import XGBoostModel
-from ranker.frames import as_float32
+from ranker.frames import as_float32, read_frame
 from ranker.model.parity import LEAST_ROWS, MOST_CELLS, MOST_ROWS, ParityRows
 
 _HUGE = np.finfo(np.float32).max
@@ -27,13 +27,20 @@ def parity_rows(model: XGBoostModel, given: ArrayLike | None = None) -> ParityRo
         given: rows of real data, [m, num_features]; None if there are none.
 
     Raises:
-        ModelError: the given rows have another shape.
+        ModelError: the given rows have another shape, or names in another order.
     """
     columns = sorted({int(i) for t in model.trees for i in t.feature[t.left >= 0]})
     count = min(MOST_ROWS, max(LEAST_ROWS, MOST_CELLS // max(1, len(columns))))
     made = probe_rows(model)
     first = made[: count // 2]
     if given is not None:
+        frame = read_frame(given)
+        names = () if frame is None else frame.names_for(model.feature_names)
+        if names and names != model.feature_names:
+            raise ModelError(
+                "rows: the data frame has other columns than the model, or in another order; pass "
+                "frame[names] with the model's names"
+            )
         rows = as_float32("rows", given)
         if rows.ndim != 2 or rows.shape[1] != model.num_features or not len(rows):
             raise ModelError(

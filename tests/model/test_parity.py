@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import xgboost as xgb
 from onnx import helper
@@ -70,6 +71,15 @@ def test_given_rows_are_among_them(booster, tmp_path):
 def test_given_rows_of_another_shape_are_refused(booster, tmp_path):
     with pytest.raises(ModelError, match=r"rows: expected shape \[m, 5\]"):
         export_onnx(booster, tmp_path / "books.onnx", rows=np.zeros((3, 4)))
+
+
+def test_given_rows_of_a_frame_have_the_models_columns_in_its_order(booster, tmp_path):
+    booster.feature_names = ["a", "b", "c", "d", "e"]
+    path, frame = tmp_path / "books.onnx", pd.DataFrame(np.eye(5), columns=booster.feature_names)
+    export_onnx(booster, path, rows=frame)
+    export_onnx(booster, path, rows=pd.DataFrame(np.eye(5)))
+    with pytest.raises(ModelError, match="rows: the data frame has other columns"):
+        export_onnx(booster, path, rows=frame[["b", "a", "c", "d", "e"]])
 
 
 def test_the_same_export_gives_the_same_rows(booster, path, tmp_path):
