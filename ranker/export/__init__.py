@@ -211,7 +211,12 @@ def export_onnx(
         rounds=original.rounds,
         xgboost_version=xgb.__version__,
         comparison=comparison,
-        notes=(*schema.notes(), *notes(original, known_categories), *_drift_note(metadata)),
+        notes=(
+            *schema.notes(),
+            *filter(None, [original.rounds.note]),
+            *notes(original, known_categories),
+            *_drift_note(metadata),
+        ),
     )
 
 

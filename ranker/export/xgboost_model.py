@@ -76,12 +76,14 @@ class Rounds:
         end: one past the last.
         total: how many the model has.
         reason: why these.
+        note: what may be wrong with that; empty: nothing.
     """
 
     begin: int
     end: int
     total: int
     reason: str
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,15 +248,22 @@ def _choose_rounds(booster: xgb.Booster, iteration_range: tuple[int, int] | None
     if total == 0:
         raise ModelError("the model has no trees: it was trained for zero rounds")
     best = booster.attr("best_iteration")
+    note = ""
     if iteration_range is not None:
         begin, end = iteration_range
         reason = "as asked"
         if (begin, end) == (0, 0):
             end = total
-    # XGBoost 1.7 notes the last round as the best one where nothing stopped early.
-    elif best is not None and int(best) + 1 != total:
+    # XGBoost 1.7 notes the last round as the best one where nothing stopped early. And a slice
+    # keeps the note of the whole, which may lie beyond it.
+    elif best is not None and int(best) + 1 < total:
         begin, end = 0, int(best) + 1
         reason = f"early stopping found round {best} to be the best"
+        note = (
+            f"{total - end} rounds after the best one are left out. If the model was trained on "
+            "since, that round is the earlier training's, and they belong to the model: "
+            "--iteration-range 0:0 exports all"
+        )
     else:
         begin, end = 0, total
         reason = "all"
@@ -262,7 +271,7 @@ def _choose_rounds(booster: xgb.Booster, iteration_range: tuple[int, int] | None
         raise ModelError(
             f"rounds {begin}:{end} ({reason}): expected begin < end within the model's {total}"
         )
-    return Rounds(begin, end, total, reason)
+    return Rounds(begin, end, total, reason, note)
 
 
 def _read_tree(raw: dict[str, Any], weight: np.float32, num_features: int, index: int) -> Tree:

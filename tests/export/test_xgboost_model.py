@@ -7,6 +7,7 @@ import pytest
 import xgboost as xgb
 
 from ranker.errors import ModelError
+from ranker.export import export_onnx
 from ranker.export.xgboost_model import read
 
 RNG = np.random.default_rng(0)
@@ -214,6 +215,24 @@ def test_early_stopping_is_honoured_and_said():
     assert (rounds.begin, rounds.end) == (0, booster.best_iteration + 1)
     assert rounds.total == booster.num_boosted_rounds()
     assert rounds.reason == f"early stopping found round {booster.best_iteration} to be the best"
+
+
+def test_rounds_that_came_after_early_stopping_are_said_to_be_left_out(tmp_path):
+    """XGBoost keeps the note of the best round when a model is trained on."""
+    stopped = early_stopped()
+    trained_on = xgb.train({}, xgb.DMatrix(ROWS, LABEL), 40, xgb_model=stopped)
+    said = str(export_onnx(trained_on, tmp_path / "model.onnx"))
+    left_out = trained_on.num_boosted_rounds() - stopped.best_iteration - 1
+    assert f"note: {left_out} rounds after the best one are left out. If the model was" in said
+    assert "--iteration-range 0:0 exports all" in said
+    said = str(export_onnx(trained_on, tmp_path / "model.onnx", iteration_range=(0, 0)))
+    assert "left out" not in said
+
+
+def test_a_best_round_beyond_a_slice_is_not_its_own():
+    booster = train()
+    booster.set_attr(best_iteration="7")
+    assert (read(booster).rounds.end, read(booster).rounds.reason) == (3, "all")
 
 
 @pytest.mark.parametrize(
