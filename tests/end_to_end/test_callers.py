@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Event
 
 import grpc
 import numpy as np
@@ -25,7 +24,6 @@ from ranker.client.request import rank_request
 from ranker.errors import QUOTA, Code, PermissionDeniedError, RankerError
 from ranker.forwarded_caller import KEY
 from ranker.rpc_error import from_rpc_error
-from ranker.v1.ranking_pb2 import RankResponse
 from tests.certificates import Authority
 from tests.end_to_end.conftest import (
     RunningServer,
@@ -36,7 +34,6 @@ from tests.office.support import ask
 from tests.waiting import wait_until
 
 RANK = "/ranker.v1.RankingService/Rank"
-RANK_STREAM = f"{RANK}Stream"
 RETRIEVAL = "spiffe://shop.test/retrieval"
 BATCH = "dns:batch.shop.test"
 SECONDS = 60.0
@@ -369,35 +366,3 @@ def test_refusals_of_a_flood_are_held_back_and_none_is_lost(limited, truth, plac
             took.append(time.monotonic() - began)
     # 270 calls on one connection, to one worker: 40 a second are ranked, and 200 refused.
     assert took[-1] > (270 - 40 - 20) / 240 - 0.1
-
-
-def test_held_refusals_are_answered_before_the_server_ends(transport, place, tmp_path, truth):
-    config = tmp_path / "ranker.yaml"
-    models = {"books": {"source": str(place.source)}}
-    each = {"requests_per_second": 1, "queue_share": 1}
-    config.write_text(json.dumps({"models": models, "quota_per_connection": each}))
-    server = RunningServer(tmp_path / "log", "--config", str(config), "--transport", transport)
-    try:
-        with grpc.insecure_channel(server.address) as channel:
-            ask = channel.unary_unary(RANK)
-            calls = [ask.future(rank_request(truth.rows[:2]), timeout=SECONDS) for _ in range(99)]
-            stream = channel.stream_stream(RANK_STREAM, None, RankResponse.FromString)
-            waits = Event()
-            answers = stream(_one_list(truth, waits), timeout=SECONDS)
-            wait_until(lambda: sum(call.done() for call in calls) > 20)
-            server.signal()
-            codes = [call.code() for call in calls]
-            refused = next(answers).status.code
-            waits.set()
-            assert server.process.wait(SECONDS) == 0
-    finally:
-        server.kill()
-    assert codes.count(grpc.StatusCode.OK) == 1
-    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 98
-    assert refused == Code.RESOURCE_EXHAUSTED
-
-
-def _one_list(truth, waits: Event) -> Iterator[bytes]:
-    """A stream's messages: one, and no end for now."""
-    yield rank_request(truth.rows[:2], request_id="one")
-    waits.wait(SECONDS)

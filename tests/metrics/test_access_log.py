@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import marshal
-import math
 import os
-import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,23 +15,10 @@ import psutil
 import pytest
 
 from ranker.errors import Code
-from ranker.metrics import access_log, access_log_writer
-from ranker.metrics.access_log import ERRORS_PER_SECOND, AccessLog
-from ranker.metrics.access_log_writer import AccessLogWriter
-from ranker.metrics.catalogue import ACCESS_LOG_LINES, REQUEST_DURATION, TRACE_SPANS
-from ranker.metrics.families import Distribution
-from ranker.metrics.log_entry import LogEntry
-from ranker.metrics.recorder import Recorder
-from ranker.metrics.snapshot import snapshot
-from ranker.metrics.trace_sample import TraceSample
-from tests.metrics.support import NAMES, Ended, new_aggregates, value
+from ranker.metrics import access_log_writer
+from ranker.metrics.access_log import ERRORS_PER_SECOND
+from tests.metrics.logging_server import HEADER, OK, OVERLOADED, SPAN, TRACE, ended
 from tests.waiting import wait_until
-
-TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-SPAN = "00f067aa0ba902b7"
-HEADER = f"00-{TRACE}-{SPAN}-01"
-OK, OVERLOADED = Code.OK, Code.RESOURCE_EXHAUSTED
-
 
 OFFICE = """
 import os, sys, time
@@ -57,90 +39,6 @@ print("works", flush=True)
 while True:
     pass
 """
-
-
-class Server:
-    """One worker, and one office after the other."""
-
-    def __init__(self, mode: str, rate: float = 1.0, traces: float | None = None) -> None:
-        self.aggregates = new_aggregates()
-        self.workers_end, self.offices_end = access_log.connect()
-        fd = os.dup(self.workers_end.fileno())
-        sample = None if traces is None else TraceSample(traces)
-        log = AccessLog(fd, mode, rate, self.aggregates, 0, sample)
-        self.traced: list[LogEntry] = []
-        self.recorder = Recorder(self.aggregates, 0, log)
-        self.model = self.recorder.model(0, NAMES[0])
-
-    def end(self, code: int, request: Ended) -> None:
-        self.model.request_ended(code, request)
-
-    def flush(self) -> None:
-        assert self.recorder.access_log is not None
-        self.recorder.access_log.flush()
-
-    def sent_by(self, now: float) -> list[LogEntry]:
-        """What a turn of the loop sends to the office."""
-        assert self.recorder.access_log is not None
-        self.recorder.access_log.turn(now)
-        try:
-            packet = self.offices_end.recv(2**17, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return []
-        return [LogEntry._make(entry) for entry in marshal.loads(packet)[2]]
-
-    def fill(self) -> int:
-        """Ends requests until one of them is dropped; returns how many."""
-        requests = 0
-        while not self.counted("dropped"):  # which takes longer than to end a request
-            assert requests < 1_000_000
-            for _ in range(1000):
-                self.end(OK, ended())
-            requests += 1000
-        return requests
-
-    def office(self, output: int, project: str = "") -> AccessLogWriter:
-        """The office of the server, or the next one if that has died."""
-        ends = os.dup(self.offices_end.fileno()), os.dup(self.workers_end.fileno())
-        traced = [lambda _worker, entries: self.traced.extend(entries)]
-        return AccessLogWriter(*ends, self.aggregates, project, output, traced=traced)
-
-    def lines(self, project: str = "") -> list[dict[str, object]]:
-        """Every line that the office writes."""
-        self.flush()
-        with tempfile.TemporaryFile("w+") as output:
-            self.office(output.fileno(), project).close()
-            output.seek(0)
-            return [json.loads(line) for line in output]
-
-    def counted(self, outcome: str) -> float:
-        found = value(snapshot(self.aggregates), ACCESS_LOG_LINES, outcome)
-        assert isinstance(found, float)
-        return found
-
-    def close(self) -> None:
-        self.recorder.close()
-        self.workers_end.close()
-        self.offices_end.close()
-
-
-@pytest.fixture
-def make(monkeypatch) -> Iterator[type[Server]]:
-    # An office has time to write all, also where others have the cores.
-    monkeypatch.setattr(access_log_writer, "_CLOSING_SECONDS", 30.0)
-    made: list[Server] = []
-
-    def make(*arguments) -> Server:
-        made.append(Server(*arguments))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.close()
-
-
-def ended(**fields) -> Ended:
-    return Ended(**{"rows": 3, "arrived": 1.0, "deadline": 2.0, "ended": 1.25, **fields})
 
 
 def test_a_line_says_whose_request_it_was_and_where_its_time_went(make):
@@ -328,81 +226,3 @@ def test_long_texts_of_a_caller_are_cut(make):
 def _seconds(text: object) -> float:
     assert isinstance(text, str)
     return datetime.fromisoformat(text).timestamp()
-
-
-NOT_RECORDED = HEADER[:-1] + "0"
-
-
-@pytest.mark.parametrize("mode", ["off", "errors", "all"])
-@pytest.mark.parametrize(
-    ("rate", "headers", "traced"),
-    [
-        pytest.param(0.0, [HEADER, NOT_RECORDED, None], [HEADER], id="as-its-caller-says"),
-        pytest.param(1.0, [None, NOT_RECORDED], [None], id="a-share-of-the-others"),
-        pytest.param(None, [HEADER, None], [], id="off"),
-    ],
-)
-def test_requests_are_traced_whatever_is_logged(make, mode, rate, headers, traced):
-    server = make(mode, 1.0, rate)
-    for header in headers:
-        server.end(OK, ended(traceparent=header))
-        server.end(OVERLOADED, ended(traceparent=header))
-    lines = server.lines()
-    assert len(lines) == {"off": 0, "errors": len(headers), "all": 2 * len(headers)}[mode]
-    assert [entry.traceparent for entry in server.traced] == [h for h in traced for _ in "ab"]
-    assert {entry.code for entry in server.traced} == ({0, int(OVERLOADED)} if traced else set())
-
-
-@pytest.mark.parametrize("mode", ["errors", "sampled"])
-def test_a_share_of_the_requests_is_traced_however_they_end_and_whatever_else_is_noted(make, mode):
-    random.seed(19)
-    server, traced, left = make(mode, 0.0, 0.1), 0, 20_000
-    while left:
-        code, header = random.choice([(OK, None), (OVERLOADED, None), (OK, NOT_RECORDED)])
-        server.end(code, ended(traceparent=header))
-        left -= header is None
-        traced += sum(entry.span is not None for entry in server.sent_by(math.inf))
-    # A binomial of 20000 and 0.1 has a deviation of 42.
-    assert traced == pytest.approx(2000, abs=6 * 42)
-
-
-def test_a_line_and_an_exemplar_have_the_ids_of_the_span(make):
-    server = make("all", 1.0, 1.0)
-    server.end(OK, ended(traceparent=HEADER, ended=1.25))
-    server.end(OK, ended(ended=1.01))
-    server.end(OK, ended(traceparent=NOT_RECORDED))
-    lines = server.lines()
-    for line, entry in zip(lines, server.traced, strict=False):
-        spans = [line["logging.googleapis.com/trace"], line["logging.googleapis.com/spanId"]]
-        assert entry.span == f"00-{spans[0]}-{spans[1]}-01"
-    assert lines[0]["logging.googleapis.com/trace"] == TRACE
-    assert lines[2]["logging.googleapis.com/spanId"] == SPAN  # its caller's: it has none
-    found = value(snapshot(server.aggregates), REQUEST_DURATION, *NAMES[0], "ok")
-    assert isinstance(found, Distribution)
-    exemplars = {exemplar.trace_id for exemplar in found.exemplars if exemplar}
-    assert exemplars == {line["logging.googleapis.com/trace"] for line in lines[:2]}
-    assert len(exemplars) == 2
-
-
-def test_what_is_only_traced_waits_for_more_but_not_for_long(make):
-    server = make("errors", 1.0, 1.0)
-    server.end(OK, ended(ended=10.0))
-    server.end(OK, ended(ended=10.3))
-    assert len(server.sent_by(10.4)) == 0
-    assert len(server.sent_by(10.6)) == 2
-    server.end(OK, ended(ended=11.0))
-    server.end(OVERLOADED, ended(ended=11.1))
-    assert len(server.sent_by(11.1)) == 2  # the line of the log does not wait
-    assert len(server.sent_by(20.0)) == 0
-
-
-def test_spans_that_an_office_does_not_take_are_counted(make):
-    server = make("off", 1.0, 1.0)
-    requests = 0
-    while not (lost := value(snapshot(server.aggregates), TRACE_SPANS, "dropped")):
-        for _ in range(64):
-            server.end(OK, ended(batch=(10, 1, 1.0, 1.1)))
-        requests += 64
-    assert server.counted("dropped") == 0  # nothing was to be logged
-    assert server.lines() == []
-    assert len(server.traced) == requests - lost / 3
