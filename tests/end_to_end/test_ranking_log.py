@@ -140,6 +140,7 @@ def test_killed_processes_lose_nothing_that_was_written(server, folder, truth):
     rank("before")
     wait_for(folder, ["before"])
     before = {path.name for path in folder.glob("*.open")}
+    server.wait_for_log("office serves")
     serving = server.log.read_text().count(" serves")
     killed = server.office(), server.worker(0), server.worker(1)
     for process in killed:
