@@ -18,7 +18,6 @@ from google.api.monitored_resource_pb2 import MonitoredResource
 from google.cloud.monitoring_v3 import TimeSeries
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from exporters.gcp_monitoring.starts import Starts
 from ranker.metrics.families import Distribution, Family, Sample
 from ranker.metrics.metric import Kind, Metric
 
@@ -48,7 +47,7 @@ def descriptor(metric: Metric) -> MetricDescriptor:
 
 
 def time_series(
-    families: Sequence[Family], resource: MonitoredResource, starts: Starts, end: Timestamp
+    families: Sequence[Family], resource: MonitoredResource, started: float, end: Timestamp
 ) -> Iterator[Any]:
     """One `google.monitoring.v3.TimeSeries` message, of one point, per sample.
 
@@ -58,7 +57,7 @@ def time_series(
     Args:
         families: what to export.
         resource: what produced it.
-        starts: when the cumulative metrics began.
+        started: when counting began, in seconds since the Unix epoch.
         end: when `families` was read.
 
     Yields:
@@ -80,7 +79,10 @@ def time_series(
             point = series.points.add()
             point.interval.end_time.CopyFrom(end)
             if cumulative:
-                point.interval.start_time.FromNanoseconds(round(starts.of(metric, sample) * 1e9))
+                # Of a version that came back it is later. The service takes no value below the last
+                # one with the same start.
+                begin = max(started, sample.since)
+                point.interval.start_time.FromNanoseconds(round(begin * 1e9))
             if isinstance(sample.value, Distribution):
                 point.value.distribution_value.CopyFrom(_distribution(metric, sample.value))
             elif value_type == MetricDescriptor.INT64:

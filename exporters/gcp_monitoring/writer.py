@@ -16,7 +16,6 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from exporters.gcp_monitoring import MIN_INTERVAL, NAME
-from exporters.gcp_monitoring.starts import Starts
 from ranker.metrics.catalogue import METRICS
 from ranker.metrics.families import Source
 from ranker.metrics.office_recorder import OfficeRecorder
@@ -75,7 +74,6 @@ class GcpMonitoringExporter:
         self._api: MonitoringApi | None = None
         self._resource: Any = None
         self._last_end = 0.0
-        self._starts = Starts(source.started)
         self._complained = False
         self._closing = Event()
         self._give_up_at = float("inf")
@@ -176,8 +174,7 @@ class GcpMonitoringExporter:
         end = Timestamp()
         end.FromNanoseconds(round(now * 1e9))
         families = self._source.snapshot()
-        self._starts.update(families, self._last_end)
-        series = list(time_series(families, self._resource, self._starts, end))
+        series = list(time_series(families, self._resource, self._source.started, end))
         refusal = None
         while series:
             batch, series = series[:MAX_SERIES], series[MAX_SERIES:]

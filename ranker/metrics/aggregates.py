@@ -1,7 +1,7 @@
 """The metrics' values: plain doubles in one file of memory, shared by all processes of a server.
 
-The file has a header, which says how it is laid out; the names of the models
-that are served, of their shadows, and of callers; and one slot per process. A
+The file has a header, which says how it is laid out; when models, shadows and callers got their
+numbers, and what they are called; and one slot per process. A
 process writes its own slot and nothing else. Whoever holds the file reads all slots
 without asking their writers, and adds them up. A worker that replaces another goes on in its slot,
 so that counters never go backwards and nothing piles up.
@@ -147,7 +147,9 @@ class Aggregates:
         size = self.layout.plan.stride * DOUBLE
         begin = len(buffer) - self.layout.slots * size
         everything = memoryview(buffer)
-        self._names = everything[begin - _names_size(self.layout) : begin]
+        names = everything[begin - _names_size(self.layout) : begin]
+        self._since = names[: _since_size(self.layout)].cast("d")
+        self._names = names[_since_size(self.layout) :]
         self._callers_begin = self.layout.models * _ENTRY_BYTES
         self.slots = [
             Slot(index, everything[at : at + size], self.layout)
@@ -185,6 +187,26 @@ class Aggregates:
         """
         return cls(fd)
 
+    def since(self, metric: Metric, child: int) -> float:
+        """When a child of a metric began to count, in seconds since the Unix epoch."""
+        models = self.layout.models
+        began = self.started
+        if MODEL in metric.by:
+            model = child // len(self.layout.of_model(metric, 0))
+            if model < models:  # else it is of requests for no model that is served
+                began = max(began, self._since[model])
+            if SHADOW in metric.by and model < models:
+                began = max(began, self._since[models + model])
+        elif CALLER in metric.by:
+            caller = child // len(self.layout.of_caller(metric, 0))
+            if caller < MOST_CALLERS:
+                began = max(began, self._since[2 * models + caller])
+        return began
+
+    def begin_model(self, model: int) -> None:
+        """A model gets this number; one process alone may say so."""
+        self._since[model] = time.time()
+
     def name_model(self, model: int, name: Name) -> None:
         """Says what a model is called; all workers that serve it say the same.
 
@@ -206,6 +228,7 @@ class Aggregates:
             begin = model * _ENTRY_BYTES + _NAME_BYTES
             self._names[begin : begin + TEXT_BYTES] = as_field(version)
             self._clear(model, SHADOW)
+            self._since[self.layout.models + model] = time.time()
 
     def has_shadow(self, model: int, version: str) -> bool:
         """Whether this version is the model's shadow."""
@@ -229,6 +252,7 @@ class Aggregates:
         for name, number in zip((each for each in names if each not in had), free, strict=False):
             if had[number]:
                 self._clear_caller(number)
+            self._since[2 * self.layout.models + number] = time.time()
             begin = self._callers_begin + number * _CALLER_BYTES
             self._names[begin : begin + _CALLER_BYTES] = name.encode().ljust(_CALLER_BYTES, b"\0")
 
@@ -302,9 +326,14 @@ def read_field(field: bytes | memoryview) -> str:
     return bytes(field).rstrip(b"\0").decode("utf-8", "ignore")
 
 
+def _since_size(layout: Layout) -> int:
+    """The bytes of when models, their shadows, and callers got their numbers."""
+    return (2 * layout.models + MOST_CALLERS) * DOUBLE
+
+
 def _names_size(layout: Layout) -> int:
-    """The bytes of the models' names and the callers': whole pages."""
-    size = layout.models * _ENTRY_BYTES + MOST_CALLERS * _CALLER_BYTES
+    """The bytes of that, and of the models' names and the callers': whole pages."""
+    size = _since_size(layout) + layout.models * _ENTRY_BYTES + MOST_CALLERS * _CALLER_BYTES
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 

@@ -89,10 +89,13 @@ class Sample:
     Attributes:
         labels: the labels' values, in the order of `Metric.labels`.
         value: a `Distribution` for a histogram, else a number.
+        since: when a counter or histogram began to count, in seconds since the Unix epoch; 0: with
+            its source.
     """
 
     labels: tuple[str, ...]
     value: float | Distribution
+    since: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,8 @@ class Family:
 class Source(Protocol):
     """Where an exporter reads.
 
-    Counters and histograms start from zero at `started` and never go
-    backwards, however often workers are replaced. Those of a version that is no longer
+    Counters and histograms start from zero at `started`, or at their `Sample.since`, and never go
+    backwards, however often processes are replaced. Those of a version that is no longer
     served end, and start from zero if it comes back.
     """
 

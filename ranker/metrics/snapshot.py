@@ -18,6 +18,7 @@ def snapshot(aggregates: Aggregates) -> list[Family]:
 
 class _Snapshot:
     def __init__(self, aggregates: Aggregates) -> None:
+        self._aggregates = aggregates
         self._slots = aggregates.slots
         self._layout = aggregates.layout
         self._plan = aggregates.layout.plan
@@ -55,7 +56,8 @@ class _Snapshot:
             if metric.across is Across.MAX:
                 yield Sample(labels, max(cells[0] for cells in parts))
             else:
-                yield Sample(labels, self._value(metric, child, total))
+                value = self._value(metric, child, total)
+                yield Sample(labels, value, self._aggregates.since(metric, child))
 
     def _process_samples(self, metric: Metric) -> Iterator[Sample]:
         """Of workers; of the other processes too where they have counted something."""

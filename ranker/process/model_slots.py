@@ -39,6 +39,7 @@ class ModelSlots:
             if not self._free:
                 raise ModelError(f"more than {len(self._slots)} models at a time")
             self._slots[name] = self._free.pop()
+            self._aggregates.begin_model(self._slots[name])
         self._left.pop(name, None)
         return self._slots[name]
 

@@ -68,11 +68,14 @@ def test_a_version_that_comes_back_begins_anew(server: Server, service: LocalMet
     server.aggregates.clear_model(0)
     since = exports()
     wait_until(lambda: exports() >= since + 4, "two more")
+    server.aggregates.begin_model(0)
     server.aggregates.name_model(0, MODELS[0])
     server.work(rounds=1)
     since = exports()
     wait_until(lambda: exports() >= since + 4, "two more")
     exporter.close()
+    time.sleep(INTERVAL)  # as it takes longer to replace an office
+    server.export(service.address).close()  # which writes a last time
     assert service.refused == []
     starts = {
         point.interval.start_time.ToNanoseconds()
