@@ -4,9 +4,8 @@ The fallback for a grpcio whose core `ranker.transport.core` does not know:
 slower, since every message passes a poller thread, a socket pair, tasks and
 coroutines, but nothing in it is private to grpcio. Nor can it hold callers to all limits: of a
 unary call grpc.aio tells once its message is there, and an answer that is not read can't be
-given up. The bytes of both are bounded by the process's guard alone. grpc.aio itself loses memory
-with every call that is cancelled while a message is on its way, some 200 bytes of
-a stream and 40 of a unary call (https://github.com/grpc/grpc/issues/43360).
+given up. The bytes of both are bounded by the process's guard alone. And grpc.aio itself loses some
+200 bytes with each call that its caller gives up (https://github.com/grpc/grpc/issues/43360).
 """
 
 from __future__ import annotations

@@ -30,13 +30,13 @@ TRANSPORTS = [
 class ToyServer:
     """A running toy server and a channel to it."""
 
-    def __init__(self, transport: list[str]) -> None:
-        self.transport = transport[0]
-        script = Path(__file__).with_name("toy_server.py")
+    def __init__(self, arguments: list[str], program: str = "toy_server.py") -> None:
+        self.transport = (*arguments, "")[0]
+        script = Path(__file__).with_name(program)
         environment = {k: v for k, v in os.environ.items() if k != "GRPC_EXPERIMENTS"}
         self._log = tempfile.TemporaryFile("a+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, str(script), *transport],
+            [sys.executable, str(script), *arguments],
             env={**environment, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=self._log,

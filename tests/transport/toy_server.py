@@ -24,8 +24,9 @@ if "--own-readers" not in sys.argv:
 import psutil
 
 from ranker.errors import InvalidRequestError, NotFoundError, OverloadedError
-from ranker.rpc import DEFAULT_LIMITS, Handler, Limits, Method
+from ranker.rpc import DEFAULT_LIMITS, Handler, Limits, Method, Respond
 from ranker.transport.registry import select
+from tests.transport.heap import allocated_bytes
 
 MAX_MESSAGE_BYTES = 2**20
 FEW_CALLS = 30
@@ -355,6 +356,7 @@ def on_loop(function, seconds=0.0):
 
 METHODS = {
     "/toy/Journal": Method(Journal()),
+    "/toy/Allocated": Method(Respond(lambda _: str(allocated_bytes()).encode())),
     **{f"/toy/{toy.__name__}": Method(toy()) for toy in (
         Echo, Busy, Facts, Fail, FailLater, EchoLater, Soon, Batched, Again, BreakPump,
         BreakClosed, Hang, Hold,
