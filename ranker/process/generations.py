@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ranker.callers import CallerPolicy
@@ -13,6 +13,8 @@ from ranker.errors import ModelError, RankerError
 from ranker.incident import incident
 from ranker.metrics.recorder import Recorder
 from ranker.model.packed import Packed, take_over
+from ranker.process.heap import return_free_memory
+from ranker.process.held import held
 from ranker.process.link import Link, Message
 from ranker.process.settings import Settings
 from ranker.repository.traffic import Sample, Split
@@ -29,6 +31,11 @@ WIDER = 2
 that is taken was settled with them."""
 
 
+_OF_FILE, _OF_FILE_SHARED = 10, 2
+"""How many times its file a model may take, at most: where the engine is made of the file (7 times
+were seen), and where most of it is in shared memory (once)."""
+
+
 class Generations:
     """Takes models over, and has generations of them ready to be served.
 
@@ -42,15 +49,18 @@ class Generations:
     Attributes:
         unserved: what is wanted and not served, and why.
         policy: who may call.
+        on_bytes: is told how many bytes the models hold, apart from shared memory.
     """
 
     def __init__(self, settings: Settings, recorder: Recorder, link: Link) -> None:
         self.unserved = Unserved()
         self.policy = CallerPolicy()
+        self.on_bytes: Callable[[int], None] = lambda _: None
         self._settings = settings
         self._recorder = recorder
         self._link = link
         self._models: dict[int, ServedModel | RankerError] = {}
+        self._bytes: dict[int, int] = {}
         self._prepared: dict[int, tuple[Generation, Sequence[int]]] = {}
         self._served: Sequence[int] = ()
         self._widest = 0
@@ -68,6 +78,11 @@ class Generations:
                 return generation
         return None
 
+    @property
+    def bytes(self) -> int:
+        """What the models hold, apart from shared memory."""
+        return sum(self._bytes.values())
+
     def on_message(self, message: Message) -> Generation | None:
         """Does what the supervisor says, and tells it if that can't be done.
 
@@ -84,7 +99,7 @@ class Generations:
     def _take(self, message: Message) -> Generation | None:
         facts = message.facts
         if "model" in facts:
-            self._models[facts["model"]] = self._load(facts["slot"], message.files)
+            self._models[facts["model"]] = self._load(facts["model"], facts["slot"], message.files)
         elif "prepare" in facts:
             self._prepare(facts["prepare"], facts["models"], facts["routes"])
         elif "switch" in facts:
@@ -100,9 +115,13 @@ class Generations:
             self.unserved = Unserved(tuple(map(_not_served, facts["others"])), facts["failure"])
         return None
 
-    def _load(self, slot: int, files: Sequence[int]) -> ServedModel | RankerError:
+    def _note_bytes(self, number: int, count: int) -> None:
+        self._bytes[number] = count
+        self.on_bytes(self.bytes)
+
+    def _load(self, number: int, slot: int, files: Sequence[int]) -> ServedModel | RankerError:
         """Takes a model over and tries it; or why it can't be served."""
-        began = time.monotonic()
+        began, used = time.monotonic(), 0
         settings = self._settings
         metrics = self._recorder.unknown_model()
         failure: RankerError
@@ -110,10 +129,16 @@ class Generations:
             file_fd, packed_fd = _both(files)
             packed = Packed.read(packed_fd)
             metrics = self._recorder.model(slot, (packed.name, packed.version))
+            of_file = _OF_FILE if packed.layout is None else _OF_FILE_SHARED
+            most = of_file * os.fstat(file_fd).st_size
+            self._note_bytes(number, most)
+            before = _own_bytes()
             model = take_over(packed, file_fd, settings.engine, settings.threads, settings.device)
             served = ServedModel(model, settings.max_batch_rows, metrics, packed.ranges)
             self._check_width(served)
             served.warm()
+            # Callers hold more or less meanwhile, which is not to count.
+            used = max(0, min(_own_bytes() - before, most))
         except RankerError as error:
             failure = error
         except Exception as error:
@@ -124,6 +149,7 @@ class Generations:
                 self._recorder.gpu_used(model.engine.gpu)
             return served
         finally:
+            self._note_bytes(number, used)
             for fd in files:
                 os.close(fd)
         metrics.load_failed()
@@ -155,10 +181,18 @@ class Generations:
         """Forgets what is not served. A list that is being ranked keeps its model until its end."""
         self._prepared.clear()
         before, self._models = self._models, {each: self._models[each] for each in self._served}
+        self._bytes = {each: self._bytes[each] for each in self._models}
+        self.on_bytes(self.bytes)
         kept = {model.metrics.number for model in _loaded(self._models)}
         for model in _loaded(before):
             if model.metrics.number not in kept:
                 model.metrics.unloaded()
+
+
+def _own_bytes() -> int:
+    """What this process holds, apart from shared memory and from what it would give back."""
+    return_free_memory()
+    return held().own
 
 
 def _loaded(models: Mapping[int, ServedModel | RankerError]) -> Iterator[ServedModel]:

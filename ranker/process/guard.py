@@ -13,13 +13,15 @@ It has a thread of its own, since the loop's is what it watches.
 
 from __future__ import annotations
 
-import functools
+import gc
 import logging
-import os
+import math
 import threading
 import time
+from typing import Protocol
 
 from ranker.process.heap import return_free_memory
+from ranker.process.held import held
 from ranker.process.memory_budget import MemoryBudget
 from ranker.rpc import Peer, RpcCounts, Transport
 from ranker.transport.connections import GONE, Connection, connections
@@ -74,26 +76,43 @@ that waits take 0.01. Free memory is worth something only to the next request (`
 _LOG_SECONDS = 1.0
 """Seconds between two lines in the log: a flood of connections shall not become one of lines."""
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TIDY_SECONDS = 1.0
+"""After which models that were replaced are let go: their last lists have been answered by then."""
+
+_NOTABLE = 2**20
+"""Bytes by which what models hold has to change until it counts."""
+
+
+class Counts(RpcCounts, Protocol):
+    """Where the guard counts."""
+
+    def memory_limited(self, limit: int) -> None:
+        """The bytes of resident memory from which on connections are closed."""
 
 
 class Guard:
     """Watches a worker; see `ranker.rpc.Guard`.
 
     Args:
-        budget: its memory.
+        budget: its memory, with the models that it has now.
         counts: where to count the connections that are closed.
         greeting_bytes: what every caller gets before any answer, beside settings: the handshake
             of TLS.
 
     Attributes:
         short: whether memory is short.
+        short_since: since when, on the `time.monotonic` clock; `inf`: it is not.
     """
 
-    def __init__(self, budget: MemoryBudget, counts: RpcCounts, greeting_bytes: int = 0) -> None:
+    def __init__(self, budget: MemoryBudget, counts: Counts, greeting_bytes: int = 0) -> None:
         self.short = False
-        self._budget = budget
+        self.short_since = math.inf
+        self._first = self._budget = budget
+        self._shared = held().shared
+        self._more_own = self._more = 0
+        self._tidy_at = math.inf
         self._counts = counts
+        counts.memory_limited(budget.overfull)
         self._hardly_anything = _HARDLY_ANYTHING + greeting_bytes
         self._transport: Transport
         self._port = 0
@@ -126,6 +145,15 @@ class Guard:
         self._idle_at = time.monotonic() + _IDLE_SECONDS
         threading.Thread(target=self._watch, name="guard", daemon=True).start()
 
+    def models_changed(self, more: int) -> None:
+        """The worker has other models; any thread may call it.
+
+        Args:
+            more: how many more bytes they hold than the first ones, beside shared memory.
+        """
+        self._more_own = more
+        self._tidy_at = time.monotonic() + _TIDY_SECONDS
+
     def close(self, peer: Peer) -> None:
         """Closes a connection for what it has in its headers; any thread may call it."""
         for each in connections(self._port):
@@ -147,6 +175,10 @@ class Guard:
             pause = max(_ALERT_TICK, (now - began) / _ALERT_SHARE) if alert else _TICK
 
     def _look(self, now: float) -> None:
+        if now >= self._tidy_at:
+            self._tidy_at = math.inf
+            gc.collect()  # they refer to themselves, and an idle worker does not collect by itself
+            return_free_memory()
         if now >= self._idle_at:
             self._look_for_rest(now)
         overfull = self._look_at_memory(now)
@@ -175,15 +207,21 @@ class Guard:
 
     def _look_at_memory(self, now: float) -> bool:
         """Sees whether memory is short, and whether it is very short."""
+        resident, shared = held()
+        more = self._more_own + shared - self._shared
+        if abs(more - self._more) >= _NOTABLE:
+            self._more = more
+            self._budget = self._first.with_models(more)
+            self._counts.memory_limited(self._budget.overfull)
         budget = self._budget
-        held = resident_bytes()
-        full = held > budget.full
-        if now >= self._trim_at and (full or held > budget.at_rest + _REST_BYTES):
+        full = resident > budget.full
+        if now >= self._trim_at and (full or resident > budget.at_rest + _REST_BYTES):
             return_free_memory()
             self._trim_at = time.monotonic() + (_TRIM_SECONDS if full else _REST_SECONDS)
-            held = resident_bytes()
-        self.short = held > budget.full
-        return held > budget.overfull
+            resident = held().resident
+        self.short = resident > budget.full
+        self.short_since = min(self.short_since, now) if self.short else math.inf
+        return resident > budget.overfull
 
     def _look_for_rest(self, now: float) -> None:
         """Gives free memory back, once, when the worker has become idle."""
@@ -242,18 +280,3 @@ class Guard:
         host, port = connection.peer
         text = "closed the connection of %s, port %d, which has sent %d bytes%s: %s"
         logger.warning(text, host, port, connection.received, others, why)
-
-
-def resident_bytes() -> int:
-    """The bytes of memory that this process holds; 0 where that can't be known."""
-    file = _statm()
-    return 0 if file is None else int(os.pread(file, 100, 0).split()[1]) * _PAGE
-
-
-@functools.cache
-def _statm() -> int | None:
-    """The file that says so, which stays open: later, a flood may leave no descriptor for it."""
-    try:
-        return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None

@@ -10,12 +10,14 @@ Of what is the callers', each kind has a bound of its own: connections and calls
 their number, lists that wait and answers that are not read by their bytes. What arrives can't be
 counted before it is there, so there are two marks for all of it together: from the first on the
 worker takes in nothing more, from the second on it closes connections (`ranker.process.guard`).
+
+The marks move with the models that a worker has. The other bounds stay those of its first ones.
 """
 
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ranker.process.machine import memory_limit
 from ranker.rpc import Limits
@@ -47,12 +49,14 @@ class MemoryBudget:
     """A worker's memory.
 
     Attributes:
+        part: the bytes that it may hold in all.
+        most: the bytes that callers may make it hold, at most.
         at_rest: the bytes that it holds before any caller comes.
-        callers: the bytes that callers may make it hold.
     """
 
+    part: int
+    most: int
     at_rest: int
-    callers: int
 
     @classmethod
     def of_worker(cls, limit: int, workers: int, at_rest: int) -> MemoryBudget:
@@ -63,9 +67,17 @@ class MemoryBudget:
             workers: how many there are.
             at_rest: the bytes that one holds before any caller comes.
         """
-        worker = (USABLE * (limit or memory_limit()) - OTHERS) / workers
-        callers = max(int(worker) - at_rest, LEAST)
-        return cls(at_rest, callers if limit else min(callers, MOST))
+        part = int((USABLE * (limit or memory_limit()) - OTHERS) / workers)
+        return cls(part, part if limit else MOST, at_rest)
+
+    def with_models(self, more: int) -> MemoryBudget:
+        """The same worker's, if its models hold so many more bytes."""
+        return replace(self, at_rest=self.at_rest + more)
+
+    @property
+    def callers(self) -> int:
+        """The bytes that callers may make it hold."""
+        return max(min(self.part - self.at_rest, self.most), LEAST)
 
     @property
     def waiting(self) -> int:

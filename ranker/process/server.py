@@ -16,8 +16,9 @@ from ranker.methods import METHODS, SERVICES
 from ranker.metrics.recorder import Recorder
 from ranker.process.address import host_and_port
 from ranker.process.drain import SERVING_SECONDS, Drain
-from ranker.process.guard import Guard, resident_bytes
+from ranker.process.guard import Guard
 from ranker.process.heartbeat import BEAT_SECONDS
+from ranker.process.held import held
 from ranker.process.link import END_NOW
 from ranker.process.machine import usable_cores
 from ranker.process.memory_budget import MemoryBudget
@@ -49,6 +50,13 @@ logger = logging.getLogger(__name__)
 
 EXIT_ENGINE_LOST = 3
 """Exit code of a worker whose engine can't score any more: another process may."""
+
+EXIT_SHORT_OF_MEMORY = 4
+"""Exit code of a worker whose memory stays short although it takes nothing in."""
+
+_SHORT_SECONDS = 60.0
+"""For how long. Callers' calls that stand still are ended after one second: what is held for so
+long has been lost, as grpc.aio loses some with each call that is given up."""
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which the loop yields the interpreter to an engine thread that has scores.
@@ -106,8 +114,7 @@ class Server:
         )
         logger.info("transport %s: %s", make_transport.name, reason)
         recorder.transport_chosen(make_transport.name, reason)
-        budget = MemoryBudget.of_worker(settings.max_memory, settings.workers, resident_bytes())
-        recorder.memory_limited(budget.overfull)
+        budget = MemoryBudget.of_worker(settings.max_memory, settings.workers, held().resident)
         certificates = settings.certificates()
         self._credentials = certificates.credentials() if certificates else None
         self._guard = Guard(budget, recorder, certificates.handshake_bytes if certificates else 0)
@@ -204,6 +211,10 @@ class Server:
 
         self._transport.call_soon(serve)
 
+    def models_changed(self, more: int) -> None:
+        """See `Guard.models_changed`."""
+        self._guard.models_changed(more)
+
     def let_in(self, policy: CallerPolicy) -> None:
         """Lets these callers in from now on. Call it from any thread."""
 
@@ -221,13 +232,13 @@ class Server:
         a moment, and then refused with UNAVAILABLE; requests in flight finish, and
         their answers leave. `END_NOW` does not wait for them, nor does the end
         of the drain timeout, even if an engine's thread never comes back. When an
-        engine is lost it drains of itself, and refuses at once. It returns with
+        engine is lost, or memory stays short, it drains of itself. It returns with
         connections still open, so that calls on their way are not cancelled but may be
         retried (`Transport.leave`): end the process.
 
         Returns:
-            The process's exit code: 0 after a signal, or `EXIT_ENGINE_LOST` if an
-            engine was lost before one: start another process.
+            The process's exit code: 0 after a signal, or `EXIT_ENGINE_LOST` or
+            `EXIT_SHORT_OF_MEMORY` if that was why it drained: start another process.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -300,6 +311,8 @@ class Server:
             self._dispatcher.spare_seconds,
         )
         self._scored = scored
+        if now - self._guard.short_since > _SHORT_SECONDS:
+            self._replace_me("memory stays short", EXIT_SHORT_OF_MEMORY, SERVING_SECONDS)
         if self._drain is None:
             return BEAT_SECONDS if delay is None or delay > BEAT_SECONDS else delay
         wait = self._drain.step()
@@ -339,13 +352,16 @@ class Server:
         self._transport.leave()
 
     def _on_engine_lost(self) -> None:
+        self._replace_me("an engine is lost", EXIT_ENGINE_LOST, 0.0)
+
+    def _replace_me(self, why: str, exit_code: int, serving: float) -> None:
         if self._drain is not None:
             # After a signal the exit code stays 0: who sent it wants no other process. Callers
-            # hear UNAVAILABLE from the lost engine, as they soon do from the drain.
+            # hear UNAVAILABLE from a lost engine, as they soon do from the drain.
             return
-        logger.error("an engine is lost: draining, to end with exit code %d", EXIT_ENGINE_LOST)
-        self._exit_code = EXIT_ENGINE_LOST
-        self._begin_drain(0.0, "an engine is lost")
+        logger.error("%s: draining, to end with exit code %d", why, exit_code)
+        self._exit_code = exit_code
+        self._begin_drain(serving, why)
 
     def _begin_drain(self, serving: float, why: str) -> None:
         if self._drain is not None:

@@ -62,13 +62,10 @@ def main() -> NoReturn:
         with beating_while_loading(recorder.beat):
             _record_machine(recorder)
             return_freed_arrays()
-            first = generations.first()
-            if first is None:
-                end_process(0)
-            server = Server(settings, first, recorder, _ranking_log(settings, aggregates, index))
-            server.let_in(generations.policy)
-            server.serve(None, generations.unserved)
+            server = _server(settings, generations, recorder, aggregates, index)
             server.bind(settings.worker_addresses[index])
+            first = generations.bytes
+            generations.on_bytes = lambda now: server.models_changed(now - first)
     except (RankerError, OSError, ValueError, RuntimeError) as error:
         link.failed(str(error))
         end_process(EXIT_CANT_SERVE)
@@ -87,6 +84,23 @@ def main() -> NoReturn:
         incident(logger, "the worker's loop failed", error)
         code = EXIT_CANT_SERVE
     end_process(code)
+
+
+def _server(
+    settings: Settings,
+    generations: Generations,
+    recorder: Recorder,
+    aggregates: Aggregates,
+    index: int,
+) -> Server:
+    """The server of the first generation. Nothing else keeps that: its models may be replaced."""
+    first = generations.first()
+    if first is None:
+        end_process(0)
+    server = Server(settings, first, recorder, _ranking_log(settings, aggregates, index))
+    server.let_in(generations.policy)
+    server.serve(None, generations.unserved)
+    return server
 
 
 def _access_log(

@@ -14,6 +14,9 @@ STUCK = 77777.5
 STUCK_ON_LOOP = 77778.5
 """Likewise, of a batch that is short enough for the loop to score it itself."""
 
+LEAK = 77779.5
+"""A first feature at which the engine takes more memory, for good, than callers may hold."""
+
 SLOW = 77780.5
 """A batch of rows that begin with it takes a twentieth of a second, and no core."""
 

@@ -2,7 +2,8 @@
 
 If the file that BROKEN_START names exists, the worker can't load its model. The first worker
 that finds the file that STOPPED_START names stops like one that waits for a lock for ever.
-LONGEST_BATCH is how many seconds a batch may take.
+LONGEST_BATCH is how many seconds a batch may take, and SHORT_SECONDS for how long memory may be
+short.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import time
 
 from ranker.engine.api import Engine, EngineLostError
 from ranker.errors import ModelError
-from ranker.process import generations, worker
+from ranker.process import generations, server, worker
 from ranker.serving import dispatcher, services
-from tests.end_to_end.broken_server import BROKEN, LARGE, LOST, SLOW, STUCK, STUCK_ON_LOOP
+from tests.end_to_end.broken_server import BROKEN, LARGE, LEAK, LOST, SLOW, STUCK, STUCK_ON_LOOP
 
 logger = logging.getLogger(__name__)
+
+
+leaked: list[bytes] = []
 
 
 class BrokenEngine(Engine):
@@ -32,6 +36,8 @@ class BrokenEngine(Engine):
     def score(self, blocks):
         if any(len(block) >= LARGE or block[0, 0] == SLOW for block in blocks):
             time.sleep(0.05)
+        if any(block[0, 0] == LEAK for block in blocks):
+            leaked.append(b"x" * 100 * 2**20)
         if any(block[0, 0] in (STUCK, STUCK_ON_LOOP) for block in blocks):
             logger.info("the engine is stuck")
             threading.Event().wait()
@@ -68,6 +74,7 @@ def break_it() -> None:
 
     seconds = float(os.environ.get("LONGEST_BATCH", dispatcher.LONGEST_BATCH_SECONDS))
     dispatcher.LONGEST_BATCH_SECONDS = seconds
+    server._SHORT_SECONDS = float(os.environ.get("SHORT_SECONDS", server._SHORT_SECONDS))
     generations.take_over = load_broken
     services.RANK = wire._replace(read=read_broken, write=write_broken)
 

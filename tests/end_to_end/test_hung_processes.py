@@ -11,10 +11,11 @@ import grpc
 import numpy as np
 
 from ranker.client import RankerClient
-from tests.end_to_end.broken_server import LARGE, STUCK, STUCK_ON_LOOP
+from tests.end_to_end.broken_server import LARGE, LEAK, STUCK, STUCK_ON_LOOP
 from tests.end_to_end.conftest import (
     Broken,
     RunningServer,
+    on_both_transports,
     on_one_transport,
 )
 from tests.end_to_end.test_lifecycle import asked
@@ -80,4 +81,19 @@ def test_a_batch_that_never_returns_costs_a_worker_and_no_more(start, truth, mon
             assert call.code() is grpc.StatusCode.UNAVAILABLE
         server.wait_for_log(f"(?s)(worker 0 serves.*){{{workers}}}")
         served_by_everyone(server, truth)
+    assert server.stop() == 0
+
+
+@on_both_transports
+def test_a_worker_whose_memory_stays_short_is_replaced(start, truth, monkeypatch):
+    monkeypatch.setenv("SHORT_SECONDS", "0.5")  # by default they are 60
+    server = start("--max-memory", str(100 * 2**20), kind=Broken)
+    leaking = truth.rows[:1].copy()
+    leaking[0, 0] = LEAK
+    with grpc.insecure_channel(server.address) as channel:
+        assert asked(channel, leaking).code() is grpc.StatusCode.OK
+        wait_until(lambda: asked(channel, truth.rows[:1]).code() is not grpc.StatusCode.OK)
+    server.wait_for_log("memory stays short: draining, to end with exit code 4")
+    server.wait_for_log("(?s)(worker 0 serves.*){2}")
+    served_by_everyone(server, truth)
     assert server.stop() == 0

@@ -225,3 +225,21 @@ def test_a_model_whose_files_found_no_free_descriptor_is_refused(worker):
     worker.give(2, TREES, "8")
     worker.tell(prepare=3, models=[2], routes={})
     assert worker.heard() == {"prepared": 3}
+
+
+def test_bytes_of_models_are_allowed_for_while_they_are_loaded_and_forgotten_with_them(
+    worker, monkeypatch
+):
+    told: list[int] = []
+    own = iter([100, 150, 1000, 10**9])
+    monkeypatch.setattr(module, "_own_bytes", lambda: next(own))
+    worker.generations.on_bytes = told.append
+    size = TREES.stat().st_size
+    of_file = 2 if simd.unavailable() is None else 10
+    worker.give(1, TREES, "1")
+    assert told == [of_file * size, 50]
+    worker.give(2, TREES, "2", slot=1)
+    assert told[2:] == [50 + of_file * size] * 2  # not more than a model can take
+    worker.tell(prepare=1, models=[1], routes={})
+    worker.tell(switch=1)
+    assert told[-1] == worker.generations.bytes == 50

@@ -1,24 +1,80 @@
-"""What the guard knows of its process; what it does is in `tests.end_to_end.test_memory`."""
+"""Marks that move with models; what callers bring about is in `tests.end_to_end.test_memory`."""
 
 from __future__ import annotations
 
-import resource
-import sys
+import math
 
-import psutil
 import pytest
 
-from ranker.process.guard import resident_bytes
+from ranker.process import guard as module
+from ranker.process.guard import Guard
+from ranker.process.held import Held
+from ranker.process.memory_budget import MemoryBudget
+
+MIB = 2**20
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
-def test_it_knows_what_is_held_though_no_descriptor_is_left():
-    resident_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    held = psutil.Process().memory_info().rss
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        found = resident_bytes()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert found == pytest.approx(held, rel=0.2)
+class Limits:
+    """What the guard says of the second mark."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def memory_limited(self, limit: int) -> None:
+        self.told.append(limit)
+
+
+class Process:
+    """A process that holds so many MiB, and its guard. Callers may make it hold 64 MiB more."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.own, self.shared = 50, 30
+        monkeypatch.setattr(module, "held", self.held)
+        self.limits = Limits()
+        self.guard = Guard(MemoryBudget.of_worker(100 * MIB, 1, self.held().resident), self.limits)
+
+    def held(self) -> Held:
+        return Held((self.own + self.shared) * MIB, self.shared * MIB)
+
+    def look(self, now: float = 1.0) -> bool:
+        """Whether memory is short."""
+        self.guard._look_at_memory(now)
+        return self.guard.short
+
+
+@pytest.fixture
+def process(monkeypatch) -> Process:
+    return Process(monkeypatch)
+
+
+def test_what_callers_bring_is_held_to_the_marks(process):
+    process.own += 33
+    assert process.look(now=7.0)
+    assert process.guard.short_since == 7.0
+    process.look(now=8.0)
+    assert process.guard.short_since == 7.0
+    process.own -= 33
+    assert not process.look()
+    assert process.guard.short_since == math.inf
+
+
+def test_shared_memory_is_models(process):
+    process.shared += 500
+    assert not process.look()
+    process.own += 33
+    assert process.look()
+
+
+def test_marks_move_with_what_models_take_of_their_own(process):
+    process.own += 500
+    assert process.look()
+    process.guard.models_changed(500 * MIB)
+    assert not process.look()
+    process.own -= 500
+    process.guard.models_changed(0)
+    assert not process.look()
+    process.own += 33
+    assert process.look()
+    first, larger, last = process.limits.told
+    assert larger == first + 500 * MIB
+    assert last == first

@@ -34,6 +34,16 @@ def test_callers_get_some_even_where_there_is_no_room():
     assert MemoryBudget.of_worker(100 * MIB, 1, 90 * MIB).callers == LEAST
 
 
+def test_models_that_hold_more_move_the_marks_and_leave_callers_less():
+    budget = MemoryBudget.of_worker(1024 * MIB, 1, 80 * MIB)
+    larger = budget.with_models(200 * MIB)
+    assert larger.at_rest == 280 * MIB
+    assert larger.callers == budget.callers - 200 * MIB
+    assert larger.full == 280 * MIB + larger.callers // 2
+    assert budget.with_models(2000 * MIB).callers == LEAST
+    assert larger.with_models(-200 * MIB) == budget
+
+
 def test_a_large_machine_is_not_filled_unasked(monkeypatch):
     monkeypatch.setattr(memory_budget, "memory_limit", lambda: 2**40)
     assert MemoryBudget.of_worker(0, 1, 0).callers == MOST
