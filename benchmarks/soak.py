@@ -1,16 +1,15 @@
 """A real server under mixed and hostile traffic: answers, counters, memory are held to account.
 
-Callers send lists of 1 to 2000 candidates (log-normal) in unary calls and streams to a server
-with two models, of 500 and 100 trees of depth 6. Some behave. Some cancel in mid-flight, have too
-little time, stop reading, send broken or misshapen messages or no message at all, connect and fall
-silent at any stage, speak other protocols, or are killed (SIGKILL) with requests in flight.
+Callers send lists of 1 to 2000 candidates to a server with two models. Some behave. Some cancel,
+have too little time, stop reading, send broken messages or none, connect and fall silent at any
+stage, speak other protocols, or are killed (SIGKILL) with requests in flight.
 
 They come three times, and leave. It passes if every answer was XGBoost's ranking, the scores bit
 for bit; every request was answered with the status that its caller deserved; nothing was logged as
 a warning or an error; each time the callers have left, file descriptors and threads are back to
 where they began, nothing is in flight or queued, and the server's counters agree with its callers'
-own; after the last time the server at rest, when workers have given free memory back, holds at most
---growth MiB more than after the second; and it ended with exit code 0.
+own; after the last time the server at rest, when workers have given free memory back, holds little
+more than after the second; and it ended with exit code 0.
 """
 
 from __future__ import annotations
@@ -48,12 +47,14 @@ HABITS: tuple[tuple[Callable[[Desk], None], float], ...] = (
 INTRUSION, KILL = 0.3, 8.0
 """Mean seconds between bad connections, and between kills."""
 SETTLE_SECONDS = 90.0
-"""That the server may take to notice that everybody has left: its keepalive finds a connection
-that was lost without a word after 50."""
+"""For the server to notice that all have left; a connection lost without a word takes 50."""
 TIMES = 3
 MORE_FDS, MORE_THREADS = 4, 4
 """What gRPC may keep, once used, beyond what an idle server has at first."""
 MIB = 2**20
+GROWTH = {"core": 1.0, "aio": 3.0}
+"""MiB that it may hold more. On aio gRPC loses some with each call that is given up
+(`tests/transport/test_aio_leak.py`), and the pages that those bytes are in."""
 
 
 def repeat(act: Callable[[], None], pause: float, over: threading.Event, desk: Desk) -> None:
@@ -89,8 +90,7 @@ def traffic(
         time.sleep(min(2.0, seconds / 30))
         samples.append(server.usage())
         if len(samples) % 5 == 0:
-            requests = sum(list(tally.counts.values()))
-            click.echo(f"{requests:,} requests so far; {samples[-1]}", err=True)
+            click.echo(f"{sum(list(tally.counts.values())):,} requests; {samples[-1]}", err=True)
     over.set()
     for thread in threads:
         thread.join(2 * PATIENCE)
@@ -118,11 +118,11 @@ def traces(server: RankerServer, counts: Counts, idle: Usage) -> list[str]:
 @command
 @click.option("--minutes", default=10.0)
 @click.option("--transport", type=click.Choice(["core", "aio"]), default="core")
-@click.option("--growth", "allowed", default=2.0, help="Of memory at rest, in MiB.")
+@click.option("--growth", type=float, help="Of memory at rest, in MiB.  [default: 1; aio: 3]")
 @click.option("--rest", default=25.0, help="Seconds until free memory has been given back.")
 @click.option("--log", type=click.Path(path_type=Path), help="Keep the server's log there.")
 def main(
-    report: Report, minutes: float, transport: str, allowed: float, rest: float, log: Path | None
+    report: Report, minutes: float, transport: str, growth: float, rest: float, log: Path | None
 ) -> None:
     """Runs a soak and says whether it passed."""
     failures, tally, samples, rests = list[str](), Tally(), list[Usage](), list[Usage]()
@@ -146,7 +146,7 @@ def main(
             table = report.table("memory at most, MiB", "more at rest", "fds at most")
             gained = (rests[-1].rss - rests[-2].rss) / MIB
             table.row(max(each.rss for each in samples) / MIB, gained, max(s.fds for s in samples))
-            if gained > allowed:
+            if gained > (growth or GROWTH[transport]):
                 failures.append(f"memory grew by {gained:.1f} MiB")
         except RuntimeError as error:
             failures.append(str(error))
