@@ -51,10 +51,13 @@ def _column(place: str, column: Any) -> Column:
     if kind in ("f", "i", "u", "b"):
         if isinstance(dtype, np.dtype):
             return np.asarray(column)
-        # pandas' own dtypes have NA for missing.
-        numbers = column.to_numpy(dtype=dtype.numpy_dtype, na_value=0)
-        missing = np.asarray(column.isna(), np.bool_)
-        return np.where(missing, np.float32(np.nan), as_float32(place, numbers))
+        # pandas' own dtypes, and Arrow's in pandas, have NA for missing.
+        if kind in ("i", "u") and hasattr(dtype, "numpy_dtype"):  # a sparse dtype has none
+            # float64 would round large integers before they are rounded to float32.
+            numbers = column.to_numpy(dtype=dtype.numpy_dtype, na_value=0)
+            missing = np.asarray(column.isna(), np.bool_)
+            return np.where(missing, np.float32(np.nan), as_float32(place, numbers))
+        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
     if kind in ("O", "U", "T"):
         missing = np.asarray(column.isna(), np.bool_)
         values = zip(missing, column, strict=True)

@@ -122,6 +122,26 @@ def test_large_integers_beside_fractions_are_rounded_once_as_in_xgboost(values):
     np.testing.assert_array_equal(np.nan_to_num(rows(frame)), want)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "missing"),
+    [
+        *((dtype, None) for dtype in ("boolean", "Int64", "UInt8", "Float32", "Float64")),
+        *((f"{name}[pyarrow]", None) for name in ("bool", "int64", "uint8", "float", "double")),
+        ("Sparse[float]", NAN),
+    ],
+)
+def test_every_dtype_of_pandas_for_numbers(dtype, missing):
+    frame = pd.DataFrame({"price": pd.Series([1, 0, missing, 1], dtype=dtype)})
+    np.testing.assert_array_equal(rows(frame), [[1], [0], [NAN], [1]])
+
+
+def test_sparse_columns_of_pandas():
+    integers = pd.DataFrame({"clicks": pd.arrays.SparseArray([0, 3, 0])})
+    np.testing.assert_array_equal(rows(integers), [[0], [3], [0]])
+    dummies = pd.get_dummies(pd.Series(["price", "genre", "price"]), sparse=True)
+    np.testing.assert_array_equal(rows(dummies), [[0, 1], [1, 0], [0, 1]])
+
+
 CATEGORICAL = {
     "pandas": lambda values, order: pd.DataFrame({"genre": pd.Categorical(values, order)}),
     "polars-enum": lambda values, order: pl.DataFrame(
