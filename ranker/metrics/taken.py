@@ -55,6 +55,7 @@ class Taken:
         own[self._overflow] = overflow
         own[self._rate] = rate
 
-    def forget(self) -> None:
-        """What this worker has seen of overflow does not count any more."""
-        self._own[self._rate] = 0.0
+    def set_rate(self, rate: float) -> None:
+        """Forgets what this worker, or one before it in its place, has seen at another rate."""
+        if self._own[self._rate] != rate:
+            self._own[self._rate] = 0.0

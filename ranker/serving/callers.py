@@ -44,6 +44,8 @@ class Caller:
         """Has it take no more than that from now on."""
         if quota is None:
             self.quota = None
+            self.metrics.requests.set_rate(0.0)
+            self.metrics.candidates.set_rate(0.0)
         elif self.quota is None or self.quota.quota != quota:
             self.quota = CallerQuota(quota, self.metrics)
 

@@ -62,8 +62,8 @@ class Tokens(Protocol):
     def note(self, rate: float, overflow: float) -> None:
         """So much has run over."""
 
-    def forget(self) -> None:
-        """Nothing has."""
+    def set_rate(self, rate: float) -> None:
+        """So many come in a second from now on; 0: any number. What ran over at another is gone."""
 
 
 class Taken(Protocol):
@@ -82,7 +82,7 @@ class TokensHere:
     """Tokens that are taken of one worker alone."""
 
     def __init__(self) -> None:
-        self._taken = 0.0
+        self._taken = self._rate = 0.0
         self._overflow = -math.inf
 
     def read(self, _rate: float) -> tuple[float, float]:
@@ -97,9 +97,10 @@ class TokensHere:
         """See `Tokens`."""
         self._overflow = overflow
 
-    def forget(self) -> None:
+    def set_rate(self, rate: float) -> None:
         """See `Tokens`."""
-        self._overflow = -math.inf
+        if rate != self._rate:
+            self._rate, self._overflow = rate, -math.inf
 
 
 class TakenHere:
@@ -111,7 +112,7 @@ class TakenHere:
 
 
 class Bucket:
-    """Tokens of one kind; it begins full.
+    """Tokens of one kind; it begins full, unless tokens at this rate are counted already.
 
     Args:
         kind: what a token is for, in the plural.
@@ -124,8 +125,6 @@ class Bucket:
         self._rate = rate
         self._most = max(rate * BURST_SECONDS, 1.0)
         self._tokens = tokens
-        # Also if this worker has seen something at this rate: there may have been another since.
-        tokens.forget()
 
     def check(self, now: float, deadline: float) -> None:
         """Raises OverQuotaError if there is no token left.
@@ -167,14 +166,14 @@ class CallerQuota:
         self.rows = self.size = 0
         self._pace = RefusalPace(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE)
         self._taken = taken
-        self._buckets = [
-            Bucket(kind, rate, tokens)
-            for kind, rate, tokens in (
-                ("requests", quota.requests_per_second, taken.requests),
-                ("candidates", quota.candidates_per_second, taken.candidates),
-            )
-            if rate
-        ]
+        self._buckets = []
+        for kind, rate, tokens in (
+            ("requests", quota.requests_per_second, taken.requests),
+            ("candidates", quota.candidates_per_second, taken.candidates),
+        ):
+            tokens.set_rate(rate)
+            if rate:
+                self._buckets.append(Bucket(kind, rate, tokens))
 
     def check(self, now: float, deadline: float) -> None:
         """Raises OverQuotaError if the caller has taken what it may take by now."""

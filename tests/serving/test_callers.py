@@ -209,6 +209,14 @@ class TestQuotas:
         codes += [guarded.rank(A).code for _ in range(10)]
         assert codes.count(Code.OK) <= 5
 
+    def test_a_quota_that_is_taken_away_and_set_again_begins_anew(self, guarded):
+        quotas = {A: Quota(candidates_per_second=0.1)}
+        guarded.callers.serve(CallerPolicy((A, B), quotas))
+        assert [guarded.rank(A).code for _ in range(2)] == [Code.OK, Code.RESOURCE_EXHAUSTED]
+        guarded.callers.serve(CallerPolicy((A, B)))
+        guarded.callers.serve(CallerPolicy((A, B), quotas))
+        assert guarded.rank(A).code is Code.OK
+
 
 class TestConnections:
     """Quotas where nobody is named."""

@@ -196,6 +196,35 @@ def test_a_worker_that_is_replaced_does_not_fill_the_bucket():
         assert not take(server.quota(1, TEN_A_SECOND), 100.0)
 
 
+def test_a_worker_that_is_replaced_forgives_no_debt():
+    long = Quota(candidates_per_second=1000.0)
+    with started(2) as server:
+        first, second = server.with_quota(long)
+        assert take(first, 0.0, rows=100_000)
+        first = server.quota(0, long)
+        for quota in (first, second):
+            assert refusal(quota, 1.0).retry_after == pytest.approx(98.001)
+        assert take(first, 99.1)
+
+
+def test_of_a_quota_only_what_is_changed_begins_anew():
+    quota = Quota(10.0, 100.0, 0.5)
+    with started(1) as server:
+        assert take(server.quota(0, quota), 0.0, rows=1000)
+        another_share = server.quota(0, Quota(10.0, 100.0, 0.6))
+        another_rate = server.quota(0, Quota(20.0, 100.0, 0.6))
+        assert "candidates" in refusal(another_share, 0.0).message
+        assert "candidates" in refusal(another_rate, 0.0).message
+        assert take(server.quota(0, Quota(20.0, 200.0, 0.6)), 0.0)
+
+
+def test_a_limit_that_is_taken_away_and_set_again_begins_anew():
+    with started(1) as server:
+        assert take(server.quota(0, Quota(10.0, 100.0)), 0.0, rows=1000)
+        server.quota(0, Quota(10.0))
+        assert take(server.quota(0, Quota(10.0, 100.0)), 0.0)
+
+
 def test_a_worker_that_takes_another_s_place_goes_on_counting():
     aggregates = new_aggregates()
     aggregates.name_callers(["dns:a"])
