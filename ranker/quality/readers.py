@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ranker.distribution import require
 from ranker.errors import InvalidRequestError
 from ranker.forest.forest import MAX_FEATURES
-from ranker.frames import Labels, as_float32, read_frame
+from ranker.frames import Frame, Labels, as_float32, read_frame
 from ranker.quality.data import RankingData
 from ranker.quality.libsvm import read_libsvm
 
@@ -128,6 +128,8 @@ class _Table:
         self._table = table
 
     def data(self, features: Collection[str], columns: Columns) -> RankingData:
+        if not len(self._table):
+            raise InvalidRequestError(self._path.name, "holds no candidates")
         own = {columns.group, columns.label, columns.weight, columns.propensity}
         names: list[str] = list(self._table.column_names)
         if features:
@@ -194,11 +196,8 @@ class _Table:
         column = self._table.column(name)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             column = column.dictionary_encode()  # much faster than text by text
-        frame = read_frame(pa.table({name: column.combine_chunks()}))
-        assert frame is not None
-        (found,) = frame.columns
-        assert isinstance(found, Labels)
-        return found
+        frame = cast(Frame, read_frame(pa.table({name: column.combine_chunks()})))
+        return cast(Labels, frame.columns[0])  # of a table without rows it could be anything
 
     def _complete(self, name: str) -> NDArray[np.float64]:
         column = self._column(name)

@@ -134,6 +134,15 @@ def test_what_is_no_table_is_refused(tmp_path, suffix):
 
 
 @BOTH
+@pytest.mark.parametrize("features", [["x", "title"], []], ids=["by-name", "all-numbers"])
+def test_a_table_without_rows_is_refused(tmp_path, suffix, features):
+    types = {"qid": pa.int64(), "label": pa.int64(), "x": pa.float64(), "title": pa.string()}
+    path = written(tmp_path, {name: pa.array([], kind) for name, kind in types.items()}, suffix)
+    with pytest.raises(InvalidRequestError, match=rf"test{suffix}: holds no candidates"):
+        read_data(path, features)
+
+
+@BOTH
 @pytest.mark.parametrize("ids", [[1, None, 2], ["a", None, "b"]], ids=["numbers", "texts"])
 def test_candidates_of_no_query_are_refused(tmp_path, suffix, ids):
     path = written(tmp_path, {"qid": ids, "label": [1, 1, 1], "x": [1, 1, 1]}, suffix)
