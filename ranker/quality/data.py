@@ -146,6 +146,10 @@ class RankingData:
             features, texts = _unpacked(frame, feature_names)
             from_table = True
         ids = np.asarray(query_ids)
+        if ids.ndim != 1:
+            raise InvalidRequestError(
+                "query_ids", f"expected one per candidate, got shape {list(ids.shape)}"
+            )
         _refuse_no_id(query_ids, ids)
         order, sizes, begins = _grouped(ids)
         names = ids[order][begins]
@@ -337,8 +341,6 @@ def _unpacked(frame: Frame, names: Sequence[str]) -> tuple[NDArray[np.float32], 
 
 def _grouped(ids: NDArray[Any]) -> tuple[Any, NDArray[np.int64], NDArray[np.int64]]:
     """The order that puts each query's candidates together, queries' sizes and begins."""
-    if ids.ndim != 1:
-        raise InvalidRequestError("query_ids", "expected one per candidate")
     begins = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])[: len(ids)])
     order: Any = slice(None)
     if len(np.unique(ids[begins])) != len(begins):

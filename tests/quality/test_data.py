@@ -49,6 +49,11 @@ def test_queries_count_alike_unless_weighted():
         pytest.param(
             {"features": np.zeros((0, 1)), "labels": [], "query_ids": []}, "got none", id="empty"
         ),
+        pytest.param({"query_ids": [[1, 2]] * 3}, r"one per candidate, got .*3, 2", id="2d-query"),
+        pytest.param(
+            {"query_ids": np.array([["a", "b"]] * 3, object)}, "one per cand", id="2d-query-objects"
+        ),
+        pytest.param({"query_ids": None}, "one per candidate", id="no-queries"),
         pytest.param({"query_ids": [1, np.nan, np.nan]}, "row 1, .*: 2 of them", id="nan-query"),
         pytest.param({"query_ids": ["a", "b", None]}, "row 2, .* has none", id="none-query"),
         pytest.param(
