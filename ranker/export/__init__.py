@@ -139,8 +139,9 @@ def export_onnx(
             hold itself, by name: texts or integers in the order of their codes,
             which is the order of the training data frame's categories.
         rows: some rows of real data, a matrix or a data frame with the model's columns in
-            its order. The file carries a few of them with XGBoost's scores, besides made-up
-            ones, and each load scores them again (`ranker.model.parity`).
+            its order (of any names, if the model has none). The file carries a few of them with
+            XGBoost's scores, besides made-up ones, and each load scores them again
+            (`ranker.model.parity`).
         reference: the training data: a matrix with the model's columns, a data frame of its
             features, or the path of a `.csv` or `.parquet` table. The file then carries a
             histogram of each feature and of the scores, which a server tells drift by
@@ -151,6 +152,7 @@ def export_onnx(
             onnxruntime scores the file otherwise than XGBoost does; the name or
             the version is none, or names another model already; the reference is not
             the model's.
+        InvalidRequestError: `rows` or `reference` can't be read as numbers.
         OSError: the file can't be written.
     """
     path = Path(path)

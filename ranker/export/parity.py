@@ -24,10 +24,12 @@ def parity_rows(model: XGBoostModel, given: ArrayLike | None = None) -> ParityRo
 
     Args:
         model: the model.
-        given: rows of real data, [m, num_features]; None if there are none.
+        given: rows of real data, [m, num_features]; None if there are none. A data frame
+            has the model's names, in its order; any names if the model has none.
 
     Raises:
         ModelError: the given rows have another shape, or names in another order.
+        InvalidRequestError: they can't be read as numbers.
     """
     columns = sorted({int(i) for t in model.trees for i in t.feature[t.left >= 0]})
     count = min(MOST_ROWS, max(LEAST_ROWS, MOST_CELLS // max(1, len(columns))))
@@ -36,7 +38,7 @@ def parity_rows(model: XGBoostModel, given: ArrayLike | None = None) -> ParityRo
     if given is not None:
         frame = read_frame(given)
         names = () if frame is None else frame.names_for(model.feature_names)
-        if names and names != model.feature_names:
+        if model.feature_names and names and names != model.feature_names:
             raise ModelError(
                 "rows: the data frame has other columns than the model, or in another order; pass "
                 "frame[names] with the model's names"

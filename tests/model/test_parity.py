@@ -12,7 +12,7 @@ import pytest
 import xgboost as xgb
 from onnx import helper
 
-from ranker.errors import ModelError
+from ranker.errors import InvalidRequestError, ModelError
 from ranker.export import export_onnx
 from ranker.model import Model, ModelFile
 from ranker.model.parity import MOST_CELLS, ParityRows
@@ -80,6 +80,15 @@ def test_given_rows_of_a_frame_have_the_models_columns_in_its_order(booster, tmp
     export_onnx(booster, path, rows=pd.DataFrame(np.eye(5)))
     with pytest.raises(ModelError, match="rows: the data frame has other columns"):
         export_onnx(booster, path, rows=frame[["b", "a", "c", "d", "e"]])
+
+
+def test_given_rows_of_a_frame_are_taken_by_position_if_the_model_has_no_names(booster, tmp_path):
+    frame = pd.DataFrame(np.eye(5), columns=["a", "b", "c", "d", "e"])
+    export_onnx(booster, tmp_path / "frame.onnx", name="books", rows=frame)
+    export_onnx(booster, tmp_path / "matrix.onnx", name="books", rows=frame.to_numpy())
+    assert (tmp_path / "frame.onnx").read_bytes() == (tmp_path / "matrix.onnx").read_bytes()
+    with pytest.raises(InvalidRequestError, match="rows"):
+        export_onnx(booster, tmp_path / "texts.onnx", rows=frame.astype(str) + "x")
 
 
 def test_the_same_export_gives_the_same_rows(booster, path, tmp_path):
