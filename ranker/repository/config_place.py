@@ -134,16 +134,22 @@ class LocalConfig:
         """Gives a new file the owner, group and mode of the old one.
 
         Raises:
-            ConfigError: this user may not.
+            ConfigError: this user may not, or it can't be done at all.
         """
         new = os.fstat(fd)
         if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
             try:
                 os.fchown(fd, old.st_uid, old.st_gid)
-            except PermissionError as error:
+            except OSError as error:
+                if not isinstance(error, PermissionError):
+                    advice = f"the system gives it no such owner: {error.strerror}"
+                elif new.st_uid != old.st_uid:
+                    advice = "run this as that user"
+                else:
+                    advice = f"you are not in group {old.st_gid}; run this once you are, or as root"
                 raise ConfigError(
                     f"{self.name}: can't be replaced: it belongs to user {old.st_uid} and group "
-                    f"{old.st_gid}, and a new file would not; run this as that user"
+                    f"{old.st_gid}, and a new file would not; {advice}"
                 ) from error
         os.fchmod(fd, old.st_mode & 0o7777)  # last: another owner takes bits from it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -149,13 +150,32 @@ def test_it_keeps_its_owner_and_group(foreign):
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 5678, 0o640)
 
 
-def test_it_is_not_replaced_by_who_can_not_give_it_its_owner(foreign, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("user", "error", "advice"),
+    [
+        pytest.param(
+            1234, PermissionError(errno.EPERM, "not permitted"), "run this as that user", id="user"
+        ),
+        pytest.param(
+            None, PermissionError(errno.EPERM, "not permitted"), "not in group 5678", id="group"
+        ),
+        # Of users that are not mapped in a container.
+        pytest.param(
+            1234, OSError(errno.EINVAL, "Invalid argument"), "no such owner: Inv", id="no-such-user"
+        ),
+    ],
+)
+def test_it_is_not_replaced_by_who_can_not_give_it_its_owner(
+    foreign, tmp_path, monkeypatch, user, error, advice
+):
     def refused(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
+        raise error
 
+    user = os.getuid() if user is None else user
+    os.chown(foreign, user, 5678)
     monkeypatch.setattr(os, "fchown", refused)
     file, edited = promoted(foreign)
-    with pytest.raises(ConfigError, match=r"belongs to user 1234 and group 5678.* as that user"):
+    with pytest.raises(ConfigError, match=rf"belongs to user {user} and group 5678.*; .*{advice}"):
         file.replace(edited)
     assert foreign.read_text() == FLOW
     assert os.listdir(tmp_path) == ["ranker.yaml"]
