@@ -129,7 +129,7 @@ class Supervisor:
         ]
         office_slot = slots[aggregates.layout.slot("office")]
         self._office = Place("office", office_slot, start_office, self._on_office)
-        self._announced = self._busy = False
+        self._announced = self._busy = self._hung_up = False
         self._looked = self._held_up = time.monotonic()
 
     def run(self) -> int:
@@ -149,7 +149,7 @@ class Supervisor:
             for place in places:
                 place.start()
             self._record_versions()
-            while not self._wait(_SHORT_TICK if self._busy else _TICK):
+            while not (received := self._wait(_SHORT_TICK if self._busy else _TICK)):
                 held_up_until = self._held_up_until()
                 for place in places:
                     place.kill_if_hung(held_up_until)
@@ -158,6 +158,7 @@ class Supervisor:
                 if self._models.failure and not self._announced:
                     raise StartError(self._models.failure)
                 self._announce()
+            self._hung_up = received is signal.SIGHUP
             return 0
         finally:
             self._end()
@@ -211,22 +212,35 @@ class Supervisor:
         self._looked = now
         return self._held_up
 
-    def _wait(self, seconds: float) -> bool:
-        """Waits until something happens, or so long. Returns whether it is a signal to end."""
+    def _wait(self, seconds: float) -> signal.Signals | None:
+        """Waits until something happens, or so long. Returns the signal to end, if one has come."""
         received = signal.sigtimedwait(self._signals, seconds)
         if received is None or received.si_signo == signal.SIGCHLD:
-            return False
+            return None
         if received.si_signo not in self._signals:
             # None has come. CPython makes one up, with any number, where a wait that is over was
             # interrupted: by SIGSTOP and SIGCONT, or while the whole machine was suspended.
-            return False
+            return None
         if received.si_signo == signal.SIGHUP and self._settings.config:
             logger.info("SIGHUP: looking for what is to be served")
             if self._office.child is not None:
                 self._office.child.say({"reload": True})
+            return None
+        to_end = signal.Signals(received.si_signo)
+        logger.info("%s", to_end.name)
+        return to_end
+
+    def _is_asked_again(self, seconds: float) -> bool:
+        """Waits likewise, while processes end. Returns whether a second SIGTERM or SIGINT came.
+
+        SIGHUP is neither the first nor the second: a service manager may send it right behind
+        SIGTERM (systemd's SendSIGHUP=yes), and of two that wait the kernel hands it out first.
+        """
+        received = self._wait(seconds)
+        if received is None or received is signal.SIGHUP:
             return False
-        logger.info("%s", signal.Signals(received.si_signo).name)
-        return True
+        is_first, self._hung_up = self._hung_up, False
+        return not is_first
 
     def _end(self) -> None:
         """Lets all workers drain, then the office publish what they counted last."""
@@ -237,12 +251,12 @@ class Supervisor:
         self._end_places([self._office], OFFICE_SECONDS, END_NOW)
 
     def _end_places(self, places: list[Place], seconds: float, first: signal.Signals) -> None:
-        """Has processes end, within so many seconds; after a second signal, at once."""
+        """Has processes end, within so many seconds; if asked again, at once."""
         limit = time.monotonic() + seconds
         for place in places:
             place.send_signal(first)
         while running := [place for place in places if place.child is not None]:
-            ask_again = self._wait(0.02)
+            ask_again = self._is_asked_again(0.02)
             late = time.monotonic() >= limit
             for place in running:
                 if ask_again:

@@ -77,6 +77,35 @@ def test_a_terminal_that_closes_loses_no_request(start, truth):
     assert server.process.wait(60) == 0
 
 
+@pytest.mark.parametrize(
+    "signals",
+    [
+        pytest.param([signal.SIGTERM, signal.SIGHUP], id="as-systemd-with-SendSIGHUP"),
+        pytest.param([signal.SIGHUP, signal.SIGHUP], id="twice"),
+        pytest.param([signal.SIGHUP, signal.SIGTERM], id="before-the-first-SIGTERM"),
+    ],
+)
+def test_sighup_is_no_second_signal_to_end(start, truth, signals):
+    server = start("--workers", "2", *DELAY, kind=InTerminal)
+    rows = truth.rows[:20]
+
+    def end() -> None:
+        for number, each in enumerate(signals, start=1):
+            server.signal(each)
+            wait_until(lambda count=number: has_heard(server, count))
+
+    answers = answers_of(server, rows, 8, end)
+    assert answers == [np.argsort(-truth.scores(rows), kind="stable").tolist()] * 8
+    assert server.process.wait(60) == 0
+    assert server.log.read_text().count("drained") == 2
+
+
+def has_heard(server: RunningServer, count: int) -> bool:
+    """Whether so many signals to end have come, or it has ended already."""
+    heard = re.findall(r"\bSIG(?:HUP|TERM)\b", server.log.read_text())
+    return len(heard) >= count or server.process.poll() is not None
+
+
 def test_sighup_to_every_process_has_the_configuration_read_and_ends_none(truth, tmp_path):
     config = tmp_path / "ranker.yaml"
     config.write_text(json.dumps({"models": {"books": {"source": str(truth.path)}}}))
