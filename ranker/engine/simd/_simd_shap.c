@@ -11,6 +11,7 @@ static const char *check(const struct trees *in)
     if ((int64_t)in->num_floored != in->num_features) return "floored has another length";
     if (in->num_nodes > INT32_MAX || in->num_trees > in->num_nodes) return "a root is out of bounds";
     if (!isfinite(in->base)) return "the base is not finite";
+    if (in->num_trees == 0 && in->num_nodes > 0) return "a root is out of bounds";
     if (in->num_trees > 0 && in->roots[0] != 0) return "a root is out of bounds";
     for (size_t tree = 0; tree < in->num_trees; tree++) {
         size_t end = tree + 1 < in->num_trees ? (size_t)in->roots[tree + 1] : in->num_nodes;

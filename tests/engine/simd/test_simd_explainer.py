@@ -295,6 +295,11 @@ def test_forests_out_of_bounds_are_refused(
         kernel(with_entry(arrays(), name, place, value))
 
 
+def test_nodes_without_a_root_are_refused() -> None:
+    with pytest.raises(ValueError, match="forest: a root is out of bounds"):
+        kernel(dataclasses.replace(arrays(), roots=np.empty(0, np.int32)))
+
+
 def test_a_node_with_two_parents_is_refused() -> None:
     tree = {
         "left": [1, 3, 5, -1, -1, -1, -1],
