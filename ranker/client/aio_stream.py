@@ -16,6 +16,7 @@ from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout, with_deadline
 from ranker.client.stream import CLOSE_GRACE, in_use
 from ranker.errors import (
+    CancelledError,
     DeadlineError,
     InternalError,
     RankerError,
@@ -138,6 +139,7 @@ class AsyncRankStream:
             await asyncio.wait([each.future for each in self._in_flight.values()])
         await asyncio.wait([self._reading], timeout=CLOSE_GRACE)
         self._call.cancel()
+        self._writing.cancel()  # grpc.aio's write waits for the connection even so
         await asyncio.wait([self._reading, self._writing])
 
     async def __aenter__(self) -> Self:
@@ -183,8 +185,10 @@ class AsyncRankStream:
                 end = UnavailableError(
                     "the stream ended while a request was being sent; grpc.aio lost the reason"
                 )
-        except asyncio.CancelledError:  # so grpc.aio calls the end of a call that close() cancelled
-            end = UnavailableError("the stream is closed")
+        except asyncio.CancelledError:
+            # So grpc.aio calls the end of a call that was cancelled on this side: by the client as
+            # it closes, or by close(), which leaves no request in flight.
+            end = CancelledError("the client was closed before the answer came")
         except Exception as error:  # whatever it is: others wait for this task
             end = InternalError(f"an answer can't be read: {error!r}")
         self._end = to_status(end)

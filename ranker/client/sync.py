@@ -181,6 +181,7 @@ class RankerClient:
         """Closes the connections.
 
         Calls in flight are cancelled (`CancelledError`), later ones end with `UnavailableError`.
+        An open stream breaks: its requests, those in flight and later ones, are cancelled.
         """
         self._closed = True
         for channel in self._channels:

@@ -45,6 +45,7 @@ class FakeServer:
         attempts: the Rank calls that arrived, retries included.
         steps: what to do before answering the next Rank calls; an empty queue answers.
         stream: how to answer a RankStream.
+        streamed: how many requests have come on streams that are held.
         health: a real health service, SERVING from the start.
         models: what it serves; the first one answers requests that name no version.
         generation: how many sets of models it says it has served.
@@ -57,6 +58,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
         self.steps: deque[Step] = deque()
+        self.streamed = 0
         self.stream: Stream = lambda requests, _context: map(self.answer, requests)
         # Without threads of their own, watches may lock themselves and the server for good: one
         # that begins holds the health's lock and waits for its call's, one that ends the reverse.
@@ -112,6 +114,7 @@ class FakeServer:
             requests: Iterator[pb.RankRequest], _context: grpc.ServicerContext
         ) -> Iterator[pb.RankResponse]:
             for request in requests:
+                self.streamed += 1
                 go.wait(PATIENCE)
                 yield self.answer(request)
 

@@ -31,6 +31,14 @@ def held(fake):
     go.set()
 
 
+@pytest.fixture
+def held_streams(fake):
+    """Likewise what comes on streams."""
+    go = fake.hold_streams()
+    yield
+    go.set()
+
+
 async def with_rank_in_flight(fake, then) -> tuple[asyncio.Task, BaseException | None]:
     """What becomes of a task that ranks while `then` is called with the client and it."""
     client = AsyncRankerClient(fake.target, timeout=PATIENCE)
@@ -75,6 +83,48 @@ def test_a_call_in_flight(fake, kind):
 
     error = threads() if kind == "threads" else asyncio.run(aio())
     assert type(error) is CancelledError
+
+
+@pytest.mark.usefixtures("held_streams")
+@pytest.mark.parametrize("is_closing", [False, True], ids=["open", "closing"])
+def test_a_request_in_flight_on_a_stream(fake, kind, is_closing):
+    """And what is submitted later. Or the stream is being closed, and waits for the answer."""
+
+    def threads() -> list[BaseException | None]:
+        client = RankerClient(fake.target, timeout=PATIENCE)
+        lane = client.stream()
+        future = lane.submit(a_list(0))
+        wait_until(lambda: fake.streamed)
+        with ThreadPoolExecutor(1) as others:
+            if is_closing:
+                others.submit(lane.close)
+                wait_until(lambda: lane._closing)
+            client.close()
+            errors = [future.exception(PATIENCE)]
+        if not is_closing:
+            with pytest.raises(RankerError) as later:
+                lane.submit(a_list(1))
+            errors.append(later.value)
+        lane.close()
+        return errors
+
+    async def aio() -> list[BaseException | None]:
+        client = AsyncRankerClient(fake.target, timeout=PATIENCE)
+        lane = client.stream()
+        tasks = [asyncio.create_task(lane.submit(a_list(0)))]
+        await asyncio.get_running_loop().run_in_executor(None, wait_until, lambda: fake.streamed)
+        closing = asyncio.create_task(lane.close()) if is_closing else None
+        await asyncio.sleep(0)
+        await client.close()
+        await asyncio.wait(tasks)
+        if not is_closing:
+            tasks.append(asyncio.create_task(lane.submit(a_list(1))))
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        await (closing or lane.close())
+        return errors
+
+    errors = threads() if kind == "threads" else asyncio.run(aio())
+    assert {type(error) for error in errors} == {CancelledError}
 
 
 def test_a_call_that_is_to_be_made_again(fake, kind):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import threading
 
 import grpc
@@ -43,6 +44,27 @@ def test_a_silent_server(fake, submit_all):
     )
     assert [type(outcome) for outcome in outcomes[:2]] == [DeadlineError, DeadlineError]
     assert outcomes[2].indices[0] == 2
+
+
+def test_a_stream_to_a_server_that_says_nothing_is_closed(kind):
+    """One that takes the connection, and never speaks HTTP/2."""
+
+    def threads(target: str) -> BaseException | None:
+        with RankerClient(target) as client, client.stream() as lane:
+            return lane.submit(a_list(0), timeout=0.1).exception(PATIENCE)
+
+    async def aio(target: str) -> BaseException | None:
+        async with asyncio.timeout(PATIENCE), AsyncRankerClient(target) as client:
+            async with client.stream() as lane:
+                [error] = await asyncio.gather(
+                    lane.submit(a_list(0), timeout=0.1), return_exceptions=True
+                )
+            return error
+
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        target = f"127.0.0.1:{mute.getsockname()[1]}"
+        error = threads(target) if kind == "threads" else asyncio.run(aio(target))
+    assert isinstance(error, DeadlineError)
 
 
 def test_a_shorter_deadline_after_a_longer_one(fake):
