@@ -52,7 +52,8 @@ def time_series(
     """One `google.monitoring.v3.TimeSeries` message, of one point, per sample.
 
     Counters and histograms that are still zero are left out: their first point
-    will begin at the same time, so nothing is lost, and most never come.
+    will begin at the same time, so nothing is lost, and most never come. So are those that
+    began at `end` or later, as it looks where the clock was set back: the service refuses them.
 
     Args:
         families: what to export.
@@ -81,8 +82,10 @@ def time_series(
             if cumulative:
                 # Of a version that came back it is later. The service takes no value below the last
                 # one with the same start.
-                begin = max(started, sample.since)
-                point.interval.start_time.FromNanoseconds(round(begin * 1e9))
+                begin = round(max(started, sample.since) * 1e9)
+                if begin >= end.ToNanoseconds():
+                    continue
+                point.interval.start_time.FromNanoseconds(begin)
             if isinstance(sample.value, Distribution):
                 point.value.distribution_value.CopyFrom(_distribution(metric, sample.value))
             elif value_type == MetricDescriptor.INT64:
