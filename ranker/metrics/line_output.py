@@ -30,11 +30,18 @@ class LineOutput:
     Args:
         descriptor: where to.
         count: is told how many lines were written, and how many were lost; on any thread.
+        write: writes to a descriptor, as `os.write` does.
     """
 
-    def __init__(self, descriptor: int, count: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        count: Callable[[int, int], None],
+        write: Callable[[int, bytes], int] = os.write,
+    ) -> None:
         self._descriptor = descriptor
         self._count = count
+        self._write_some = write
         self._waiting: SimpleQueue[bytes | None] = SimpleQueue()
         self._waiting_bytes = 0
         self._lock = Lock()  # of what waits
@@ -73,7 +80,7 @@ class LineOutput:
         rest = whole
         try:
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+                rest = rest[self._write_some(self._descriptor, rest) :]
         except OSError as error:
             if self._failed_at is None:
                 logger.error("the access log can't be written: %s", error.strerror)

@@ -42,17 +42,15 @@ class Counts:
 
 
 @pytest.fixture
-def disk(monkeypatch) -> Disk:
-    disk = Disk()
-    monkeypatch.setattr(line_output.os, "write", disk.write)
-    return disk
+def disk() -> Disk:
+    return Disk()
 
 
 @pytest.mark.parametrize("room", range(60))
 def test_lines_after_a_full_disk_are_whole(disk, room):
     """Wherever the disk was full, the next line begins on a line of its own."""
     counts = Counts()
-    output = LineOutput(1, counts.add)
+    output = LineOutput(-1, counts.add, disk.write)
     disk.room = room
     output.put([{"number": 1}, {"number": 2}, {"number": 3}])
     wait_until(lambda: counts.written + counts.lost == 3)
@@ -71,7 +69,7 @@ def test_lines_after_a_full_disk_are_whole(disk, room):
 def test_each_time_that_a_disk_is_full_is_said_once(disk, caplog, monkeypatch):
     caplog.set_level("WARNING")
     counts = Counts()
-    output = LineOutput(1, counts.add)
+    output = LineOutput(-1, counts.add, disk.write)
     for _ in range(2):
         for room in (0, 1, 0, 1000):  # it takes something in between
             disk.room = room
