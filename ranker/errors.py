@@ -118,7 +118,7 @@ class UnavailableError(RankerError):
 
 
 class UnimplementedError(RankerError):
-    """The server has no such method."""
+    """The server has no such method, or takes no compressed messages and got one."""
 
     code = Code.UNIMPLEMENTED
 
