@@ -85,6 +85,8 @@ class OverloadedError(RankerError):
     Attributes:
         retry_after: the seconds after which a retry has a chance; 0 in a client
             whose server did not say.
+        says_when: whether the server did. gRPC's own refusal does not: the message is larger than
+            the other side takes, and no retry will help.
         in_time: whether that is before the caller's deadline. If not, it should
             hear of the refusal now instead of waiting for a retry.
         reason: which limit it is, in a word, to count it under; in a client `QUOTA` or empty.
@@ -96,6 +98,7 @@ class OverloadedError(RankerError):
     def __init__(self, message: str, retry_after: float, *, in_time: bool = True) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.says_when = True
         self.in_time = in_time
 
 

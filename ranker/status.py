@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -41,6 +42,9 @@ are larger than its limit on metadata, 8 KiB by default, and then reports that
 instead of the error.
 """
 
+LEAST_RETRY_AFTER = 1e-3
+"""Seconds. A wait that is predicted may be shorter, or none; to a caller 0 says nothing."""
+
 
 class StatusMessage(Protocol):
     """What `google.rpc.Status` and `ranker.v1.Status` have in common."""
@@ -67,9 +71,10 @@ def to_status(error: RankerError) -> status_pb2.Status:
         )
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     elif isinstance(error, OverloadedError):
-        delay = duration_pb2.Duration()
-        delay.FromNanoseconds(round(error.retry_after * 1e9))
-        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        if error.says_when:
+            delay = duration_pb2.Duration()
+            delay.FromNanoseconds(round(max(error.retry_after, LEAST_RETRY_AFTER) * 1e9))
+            status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
         if error.reason == QUOTA:
             failure = error_details_pb2.QuotaFailure.Violation(description=status.message)
             status.details.add().Pack(error_details_pb2.QuotaFailure(violations=[failure]))
@@ -104,7 +109,8 @@ def from_status(status: StatusMessage) -> RankerError:
     elif code is Code.RESOURCE_EXHAUSTED:
         retry = _unpack(status, error_details_pb2.RetryInfo())
         error = OverloadedError(status.message, retry.retry_delay.ToNanoseconds() / 1e9)
-        if any(each.Is(error_details_pb2.QuotaFailure.DESCRIPTOR) for each in status.details):
+        error.says_when = _has(status, error_details_pb2.RetryInfo.DESCRIPTOR)
+        if _has(status, error_details_pb2.QuotaFailure.DESCRIPTOR):
             error.reason = QUOTA
     else:
         error = _CLASSES.get(code, RankerError)(status.message)
@@ -129,6 +135,10 @@ _CLASSES: dict[Code, type[RankerError]] = {
 }
 
 _Detail = TypeVar("_Detail", bound=Message)
+
+
+def _has(status: StatusMessage, detail: Descriptor) -> bool:
+    return any(each.Is(detail) for each in status.details)
 
 
 def _unpack(status: StatusMessage, detail: _Detail) -> _Detail:

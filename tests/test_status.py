@@ -108,6 +108,19 @@ def test_overload_without_a_hint():
     error = from_rpc_error(Raised(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large"))
     assert isinstance(error, errors.OverloadedError)
     assert error.retry_after == 0
+    assert not error.says_when
+    assert not from_status(to_status(error)).says_when
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-6, 0.0004])
+def test_a_wait_that_is_too_short_to_say_is_a_millisecond(seconds):
+    short = errors.OverloadedError("queue is full", seconds)
+    _, message, trailers = on_the_wire(short)
+    assert dict(trailers)["grpc-retry-pushback-ms"] == "1"
+    raised = Raised(grpc.StatusCode.RESOURCE_EXHAUSTED, message, trailers)
+    for error in (from_rpc_error(raised), from_status(to_status(short))):
+        assert error.says_when
+        assert error.retry_after == 0.001
 
 
 def test_no_words():

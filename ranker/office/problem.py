@@ -49,11 +49,11 @@ def problem(path: str, error: RankerError) -> Response:
     if isinstance(error, InvalidRequestError):
         details["errors"] = [{"field": error.field, "detail": error.description}]
     if isinstance(error, OverloadedError):
-        if error.retry_after > 0:
-            about["Retry-After"] = str(math.ceil(error.retry_after))
+        if error.says_when:
+            about["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
             details["retry_after_seconds"] = error.retry_after
         else:
-            # gRPC's own, of a message that is larger than a worker takes: no retry will help.
+            # gRPC's own, of a message that is larger than a worker takes: no retry helps.
             status = 413
     return _response(path, status, error.message, details, about)
 

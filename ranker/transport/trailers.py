@@ -9,7 +9,7 @@ import time
 from ranker.errors import Code, InternalError, OverloadedError, RankerError
 from ranker.incident import incident
 from ranker.rpc import Call
-from ranker.status import to_status
+from ranker.status import LEAST_RETRY_AFTER, to_status
 
 logger = logging.getLogger("ranker.transport")
 
@@ -23,7 +23,7 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 def on_the_wire(error: RankerError) -> tuple[Code, str, Trailers]:
     """An error as code, status message and trailing metadata."""
     if isinstance(error, OverloadedError):
-        milliseconds = round(error.retry_after * 1000)
+        milliseconds = round(max(error.retry_after, LEAST_RETRY_AFTER) * 1000)
         return _refusal(error.message, error.reason, milliseconds, error.in_time)
     return _encode(error)
 
