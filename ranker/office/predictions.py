@@ -12,13 +12,17 @@ from starlette.routing import BaseRoute, Route
 
 from ranker.errors import InvalidRequestError
 from ranker.office.api import check_required, json_response, read_protobuf, unless_gone
-from ranker.office.bodies import JSON, OCTETS, PROTOBUF, Bodies, media_type
-from ranker.office.json_text import as_object, read_json, shown
+from ranker.office.bodies import JSON, MOST_BYTES, OCTETS, PROTOBUF, Bodies, media_type
+from ranker.office.json_text import as_object, check_nested, parse_json, shown
 from ranker.office.rank_json import MOST_EXPLAINED, Asked, read_rank_json, write_rank_json
 from ranker.office.workers import Workers
 
 MOST_INSTANCES = 256
 """Of one body: they are all asked at once."""
+
+MOST_NESTED = MOST_BYTES[JSON] // 8
+"""Lists and objects of a body: one for each eight bytes of the largest. A candidate of three digits
+has so many."""
 
 MOST_SHARED = 2**18
 """Names of features that the instances of a body may have from its parameters, each counted for
@@ -78,7 +82,10 @@ class Predictions:
             return json_response({"predictions": await unless_gone(request, _all(ranked))})
 
     def _instances(self, data: bytes) -> list[Asked]:
-        body = as_object("", read_json(data, self._most_rows), ("instances", "parameters"))
+        check_nested(
+            data, MOST_NESTED, "instances", f"more than {MOST_NESTED} lists and objects in all"
+        )
+        body = as_object("", parse_json(data), ("instances", "parameters"))
         instances = body.get("instances")
         if not isinstance(instances, list) or not 0 < len(instances) <= MOST_INSTANCES:
             raise InvalidRequestError(

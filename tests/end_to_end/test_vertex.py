@@ -84,6 +84,14 @@ def test_instances_are_lists_to_rank(deployed, truth):
     assert second["ids"] == [list("abcde")[index] for index in order]
 
 
+def test_each_of_many_instances_may_be_of_ordinary_length(deployed):
+    answer = ask(deployed[1], PREDICT, {"instances": [[[1] * 12] * 90] * 256})
+    # What a slow machine can't rank in time it may say; what is wrong with the body it may not.
+    assert answer.status in (200, 429, 504), answer.body
+    if answer.status == 200:
+        assert [len(each["scores"]) for each in answer.json["predictions"]] == [90] * 256
+
+
 @pytest.mark.parametrize("kind", ["application/x-protobuf", "application/octet-stream"])
 def test_raw_bodies_are_messages(deployed, truth, kind):
     rows = truth.rows[:20]
@@ -110,6 +118,9 @@ def test_raw_bodies_are_messages(deployed, truth, kind):
             {"instances": [[[1] * 12] * 60] * 2, "parameters": {"explain": 60}},
             "instances",
             id="explanations",
+        ),
+        pytest.param(
+            {"instances": [[[]] * 2000] * 256}, "instances", id="more lists than it may have"
         ),
         pytest.param({"instances": [[[1]]], "parameters": {"k": 1}}, "parameters.k", id="name"),
         pytest.param(

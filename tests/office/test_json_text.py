@@ -90,6 +90,32 @@ def test_corners(body: bytes, value: str):
     assert repr(read_json(body, 1000)) == value
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[{" * 2000, id="brackets"),
+        pytest.param('\\"[' * 2000, id="quotes and brackets"),
+        pytest.param("\\\\[" * 2000, id="backslashes and brackets"),
+    ],
+)
+def test_brackets_in_texts_are_no_lists(text: str):
+    body = f'["a", "{text}", {{"b": "{text}"}}]'.encode()
+    assert repr(read_json(body, 10)) == repr(json.loads(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'"",' + b"[" * 2000, id="after a text"),
+        pytest.param(b'"\\\\"' + b"[" * 2000, id="after a text that ends with a backslash"),
+        pytest.param(b'["x",' * 2000, id="between texts"),
+    ],
+)
+def test_more_lists_than_there_may_be(body: bytes):
+    with pytest.raises(InvalidRequestError, match="more lists and objects"):
+        read_json(body, 10)
+
+
 def test_nan_where_it_may_be():
     assert repr(read_json(b'{"data": [1, NaN]}', 10, nan=True)) == "{'data': [1, nan]}"
     for body, nan in ((b"NaN", False), (b"[Infinity]", True), (b"[-Infinity]", True)):
