@@ -43,6 +43,9 @@ _MOST_CELLS = 2**19
 a body has room for where all have the same."""
 
 _INFINITIES = (struct.pack("<f", math.inf), struct.pack("<f", -math.inf))
+_BELOW_53_BITS = bytes(byte for byte in range(256) if byte & 0x7F < 0x5A)
+"""What the last byte of a float32, its sign and most of its exponent, may be below 2**53."""
+
 _NAN = math.nan
 _NUMBERS = frozenset((float, int))
 _CELLS = _NUMBERS | {type(None)}
@@ -254,22 +257,43 @@ def pack_floats(values: Sequence[Any], name: Callable[[int], str]) -> bytes:
                 f"expected a number, or null for a missing value, got {shown(values[index])}",
             )
         numbers = [_NAN if value is None else value for value in values]
-    try:
-        data = struct.pack(f"<{len(numbers)}f", *numbers)
-    except (OverflowError, struct.error):  # the latter for whole numbers that are too large
-        may_not_fit = True
-    else:  # the bytes of two numbers may look like those of an infinity
-        may_not_fit = any(infinity in data for infinity in _INFINITIES)
-    if may_not_fit:
+    data = _pack(numbers)
+    if int in types and (not data or _has_large(data, values)):
+        numbers = [_to_53_bits(each) if type(each) is int else each for each in numbers]
+        data = _pack(numbers)
+    # The bytes of two numbers may look like those of an infinity.
+    if not data or any(infinity in data for infinity in _INFINITIES):
         for index, number in enumerate(numbers):
-            if not _fits(number):
+            if not _pack([number]) or math.isinf(number):
                 raise InvalidRequestError(name(index), f"{shown(values[index])} is beyond 32 bits")
     return data
 
 
-def _fits(value: float) -> bool:
+def _pack(numbers: Sequence[float]) -> bytes:
+    """Numbers in float32; empty if one is too large, or there are none."""
     try:
-        struct.pack("<f", value)
-    except (OverflowError, struct.error):
-        return False
-    return not math.isinf(value)
+        return struct.pack(f"<{len(numbers)}f", *numbers)
+    except (OverflowError, struct.error):  # the latter for whole numbers that are too large
+        return b""
+
+
+def _has_large(data: bytes, values: Sequence[Any]) -> bool:
+    """Whether there are numbers of 2**53 and more among values, which these float32 are."""
+    large = len(data[3::4].translate(None, _BELOW_53_BITS))  # and NaN
+    return large > 0 and large > values.count(None)
+
+
+def _to_53_bits(value: int) -> int:
+    """A whole number that becomes the same float32, and loses nothing as a float of 64 bits.
+
+    To round it twice is not the same as once: a tie may come of the first time. So the last of its
+    53 bits says whether anything was cut off after it ("round to odd": S. Boldo and G. Melquiond,
+    Emulation of FMA and correctly rounded sums, IEEE Transactions on Computers 57, 2008).
+    """
+    cut = abs(value).bit_length() - 53
+    if cut <= 0:
+        return value
+    kept = abs(value) >> cut << cut
+    if kept != abs(value):
+        kept |= 1 << cut
+    return kept if value > 0 else -kept

@@ -49,6 +49,11 @@ def test_numbers(data):
     assert asked.form == Form(binary=False, by_output={})
 
 
+def test_a_whole_number_is_rounded_once():
+    asked = read({"inputs": [tensor([2**60 + 2**36 + 1, 0, 0, 0])]})
+    assert rows(asked)[0, 0] == 2**60 + 2**37
+
+
 def test_bytes_that_follow():
     sent = np.float32([[1, 2], [3, math.nan]])
     about = {"binary_data_size": sent.nbytes, "content_type": "np"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ranker.errors import InvalidRequestError
@@ -89,6 +89,29 @@ def test_values_arrive_to_the_last_bit(rows: list[list[float | None]]):
 def test_values_are_rounded_as_numpy_does(value: float):
     asked = read(json.dumps({"candidates": [[value]]}))
     assert table(asked.message)[0, 0] == np.float32(value)
+
+
+@given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), min_size=1))
+@example([None, 2**60 + 2**36 + 1, 7])
+@example([-(2**60) - 2**36 - 1])
+@example([2**60 + 2**36])
+def test_whole_numbers_are_rounded_once(values: list[int | None]):
+    names = [f"x{number}" for number in range(len(values))]
+    asked = read(
+        json.dumps({"candidates": [values], "context": dict(zip(names, values, strict=True))})
+    )
+    # numpy rounds 64 bits to float32 in one step.
+    expected = [math.nan if each is None else np.int64(each).astype(np.float32) for each in values]
+    np.testing.assert_array_equal(table(asked.message), [expected])
+    np.testing.assert_array_equal(asked.message.context.values, expected)
+
+
+def test_the_largest_whole_number():
+    largest = 2**128 - 2**103 - 1  # the next one is nearer to what float32 has not
+    asked = read(json.dumps({"candidates": [[largest, -largest]]}))
+    np.testing.assert_array_equal(table(asked.message), np.float32([[3.4028235e38, -3.4028235e38]]))
+    with pytest.raises(InvalidRequestError, match="beyond 32 bits"):
+        read(json.dumps({"candidates": [[largest + 1]]}))
 
 
 REFUSED: dict[str, tuple[str | bytes, str, str]] = {
