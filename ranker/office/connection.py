@@ -47,6 +47,13 @@ _SMALL_PIECE_BYTES = 2 * 2**10
 """What h11 gets at a time: of a plain body, and of all else. A few hundred chunks of a byte each
 take it some ten milliseconds."""
 
+_LAST = (h11.MUST_CLOSE, h11.CLOSED)
+"""States of a client that has sent the connection's last request. It may send anything after it, an
+empty line even, and still gets its answer: what comes then is for nobody."""
+
+_ASKED = (h11.DONE, *_LAST)
+"""States of a client that has sent all of a request."""
+
 _RESET = struct.pack("ii", 1, 0)
 """A `SO_LINGER` that has the kernel forget what it holds, too."""
 
@@ -118,6 +125,8 @@ class Connection(H11Protocol):
             super().data_received(piece)
             if not self._in_plain_body:
                 break
+        if self.conn.their_state in _LAST:
+            self._unread.clear()
         if not self._unread:
             if not self.flow.read_paused:
                 self.transport.resume_reading()
@@ -129,7 +138,7 @@ class Connection(H11Protocol):
     @property
     def _takes_more(self) -> bool:
         """Whether h11 should get more: not before the request that it has is answered."""
-        return not self.flow.read_paused and self.conn.their_state is not h11.DONE
+        return not self.flow.read_paused and self.conn.their_state not in _ASKED
 
     @property
     def _in_plain_body(self) -> bool:

@@ -48,12 +48,19 @@ async def slow(request: Request) -> Response:  # noqa: ARG001
     return PlainTextResponse("late")
 
 
+async def slow_echo(request: Request) -> Response:
+    body = await request.body()
+    await unless_gone(request, asyncio.sleep(0.5))
+    return Response(body)
+
+
 ROUTES = [
     Route("/small", small),
     Route("/large", large),
     Route("/echo", echo, methods=["POST"]),
     Route("/broken", broken),
     Route("/slow", slow),
+    Route("/slow-echo", slow_echo, methods=["POST"]),
 ]
 
 
@@ -267,6 +274,40 @@ def test_what_is_not_there_is_a_problem(port: int, path: str, method: str, statu
     answer = ask(port, path, method=method)
     assert answer.status == answer.json["status"] == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", id="close"),
+        pytest.param(b"GET /slow HTTP/1.0\r\n\r\n", id="http-1.0"),
+        pytest.param(
+            b"POST /slow-echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"Content-Length: 4\r\n\r\nlate",
+            id="body",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(b"\r\n", id="empty-line"),
+        pytest.param(b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n", id="request"),
+        pytest.param(b"\0" * 2**20, id="nonsense"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False], ids=["together", "later"])
+def test_what_follows_the_last_request_is_dropped(
+    port: int, head: bytes, more: bytes, at_once: bool
+):
+    with connected(port) as client:
+        client.sendall(head + more if at_once else head)
+        if not at_once:
+            time.sleep(0.1)
+            client.sendall(more)
+        found = everything(client)
+    assert found.startswith(b"HTTP/1.1 200")
+    assert found.endswith(b"late")
 
 
 async def answer_small(request: Request) -> Response:
