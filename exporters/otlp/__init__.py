@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from ranker.distribution import NAME, MissingExtraError
 from ranker.metrics.exporters import Option, Running, Value
@@ -65,9 +66,18 @@ def address_of(endpoint: str) -> str:
     url = urlsplit(endpoint)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError(
-            f"--trace-endpoint: expected a URL as http://localhost:4318, got {endpoint!r}"
+            f"--trace-endpoint: expected a URL as http://localhost:4318, got "
+            f"{without_secrets(endpoint)!r}"
         )
-    return endpoint if url.path.strip("/") else endpoint.rstrip("/") + "/v1/traces"
+    return endpoint if url.path.strip("/") else urlunsplit(url._replace(path="/v1/traces"))
+
+
+def without_secrets(text: str) -> str:
+    """A text for the log: what URLs in it have beside scheme, host, port and path is left out.
+
+    Names, passwords and tokens may stand before the host or in the query.
+    """
+    return re.sub(r"\?\S+", "?...", re.sub(r"[^\s/]*@", "", text))
 
 
 exporter = OtlpExporter()

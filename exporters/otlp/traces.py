@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from threading import Event, Thread
 
+from exporters.otlp import without_secrets
 from exporters.otlp.collector import Collector, seconds
 from exporters.otlp.spans import Spans
 from ranker.incident import incident
@@ -55,7 +56,7 @@ class Traces:
         self._wake = Event()
         self._thread = Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
-        logger.info("traces to %s", endpoint)
+        logger.info("traces to %s", without_secrets(endpoint))
 
     def add(self, worker: str, entries: Sequence[LogEntry]) -> None:
         """Has the spans of some requests sent, unless too many wait; for one thread.
@@ -108,7 +109,7 @@ class Traces:
         self._recorder.spans("failed", lost)
         self._recorder.spans("exported", spans - lost)
         if lost and not self._failing:
-            logger.warning("sending traces failed: %s", reason)
+            logger.warning("sending traces failed: %s", without_secrets(reason))
         elif self._failing and not lost:
             logger.info("sending traces works again")
         self._failing = lost > 0

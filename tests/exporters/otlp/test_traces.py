@@ -148,11 +148,41 @@ def test_the_end_does_not_wait_for_a_collector_that_hangs(collector, monkeypatch
         ("http://localhost:4318", "http://localhost:4318/v1/traces"),
         ("https://collector/", "https://collector/v1/traces"),
         ("https://collector/otlp/v1/traces", "https://collector/otlp/v1/traces"),
+        ("https://collector?key=1/2", "https://collector/v1/traces?key=1/2"),
+        ("https://collector/?key=1", "https://collector/v1/traces?key=1"),
     ],
-    ids=["base", "slash", "whole"],
+    ids=["base", "slash", "whole", "query", "slash-query"],
 )
 def test_an_endpoint_without_a_path_gets_otlps(given, address):
     assert address_of(given) == address
+
+
+def with_secrets(endpoint: str) -> str:
+    return endpoint.replace("//", "//user:s3cr3t@") + "?token=t0k3n%3D"
+
+
+def is_without_secrets(text: str) -> bool:
+    return not any(secret in text for secret in ("user", "s3cr3t", "t0k3n"))
+
+
+def test_the_log_has_no_secrets_of_the_endpoint(collector, caplog):
+    caplog.set_level(logging.INFO)
+    office = Office(with_secrets(f"{collector.endpoint}/v1/traces"))
+    collector.close()
+    office.traces.add("0", [REFUSED])
+    wait_until(lambda: office.counted() == (0, 1, 0))
+    office.traces.close()
+    [begun, failed] = caplog.messages
+    assert begun == f"traces to {collector.endpoint}/v1/traces?..."
+    assert "url: /v1/traces?... " in failed
+    assert is_without_secrets(caplog.text)
+
+
+def test_a_refused_endpoint_is_shown_without_secrets():
+    with pytest.raises(ValueError, match="expected a URL") as caught:
+        address_of(with_secrets("grpc://collector:4317"))
+    assert "grpc://collector:4317" in str(caught.value)
+    assert is_without_secrets(str(caught.value))
 
 
 @pytest.mark.parametrize("given", ["localhost:4318", "collector", "grpc://collector:4317"])
