@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 from ranker.incident import incident
 from ranker.metrics.ranking_log_recorder import RankingLogRecorder
@@ -71,8 +71,9 @@ class Writer:
         self._clock = clock
         self._segment_seconds = segment_seconds
         self._waiting: deque[Entry] = deque()
-        self._added = 0  # bytes; only the loop's thread changes it, only the other one `_taken`
+        self._added = 0  # bytes; only the loop's thread changes it
         self._taken = 0
+        self._taking = Lock()  # whoever takes entries holds it, and not while anything is written
         self._segment: Segment | None = None
         self._began = 0.0
         self._known: set[str] = set()  # digests of the models that the file has records of
@@ -99,12 +100,22 @@ class Writer:
             self._wake.set()
 
     def close(self, seconds: float) -> None:
-        """Writes what waits and finishes the file; gives up after so many seconds."""
+        """Writes what waits and finishes the file; gives up after so many seconds.
+
+        What waits then is counted as dropped. What is being written may still come.
+        """
         self._closing = True
         self._wake.set()
         self._thread.join(seconds)
         if self._thread.is_alive():
             logger.warning("the ranking log can't be written in time; what is left of it is lost")
+            self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        with self._taking:
+            self._recorder.dropped("disk", len(self._waiting))
+            self._taken += sum(entry.size for entry in self._waiting)
+            self._waiting.clear()
 
     def _run(self) -> None:
         self._guarded(self._prepare)
@@ -114,8 +125,9 @@ class Writer:
             # While there is much to write, what is left of it waits for more: many small writes
             # would take the interpreter away from the loop as often.
             self._guarded(partial(self._step, _BATCH_BYTES if woken else 1))
-        self._retry_at = 0.0
-        self._guarded(partial(self._step, 1))
+        while self._added > self._taken:  # each step that fails has counted a batch as dropped
+            self._retry_at = 0.0
+            self._guarded(partial(self._step, 1))
         self._guarded(self._finish)
 
     def _guarded(self, what: Callable[[], None]) -> None:
@@ -148,9 +160,12 @@ class Writer:
         entries: list[Entry] = []
         size = 0
         limit = min(_BATCH_BYTES, self._segment_bytes)
-        while self._waiting and (not entries or size + self._waiting[0].size <= limit):
-            entries.append(self._waiting.popleft())
-            size += entries[-1].size
+        with self._taking:
+            while self._waiting and (not entries or size + self._waiting[0].size <= limit):
+                entries.append(self._waiting.popleft())
+                size += entries[-1].size
+        if not entries:  # there is no time left to write them
+            return
         try:
             self._write(entries, size)
         except Exception as error:
@@ -159,7 +174,8 @@ class Writer:
             self._give_up()
             raise
         finally:
-            self._taken += size
+            with self._taking:
+                self._taken += size
 
     def _write(self, entries: list[Entry], size: int) -> None:
         if self._segment is not None and self._segment.size + size > self._segment_bytes:

@@ -154,25 +154,42 @@ def test_a_full_disk_leaves_whole_records(workers, monkeypatch):
     assert [each.request.request_id for each in read(workers.folder)] == ["before", "after"]
 
 
+def test_what_a_dead_disk_loses_at_the_end_is_counted(workers):
+    workers.folder.write_text("not a folder")
+    writer = workers.writer()
+    for number in range(30):
+        writer.add(entry(str(number), padding=100_000))  # three batches
+    writer.start()
+    writer.close(PATIENCE)
+    assert workers.metric(DROPPED, "disk") == 30
+
+
 def test_a_disk_that_hangs_does_not_hold_up_the_end(workers, monkeypatch, caplog):
     from ranker.ranking_log import segments
 
-    free = threading.Event()
+    free, hangs = threading.Event(), threading.Event()
     writev = segments.os.writev
 
     def hang(fd, pieces):
+        hangs.set()
         free.wait(PATIENCE)
         return writev(fd, pieces)
 
     monkeypatch.setattr(segments.os, "writev", hang)
     writer = workers.writer()
     writer.start()
-    writer.add(entry("waits"))
+    writer.add(entry("is being written"))
+    assert hangs.wait(PATIENCE)
+    for number in range(30):
+        writer.add(entry(str(number), padding=100_000))
     writer.close(0.1)
     assert workers.metric(RECORDS) == 0, "it waited for the disk"
     assert "what is left of it is lost" in caplog.text
+    assert workers.metric(DROPPED, "disk") == 30, "what waited is not counted"
     free.set()
-    wait_until(lambda: workers.metric(RECORDS) == 1)
+    wait_until(lambda: not writer._thread.is_alive())
+    assert (workers.metric(RECORDS), workers.metric(DROPPED, "disk")) == (1, 30)
+    assert [each.request.request_id for each in read(workers.folder)] == ["is being written"]
 
 
 def test_a_bug_costs_its_batch_and_no_more(workers, caplog):
