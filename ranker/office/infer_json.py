@@ -32,6 +32,9 @@ _MOST_TENSORS = 16
 _MOST_DIMENSIONS = 8
 _MOST = 2**31 - 1
 
+_LIMITS = {"deadline_ms": 10**3, "timeout": 10**6}
+"""Parameters that say how long a request may take: how many of each are a second."""
+
 _CODES = {"FP32": "f", "INT64": "q"}
 """Of `array`, by the protocol's names of types: those of the answers."""
 
@@ -235,11 +238,16 @@ def _read_parameters(place: str, said: Mapping[str, Any], into: Any) -> None:
 
 
 def _seconds(parameters: Mapping[str, Any]) -> float:
-    """How long the office waits: as long as the request says, which the worker has checked."""
-    said = parameters.get("deadline_ms")
-    if type(said) is int and 0 < said < MOST_MS:
-        return said / 1000
-    return DEFAULT_MS / 1000
+    """How long the office waits: as long as the request says, within limits.
+
+    What can't be is the worker's to refuse.
+    """
+    limits = [
+        min(said / in_a_second, MOST_MS / 1000)
+        for name, in_a_second in _LIMITS.items()
+        if type(said := parameters.get(name)) is int and said > 0
+    ]
+    return min(limits, default=DEFAULT_MS / 1000)
 
 
 def _numbers(datatype: str, raw: bytes) -> list[float | int | None]:

@@ -97,6 +97,26 @@ def test_what_is_asked_for():
     assert asked.form == Form(binary=True, by_output={"scores": False})
 
 
+@pytest.mark.parametrize(
+    ("parameters", "seconds"),
+    [
+        pytest.param({}, 10, id="nothing"),
+        pytest.param({"deadline_ms": 50}, 0.05, id="short"),
+        pytest.param({"deadline_ms": 59_999}, 59.999, id="long"),
+        pytest.param({"deadline_ms": 60_000}, 60, id="longest"),
+        pytest.param({"deadline_ms": 2**62}, 60, id="too-long"),
+        pytest.param({"timeout": 30_000_000}, 30, id="microseconds"),
+        pytest.param({"timeout": 10**9}, 60, id="too-many-microseconds"),
+        pytest.param({"timeout": 20_000, "deadline_ms": 50}, 0.02, id="both"),
+        pytest.param({"timeout": 0, "deadline_ms": 20_000}, 20, id="nothing-is-no-limit"),
+        pytest.param({"deadline_ms": "50", "timeout": True}, 10, id="for-the-worker-to-refuse"),
+    ],
+)
+def test_how_long_it_may_take(parameters, seconds):
+    asked = read({"inputs": [tensor([1, 2, 3, 4])], "parameters": parameters})
+    assert asked.seconds == seconds
+
+
 def test_a_type_that_no_model_takes_is_left_to_the_worker():
     asked = read({"inputs": [tensor(["a"], (1,), datatype="BYTES")]})
     assert asked.message.inputs[0].datatype == "BYTES"
