@@ -22,6 +22,7 @@ from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.layout import Name
 from ranker.metrics.log_entry import LogEntry, ScoredBatch
+from ranker.metrics.trace import is_traceparent
 from ranker.metrics.trace_sample import TraceSample, span_in
 
 MODES = ("off", "errors", "sampled", "all")
@@ -172,13 +173,14 @@ class AccessLog:
         """
         traceparent, traces, span = request.traceparent, self._traces, None
         if traces is not None:
-            if traceparent is not None:
-                if traceparent[_LAST_FLAG] in _SAMPLED:
-                    span = span_in(traceparent)
-            elif traces.left:
-                traces.left -= 1.0
-            else:
-                span = request.traceparent = traces.begin()
+            if traceparent is not None and traceparent[_LAST_FLAG] in _SAMPLED:
+                span = span_in(traceparent)
+            if span is None and not is_traceparent(traceparent):
+                traceparent = None
+                if traces.left:
+                    traces.left -= 1.0
+                else:
+                    span = request.traceparent = traces.begin()
         if self._all:
             logged = True
         elif code:
@@ -249,7 +251,11 @@ class AccessLog:
 
     def _in_sample(self, request: LoggedRequest) -> bool:
         """Whether to log a request that went well: all of a trace, or nothing of it."""
-        key = request.request_id if request.traceparent is None else request.traceparent[_TRACE_ID]
+        traceparent = request.traceparent
+        if traceparent is not None and is_traceparent(traceparent):
+            key = traceparent[_TRACE_ID]
+        else:
+            key = request.request_id
         number = zlib.crc32(key.encode("utf-8", "replace")) if key else random.getrandbits(32)
         return number < self._limit
 

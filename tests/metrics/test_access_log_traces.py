@@ -10,10 +10,13 @@ import pytest
 from ranker.metrics.catalogue import REQUEST_DURATION, TRACE_SPANS
 from ranker.metrics.families import Distribution
 from ranker.metrics.snapshot import snapshot
+from ranker.metrics.trace import parse_traceparent
 from tests.metrics.logging_server import HEADER, OK, OVERLOADED, SPAN, TRACE, ended
 from tests.metrics.support import NAMES, value
 
 NOT_RECORDED = HEADER[:-1] + "0"
+INVALID = ["", "garbage", f"ff{HEADER[2:]}", f"{HEADER}-more", f"00-{'0' * 32}-{SPAN}-00"]
+"""Headers that are to be ignored: https://www.w3.org/TR/trace-context/#traceparent-header."""
 
 
 @pytest.mark.parametrize("mode", ["off", "errors", "all"])
@@ -41,12 +44,37 @@ def test_a_share_of_the_requests_is_traced_however_they_end_and_whatever_else_is
     random.seed(19)
     server, traced, left = make(mode, 0.0, 0.1), 0, 20_000
     while left:
-        code, header = random.choice([(OK, None), (OVERLOADED, None), (OK, NOT_RECORDED)])
+        code, header = random.choice(
+            [(OK, None), (OVERLOADED, None), (OK, NOT_RECORDED), (OK, "garbage")]
+        )
         server.end(code, ended(traceparent=header))
-        left -= header is None
+        left -= header != NOT_RECORDED
         traced += sum(entry.span is not None for entry in server.sent_by(math.inf))
     # A binomial of 20000 and 0.1 has a deviation of 42.
     assert traced == pytest.approx(2000, abs=6 * 42)
+
+
+@pytest.mark.parametrize("mode", ["off", "errors", "all"])
+@pytest.mark.parametrize("header", INVALID)
+def test_a_context_that_is_not_valid_is_as_none(make, mode, header):
+    server = make(mode, 1.0, 1.0)
+    for code in (OK, OVERLOADED):
+        server.end(code, ended(traceparent=header))
+    server.lines()
+    spans = [parse_traceparent(entry.span or "") for entry in server.traced]
+    assert [span and span.sampled for span in spans] == [True, True]
+    assert [entry.traceparent for entry in server.traced] == [None, None]
+
+
+@pytest.mark.parametrize("header", INVALID)
+def test_a_context_that_is_not_valid_chooses_no_lines(make, header):
+    server = make("sampled", 0.5)
+    for number in range(20):
+        for each in (header, None):
+            server.end(OK, ended(traceparent=each, request_id=str(number)))
+    ids = [line["request_id"] for line in server.lines()]
+    assert ids[::2] == ids[1::2]
+    assert 0 < len(ids) < 40
 
 
 def test_a_line_and_an_exemplar_have_the_ids_of_the_span(make):
