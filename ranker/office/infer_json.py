@@ -92,7 +92,9 @@ def read_infer_json(value: Any, tail: bytes) -> AskedTensors:
             "inputs", f"{len(tail)} bytes follow the JSON, and the inputs have {taken} of them"
         )
     by_output: dict[str, bool] = {}
-    for index, output in enumerate(_list("outputs", asked.get("outputs") or [], _MOST_TENSORS)):
+    outputs = asked.get("outputs")
+    outputs = [] if outputs is None else _list("outputs", outputs, _MOST_TENSORS)
+    for index, output in enumerate(outputs):
         place = f"outputs[{index}]"
         said = as_object(place, output, ("name", "parameters"))
         name = as_text(f"{place}.name", said.get("name", ""))

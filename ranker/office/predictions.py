@@ -14,7 +14,7 @@ from ranker.errors import InvalidRequestError
 from ranker.office.api import check_required, json_response, read_protobuf, unless_gone
 from ranker.office.bodies import JSON, MOST_BYTES, OCTETS, PROTOBUF, Bodies, media_type
 from ranker.office.json_text import as_object, check_nested, parse_json, shown
-from ranker.office.rank_json import MOST_EXPLAINED, Asked, read_rank_json, write_rank_json
+from ranker.office.rank_json import MOST_EXPLAINED, SHARED, Asked, read_rank_json, write_rank_json
 from ranker.office.workers import Workers
 
 MOST_INSTANCES = 256
@@ -92,12 +92,13 @@ class Predictions:
                 "instances",
                 f"expected a list of 1 to {MOST_INSTANCES} candidate lists, got {shown(instances)}",
             )
-        parameters = as_object("parameters", body.get("parameters") or {}, PARAMETERS)
+        parameters = body.get("parameters")
+        parameters = as_object(SHARED, {} if parameters is None else parameters, PARAMETERS)
         for name in ("feature_names", "context"):
             shared = parameters.get(name)
             if isinstance(shared, list | dict) and len(shared) * len(instances) > MOST_SHARED:
                 raise InvalidRequestError(
-                    f"parameters.{name}",
+                    f"{SHARED}.{name}",
                     f"expected at most {MOST_SHARED // len(instances)} features for "
                     f"{len(instances)} instances, got {len(shared)}",
                 )
@@ -126,9 +127,9 @@ class Predictions:
         try:
             answer = await self._workers.rank(encoded, asked.seconds, traceparent)
         except InvalidRequestError as error:
-            raise InvalidRequestError(
-                f"instances[{index}].{error.field}", error.description
-            ) from error
+            name = error.field.partition(".")[0].partition("[")[0]
+            place = SHARED if name in asked.shared else f"instances[{index}]"
+            raise InvalidRequestError(f"{place}.{error.field}", error.description) from error
         return write_rank_json(answer)
 
 

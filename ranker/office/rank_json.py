@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -25,6 +25,9 @@ FIELDS = (
     "deadline_ms",
 )
 """What a request may say."""
+
+SHARED = "parameters"
+"""Where Vertex AI's requests have what holds for all of their lists."""
 
 MOST_MS = 60_000
 """The longest time that a request may ask for, in milliseconds."""
@@ -59,11 +62,13 @@ class Asked:
         message: what it asks for, without the model.
         seconds: how long it may take.
         lacking: features that some candidates lack, and the first that does.
+        shared: fields that it has from the defaults.
     """
 
     message: pb.RankRequest
     seconds: float
     lacking: Mapping[str, int] = field(default_factory=dict)
+    shared: Collection[str] = ()
 
 
 def read_rank_json(
@@ -75,52 +80,60 @@ def read_rank_json(
         value: an object with some of `FIELDS`, as JSON was read.
         most_rows: the most candidates that it may have.
         place: where it stands, for errors; empty for the body itself.
-        defaults: fields that hold where the object has none.
+        defaults: fields that hold where the object has none; in errors they are in `SHARED`.
 
     Raises:
         InvalidRequestError: names the field, what it holds and what was expected.
     """
-    asked = {**(defaults or {}), **as_object(place, value, FIELDS)}
+    defaults = defaults or {}
+    own = as_object(place, value, FIELDS)
+    asked = {**defaults, **own}
+    shared = defaults.keys() - own.keys()
     within = f"{place}." if place else ""
+
+    def at(field: str) -> str:
+        return f"{SHARED}.{field}" if field in shared else f"{within}{field}"
+
     rows = asked.get("candidates")
     if not isinstance(rows, list):
         raise InvalidRequestError(
-            f"{within}candidates", f"expected a list of candidates, got {shown(rows)}"
+            at("candidates"), f"expected a list of candidates, got {shown(rows)}"
         )
     if not 0 < len(rows) <= most_rows:
         raise InvalidRequestError(
-            f"{within}candidates", f"expected 1 to {most_rows} candidates, got {len(rows)}"
+            at("candidates"), f"expected 1 to {most_rows} candidates, got {len(rows)}"
         )
     message = pb.RankRequest(
-        request_id=as_text(f"{within}request_id", asked.get("request_id", "")),
-        unit=as_text(f"{within}unit", asked.get("unit", "")),
-        candidate_ids=as_texts(f"{within}candidate_ids", asked.get("ids", []), most_rows),
-        top_k=as_count(f"{within}top_k", asked.get("top_k", 0), 2**31 - 1),
-        explain=as_count(f"{within}explain", asked.get("explain", 0), MOST_EXPLAINED),
-        feature_names=as_texts(
-            f"{within}feature_names", asked.get("feature_names", []), MOST_NAMES
-        ),
+        request_id=as_text(at("request_id"), asked.get("request_id", "")),
+        unit=as_text(at("unit"), asked.get("unit", "")),
+        candidate_ids=as_texts(at("candidate_ids"), asked.get("ids", []), most_rows),
+        top_k=as_count(at("top_k"), asked.get("top_k", 0), 2**31 - 1),
+        explain=as_count(at("explain"), asked.get("explain", 0), MOST_EXPLAINED),
+        feature_names=as_texts(at("feature_names"), asked.get("feature_names", []), MOST_NAMES),
     )
     lacking: Mapping[str, int] = {}
     if isinstance(rows[0], dict):
         if message.feature_names:
             raise InvalidRequestError(
-                f"{within}feature_names", "not with candidates that are objects and name their own"
+                at("feature_names"), "not with candidates that are objects and name their own"
             )
-        names, rows, lacking = _table(f"{within}candidates", rows)
+        names, rows, lacking = _table(at("candidates"), rows)
         message.feature_names.extend(names)
-    message.candidates.CopyFrom(write_matrix(f"{within}candidates", rows, message.feature_names))
-    if asked.get("context"):
-        place = f"{within}context"
-        context = asked["context"]
-        if not isinstance(context, dict):
-            raise InvalidRequestError(place, f"expected an object, got {shown(context)}")
-        names = _names(place, context)
-        packed = pack_floats(list(context.values()), lambda column: f"{place}.{names[column]}")
-        values = struct.unpack(f"<{len(names)}f", packed)
-        message.context.CopyFrom(pb.Context(feature_names=names, values=values))
-    milliseconds = as_count(f"{within}deadline_ms", asked.get("deadline_ms", 0), MOST_MS)
-    return Asked(message, (milliseconds or DEFAULT_MS) / 1000, lacking)
+    message.candidates.CopyFrom(write_matrix(at("candidates"), rows, message.feature_names))
+    context = asked.get("context")
+    if context is not None:
+        message.context.CopyFrom(_context(at("context"), context))
+    milliseconds = as_count(at("deadline_ms"), asked.get("deadline_ms", 0), MOST_MS)
+    return Asked(message, (milliseconds or DEFAULT_MS) / 1000, lacking, shared)
+
+
+def _context(place: str, context: Any) -> pb.Context:
+    """Features that all candidates share."""
+    if not isinstance(context, dict):
+        raise InvalidRequestError(place, f"expected an object, got {shown(context)}")
+    names = _names(place, context)
+    packed = pack_floats(list(context.values()), lambda column: f"{place}.{names[column]}")
+    return pb.Context(feature_names=names, values=struct.unpack(f"<{len(names)}f", packed))
 
 
 def write_matrix(place: str, rows: Sequence[Any], names: Sequence[str] = ()) -> pb.Matrix:

@@ -122,6 +122,16 @@ def test_raw_bodies_are_messages(deployed, truth, kind):
         pytest.param(
             {"instances": [[[]] * 2000] * 256}, "instances", id="more lists than it may have"
         ),
+        pytest.param({"instances": [[[1]]], "parameters": 0}, "parameters", id="parameters"),
+        pytest.param({"instances": [[[1]]], "parameters": []}, "parameters", id="parameters-list"),
+        pytest.param(
+            {"instances": [[[1]]], "parameters": {"top_k": -1}}, "parameters.top_k", id="shared"
+        ),
+        pytest.param(
+            {"instances": [[[1]]], "parameters": {"feature_names": ["strange"]}},
+            "parameters.feature_names[0]",
+            id="shared-and-refused-by-the-worker",
+        ),
         pytest.param({"instances": [[[1]]], "parameters": {"k": 1}}, "parameters.k", id="name"),
         pytest.param(
             {"instances": [[[1]]] * 256, "parameters": {"feature_names": MANY}},

@@ -171,6 +171,8 @@ def test_a_type_that_no_model_takes_is_left_to_the_worker():
             id="flag",
         ),
         pytest.param({"inputs": [], "outputs": [{"name": 3}]}, b"", "outputs[0].name", id="name"),
+        pytest.param({"inputs": [], "outputs": 0}, b"", "outputs", id="outputs-nothing"),
+        pytest.param({"inputs": [], "outputs": {}}, b"", "outputs", id="outputs-object"),
         pytest.param({"inputs": [], "id": 3}, b"", "id", id="id"),
     ],
 )

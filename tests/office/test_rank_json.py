@@ -170,6 +170,10 @@ REFUSED: dict[str, tuple[str | bytes, str, str]] = {
     "beyond float64": ('{"candidates": [[1e999]]}', "candidates[0][0]", "beyond 32 bits"),
     "integer beyond": ('{"candidates": [[1' + "0" * 400 + "]]}", "candidates[0][0]", "beyond"),
     "context": ('{"candidates": [[1]], "context": [1]}', "context", "expected an object"),
+    "empty list as context": ('{"candidates": [[1]], "context": []}', "context", "got a list of 0"),
+    "empty text as context": ('{"candidates": [[1]], "context": ""}', "context", 'got ""'),
+    "nothing as context": ('{"candidates": [[1]], "context": 0}', "context", "got 0"),
+    "false as context": ('{"candidates": [[1]], "context": false}', "context", "got false"),
     "context value": ('{"candidates": [[1]], "context": {"z": "a"}}', "context.z", 'got "a"'),
     "ids": (
         '{"candidates": [[1]], "ids": "a"}',
@@ -202,6 +206,28 @@ def test_what_is_refused(body: str | bytes, field: str, words: str):
         read(body)
     assert caught.value.field == field
     assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "field"),
+    [
+        pytest.param({}, {"top_k": -1}, "parameters.top_k", id="shared"),
+        pytest.param({}, {"context": {"z": "a"}}, "parameters.context.z", id="within"),
+        pytest.param({}, {"feature_names": [5]}, "parameters.feature_names[0]", id="in-a-list"),
+        pytest.param({"top_k": -1}, {"top_k": 1}, "instances[3].top_k", id="own-before-shared"),
+        pytest.param({"top_k": -1}, {"explain": 1}, "instances[3].top_k", id="own"),
+    ],
+)
+def test_an_error_names_whose_field_it_is(own: Any, shared: Any, field: str):
+    with pytest.raises(InvalidRequestError) as caught:
+        read_rank_json({"candidates": [[1]], **own}, 10, "instances[3]", shared)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("context", ["null", "{}"])
+def test_a_context_of_nothing_is_none(context: str):
+    asked = read(f'{{"candidates": [[1]], "context": {context}}}')
+    assert not asked.message.context.feature_names
 
 
 @given(
