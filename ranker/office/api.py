@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from google.protobuf.json_format import MessageToDict
@@ -23,7 +23,14 @@ from ranker.errors import InvalidRequestError
 from ranker.office import openapi
 from ranker.office.bodies import JSON, PROTOBUF, Bodies, media_type
 from ranker.office.json_text import read_json
-from ranker.office.rank_json import DEFAULT_MS, MOST_MS, Asked, read_rank_json, write_rank_json
+from ranker.office.rank_json import (
+    DEFAULT_MS,
+    MOST_MS,
+    Asked,
+    read_rank_json,
+    write_matrix,
+    write_rank_json,
+)
 from ranker.office.workers import Workers
 from ranker.v1 import ranking_pb2 as pb
 
@@ -125,25 +132,42 @@ def json_response(value: Any, status: int = 200) -> Response:
 async def check_required(workers: Workers, asked: Asked, place: str = "candidates") -> None:
     """Refuses candidates that lack a feature which their model requires.
 
-    A worker sees a table, in which a feature that one candidate does not have is missing.
+    A worker sees a table, in which a feature that one candidate does not have is missing; of
+    candidates that have none the table gets one of the model's, missing.
     A request without a unit gets one: the version that ranks must be the one that was asked.
 
     Raises:
         InvalidRequestError: names the candidate and the feature.
         RankerError: whatever `Workers.model` raises.
     """
-    if asked.lacking:
-        message = asked.message
-        message.unit = message.unit or secrets.token_hex(8)
-        model = await workers.model(
-            message.model, message.model_version, message.unit, MODEL_SECONDS
+    if not (asked.lacking or asked.nameless):
+        return
+    message, lacking = asked.message, asked.lacking
+    message.unit = message.unit or secrets.token_hex(8)
+    model = await workers.model(message.model, message.model_version, message.unit, MODEL_SECONDS)
+    if asked.nameless:
+        lacking = _name_one(message, model, place)
+    for name in model.required_feature_names:
+        if name in lacking:
+            raise InvalidRequestError(
+                f"{place}[{lacking[name]}].{name}",
+                "the model requires this feature; if its value is missing, say null",
+            )
+
+
+def _name_one(message: pb.RankRequest, model: pb.Model, place: str) -> Mapping[str, int]:
+    """Gives candidates that have no features one, missing; returns what they lack."""
+    if not model.feature_names:
+        raise InvalidRequestError(
+            f"{place}[0]", "expected a list: the model's features have no names"
         )
-        for name in model.required_feature_names:
-            if name in asked.lacking:
-                raise InvalidRequestError(
-                    f"{place}[{asked.lacking[name]}].{name}",
-                    "the model requires this feature; if its value is missing, say null",
-                )
+    shared = frozenset(message.context.feature_names)
+    lacking = [name for name in model.feature_names if name not in shared]
+    if lacking:
+        rows = [[None]] * message.candidates.rows
+        message.feature_names.append(lacking[0])
+        message.candidates.CopyFrom(write_matrix(place, rows))
+    return dict.fromkeys(lacking, 0)
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -62,12 +62,14 @@ class Asked:
         message: what it asks for, without the model.
         seconds: how long it may take.
         lacking: features that some candidates lack, and the first that does.
+        nameless: whether its candidates are objects, and none of them has a feature.
         shared: fields that it has from the defaults.
     """
 
     message: pb.RankRequest
     seconds: float
     lacking: Mapping[str, int] = field(default_factory=dict)
+    nameless: bool = False
     shared: Collection[str] = ()
 
 
@@ -112,6 +114,7 @@ def read_rank_json(
         feature_names=as_texts(at("feature_names"), asked.get("feature_names", []), MOST_NAMES),
     )
     lacking: Mapping[str, int] = {}
+    nameless = False
     if isinstance(rows[0], dict):
         if message.feature_names:
             raise InvalidRequestError(
@@ -119,12 +122,13 @@ def read_rank_json(
             )
         names, rows, lacking = _table(at("candidates"), rows)
         message.feature_names.extend(names)
+        nameless = not names
     message.candidates.CopyFrom(write_matrix(at("candidates"), rows, message.feature_names))
     context = asked.get("context")
     if context is not None:
         message.context.CopyFrom(_context(at("context"), context))
     milliseconds = as_count(at("deadline_ms"), asked.get("deadline_ms", 0), MOST_MS)
-    return Asked(message, (milliseconds or DEFAULT_MS) / 1000, lacking, shared)
+    return Asked(message, (milliseconds or DEFAULT_MS) / 1000, lacking, nameless, shared)
 
 
 def _context(place: str, context: Any) -> pb.Context:

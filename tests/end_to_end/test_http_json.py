@@ -172,6 +172,16 @@ def test_a_large_chunked_body_is_refused_before_it_has_come(server):
         assert client.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize("shared", [0, 1, 12], ids=["alone", "context", "all-in-the-context"])
+def test_candidates_without_any_feature_have_all_of_them_missing(server, truth, shared):
+    rows = np.full((3, 12), np.nan, np.float32)
+    rows[:, :shared] = 0.5
+    context = dict.fromkeys(NAMES[:shared], 0.5)
+    answer = ask(server.http_port, RANK, {"candidates": [{}] * 3, "context": context})
+    assert answer.status == 200, answer.body
+    assert (answer.json["indices"], answer.json["scores"]) == expected(truth, rows)
+
+
 def test_a_required_feature_that_one_candidate_lacks(truth, tmp_path):
     path = tmp_path / "strict.onnx"
     export_onnx(truth.booster, path, name="strict", required_features=[NAMES[1]])
@@ -187,6 +197,12 @@ def test_a_required_feature_that_one_candidate_lacks(truth, tmp_path):
         answer = ask(server.http_port, "/v1/models/strict:rank", body)
         assert answer.status == 400
         assert answer.json["errors"][0]["field"] == f"candidates[1].{NAMES[1]}"
+        body = {"candidates": [{}, {}]}
+        answer = ask(server.http_port, "/v1/models/strict:rank", body)
+        assert answer.status == 400
+        assert answer.json["errors"][0]["field"] == f"candidates[0].{NAMES[1]}"
+        body["context"] = {NAMES[1]: 1}
+        assert ask(server.http_port, "/v1/models/strict:rank", body).status == 200
     finally:
         server.process.kill()
         server.process.wait()
