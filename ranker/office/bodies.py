@@ -146,10 +146,11 @@ def media_type(request: Request, *expected: str) -> str:
     Raises:
         HTTPException: 415, it is none of the expected ones, or is packed, or not UTF-8.
     """
-    found, _, parameters = request.headers.get("content-type", "").partition(";")
-    found = found.strip().lower()
-    named = parameters.strip().lower().removeprefix("charset=").strip('"')
-    if found not in expected or (found == JSON and parameters and named not in ("utf-8", "utf8")):
+    found, *parameters = request.headers.get("content-type", "").lower().split(";")
+    found = found.strip()
+    pairs = [each.partition("=") for each in parameters]
+    charsets = {value.strip().strip('"') for name, _, value in pairs if name.strip() == "charset"}
+    if found not in expected or (found == JSON and not charsets <= {"utf-8", "utf8"}):
         wanted = " or ".join(expected)
         raise HTTPException(
             415,

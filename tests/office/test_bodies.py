@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from ranker.errors import OverloadedError
 from ranker.office import bodies as module
-from ranker.office.bodies import JSON, Bodies
+from ranker.office.bodies import JSON, Bodies, media_type
 from ranker.office.paced_callers import CONNECTION
 
 
@@ -77,3 +78,39 @@ def test_a_body_that_does_not_end_makes_room_for_others(monkeypatch, seconds):
         return first.is_cut_off, second.is_cut_off
 
     assert asyncio.run(main()) == (seconds == 0.0, False)
+
+
+def of_type(text: str) -> Request:
+    headers = [(b"content-type", text.encode())]
+    return Request({"type": "http", "method": "POST", "headers": headers})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "application/json",
+        "Application/JSON;",
+        "application/json; charset=UTF-8",
+        'application/json;charset="utf-8"',
+        "application/json; x=y",
+        "application/json; x=y; charset=utf8; z",
+    ],
+)
+def test_of_parameters_only_the_charset_counts(text: str):
+    assert media_type(of_type(text), JSON) == JSON
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "text/plain",
+        "application/json; charset=latin-1",
+        "application/json; x=y; charset=utf-16",
+        "application/json; charset=utf-8; charset=latin-1",
+    ],
+)
+def test_a_body_of_another_type_is_refused(text: str):
+    with pytest.raises(HTTPException) as caught:
+        media_type(of_type(text), JSON)
+    assert caught.value.status_code == 415
