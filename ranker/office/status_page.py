@@ -127,11 +127,15 @@ class StatusPage:
         Raises:
             OverloadedError: too many watch already.
         """
+        headers = {"Cache-Control": "no-store"}
+        if request.method == "HEAD":
+            response = Response(headers=headers, media_type="text/event-stream")
+            del response.headers["Content-Length"]
+            return response
         if self._viewers >= MOST_VIEWERS:
             raise OverloadedError(f"{MOST_VIEWERS} pages are open already", STREAM_SECONDS)
         last = request.headers.get("last-event-id", "")
         stream = self._stream(int(last) if last.isdecimal() and len(last) < 20 else 0)
-        headers = {"Cache-Control": "no-store"}
         return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
     def _tell(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -85,6 +86,19 @@ def test_a_page_that_comes_back_is_told_what_is_new(server):
     with closing(Events(server.http_port, first)) as events:
         points = events.until("points")
     assert all(point["id"] > int(first) for point in points)
+
+
+def test_who_asks_for_the_head_alone_keeps_no_page_open(server):
+    with ExitStack() as held:
+        for _ in range(MOST_VIEWERS):
+            address = ("127.0.0.1", server.http_port)
+            client = held.enter_context(socket.create_connection(address, PATIENCE))
+            client.sendall(b"HEAD /events HTTP/1.1\r\nHost: x\r\n\r\n")
+            found = client.recv(4096)
+            assert found.startswith(b"HTTP/1.1 200 ")
+            assert b"text/event-stream" in found
+        with closing(Events(server.http_port)) as events:
+            assert events.answer.status == 200
 
 
 def test_too_many_pages_are_refused_and_none_keeps_a_server_from_ending(start):
