@@ -127,6 +127,8 @@ class Connection(H11Protocol):
                 break
         if self.conn.their_state in _LAST:
             self._unread.clear()
+        elif self._idle and self.timeout_keep_alive_task is None:
+            self._rest()  # what has come is the rest of a body whose answer has left
         if not self._unread:
             if not self.flow.read_paused:
                 self.transport.resume_reading()
@@ -197,6 +199,13 @@ class Connection(H11Protocol):
         between_requests = self.conn.our_state is self.conn.their_state is h11.IDLE
         return between_requests and not self.conn.trailing_data[0]
 
+    def _rest(self) -> None:
+        """The client may send another request, and has some time for that."""
+        self._timer.cancel()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
     def _begin(self) -> None:
         """A request begins, as far as one can see: the time that it may take runs."""
         if self._begun:
@@ -215,6 +224,8 @@ class Connection(H11Protocol):
     def _on_answer_due(self) -> None:
         if not self._idle:
             self.cut_off()
+        elif self.timeout_keep_alive_task is None:
+            self._rest()
 
     def _others(self) -> list[Connection]:
         """All connections that are not about to end."""

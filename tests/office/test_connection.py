@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from ranker.office import connection
+from ranker.office import connection, http_server
 from ranker.office.api import unless_gone
 from ranker.office.app import application
 from tests.office.support import ask, served
@@ -220,6 +220,15 @@ def test_a_patient_connection_stays(port: int, request: pytest.FixtureRequest):
                 found += piece
             request.getfixturevalue("impatient")  # once the first one has come
             time.sleep(0.6)  # longer than a head may take, and all of it longer than one request
+
+
+def test_an_answer_that_leaves_before_its_body_came_does_not_keep_the_connection(monkeypatch):
+    monkeypatch.setattr(http_server, "IDLE_SECONDS", 0.5)
+    with served(application(ROUTES)) as port, connected(port) as client:
+        client.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        found = client.recv(1)
+        client.sendall(b"abcde")
+        assert (found + everything(client)).startswith(b"HTTP/1.1 404 ")
 
 
 def test_five_hundred_silent_clients_hold_nobody_up(port: int):
