@@ -27,11 +27,14 @@ HEALTH_PATHS = ("/healthz", "/readyz")
 
 def application(routes: Sequence[BaseRoute]) -> Starlette:
     """An application whose errors are problem details."""
-    return Starlette(
+    made = Starlette(
         routes=routes,
         middleware=[Middleware(_Incidents)],
         exception_handlers={RankerError: _on_error, HTTPException: _on_http_error},
     )
+    # Else a path with a slash too many leads to whatever host the client says that this is.
+    made.router.redirect_slashes = False
+    return made
 
 
 def health_routes(serving: Callable[[], bool]) -> list[BaseRoute]:

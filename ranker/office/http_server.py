@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ranker.office.connection import HEAD_BYTES, IDLE_SECONDS, Connection
 from ranker.office.handshake import Handshakes
+from ranker.office.problem import http_problem
 
 _BACKLOG = 128
 """Connections that the kernel may hold until the loop takes them, which it does all at once."""
@@ -42,7 +43,15 @@ class HttpServer(uvicorn.Server):
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
 
         async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
-            await applications[scope["server"][1]](scope, receive, send)
+            app = applications[scope["server"][1]]
+            if _has_two_ends(scope):
+                app = http_problem(
+                    scope["path"],
+                    400,
+                    "expected Content-Length or Transfer-Encoding, got both",
+                    {"Connection": "close"},
+                )
+            await app(scope, receive, send)
 
         # Our context: its files change, and uvicorn would read them once.
         protocol: Any = Connection if context is None else Handshakes(context, Connection)
@@ -77,3 +86,11 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leaves signals to the process."""
         yield
+
+
+def _has_two_ends(scope: Scope) -> bool:
+    """Whether a proxy before the server may have taken another end of the body than the server.
+
+    https://www.rfc-editor.org/rfc/rfc9112#section-6.3-2.3
+    """
+    return {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}
