@@ -147,10 +147,10 @@ class ModelRecorder:
             self._remember(outcome, bucket, seconds, request.traceparent)
 
     def split_served(self, mark: float) -> None:
-        """A split of the traffic is served that has this model, the same as before or another.
+        """A generation is served that has this model, with the same split as before or another.
 
         Args:
-            mark: tells the split from others.
+            mark: tells the split from others; 0: the traffic is not split.
         """
         self._units.start(mark)
 

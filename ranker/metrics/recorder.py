@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ranker.callers import MOST_CALLERS
 from ranker.errors import Code
@@ -20,6 +20,7 @@ from ranker.metrics.caller_recorder import CallerRecorder
 from ranker.metrics.drift_log import DriftLog
 from ranker.metrics.layout import OTHER_CALLERS, UNKNOWN, Name, by_value
 from ranker.metrics.model_recorder import ModelRecorder
+from ranker.metrics.unit_sample import UnitSample
 
 
 class Recorder:
@@ -55,6 +56,7 @@ class Recorder:
         self._aggregates = aggregates
         self._slot = slot
         self._cells = cells
+        self._samples = aggregates.layout.plan.units
         begin = places[catalogue.RPCS_IN_FLIGHT][0]
         self.in_flight = cells[begin : begin + 1]
         [begin] = places[catalogue.WORKER_WAIT]
@@ -114,6 +116,16 @@ class Recorder:
         return ModelRecorder(
             self._aggregates, self._slot.index, number, (UNKNOWN, ""), self.access_log
         )
+
+    def only_served(self, numbers: Collection[int]) -> None:
+        """These models are served from now on, and no others: units of those are forgotten.
+
+        Else the units that a version had of a split would come back with it, while the other
+        versions of that split had begun anew.
+        """
+        for number, begin in enumerate(self._samples):
+            if number not in numbers:
+                UnitSample(self._cells, begin).start(0.0)
 
     def caller(self, name: str) -> CallerRecorder:
         """Where to record what a caller asks; with the others if it has no number any more."""

@@ -105,6 +105,7 @@ class Generations:
         elif "switch" in facts:
             generation, self._served = self._prepared[facts["switch"]]
             self._forget_others()
+            self._recorder.only_served({model.metrics.number for model in generation.models})
             _tell(generation)
             return generation
         elif "discard" in facts:

@@ -91,9 +91,7 @@ class Generation:
     def start(self) -> None:
         """It is served from now on: units are counted for its splits."""
         for served in self.models:
-            route = self.routes[served.name]
-            if route.split is not None:
-                served.metrics.split_served(route.mark)
+            served.metrics.split_served(self.routes[served.name].mark)
 
     def find(self, name: str, version: str, unit: str | None) -> Arm:
         """The model that ranks, and its label.

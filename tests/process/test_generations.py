@@ -19,6 +19,8 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.layout import Layout
 from ranker.metrics.recorder import Recorder
 from ranker.metrics.snapshot import snapshot
+from ranker.metrics.supervisor_recorder import NamedModel, SupervisorRecorder
+from ranker.metrics.unit_sample import split_checks
 from ranker.model import Model, ModelFile
 from ranker.model.packed import prepare
 from ranker.process import generations as module
@@ -26,6 +28,7 @@ from ranker.process.generations import Generations
 from ranker.process.link import Link, receive, send, socket_pair
 from ranker.process.settings import Settings
 from ranker.quota import Quota
+from ranker.repository.wanted import WantedRoute
 from tests.forest.onnx import onnx_models
 from tests.forest.onnx.onnx_models import Split
 from tests.metrics.support import nonzero
@@ -36,8 +39,8 @@ TREES = Path(__file__).parents[1] / "forest" / "onnx" / "data" / "xgboost_regres
 class Worker:
     """A worker, and the supervisor's end of its link."""
 
-    def __init__(self) -> None:
-        self.aggregates = Aggregates.create(Layout(4, ("/a.B/C",)))
+    def __init__(self, aggregates: Aggregates | None = None) -> None:
+        self.aggregates = aggregates or Aggregates.create(Layout(4, ("/a.B/C",)))
         self.recorder = Recorder(self.aggregates)
         self.end, theirs = socket_pair()
         self.end.setblocking(False)
@@ -243,3 +246,51 @@ def test_bytes_of_models_are_allowed_for_while_they_are_loaded_and_forgotten_wit
     worker.tell(prepare=1, models=[1], routes={})
     worker.tell(switch=1)
     assert told[-1] == worker.generations.bytes == 50
+
+
+ALONE = {"default": "7", "labels": {"stable": "7"}}
+SPLIT = {
+    "default": "7",
+    "labels": {"stable": "7", "canary": "8"},
+    "traffic": {"stable": 80.0, "canary": 20.0},
+    "salt": "s",
+}
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["goes-on", "replaced"])
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param({**ALONE, "traffic": {"stable": 100.0}, "salt": "s"}, id="all-to-stable"),
+        pytest.param(ALONE, id="no-split"),
+    ],
+)
+def test_a_split_that_comes_back_is_counted_anew(worker, between, replaced, request):
+    """Else the units that one version had before would be held against those of another since."""
+
+    def serve(number: int, models: list[int], route: dict) -> object:
+        worker.tell(prepare=number, models=models, routes={"books": route})
+        generation = worker.tell(switch=number)
+        generation.start()
+        return generation
+
+    worker.give(1, TREES, "7", slot=0)
+    worker.give(2, TREES, "8", slot=1)
+    first = serve(1, [1, 2], SPLIT)
+    for number in range(1000):
+        first.find("books", "", f"u{number}").served.metrics.request_split(f"u{number}")
+    mark = WantedRoute.from_facts(SPLIT).split_mark()
+    named = {0: NamedModel(["stable"], mark, 0.8), 1: NamedModel(["canary"], mark, 0.2)}
+    supervisor = SupervisorRecorder(worker.aggregates)
+    supervisor.switched(1, named)
+    [check] = split_checks(worker.aggregates)
+    assert min(check.units) > 100
+    if replaced:  # by one that never knew the version that has gone
+        worker = Worker(worker.aggregates)
+        request.addfinalizer(worker.recorder.close)
+        worker.give(1, TREES, "7", slot=0)
+    serve(2, [1], between)
+    worker.give(3, TREES, "8", slot=1)
+    serve(3, [1, 3], SPLIT)
+    [check] = split_checks(worker.aggregates)
+    assert check.units == (0, 0)
