@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -66,7 +68,8 @@ class ConfigFile:
         text = self.text
         for start, end, new in sorted(edits, reverse=True):
             text = text[:start] + new + text[end:]
-        if parse_config(text, self._place.name) != expected:
+        found = parse_config(text, self._place.name)
+        if found != expected or _orders(found.models[name]) != _orders(model):
             raise self._not_editable(name)
         return text
 
@@ -91,21 +94,29 @@ class ConfigFile:
             if before.labels.get(label) != version:
                 start, end = versions[version]
                 new = self.text[start:end]
-                edits.append(self._edit(name, written["labels"], label, new))
+                edits.append(self._edit(name, written["labels"], model.labels, label, new))
         for label, share in model.traffic.items():
             if before.traffic.get(label) != share:
-                edits.append(self._edit(name, written["traffic"], label, f"{share:g}"))
+                new = _number(share)
+                edits.append(self._edit(name, written["traffic"], model.traffic, label, new))
         return edits
 
-    def _edit(self, name: str, mapping: Any, key: str, value: str) -> tuple[int, int, str]:
-        """Sets a key; a new one comes before the others."""
+    def _edit(
+        self, name: str, mapping: Any, wanted: Iterable[str], key: str, value: str
+    ) -> tuple[int, int, str]:
+        """Sets a key of a mapping; a new one comes where it is among those that are wanted."""
         if key in mapping:
             return (*self._scalar(name, mapping, key), value)
-        line, column = mapping.lc.key(next(iter(mapping)))
-        start = self._offset(line, column)
+        before = [each for each in takewhile(lambda each: each != key, wanted) if each in mapping]
+        if not before:
+            raise self._not_editable(name)
+        _, at = self._scalar(name, mapping, before[-1])
+        if mapping.fa.flow_style():
+            return at, at, f", {key}: {value}"
         line_break = "\r\n" if "\r\n" in self.text else "\n"
-        separator = ", " if mapping.fa.flow_style() else line_break + " " * column
-        return start, start, f"{key}: {value}{separator}"
+        _, column = mapping.lc.key(before[-1])
+        at += len(self.text[at:].partition("\n")[0].rstrip("\r"))  # behind a comment
+        return at, at, f"{line_break}{' ' * column}{key}: {value}"
 
     def _scalar(self, name: str, mapping: Any, key: str) -> tuple[int, int]:
         """Where a key's value begins and ends in the text."""
@@ -123,3 +134,13 @@ class ConfigFile:
             f"{self._place.name}: the labels and the traffic of {name} are written in a way that "
             "only a person can edit, with anchors for example"
         )
+
+
+def _number(share: float) -> str:
+    """A share as a person writes it, and as exactly this number."""
+    return repr(share).removesuffix(".0")
+
+
+def _orders(model: ModelConfig) -> tuple[list[str], list[str]]:
+    """The order of labels, of which the first may be the default, and of shares, as on the line."""
+    return list(model.labels), list(model.traffic)

@@ -60,7 +60,15 @@ class Sample:
 def given_to_stable(traffic: Mapping[str, float], label: str) -> Mapping[str, float]:
     """The traffic with a label's share given to the stable version."""
     share = traffic.get(label, 0.0)
-    return {**traffic, label: 0.0, STABLE: traffic.get(STABLE, 0.0) + share} if share else traffic
+    if not share:
+        return traffic
+    if STABLE in traffic:
+        # Rounded: what a person has written as 81.6 and 0.1 is 81.7 in all, not 81.69999999999999.
+        return {**traffic, label: 0.0, STABLE: round(traffic[STABLE] + share, 9)}
+    given: dict[str, float] = {}
+    for arm, own in traffic.items():  # in its place on the line: units of the others stay theirs
+        given |= {arm: 0.0, STABLE: share} if arm == label else {arm: own}
+    return given
 
 
 class Split:

@@ -42,11 +42,11 @@ def test_promote_prints_the_change_and_writes_it(config):
         "     source: books",
         "-    labels: {stable: 7, canary: 8}",
         "-    traffic: {stable: 95, canary: 5}  # by unit",
-        "+    labels: {previous: 7, stable: 8, canary: 8}",
+        "+    labels: {stable: 8, canary: 8, previous: 7}",
         "+    traffic: {stable: 100, canary: 0}  # by unit",
         "written: books: stable is 8, canary is 8, previous is 7; 100 % to stable",
     ]
-    assert "labels: {previous: 7, stable: 8, canary: 8}" in config.read_text()
+    assert "labels: {stable: 8, canary: 8, previous: 7}" in config.read_text()
 
 
 def test_nothing_is_said_of_traffic_that_no_label_has(config):
@@ -64,10 +64,10 @@ def test_a_dry_run_writes_nothing(config):
 def test_rollback_after_a_promotion(config):
     run("promote", "books", "canary")
     assert run("rollback", "books").exit_code == 0
-    assert "labels: {previous: 7, stable: 7, canary: 8}" in config.read_text()
+    assert "labels: {stable: 7, canary: 8, previous: 7}" in config.read_text()
     again = run("rollback", "books")
     assert again.exit_code == 0
-    assert again.stdout.startswith("ranker.yaml: nothing to change: books: previous is 7, stable")
+    assert again.stdout.startswith("ranker.yaml: nothing to change: books: stable is 7, canary")
 
 
 def test_rollback_of_a_canary(config):

@@ -334,7 +334,7 @@ def test_promotion_and_rollback(server, shop):
         callers.wait_for("7")
     assert callers.failures == []
     rows = [line.split() for line in run("models", server.address).splitlines()]
-    assert rows[1][:6] == ["books", "7", "previous,", "stable", "100", "%"]
+    assert rows[1][:6] == ["books", "7", "stable,", "previous", "100", "%"]
     assert rows[-1] == ["generation", str(first + 2)]
 
 

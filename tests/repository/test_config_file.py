@@ -9,9 +9,10 @@ import stat
 import pytest
 
 from ranker.errors import ConfigError
+from ranker.repository.config import parse_config
 from ranker.repository.config_file import ConfigFile
 from ranker.repository.config_place import open_config
-from ranker.repository.promotion import promote
+from ranker.repository.promotion import promote, roll_back
 
 FLOW = """\
 # What we serve.
@@ -36,7 +37,7 @@ models:
         labels:
             # the one that pays
             stable: 7  # since May
-            canary: '8'
+            canary: '8'  # next
             # more labels here
         versions:
             - 6
@@ -67,7 +68,7 @@ def promoted(path):
         pytest.param(
             FLOW,
             [
-                ('{stable: 7, canary: "8"}', '{previous: 7, stable: "8", canary: "8"}'),
+                ('{stable: 7, canary: "8"}', '{stable: "8", canary: "8", previous: 7}'),
                 ("{  stable: 95,canary: 5 }", "{  stable: 100,canary: 0 }"),
             ],
             id="flow",
@@ -75,7 +76,8 @@ def promoted(path):
         pytest.param(
             BLOCK,
             [
-                ("stable: 7  # since", "previous: 7\n            stable: '8'  # since"),
+                ("stable: 7  # since", "stable: '8'  # since"),
+                ("canary: '8'  # next", "canary: '8'  # next\n            previous: 7"),
                 ("canary: 5\n            stable: 95", "canary: 0\n            stable: 100"),
             ],
             id="block",
@@ -83,7 +85,8 @@ def promoted(path):
         pytest.param(
             BLOCK.replace("\n", "\r\n"),
             [
-                ("stable: 7  # since", "previous: 7\r\n            stable: '8'  # since"),
+                ("stable: 7  # since", "stable: '8'  # since"),
+                ("canary: '8'  # next", "canary: '8'  # next\r\n            previous: 7"),
                 ("canary: 5\r\n            stable: 95", "canary: 0\r\n            stable: 100"),
             ],
             id="crlf",
@@ -96,6 +99,55 @@ def test_nothing_else_changes(write, text, changes):
         assert text.count(old) == 1
         text = text.replace(old, new)
     assert edited == text
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param("{main: 7, canary: 8}", id="flow"),
+        pytest.param("\n      main: 7\n      canary: 8", id="block-at-the-end"),
+        pytest.param("\n      main: 7\n      canary: 8\n    # no more\n", id="block"),
+    ],
+)
+def test_a_new_label_leaves_the_first_one_the_default(write, labels):
+    """Where none is `stable`, requests without a version get the version of the first."""
+    path = write(f"models:\n  books:\n    source: b\n    labels: {labels}")
+    file = ConfigFile(open_config(str(path)))
+    text = file.edited("books", promote("books", file.model("books"), "canary", to="beta"))
+    found = list(parse_config(text, "it").models["books"].labels.items())
+    assert found == [("main", "7"), ("canary", "8"), ("beta", "8")]
+
+
+@pytest.mark.parametrize(
+    ("before", "label", "after"),
+    [
+        pytest.param(
+            "{stable: 81.6, canary: 0.1, beta: 18.3}",
+            "canary",
+            "{stable: 81.7, canary: 0, beta: 18.3}",
+            id="no-binary-fraction",
+        ),
+        pytest.param(
+            "{stable: 33.3333334, canary: 33.3333333, beta: 33.3333333}",
+            "beta",
+            "{stable: 66.6666667, canary: 33.3333333, beta: 0}",
+            id="many-digits",
+        ),
+        pytest.param(
+            "{canary: 40, beta: 60}",
+            "canary",
+            "{canary: 0, stable: 40, beta: 60}",
+            id="stable-had-none",
+        ),
+    ],
+)
+def test_a_share_that_is_given_back(write, before, label, after):
+    text = (
+        "models:\n  books: {source: b, labels: {stable: 7, canary: 8, beta: 9}, traffic: SHARES}\n"
+    )
+    file = ConfigFile(open_config(str(write(text.replace("SHARES", before)))))
+    edited = file.edited("books", roll_back("books", file.model("books"), label))
+    assert edited == text.replace("SHARES", after)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_promote_roll_back_and_check_in_a_bucket(address, put, bucket, monkeypat
         put(f"{bucket.address}/books", version, number)
     assert f"+++ {address}" in run("promote", "books", "canary", "--config", address)
     text = open_config(address).read().text
-    assert "labels: {previous: 8, stable: 9, canary: 9}" in text
+    assert "labels: {stable: 9, canary: 9, previous: 8}" in text
     assert "# beside this file" in text
     assert "nothing to change" in run("promote", "books", "canary", "--config", address)
     rows = [line.split() for line in run("check", address).splitlines()]

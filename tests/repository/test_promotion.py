@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from ranker.errors import ConfigError
@@ -48,6 +50,22 @@ def test_a_canary_that_is_rolled_back_gives_its_share_to_stable():
     back = roll_back("books", three, "canary")
     assert back.labels == three.labels
     assert back.traffic == {"stable": 96, "canary": 0, "other": 4}
+
+
+def test_a_label_that_is_rolled_back_leaves_the_units_of_others_where_they_are():
+    """On the line `stable` gets the label's place, if it had none."""
+    labels = {"stable": "7", "canary": "8", "other": "9"}
+    back = roll_back("books", model(labels, {"canary": 50, "other": 50}), "canary")
+    assert list(back.traffic.items()) == [("canary", 0), ("stable", 50), ("other", 50)]
+
+
+@pytest.mark.parametrize("canary", [0.1, 2.2, 5.7, 18.3])
+@pytest.mark.parametrize("stable", [12.7, 33.3333334, 81.6])
+def test_a_share_is_given_away_as_a_person_adds_up(stable, canary):
+    traffic = {"stable": stable, "canary": canary, "other": 100 - stable - canary}
+    labels = {"stable": "7", "canary": "8", "other": "9"}
+    back = roll_back("books", model(labels, traffic), "canary")
+    assert Decimal(repr(back.traffic["stable"])) == Decimal(str(stable)) + Decimal(str(canary))
 
 
 def test_a_split_asks_which_rollback_is_meant():
