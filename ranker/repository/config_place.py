@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -107,28 +110,37 @@ class LocalConfig:
             raise ConfigError(f"{self.name}: can't be read: {reason}") from error
 
     def replace(self, text: str, before: Written) -> None:
-        """See `ConfigPlace`."""
-        if self.read() != before:
-            raise _changed(self.name)
+        """See `ConfigPlace`. Of two that replace it at once the second finds it changed."""
         path = self._path.resolve()
         try:
-            with tempfile.NamedTemporaryFile(
-                dir=path.parent, prefix=f".{path.name}.", delete=False
-            ) as file:
-                try:
-                    file.write(text.encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                    self._make_alike(file.fileno(), path.stat())
-                    os.replace(file.name, path)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
+            with _locked(path.parent):
+                self._check(before)
+                self._write(path, text)
         except OSError as error:
             raise ConfigError(
                 f"{self.name}: can't be written: {error.strerror}; if it is made from "
                 "another file, edit that one"
             ) from error
+
+    def _check(self, before: Written) -> None:
+        """Raises ConfigError if somebody else has changed it."""
+        if self.read() != before:
+            raise _changed(self.name)
+
+    def _write(self, path: Path, text: str) -> None:
+        """Writes beside the file, then gives it its name."""
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            try:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+                self._make_alike(file.fileno(), path.stat())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
 
     def _make_alike(self, fd: int, old: os.stat_result) -> None:
         """Gives a new file the owner, group and mode of the old one.
@@ -229,6 +241,21 @@ class BucketConfig:
             self._cache.keep_config(self.name, content)
         except OSError as error:
             logger.warning("%s: can't be kept for later: %s", self.name, error)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps others from a folder at the same time.
+
+    The file itself is replaced, and would take a lock of its own with it.
+    """
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system that locks no folders, as NFS: flock(2)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)  # and the lock goes
 
 
 def _changed(name: str) -> ConfigError:

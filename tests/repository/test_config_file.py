@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 
@@ -238,6 +241,33 @@ def test_a_change_by_somebody_else_is_not_lost(write):
     write(FLOW + "poll_seconds: 5\n")
     with pytest.raises(ConfigError, match="has changed in the meantime"):
         file.replace(edited)
+
+
+def test_of_two_at_once_one_is_told(write, monkeypatch):
+    """The second one waits, and then finds the file changed; neither change is lost."""
+    path = write(FLOW)
+    both = Barrier(2)
+
+    def fsync(_: int) -> None:
+        with suppress(BrokenBarrierError):
+            both.wait(1)  # for the other one, who has compared the file, too: it never comes
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    edits = [promoted(path) for _ in range(2)]
+
+    def replace(number: int) -> str:
+        file, text = edits[number]
+        try:
+            file.replace(text + f"# {number}\n")
+        except ConfigError as error:
+            return error.message
+        return f"# {number}\n"
+
+    with ThreadPoolExecutor(2) as pool:
+        said = sorted(pool.map(replace, range(2)))
+    assert said[1] == "ranker.yaml: has changed in the meantime; run it again"
+    assert path.read_text() == edits[0][1] + said[0]
+    assert os.listdir(path.parent) == ["ranker.yaml"]
 
 
 def test_no_such_model(write):
