@@ -149,7 +149,8 @@ class Explanations:
         self._count(size, task.explain)
 
     def leave(self, task: RankTask) -> None:
-        """A list that was let in is over."""
+        """A list that was let in is over, or is going to be refused."""
+        task.explanations = None
         place = self.lists.pop(task)
         if place.holder:
             self._shares.give_back(place)

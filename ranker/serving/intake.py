@@ -135,6 +135,8 @@ class Intake:
             assert caller is not None
             assert caller.quota is not None
             task.forget_rows()
+            if task.explanations is not None:  # its refusal may be held back for long
+                task.explanations.leave(task)
             return not self._hold(task, error, caller.quota, now)
         except RankerError as error:
             self.refuse(task, error)

@@ -94,7 +94,7 @@ class RankTask:
         scoring: how long its batches were scored.
         batch: the last of them, for whoever logs it; None until it is scored.
         scores: those of the batches so far, if it takes several.
-        explanations: who explains it, once it has been let in there.
+        explanations: who explains it, while it is let in there.
         contributions: of its best, once they are explained: float32 [explain, F + 1].
         ended: when its answer left.
         is_over: whether it has been answered or refused.
