@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ranker.process.link import Message, receive, send, socket_pair
+from ranker.process.shared_files import SharedFiles
 
 
 def _how_to_begin() -> tuple[str, ...]:
@@ -32,6 +33,11 @@ def _how_to_begin() -> tuple[str, ...]:
 
 
 _BEGIN = _how_to_begin()
+
+_NOT_NOW = (errno.EAGAIN, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)
+"""Why nothing can be said now, and later it can: the process reads no faster; for a user who is not
+root, more files are on their way to processes than one may have open (unix(7)); or a long message
+needs a file, and there is no descriptor for one."""
 
 TELLS = hasattr(fcntl, "F_SETSIG")
 """Whether a process that says something makes this one get a SIGCHLD, as one that ends does; see
@@ -88,7 +94,7 @@ class Child:
         if TELLS:
             with contextlib.suppress(OSError):  # a sandbox that can't: each tick looks for it
                 _have_told(self._link.fileno())
-        self._unsaid: deque[Message] = deque()
+        self._unsaid: deque[tuple[Mapping[str, Any], SharedFiles | None]] = deque()
         with theirs:
             try:
                 self._process = subprocess.Popen(
@@ -102,26 +108,31 @@ class Child:
                 raise
         self.pid = self._process.pid
 
-    def say(self, facts: Mapping[str, Any], files: Sequence[int] = ()) -> None:
-        """Says something, after what it has not taken yet; see `flush`."""
-        self._unsaid.append(Message(facts, [os.dup(fd) for fd in files]))
+    def say(self, facts: Mapping[str, Any], files: SharedFiles | None = None) -> None:
+        """Says something, after what it has not taken yet; see `flush`.
+
+        Args:
+            facts: what.
+            files: go with it; they are held until then.
+        """
+        self._unsaid.append((facts, files and files.hold()))
         self.flush()
 
     def flush(self) -> None:
         """Says what it could not take before, as far as it can now."""
         while self._unsaid:
+            facts, files = self._unsaid[0]
             try:
-                send(self._link, *self._unsaid[0])
+                send(self._link, facts, files.fds if files else ())
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it has ended
             except OSError as error:
-                # It reads no faster; or, for a user who is not root, more files are on their way to
-                # processes than one may have open (unix(7), ETOOMANYREFS).
-                if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS):
+                if error.errno in _NOT_NOW:
                     return
                 raise
-            for fd in self._unsaid.popleft().files:
-                os.close(fd)
+            self._unsaid.popleft()
+            if files is not None:
+                files.release()
 
     def messages(self) -> list[Message]:
         """What it has said since the last time, also after its end."""

@@ -17,6 +17,7 @@ from ranker.process.model_slots import ModelSlots
 from ranker.process.rollout import Plan, PreparedModel, Rollout
 from ranker.process.rollout_guard import Breach, RolloutGuard
 from ranker.process.settings import Settings
+from ranker.process.shared_files import SharedFiles
 from ranker.repository.holds import Holds
 from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
 
@@ -138,10 +139,14 @@ class ModelSupply:
         models = []
         while self._reader.models:
             read = self._reader.models[0]
+            if len(read.files) != 2 and (read.files or read.key not in self._models):
+                # The kernel leaves out those that there was no descriptor for.
+                raise ModelError("too many files are open in the server to take models over")
             if read.files:
                 slot = self._slots.slot((read.name, read.version))
                 self._read += 1
-                self._models[read.key] = PreparedModel(read.key, self._read, slot, *read.files)
+                files = SharedFiles(read.files)
+                self._models[read.key] = PreparedModel(read.key, self._read, slot, files)
             models.append(self._models[read.key])
             del self._reader.models[0]  # its files are this one's now
         self._known = dict(zip(self._reader.wanted.models, models, strict=True))

@@ -21,13 +21,13 @@ A worker answers `{"prepared": G}`, or `{"refused": G, "why": "..."}`.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ranker.process.child import Child
+from ranker.process.shared_files import SharedFiles
 from ranker.repository.wanted import WantedRoute
 
 logger = logging.getLogger(__name__)
@@ -44,15 +44,13 @@ class PreparedModel:
         key: tells it from every other one: name, version and digest.
         number: one that no other model of this server has had.
         slot: where its metrics are.
-        file_fd: its file, in memory.
-        packed_fd: what was prepared of it, in memory.
+        files: its file, and what was prepared of it, both in memory.
     """
 
     key: str
     number: int
     slot: int
-    file_fd: int
-    packed_fd: int
+    files: SharedFiles
 
     @property
     def name(self) -> str:
@@ -60,9 +58,8 @@ class PreparedModel:
         return self.key.rpartition("@")[0]
 
     def close(self) -> None:
-        """Closes its files; processes that have taken it over keep theirs."""
-        os.close(self.file_fd)
-        os.close(self.packed_fd)
+        """Leaves its files; processes that have taken it over keep theirs."""
+        self.files.release()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +80,7 @@ class Plan:
         """Has a worker prepare it; `known` models it has already."""
         for model in self.models:
             if model not in known:
-                files = (model.file_fd, model.packed_fd)
-                child.say({"model": model.number, "slot": model.slot}, files)
+                child.say({"model": model.number, "slot": model.slot}, model.files)
         routes = {name: asdict(route) for name, route in self.routes.items()}
         models = [model.number for model in self.models]
         child.say({"prepare": self.number, "models": models, "routes": routes})

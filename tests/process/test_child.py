@@ -16,6 +16,7 @@ import pytest
 
 from ranker.process.child import TELLS, Child
 from ranker.process.link import receive, send, socket_pair
+from ranker.process.shared_files import SharedFiles
 from tests.waiting import wait_until
 
 CHILD = """
@@ -70,7 +71,7 @@ def running(code: str, *arguments: str) -> Iterator[Child]:
 
 def test_what_can_not_be_sent_now_is_sent_later(monkeypatch):
     """Of a user who is not root only so many open files may be on their way."""
-    refusals = [errno.ETOOMANYREFS, errno.EAGAIN]
+    refusals = [errno.ETOOMANYREFS, errno.EMFILE, errno.EAGAIN]
 
     def refuse(*arguments: Any) -> None:
         if refusals:
@@ -84,8 +85,33 @@ def test_what_can_not_be_sent_now_is_sent_later(monkeypatch):
     child.say({"model": 1})
     child.say({"model": 2})
     child.flush()
+    child.flush()
     assert [receive(theirs).facts for _ in range(2)] == [{"model": 1}, {"model": 2}]
     assert not child._unsaid
+
+
+def test_files_that_wait_to_be_sent_take_no_descriptors(monkeypatch):
+    """A change of many models, for many workers, would take all that the supervisor has."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EAGAIN, "not now")
+
+    monkeypatch.setattr("ranker.process.child.send", refuse)
+    child = Child.__new__(Child)
+    child._link, theirs = socket_pair()
+    child._unsaid = deque()
+    files = SharedFiles([os.memfd_create("model")])
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        child.say({"model": 1}, files)
+    assert len(os.listdir("/proc/self/fd")) == before
+    files.release()
+    monkeypatch.setattr("ranker.process.child.send", send)
+    child.flush()
+    for _ in range(100):
+        [copy] = receive(theirs).files
+        os.close(copy)
+    assert len(os.listdir("/proc/self/fd")) == before - 1, "sent to all, they are closed"
 
 
 def test_the_system_tells_how_long_a_process_used_a_core_and_waited_for_one():

@@ -238,6 +238,21 @@ def test_files_of_models_that_find_no_room_are_closed_once(s):
     assert s.worker.serves == 2
 
 
+@pytest.mark.parametrize("came", [0, 1])
+def test_a_model_whose_files_found_no_free_descriptor_is_not_served(s, came):
+    s.serve(wanted("1", entry="a"))
+    before = open_files()
+    s.supply.want(wanted("1", "2", entry="b"))
+    s.reader.finish()
+    read = s.reader.models[-1]
+    for fd in read.files[came:]:
+        os.close(fd)
+    s.reader.models[-1] = read._replace(files=read.files[:came])
+    s.supply.step()
+    assert "too many files are open" in s.supply.failure
+    assert open_files() == before
+
+
 def breach(s: Setup, monkeypatch) -> None:
     """The canary fails, and the guard notices."""
     now = time.monotonic() + 10.0

@@ -9,6 +9,7 @@ import pytest
 
 from ranker.process import rollout as module
 from ranker.process.rollout import Plan, PreparedModel, Rollout
+from ranker.process.shared_files import SharedFiles
 
 
 class FakeWorker:
@@ -17,9 +18,10 @@ class FakeWorker:
     def __init__(self) -> None:
         self.said: list[dict] = []
 
-    def say(self, facts, files=()) -> None:
-        assert len(files) == (2 if "model" in facts else 0)
-        for file in files:
+    def say(self, facts, files=None) -> None:
+        fds = () if files is None else files.fds
+        assert len(fds) == (2 if "model" in facts else 0)
+        for file in fds:
             os.fstat(file)  # it has to be open
         self.said.append(facts)
 
@@ -50,7 +52,7 @@ class Setup:
 
 
 def model(number: int) -> PreparedModel:
-    return PreparedModel(f"books@{number}@ab", number, 0, os.dup(0), os.dup(0))
+    return PreparedModel(f"books@{number}@ab", number, 0, SharedFiles((os.dup(0), os.dup(0))))
 
 
 def plan(number: int, *models: PreparedModel) -> Plan:

@@ -11,6 +11,7 @@ from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import LATENCY_SECONDS
 from ranker.process.rollout import Plan, PreparedModel
 from ranker.process.rollout_guard import RolloutGuard
+from ranker.process.shared_files import SharedFiles
 from ranker.repository.guard import LONGEST_SECONDS, Limits
 from ranker.repository.wanted import WantedRoute
 from tests.metrics.support import Worker, new_aggregates
@@ -20,7 +21,7 @@ LABELS = {"stable": "7", "canary": "8"}
 SPLIT = {"stable": 95.0, "canary": 5.0}
 LIMITS = Limits(0.01, 0.02)
 MODELS = [
-    PreparedModel(f"{name}@{version}@ab", number, number, -1, -1)
+    PreparedModel(f"{name}@{version}@ab", number, number, SharedFiles(()))
     for number, (name, version) in enumerate(NAMES)
 ]
 
