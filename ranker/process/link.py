@@ -9,11 +9,13 @@ the connection ends, and the process should end as well.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +28,9 @@ MAX_FILES = 4
 """The most open files that come with a message, that one included."""
 
 _IN_FILE = b"in the first file"
+
+_RETRY_SECONDS = 0.1
+"""How often a process without a free descriptor tries again to hear a long message."""
 
 
 END_NOW = signal.SIGUSR1
@@ -69,10 +74,13 @@ def receive(end: socket.socket) -> Message | None:
     """The next message; None if the other end is gone.
 
     Raises:
-        BlockingIOError: there is none, and the connection does not wait.
+        BlockingIOError: there is none, and the connection does not wait; or it has come with a
+            file, which there is no descriptor for now. It can be received later.
     """
     while True:
         try:
+            if end.recv(len(_IN_FILE), socket.MSG_PEEK) == _IN_FILE and not _has_descriptor():
+                raise BlockingIOError(errno.EMFILE, os.strerror(errno.EMFILE))
             data, files, _, _ = socket.recv_fds(end, MAX_MESSAGE, MAX_FILES)
             break
         except ConnectionResetError:
@@ -82,6 +90,15 @@ def receive(end: socket.socket) -> Message | None:
             content.seek(0)
             return Message(json.load(content), files)
     return Message(json.loads(data), files) if data else None
+
+
+def _has_descriptor() -> bool:
+    """Whether this process can open one more file."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    return True
 
 
 class Link:
@@ -108,8 +125,15 @@ class Link:
             send(self._socket, facts, files)
 
     def hear(self) -> Message | None:
-        """Waits for what the supervisor says next; None if it is gone."""
-        return receive(self._socket)
+        """Waits for what the supervisor says next; None if it is gone.
+
+        If it needs a descriptor, and callers' connections have them all, it waits for one.
+        """
+        while True:
+            try:
+                return receive(self._socket)
+            except BlockingIOError:
+                time.sleep(_RETRY_SECONDS)
 
     def listen(
         self,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -46,6 +49,38 @@ def test_a_message_that_is_longer_than_a_packet_arrives_whole():
     link.say(facts)
     assert receive(ours).facts == facts
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@contextmanager
+def no_descriptor_free() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_long_message_waits_until_there_is_a_descriptor_for_it():
+    """It ended the server, or the worker, whose callers had all of its descriptors."""
+    ours, theirs = socket_pair()
+    facts = {"wanted": ["a version with a long name " * 10] * 2000}
+    send(ours, facts)
+    send(ours, {"switch": 1})
+    with no_descriptor_free(), pytest.raises(BlockingIOError):
+        receive(theirs)
+    assert receive(theirs).facts == facts
+    assert receive(theirs).facts == {"switch": 1}
+
+
+def test_a_worker_without_a_descriptor_hears_a_long_message_later(monkeypatch):
+    ours, theirs = socket_pair()
+    facts = {"wanted": ["a version with a long name " * 10] * 2000}
+    send(ours, facts)
+    with ExitStack() as stack:
+        stack.enter_context(no_descriptor_free())
+        monkeypatch.setattr("time.sleep", lambda _: stack.close())
+        assert Link(theirs.detach()).hear().facts == facts
 
 
 @pytest.mark.parametrize("heard", [True, False])
