@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from ranker.errors import SourceError
 from ranker.memory_file import Content
+
+logger = logging.getLogger(__name__)
 
 
 class Folder:
@@ -23,17 +26,21 @@ class Folder:
     def __init__(self, address: str, root: Path) -> None:
         self.address = address
         self._root = root
+        self._left_out: set[str] = set()
 
     def list(self) -> dict[str, str]:
         """Files two levels down, for that is where a repository has them."""
         found = {}
         with self._errors("can't be listed"):
             for folder in self._root.iterdir():
-                # What is removed while it is listed, and a link to nothing, are not there.
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    for path in folder.iterdir():
-                        with suppress(FileNotFoundError):
-                            found[f"{folder.name}/{path.name}"] = stamp(path)
+                try:
+                    # What is removed while it is listed, and a link to nothing, are not there.
+                    with suppress(FileNotFoundError, NotADirectoryError):
+                        for path in folder.iterdir():
+                            with suppress(FileNotFoundError):
+                                found[f"{folder.name}/{path.name}"] = stamp(path)
+                except PermissionError as error:  # as of `lost+found`, where a file system begins
+                    self._leave_out(folder.name, error)
         return found
 
     def size(self, key: str) -> int:
@@ -67,6 +74,12 @@ class Folder:
     def path(self, key: str) -> Path:
         """See `Place`."""
         return self._root / key
+
+    def _leave_out(self, name: str, error: OSError) -> None:
+        """Says once that a folder in it can't be listed; the others can."""
+        if name not in self._left_out:
+            self._left_out.add(name)
+            logger.warning("%s: %s is left out: %s", self.address, name, error.strerror)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

@@ -81,10 +81,10 @@ def _next(place: Place) -> str:
     """The number after all that are there, complete or not."""
     try:
         keys = place.list()
-    except SourceError:
-        if place.path("") is None:
+    except SourceError as error:
+        if place.path("") is None or not isinstance(error.__cause__, FileNotFoundError):
             raise
-        keys = {}  # the folder is made when it is written to
+        keys = {}  # there is no such folder: it is made when it is written to
     return next_number([key.partition("/")[0] for key in keys])
 
 

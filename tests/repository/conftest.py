@@ -47,6 +47,25 @@ def put(models) -> Callable[..., Publication]:
     return put
 
 
+@pytest.fixture
+def forbid(monkeypatch) -> Callable[[Path], None]:
+    """Makes a folder that may not be listed, for root neither."""
+    iterdir = Path.iterdir
+    forbidden = set()
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path in forbidden:
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    def forbid(path: Path) -> None:
+        path.mkdir(exist_ok=True)
+        forbidden.add(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    return forbid
+
+
 @pytest.fixture(scope="module", params=EMULATORS)
 def emulator(request) -> Iterator[Bucket]:
     make, modules = EMULATORS[request.param]

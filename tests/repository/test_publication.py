@@ -41,6 +41,20 @@ def test_without_a_version_it_is_the_next_number(put, tmp_path):
     assert put(folder, "", 2).manifest.version == "12"
 
 
+def test_the_next_number_is_that_of_folders_that_can_be_listed(put, tmp_path, forbid):
+    """Where only some can't, it is not 1."""
+    put(tmp_path / "books", "9")
+    forbid(tmp_path / "books" / "lost+found")
+    assert put(tmp_path / "books", "", 1).manifest.version == "10"
+
+
+def test_without_a_listing_there_is_no_next_number(put, tmp_path, forbid):
+    put(tmp_path / "books", "9")
+    forbid(tmp_path / "books")
+    with pytest.raises(SourceError, match="books: can't be listed: Permission denied"):
+        put(tmp_path / "books", "", 1)
+
+
 def test_without_a_version_it_is_the_files_own(tmp_path):
     file = ModelFile.read(make_model(tmp_path, version="7"))
     folder = str(tmp_path / "books")

@@ -39,6 +39,15 @@ def test_a_link_to_nothing_is_not_there(folder):
     assert versions(folder) == ["9", "10"]
 
 
+def test_a_folder_that_may_not_be_listed_is_left_out_and_that_is_said_once(folder, forbid, caplog):
+    """`lost+found`, where a file system of its own is the repository."""
+    forbid(folder / "lost+found")
+    repository = open_repository(str(folder))
+    for _ in range(2):
+        assert [each.version for each in repository.poll()] == ["9", "10"]
+    assert caplog.messages == [f"{folder}: lost+found is left out: Permission denied"]
+
+
 def test_a_version_is_used_where_it_lies(folder, models):
     path = open_repository(str(folder)).fetch("10")
     assert path == folder / "10" / "model.onnx"
