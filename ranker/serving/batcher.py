@@ -108,6 +108,14 @@ class Batch(Generic[T]):
         self.dropped: list[T] = []
         self.left: list[T] = []
 
+    def add(self, task: T, start: int, stop: int) -> None:
+        """Adds rows of a list; a list has one piece, also if it is given more room afterwards."""
+        self.rows += stop - start
+        self.lists += (stop - start) / task.rows
+        if self.pieces and self.pieces[-1][0] is task:
+            _, start, _ = self.pieces.pop()
+        self.pieces.append((task, start, stop))
+
 
 class Batcher(Generic[T]):
     """One model's part of the queue.
@@ -219,9 +227,7 @@ class Batcher(Generic[T]):
             else:
                 rows = min(rows, room)
                 room -= rows
-                batch.pieces.append((task, taken, taken + rows))
-                batch.rows += rows
-                batch.lists += rows / task.rows
+                batch.add(task, taken, taken + rows)
             moved += rows
             task.taken = taken + rows
             if task.taken == task.rows:

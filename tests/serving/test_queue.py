@@ -126,6 +126,17 @@ def test_what_is_left_of_a_long_list_is_a_short_one():
     assert queue.take(0.0).pieces == [(first, 1000, 1010), (short, 0, 10), (second, 0, 980)]
 
 
+def test_a_list_has_one_piece_also_where_it_gets_the_room_of_one_that_was_dropped():
+    queue = make(max_batch_rows=512)
+    first, second, long = a_list(200), a_list(250), a_list(1000)
+    queue.put(first, second, long)
+    long.cancelled = True
+    batch = queue.take(0.0)
+    assert batch.pieces == [(first, 0, 200), (second, 0, 250)]
+    assert (batch.rows, batch.lists) == (450, 2.0)
+    assert batch.dropped == [long]
+
+
 def test_cancelled_and_expired_lists_are_dropped_before_scoring():
     queue = make()
     gone, late, fine = a_list(5), a_list(5, deadline=1.0), a_list(5)
@@ -241,6 +252,7 @@ def test_every_row_is_scored_once_or_its_job_dropped(data):
             return False
         assert sum(stop - start for _, start, stop in batch.pieces) == batch.rows <= limit
         assert len({each.model for each, _, _ in batch.pieces}) <= 1
+        assert len({id(each) for each, _, _ in batch.pieces}) == len(batch.pieces)
         for each, start, stop in batch.pieces:
             assert not each.cancelled
             assert each.deadline > now
