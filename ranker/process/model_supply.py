@@ -217,10 +217,10 @@ class ModelSupply:
     def _forget_others(self) -> None:
         """Closes the files of models that are not served, nor about to be."""
         plans = (self._rollout.current, self._rollout.pending)
-        kept = [model for plan in plans if plan is not None for model in plan.models]
-        # A preparer that runs has been told which models are there.
-        unused = [] if self._reader.reading else set(self._models.values()).difference(kept)
-        for model in unused:
+        kept = {model for plan in plans if plan is not None for model in plan.models}
+        if self._reader.reading:  # the preparer has been told which models are there
+            kept.update(self._models.values())
+        for model in set(self._models.values()) - kept:
             self._models.pop(model.key).close()
         self._known = {wanted: model for wanted, model in self._known.items() if model in kept}
         names = [(name, version) for name, version, _ in (m.key.split("@") for m in kept)]

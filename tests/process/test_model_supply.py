@@ -15,6 +15,7 @@ from ranker.metrics.snapshot import snapshot
 from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from ranker.process import model_supply as module
 from ranker.process.model_reader import ReadModel
+from ranker.process.model_slots import RETIRED_AFTER
 from ranker.process.model_supply import ModelSupply
 from ranker.process.settings import Settings
 from ranker.quota import Quota
@@ -236,6 +237,22 @@ def test_files_of_models_that_find_no_room_are_closed_once(s):
     assert open_files() == before
     s.serve(wanted("1", "3", entry="c"))
     assert s.worker.serves == 2
+
+
+def test_a_version_that_is_about_to_be_served_again_keeps_its_number(s):
+    """Version 2 is read when its generation fails, and meanwhile more is wanted."""
+    s.serve(wanted("1", entry="a"))
+    s.supply.want(wanted("1", "2", entry="b"))
+    s.reader.finish()
+    s.supply.step()
+    s.supply.want(wanted("1", "2", "3", "4", entry="c"))
+    number = [facts["prepare"] for facts in s.worker.said if "prepare" in facts][-1]
+    s.supply.on_message(s.worker, {"refused": number, "why": "no room"})
+    s.supply._slots.retire_due(time.monotonic() + 2 * RETIRED_AFTER)
+    s.reader.finish()
+    s.supply.step()
+    s.prepared()
+    assert len({model.slot for model in s.supply._rollout.current.models}) == 4
 
 
 @pytest.mark.parametrize("came", [0, 1])
