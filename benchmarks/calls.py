@@ -38,8 +38,8 @@ def stop(*_):
     sys.setprofile(None)
     open(OUT, "w").write(json.dumps(counts))
 if any(word.endswith("process.worker") for word in sys.orig_argv):
-    signal.signal(signal.SIGUSR1, lambda *_: sys.setprofile(note))
-    signal.signal(signal.SIGUSR2, stop)
+    signal.signal(signal.SIGRTMIN, lambda *_: sys.setprofile(note))
+    signal.signal(signal.SIGRTMAX, stop)
 """
 """What a process does at its start that finds it as `sitecustomize`: only a worker counts."""
 
@@ -52,10 +52,10 @@ def count(
     load.start()
     time.sleep(SECONDS)
     before = server.scrape()
-    worker.send_signal(signal.SIGUSR1)
+    worker.send_signal(signal.SIGRTMIN)
     time.sleep(SECONDS)
     after = server.scrape()
-    worker.send_signal(signal.SIGUSR2)
+    worker.send_signal(signal.SIGRTMAX)
     load.join()
     lists, batches = (after.grown(before, name) for name in (LISTS, BATCHES))
     return Counter(json.loads(out.read_text())), lists, batches
