@@ -55,24 +55,17 @@ def answers_of(server: RunningServer, rows, count: int, end) -> list[object]:
     return answers
 
 
-def test_ctrl_c_loses_no_request(start, truth):
-    """A terminal sends its SIGINT to every process of the group."""
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="ctrl-c"),
+        pytest.param(signal.SIGHUP, id="it-closes"),  # there is no configuration to read anew
+    ],
+)
+def test_what_a_terminal_sends_to_every_process_loses_no_request(start, truth, number):
     server = start("--workers", "2", *DELAY, kind=InTerminal)
     rows = truth.rows[:20]
-    answers = answers_of(
-        server, rows, 8, lambda: os.killpg(os.getpgid(server.process.pid), signal.SIGINT)
-    )
-    assert answers == [np.argsort(-truth.scores(rows), kind="stable").tolist()] * 8
-    assert server.process.wait(60) == 0
-
-
-def test_a_terminal_that_closes_loses_no_request(start, truth):
-    """It sends its SIGHUP to every process, and there is no configuration to read anew."""
-    server = start("--workers", "2", *DELAY, kind=InTerminal)
-    rows = truth.rows[:20]
-    answers = answers_of(
-        server, rows, 8, lambda: os.killpg(os.getpgid(server.process.pid), signal.SIGHUP)
-    )
+    answers = answers_of(server, rows, 8, lambda: os.killpg(server.process.pid, number))
     assert answers == [np.argsort(-truth.scores(rows), kind="stable").tolist()] * 8
     assert server.process.wait(60) == 0
 
