@@ -1,9 +1,10 @@
 """How much of the queue one connection may have, so that one caller can't keep all others out.
 
 Until the queue is a quarter full nobody is asked who they are. From half on its room is divided:
-each connection of which lists wait has the same share, and one that waits alone may have half,
-beside what it has of the first quarter. What was let in while there was more room stays. The room
-for lists that are to be explained is divided in the same way.
+each connection of which lists wait has the same share, beside what it has of the first quarter, and
+one share is kept free for who comes next; so one that waits alone may have half. What was let in
+while there was more room stays. The room for lists that are to be explained is divided in the same
+way.
 
 A caller that is known by name (`ranker.serving.callers`) counts as one connection, however many it
 has. Behind a proxy all others may share a few.
@@ -19,9 +20,6 @@ NOTED_FROM = 0.25
 
 DIVIDED_FROM = 0.5
 """The part of the queue from which on its room is divided."""
-
-ALONE = 0.5
-"""The part of the queue that a connection may have if no other one waits."""
 
 
 class Waiting(Protocol):
@@ -65,11 +63,15 @@ class ConnectionShares:
     def has_room(self, holder: str, rows: int, size: int) -> bool:
         """Whether so much more of a caller, by name, or of a connection is at most its share."""
         others = len(self._lists) - (holder in self._lists)
-        share = 1.0 / (others + 1) if others else ALONE
+        share = 1.0 / (others + 2)
         return (
             self._rows[holder] + rows <= share * self._max_rows
             and self._bytes[holder] + size <= share * self._max_bytes
         )
+
+    def holds(self, holder: str) -> bool:
+        """Whether lists of a caller, by name, or of a connection wait that were noted."""
+        return holder in self._lists
 
     def take(self, task: Waiting) -> None:
         """Notes whose a list is that now waits."""

@@ -130,7 +130,8 @@ class Queue(Generic[T]):
     def check_unread(self, task: T, now: float, models: int = 1) -> None:
         """As `admit`, of a list of which nothing is known but its deadline and its connection.
 
-        One without a deadline can only be refused while the queue is `crowded`.
+        One without a deadline can only be refused while the queue is `crowded`. If nothing waits of
+        its connection it may be shorter than all that came lately.
 
         Args:
             task: the list.
@@ -152,7 +153,8 @@ class Queue(Generic[T]):
             ahead = sum(min(wait, least + batcher.next_batch()) for batcher, wait in waits.items())
         busy, unread = self._before(now)
         wait = self.admission.check(task.deadline, now, busy + ahead, unread, own, rows)
-        self._check_bounds(task, least_rows, 0, wait, now + wait < task.deadline - unread)
+        rows_then = least_rows if self._shares.holds(task.holder_name()) else 1
+        self._check_bounds(task, rows_then, 0, wait, now + wait < task.deadline - unread)
 
     def _check_bounds(self, task: T, rows: int, size: int, wait: float, in_time: bool) -> None:
         """Raises RefusedError if what waits together with so much more breaks a bound."""

@@ -49,18 +49,18 @@ def test_no_list_waits_longer_than_was_predicted(seed):
 
 def test_the_queue_is_bounded_in_rows():
     queue = make(max_queue_rows=100)
-    queue.put(a_list(50), a_list(50, caller="b"))
+    queue.put(a_list(50), a_list(33, caller="b"))
     with pytest.raises(FullOfRowsError) as caught:
-        queue.put(a_list(1))
+        queue.put(a_list(18, caller="c"))
     assert caught.value.reason == "queue_rows"
     assert caught.value.retry_after > 0.0
 
 
 def test_the_queue_is_bounded_in_bytes():
     queue = make(max_queue_bytes=100)
-    queue.put(a_list(10), a_list(10, caller="b"))
+    queue.put(a_list(12), a_list(8, caller="b"))
     with pytest.raises(FullOfBytesError) as caught:
-        queue.put(a_list(10))
+        queue.put(a_list(6, caller="c"))
     assert caught.value.reason == "queue_bytes"
 
 
