@@ -209,7 +209,14 @@ class Guard(Protocol):
     """What a transport needs of who watches the whole process."""
 
     short: bool
-    """Whether memory is short: to take in nothing more, and to end calls that stand still."""
+    """Whether memory is short: to take in hardly anything, and to end calls that stand still."""
+
+    def brings_little(self, peer: str) -> bool:
+        """Whether a connection has brought so little of late that its calls are let in even then.
+
+        Args:
+            peer: the connection, as gRPC names it.
+        """
 
     def close(self, peer: Peer) -> None:
         """Closes the connection of a caller who sends headers that may not be."""

@@ -20,11 +20,12 @@ import threading
 import time
 from typing import Protocol
 
+from ranker.process.arrivals import Arrivals
 from ranker.process.heap import return_free_memory
 from ranker.process.held import held
 from ranker.process.memory_budget import MemoryBudget
 from ranker.rpc import Peer, RpcCounts, Transport
-from ranker.transport.connections import GONE, Connection, connections
+from ranker.transport.connections import GONE, Connection, connections, peer_of
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ _TICK = 0.02
 """Seconds between two looks."""
 
 _ALERT_TICK = 0.005
-_ALERT_SHARE = 0.2
-"""And while on the alert, unless looking takes a larger share of the time than that."""
+_MOST_OF_TIME = 0.2
+"""And while on the alert; more if looking would take a larger share of the time than that."""
 
 _ALERT_SECONDS = 10.0
 
@@ -61,6 +62,13 @@ _LITTLE_SHARE = 100
 _UNANSWERED_SECONDS = 0.025
 """And for how long it may."""
 
+_COMPARE_SECONDS = 10.0
+"""For how long after memory was short it is compared who brings what: it may be short again."""
+
+_LITTLE = 0.125
+"""The share of the callers' memory that those who bring little may bring in a second: what lies
+between the two marks, so that they are let in even above the first."""
+
 _TRIM_SECONDS = 1.0
 """Seconds between two attempts to give free memory back while memory seems short."""
 
@@ -80,7 +88,7 @@ _TIDY_SECONDS = 1.0
 """After which models that were replaced are let go: their last lists have been answered by then."""
 
 _NOTABLE = 2**20
-"""Bytes by which what models hold has to change until it counts."""
+"""Bytes by which what is held has to change until it counts."""
 
 
 class Counts(RpcCounts, Protocol):
@@ -121,11 +129,12 @@ class Guard:
         self._still_since = 0.0
         self._burnt = 0.0
         self._looked = 0.0
-        self._received: dict[Peer, int] = {}  # at the last look, if that was close
+        self._arrivals = Arrivals()
+        self._compare_until = 0.0
         self._alert_until = 0.0
         self._unanswered: dict[Peer, float] = {}  # since when
         self._trim_at = 0.0
-        self._idle = False
+        self._idle_resident = 0
         self._idle_burnt = 0.0
         self._idle_at = 0.0
         self._log_at = 0.0
@@ -161,6 +170,10 @@ class Guard:
                 self._close(each, "headers", "its headers are larger than may be")
         self._alert_until = time.monotonic() + _ALERT_SECONDS
 
+    def brings_little(self, peer: str) -> bool:
+        """See `ranker.rpc.Guard`; any thread may call it."""
+        return peer_of(peer) in self._arrivals.modest
+
     def _watch(self) -> None:
         pause = _TICK
         while True:
@@ -171,8 +184,8 @@ class Guard:
             except Exception:
                 logger.exception("the guard failed; it goes on")
             now = time.monotonic()
-            alert = now < self._alert_until
-            pause = max(_ALERT_TICK, (now - began) / _ALERT_SHARE) if alert else _TICK
+            least = _ALERT_TICK if now < self._alert_until else _TICK
+            pause = max(least, (now - began) / _MOST_OF_TIME)
 
     def _look(self, now: float) -> None:
         if now >= self._tidy_at:
@@ -184,8 +197,10 @@ class Guard:
         overfull = self._look_at_memory(now)
         still = self._seconds_of_standstill(now)
         alert = now < self._alert_until
-        if not (overfull or still or alert):
-            self._received.clear()
+        if self.short:
+            self._compare_until = now + _COMPARE_SECONDS
+        if not (overfull or still or alert or now < self._compare_until):
+            self._arrivals.forget()
             self._unanswered.clear()
             return
         found = []
@@ -203,7 +218,7 @@ class Guard:
                 self._incident(worst, "memory", "the worker holds too much memory")
         if still:
             self._end_standstill(found, still, alert=alert)
-        self._received = {each.peer: each.received for each in found}
+        self._arrivals.look(found, now, _LITTLE * self._budget.callers)
 
     def _look_at_memory(self, now: float) -> bool:
         """Sees whether memory is short, and whether it is very short."""
@@ -224,12 +239,15 @@ class Guard:
         return resident > budget.overfull
 
     def _look_for_rest(self, now: float) -> None:
-        """Gives free memory back, once, when the worker has become idle."""
-        burnt = time.process_time()
+        """Gives free memory back when the worker is idle, if it has become more since."""
+        burnt, resident = time.process_time(), held().resident
         idle = burnt - self._idle_burnt < _IDLE_SHARE * _IDLE_SECONDS
-        if idle and not self._idle:
+        if idle and resident >= self._idle_resident + _NOTABLE:
             return_free_memory()
-        self._idle, self._idle_burnt, self._idle_at = idle, burnt, now + _IDLE_SECONDS
+            resident = held().resident
+            self._idle_resident = resident
+        self._idle_resident = min(self._idle_resident, resident)
+        self._idle_burnt, self._idle_at = burnt, now + _IDLE_SECONDS
 
     def _seconds_of_standstill(self, now: float) -> float:
         """For how long the loop has been busy within gRPC at the same step."""
@@ -243,8 +261,7 @@ class Guard:
 
     def _end_standstill(self, found: list[Connection], seconds: float, *, alert: bool) -> None:
         """Closes the connection that gRPC has read since the last look, if that is the cause."""
-        before = self._received
-        brought = {each: each.received - before[each.peer] for each in found if each.peer in before}
+        brought = {each: self._arrivals.since(each) or 0 for each in found}
         worst = max(brought, key=lambda each: brought[each], default=None)
         if worst is None or brought[worst] < _MUCH or self._transport.steps != self._steps:
             return

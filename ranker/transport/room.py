@@ -1,8 +1,8 @@
 """What a transport does when callers take more than there is room for.
 
-It refuses what is new, unread, and ends the calls that have stood still longest: those whose
-message does not come, whose answer is not read, and streams on which nothing happens. What
-waits to be scored is the queue's to bound.
+It refuses what is new, unread, unless its caller takes little, and ends the calls that have stood
+still longest: those whose message does not come, whose answer is not read, and streams on which
+nothing happens. What waits to be scored is the queue's to bound.
 """
 
 from __future__ import annotations
@@ -126,12 +126,14 @@ class Room:
     def refusal_of(self, call: StandingCall) -> OverloadedError | None:
         """Why a new call is refused where there may be no room for it, if it is.
 
-        That there are too many calls does not concern a connection that has no more of them
-        than its share.
+        That memory is short does not concern a connection that brings little, nor that there are
+        too many calls one that has no more of them than its share.
         """
-        refusal = self.refusal or self._too_many
-        if refusal is not self._too_many:
-            return refusal
+        if self._guard is not None and isinstance(self.refusal, ShortOfMemoryError):
+            if not self._guard.brings_little(call.peer()):
+                return self.refusal
+            if len(self._calls) <= self._limits.calls:
+                return None
         if self._connections is None:  # until the next look
             self._connections = defaultdict(list)
             for each in self._calls:
@@ -142,7 +144,7 @@ class Room:
             own.append(call)
         own[:] = [each for each in own if each in self._calls]  # others have ended since
         share = max(self._limits.calls // len(self._connections), 1)
-        return refusal if len(own) > share else None
+        return self._too_many if len(own) > share else None
 
     def _end_standing(self, now: float, error: OverloadedError) -> None:
         """Ends the calls that have stood still longest, first those of which no message came."""

@@ -58,6 +58,27 @@ def test_what_callers_bring_is_held_to_the_marks(process):
     assert process.guard.short_since == math.inf
 
 
+def test_free_memory_goes_back_whenever_an_idle_worker_has_more_of_it(process, monkeypatch):
+    """Little work, now and then, leaves it idle; and each time free memory behind."""
+    burnt, given_back = [0.0], []
+    monkeypatch.setattr(module.time, "process_time", lambda: burnt[0])
+
+    def give_back() -> None:
+        given_back.append(process.own)
+        process.own = 50
+
+    monkeypatch.setattr(module, "return_free_memory", give_back)
+    look = process.guard._look_for_rest
+    for own, share in [(60, 0.01), (50, 0.01), (70, 0.01), (80, 0.5), (80, 0.01), (40, 0.01)]:
+        process.own = own
+        burnt[0] += share * module._IDLE_SECONDS
+        look(now=0.0)
+    assert given_back == [60, 70, 80]
+    process.own = 45
+    look(now=0.0)
+    assert given_back == [60, 70, 80, 45]
+
+
 def test_shared_memory_is_models(process):
     process.shared += 500
     assert not process.look()

@@ -43,7 +43,8 @@ class Evicted(list):
 
 def make(standing: list[Standing], *, short: bool = False, **limits) -> tuple[Room, Evicted]:
     counts = Evicted()
-    return Room(Limits(**limits), SimpleNamespace(short=short), counts, standing), counts
+    guard = SimpleNamespace(short=short, brings_little="modest".__eq__)
+    return Room(Limits(**limits), guard, counts, standing), counts
 
 
 def test_where_there_is_room_nothing_happens():
@@ -85,10 +86,11 @@ def test_a_connection_with_no_more_than_its_share_is_let_in():
     assert room.refusal_of(greedy).reason == "calls"
 
 
-def test_short_of_memory_everybody_is_refused():
+def test_short_of_memory_those_who_bring_little_are_let_in():
     room, counts = make([Standing()], short=True)
     room.look(NOW, 1, 0)
     assert room.refusal_of(Standing(connection="b")).reason == "memory"
+    assert room.refusal_of(Standing(connection="modest")) is None
     assert counts == ["memory"]
 
 
