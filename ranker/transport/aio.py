@@ -2,10 +2,10 @@
 
 The fallback for a grpcio whose core `ranker.transport.core` does not know:
 slower, since every message passes a poller thread, a socket pair, tasks and
-coroutines, but nothing in it is private to grpcio. Nor can it hold callers to all limits: of a
-unary call grpc.aio tells once its message is there, and an answer that is not read can't be
-given up. The bytes of both are bounded by the process's guard alone. And grpc.aio itself loses some
-200 bytes with each call that its caller gives up (https://github.com/grpc/grpc/issues/43360).
+coroutines, but nothing in it is private to grpcio. Nor can it hold callers to all limits: an answer
+that is not read can't be given up, and its bytes are bounded by the process's guard alone. And
+grpc.aio itself loses some 200 bytes with each call that its caller gives up
+(https://github.com/grpc/grpc/issues/43360).
 """
 
 from __future__ import annotations
@@ -37,14 +37,19 @@ from ranker.rpc import (
 from ranker.transport.address import bind_error
 from ranker.transport.aio_call import AioCall, Context, abort
 from ranker.transport.aio_loop import Loop
-from ranker.transport.arguments import MAX_METADATA_BYTES, METADATA_OVERHEAD, channel_arguments
+from ranker.transport.arguments import (
+    AIO_WINDOW_BYTES,
+    MAX_METADATA_BYTES,
+    METADATA_OVERHEAD,
+    channel_arguments,
+)
 from ranker.transport.connections import limit_buffers, peer_of
 from ranker.transport.grpc_log import quieten
 from ranker.transport.room import Room, too_much_metadata
 from ranker.transport.trailers import as_ranker_error, logger
 
-_LOOK_SECONDS = 0.1
-"""Seconds between two looks at whether there is room."""
+_LOOK_SECONDS, _LEAST_SECONDS = 0.1, 0.01
+"""Seconds between two looks at whether there is room: while no call comes, and while calls do."""
 
 
 class AioTransport:
@@ -75,7 +80,9 @@ class AioTransport:
         self._calls: dict[AioCall, None] = {}
         self._room = Room(limits, guard, counts, self._calls)
         self._left = asyncio.Event()
-        arguments = channel_arguments(max_message_bytes, reuse_port, options, limits)
+        arguments = channel_arguments(
+            max_message_bytes, reuse_port, options, limits, AIO_WINDOW_BYTES
+        )
         self._gate = _Gate(self._calls, limits.calls, self._room, guard)
         router = _Router(self._loop, methods, counts, self._gate)
         self._server = self._loop.run(_create(arguments, router))
@@ -113,7 +120,7 @@ class AioTransport:
     async def _serve(self) -> None:
         await self._server.start()
         while not self._left.is_set():
-            self._room.look(time.monotonic(), len(self._calls), 0)
+            self._gate.look(time.monotonic())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._left.wait(), _LOOK_SECONDS)
 
@@ -153,10 +160,18 @@ class _Gate:
         self.callers: Callers | None = None
         self._max_calls = max_calls
         self._room = room
+        self._look_at = 0.0
         self._guard = guard
+
+    def look(self, now: float) -> None:
+        """Sees whether there is room."""
+        self._look_at = now + _LEAST_SECONDS
+        self._room.look(now, len(self.calls), 0)
 
     def refusal(self, call: AioCall) -> OverloadedError | None:
         """Why a new call is refused, if it is."""
+        if call.arrived >= self._look_at:
+            self.look(call.arrived)
         if self._room.refusal is not None or len(self.calls) > self._max_calls:
             return self._room.refusal_of(call)
         return None
@@ -213,41 +228,29 @@ class _Servicer:
         self._ended = counts.ended(name)
 
     def rpc(self) -> Any:
-        """The method as gRPC's own kind of handler, on bytes."""
-        if self._method.request_streaming:
-            if self._method.response_streaming:
-                return grpc.stream_stream_rpc_method_handler(self._stream_stream)
-            return grpc.stream_unary_rpc_method_handler(self._stream_unary)
+        """The method as gRPC's own kind of handler, on bytes.
+
+        Its requests are always streams to gRPC, which would tell of a call of one message only once
+        that is there.
+        """
         if self._method.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._unary_stream)
-        return grpc.unary_unary_rpc_method_handler(self._unary_unary)
+            return grpc.stream_stream_rpc_method_handler(self._answer_many)
+        return grpc.stream_unary_rpc_method_handler(self._answer_one)
 
-    async def _unary_unary(self, request: bytes, context: Context) -> bytes:
-        call = self._open(context)
-        if self._admit(call):
-            self._deliver(call, request)
-        return await call.one_answer()
-
-    async def _unary_stream(self, request: bytes, context: Context) -> None:
-        call = self._open(context)
-        if self._admit(call):
-            self._deliver(call, request)
-        await call.all_answers()
-
-    async def _stream_unary(self, _: object, context: Context) -> bytes:
+    async def _answer_one(self, _: object, context: Context) -> bytes:
         call = self._open(context)
         if self._admit(call):
             self._loop.spawn(self._read(call, context))
         return await call.one_answer()
 
-    async def _stream_stream(self, _: object, context: Context) -> None:
+    async def _answer_many(self, _: object, context: Context) -> None:
         call = self._open(context)
         if self._admit(call):
             self._loop.spawn(self._read(call, context))
         await call.all_answers()
 
     def _open(self, context: Context) -> AioCall:
-        call = AioCall(self._loop, self._name, context)
+        call = AioCall(self._loop, self._name, context, streaming=self._method.request_streaming)
         self._gate.calls[call] = None
         context.add_done_callback(lambda _: self._close(call))
         self._in_flight[0] += 1.0
@@ -258,6 +261,8 @@ class _Servicer:
         call.close()
         del self._gate.calls[call]
         guarded(logger, f"{self._name}: closed", self._handler.closed, call)
+        # grpc.aio's own objects refer to each other, and keep the call until Python collects them.
+        call.tag = None
         self._in_flight[0] -= 1.0
         self._ended[call.code] += 1.0
 
@@ -288,7 +293,7 @@ class _Servicer:
             return False
 
     async def _read(self, call: AioCall, context: Context) -> None:
-        """Delivers a stream's messages until there are no more.
+        """Delivers a call's messages until there are no more to come.
 
         Never cancelled: gRPC loses memory with every read that is, and with every one
         that begins after the RPC's end. The read ends by itself when the RPC does.
@@ -308,10 +313,16 @@ class _Servicer:
                 await asyncio.sleep(0)
                 break
             call.hold()
-            if self._deliver(call, data):
+            go_on = self._deliver(call, data)
+            if not self._method.request_streaming:
+                return
+            if go_on:
                 call.resume()
             await call.readable()
         if call.over or call.cancelled:
+            return
+        if not self._method.request_streaming:
+            call.fail(UnimplementedError(f"{self._name} takes one message, none came"))
             return
         try:
             self._handler.half_closed(call)

@@ -28,8 +28,9 @@ _STATUS_CODES = {status.value[0]: status for status in grpc.StatusCode}
 class AioCall:
     """One RPC; see `ranker.rpc.Call`."""
 
-    def __init__(self, loop: Loop, method: str, context: Context) -> None:
+    def __init__(self, loop: Loop, method: str, context: Context, *, streaming: bool) -> None:
         self._loop = loop
+        self._streaming = streaming  # any number of messages may come
         self.method = method
         self.metadata: Metadata = context.invocation_metadata()
         self.traceparent = next(
@@ -45,7 +46,7 @@ class AioCall:
         self.caller: Any = None
         self.over = False
         self.heard = False  # a message of it
-        self.reading = False  # a stream: it waits for its caller's next message
+        self.reading = False  # it waits for its caller's next message
         self._context = context
         self._names: tuple[str, ...] | None = None  # in its certificate, once they are asked for
         self._outgoing: deque[bytes] = deque()
@@ -94,12 +95,12 @@ class AioCall:
         self._for_reader.set()
 
     def stands_still(self) -> bool:
-        """See `ranker.transport.room.StandingCall`: a stream on which nothing happens."""
+        """See `ranker.transport.room.StandingCall`."""
         return self.reading and not (self._ended or self.unsent)
 
     def awaits_message(self) -> bool:
-        """See `ranker.transport.room.StandingCall`: grpc.aio tells of a unary call after that."""
-        return False
+        """See `ranker.transport.room.StandingCall`."""
+        return self.reading and not self._streaming and not self._ended
 
     def evict(self, error: RankerError) -> None:
         """See `ranker.transport.room.StandingCall`."""

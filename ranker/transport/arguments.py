@@ -34,6 +34,9 @@ It holds two thousand candidates with 64 features; of a longer list, the rest
 waits until the server has let it in.
 """
 
+AIO_WINDOW_BYTES = 64 * 2**10
+"""The same for `aio`, which reads on while the server is busy, and so fills the windows of all."""
+
 MAX_CALLS = 100
 """Calls in progress on one connection; further ones wait at the client, unsent.
 
@@ -58,7 +61,6 @@ _BOUNDED_MEMORY = (
     # it refuses, and holds it. So a connection's unread bytes are bounded, by the
     # product of the two constants above.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     ("grpc.max_concurrent_streams", MAX_CALLS),
     # A call that the server has ended is open at its client for a moment less than with gRPC
     # here. Without this, a client with as many calls as it may have is now and then refused.
@@ -85,7 +87,11 @@ _COMPRESSION = (
 
 
 def channel_arguments(
-    max_message_bytes: int, reuse_port: bool, options: Options, limits: Limits
+    max_message_bytes: int,
+    reuse_port: bool,
+    options: Options,
+    limits: Limits,
+    window: int = WINDOW_BYTES,
 ) -> list[tuple[str, str | int]]:
     """The arguments of a server; `options` go before those that are set here.
 
@@ -98,6 +104,7 @@ def channel_arguments(
         ("grpc.max_allowed_incoming_connections", limits.connections),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.http2.lookahead_bytes", window),
         *_BOUNDED_MEMORY,
         *_COMPRESSION,
         *_PINGS,

@@ -1,4 +1,4 @@
-"""A process that floods a server with frames.
+"""A process that floods a server with frames, or with long messages.
 
     python -m tests.end_to_end.flooder ADDRESS KIND CONNECTIONS
 
@@ -95,6 +95,13 @@ FLOODS: dict[str, Callable[[], Iterator[bytes]]] = {
 WITHOUT_HELLO = frozenset({"garbage", "tls", "http1"})
 """Those that are not HTTP/2."""
 
+LONG_MESSAGES = "long-messages"
+"""Not frames by hand: lists of 10,000 candidates, as a client sends them, a hundred at a time."""
+
+_IN_FLIGHT = 100
+_LONG = 1_900_000
+"""Bytes of each; the server takes 2 MB by default."""
+
 
 def _send(address: str, kind: str) -> None:
     """Sends on one connection, and anew if it is closed. Nothing is read."""
@@ -107,9 +114,29 @@ def _send(address: str, kind: str) -> None:
         time.sleep(0.01)
 
 
+def _send_messages(address: str) -> None:
+    """Sends message after message on a connection of its own, each with a deadline."""
+    import grpc
+
+    from ranker.v1 import ranking_pb2 as pb
+
+    candidates = pb.Matrix(rows=10_000, columns=12, data=bytes(10_000 * 12 * 4))
+    request = pb.RankRequest(candidates=candidates)
+    request.request_id = "x" * (_LONG - request.ByteSize())
+    message = request.SerializeToString()
+    free = threading.Semaphore(_IN_FLIGHT)
+    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        rank = channel.unary_unary(RANK)
+        while free.acquire():
+            rank.future(message, timeout=3.0).add_done_callback(lambda _: free.release())
+
+
 if __name__ == "__main__":
     for _ in range(int(sys.argv[3])):
-        threading.Thread(target=_send, args=sys.argv[1:3]).start()
+        if sys.argv[2] == LONG_MESSAGES:
+            threading.Thread(target=_send_messages, args=sys.argv[1:2]).start()
+        else:
+            threading.Thread(target=_send, args=sys.argv[1:3]).start()
     print("sending", flush=True)
     time.sleep(60.0)
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Frames that cost the server more than their sender: others are answered meanwhile.
+"""What costs the server more than its sender: others are answered meanwhile.
 
 `make test-slow` is strict, and floods for longer; `pytest --log-cli-level INFO` shows the figures.
 """
@@ -16,8 +16,8 @@ import pytest
 
 from ranker.client.request import rank_request
 from tests.end_to_end.conftest import RunningServer
-from tests.end_to_end.flooder import FLOODS, WITHOUT_HELLO
-from tests.end_to_end.floods import MIB, another_caller, flood, held
+from tests.end_to_end.flooder import FLOODS, LONG_MESSAGES, WITHOUT_HELLO
+from tests.end_to_end.floods import MIB, Seen, another_caller, flood, held
 from tests.end_to_end.http2 import (
     END_HEADERS,
     END_STREAM,
@@ -39,8 +39,21 @@ LONG_SECONDS, AFTER_SECONDS = 10.0, 5.0
 COSTLY = {"rapid-reset", "calls", "header-bombs", "continuation"}
 """On `aio` gRPC reads these on a thread of its own, which nobody watches."""
 
+LIMIT = 512 * MIB
+"""Of a server's memory."""
+
 LONGEST_SECONDS = 5.0
 """What another caller may wait; the machine may be shared."""
+
+
+def log(seen: Seen, after: int) -> None:
+    """Tells what was seen, and how many bytes were still held after it."""
+    p50, p99, worst = 1e3 * np.percentile(seen.latencies, (50, 99, 100))
+    logger.info(
+        "%d answers in %.1f ms (p50), %.1f ms (p99), %.1f ms (worst); %d MiB during, %d MiB after",
+        *(len(seen.latencies) - len(seen.errors), p50, p99, worst),
+        *(seen.growth // MIB, after // MIB),
+    )
 
 
 @pytest.mark.parametrize("kind", FLOODS)
@@ -55,6 +68,18 @@ def test_others_are_answered_during_a_flood(server, truth, transport, kind):
         assert not seen.errors
     assert seen.p99 < LONGEST_SECONDS
     assert seen.growth < 300 * MIB
+
+
+@pytest.mark.parametrize("connections", [6, 20])
+def test_long_messages_leave_room_for_others(start, truth, connections):
+    """The worker's memory is full of what comes, and the queue of long lists."""
+    server = start("--max-memory", str(LIMIT))
+    with another_caller(server, truth.rows[:10]) as seen:
+        with flood(server.address, LONG_MESSAGES, connections):
+            time.sleep(SECONDS)
+        assert not seen.errors
+    assert seen.p99 < LONGEST_SECONDS
+    assert seen.most < LIMIT
 
 
 @pytest.fixture(scope="module")
@@ -126,15 +151,26 @@ def test_a_long_flood_has_nobody_wait_for_a_second(start, truth, transport, kind
             time.sleep(LONG_SECONDS)
         time.sleep(AFTER_SECONDS)
         after = held(server) - seen.base
-    p50, p99, worst = 1e3 * np.percentile(seen.latencies, (50, 99, 100))
-    logger.info(
-        "%d answers in %.1f ms (p50), %.1f ms (p99), %.1f ms (worst); %d MiB during, %d MiB after",
-        *(len(seen.latencies) - len(seen.errors), p50, p99, worst),
-        *(seen.growth // MIB, after // MIB),
-    )
+    log(seen, after)
     assert not seen.errors
     assert seen.p99 < 1.0
     assert seen.growth < 300 * MIB
+    assert after < 100 * MIB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("connections", [6, 20, 40])
+def test_long_messages_have_nobody_wait_for_a_second(start, truth, transport, connections):
+    server = start("--max-memory", str(LIMIT))
+    with another_caller(server, truth.rows[:10]) as seen:
+        with flood(server.address, LONG_MESSAGES, connections):
+            time.sleep(LONG_SECONDS)
+        time.sleep(AFTER_SECONDS)
+        after = held(server) - seen.base
+    log(seen, after)
+    assert not seen.errors
+    assert seen.p99 < (1.0 if transport == "core" else LONGEST_SECONDS)
+    assert seen.most < LIMIT
     assert after < 100 * MIB
 
 

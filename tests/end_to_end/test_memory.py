@@ -123,9 +123,7 @@ def test_answers_that_nobody_reads(start, truth):
     assert seen.growth < 150 * MIB
 
 
-def test_names_of_services_that_are_watched(server, truth, transport):
-    # grpc.aio itself keeps the message of a call that is answered by a stream.
-    most = (60 if transport == "core" else 200) * MIB
+def test_names_of_services_that_are_watched(server, truth):
     body = b"\x0a" + b"\x80\x80\x40" + b"x" * 2**20
     with (
         another_caller(server, truth.rows[:10]) as seen,
@@ -135,12 +133,10 @@ def test_names_of_services_that_are_watched(server, truth, transport):
             each.send(frame(HEADERS, 1, call(WATCH), END_HEADERS))
             each.send_message(1, body, 1.0)
         assert not seen.errors
-    assert seen.growth < most
+    assert seen.growth < 60 * MIB
 
 
-def test_a_message_that_does_not_come(start, transport):
-    if transport == "aio":
-        pytest.skip("grpc.aio tells of a unary call once its message is there")
+def test_a_message_that_does_not_come(start):
     server = start("--message-timeout", "0.5")
     with Connection(server.address) as connection:
         connection.send(frame(HEADERS, 1, call(RANK), END_HEADERS))
@@ -193,10 +189,8 @@ def test_the_limit_on_connections_of_a_small_server(start, truth):
 
 
 @pytest.mark.parametrize("length", [720, 5000])
-def test_a_full_queue_takes_what_its_limit_says(start, truth, transport, length):
+def test_a_full_queue_takes_what_its_limit_says(start, truth, length):
     """Lists wait up to the limit in bytes, and the memory follows it."""
-    if transport == "aio":
-        pytest.skip("grpc.aio reads messages before it tells of their calls")
     limit = 100 * MIB
     server = start(
         "--max-queue-bytes", str(limit), "--max-queue-rows", "100000000",

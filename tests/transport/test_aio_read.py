@@ -42,7 +42,7 @@ def test_caller_leaves_while_its_stream_is_held_back():
     loop = Loop(lambda: None, [0.0])
     methods = {"/toy/Hold": Method(HoldsBack(), request_streaming=True, response_streaming=True)}
     counts = SimpleNamespace(in_flight=[0.0], waited=[0.0], ended=lambda _: [0.0] * 17)
-    room = SimpleNamespace(refusal=None)
+    room = SimpleNamespace(refusal=None, look=lambda *_: None)
     router = _Router(loop, methods, counts, _Gate({}, 10, room, None))
 
     async def scenario() -> None:
