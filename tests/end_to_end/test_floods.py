@@ -36,8 +36,8 @@ SECONDS = 1.5
 LONG_SECONDS, AFTER_SECONDS = 10.0, 5.0
 """Of the slow tests: a flood, and what the server has to give its memory back."""
 
-COSTLY = {"rapid-reset", "calls", "header-bombs", "continuation"}
-"""On `aio` gRPC reads these on a thread of its own, which nobody watches."""
+COSTLY = {"header-bombs", "continuation"}
+"""On `aio` gRPC reads these on threads of its own, which nobody watches."""
 
 LIMIT = 512 * MIB
 """Of a server's memory."""
