@@ -11,6 +11,7 @@ import hmac
 import os
 import secrets
 from typing import NamedTuple, Self
+from urllib.parse import quote
 
 from ranker.rpc import Metadata
 
@@ -47,6 +48,14 @@ class ForwardedCaller(NamedTuple):
     def is_office(self) -> bool:
         """Whether the office asks on its own account."""
         return self.connection == _OFFICE
+
+    @property
+    def peer(self) -> str:
+        """The connection, named as gRPC names its own: `ipv4:10.0.0.7:1`, `ipv6:%5B::1%5D:1`."""
+        host, _, port = self.connection.rpartition(":")
+        if ":" not in host:
+            return f"ipv4:{host}:{port}"
+        return f"ipv6:{quote(f'[{host}]', safe=':')}:{port}"
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What to send along; nothing if the server has no secret."""

@@ -31,6 +31,19 @@ def test_a_worker_reads_what_the_office_wrote(caller):
     assert caller.is_office == (caller is OFFICE)
 
 
+@pytest.mark.parametrize(
+    ("connection", "peer"),
+    [
+        pytest.param("10.0.0.7:4242", "ipv4:10.0.0.7:4242", id="ipv4"),
+        pytest.param("::1:4242", "ipv6:%5B::1%5D:4242", id="ipv6"),
+        pytest.param("::ffff:10.0.0.7:4242", "ipv6:%5B::ffff:10.0.0.7%5D:4242", id="mapped"),
+        pytest.param("fe80::1%eth0:1", "ipv6:%5Bfe80::1%25eth0%5D:1", id="with-a-zone"),
+    ],
+)
+def test_a_connection_over_http_has_a_name_like_one_over_grpc(connection, peer):
+    assert ForwardedCaller(connection).peer == peer
+
+
 def test_nobody_else_can_say_it(monkeypatch):
     [(key, value)] = CALLER.metadata()
     for said in (

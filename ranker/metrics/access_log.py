@@ -90,8 +90,8 @@ class LoggedRequest(Protocol):
     def caller(self) -> NamedCaller | None:
         """Who asked, if that has been found out."""
 
-    def connection(self) -> str:
-        """The connection that it came on; empty if that is gone."""
+    def peer(self) -> str:
+        """Its caller's connection, over HTTP that to the office; empty if it is gone."""
 
 
 def connect() -> tuple[socket.socket, socket.socket]:
@@ -210,7 +210,7 @@ class AccessLog:
                 request.batch,
                 None if traceparent is None else traceparent[_TRACEPARENT],
                 span,
-                request.connection()[:_MOST_CHARACTERS],
+                request.peer()[:_MOST_CHARACTERS],
                 "" if caller is None else caller.name[:_MOST_CHARACTERS],
             )
         )

@@ -31,7 +31,7 @@ class LogEntry(NamedTuple):
         batch: the last of them; None: it was never scored.
         traceparent: the W3C trace context that its caller sent, not checked; None: none.
         span: its own, if it is traced.
-        peer: the connection that it came on; empty if that is gone.
+        peer: its caller's connection, over HTTP that to the office; empty if it is gone.
         caller: the name of who asked, as its certificate has it; empty: it has none.
     """
 

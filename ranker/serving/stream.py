@@ -79,6 +79,7 @@ class Stream:
         self._to_refuse: StreamTask | None = None  # its refusal is held back
         self._ending = False  # once everything is answered
         self.method = call.method
+        self.metadata = call.metadata
 
     def peer(self) -> str:
         """The connection that it came on."""

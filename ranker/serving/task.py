@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from ranker.engine.api import Contributions, Rows, Scores
 from ranker.errors import Code, RankerError
+from ranker.forwarded_caller import ForwardedCaller
 from ranker.model.features import ColumnPlan
 from ranker.rpc import Call
+from ranker.serving.callers import OFFICE
 
 if TYPE_CHECKING:
     from ranker.metrics.log_entry import ScoredBatch
@@ -201,6 +203,17 @@ class RankTask:
     def connection(self) -> str:
         """The connection that it came on."""
         return str(self._caller.peer())
+
+    def peer(self) -> str:
+        """Its caller's connection: the one that it came on, or, over HTTP, that to the office.
+
+        For logs and traces. Quotas and shares of the queue go by `connection` and by `caller`.
+        """
+        connection = self.connection()
+        if not connection.startswith(OFFICE):  # nobody else may speak for a caller
+            return connection
+        forwarded = ForwardedCaller.read(self._caller.metadata)
+        return connection if forwarded is None or forwarded.is_office else forwarded.peer
 
     def holder_name(self) -> str:
         """Whom it is counted for in the queue: its caller, by name, or else its connection."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -12,6 +14,7 @@ import grpc
 import numpy as np
 
 from ranker.client import RankerClient
+from ranker.transport.connections import peer_of
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, on_one_transport
 from tests.end_to_end.test_traces import request, traced
@@ -64,6 +67,21 @@ def test_each_request_has_its_line_also_while_the_office_is_gone(start):
     assert server.stop() == 0
     assert len(lines(server)) == 104
     assert str(SECRET) not in server.log.read_text()
+
+
+def test_over_http_it_says_who_has_asked_the_office(start):
+    server = start("--log-format", "json", "--access-log", "all")
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        connection.connect()
+        port = connection.sock.getsockname()[1]
+        body = json.dumps({"candidates": [[1.0] * len(NAMES)], "request_id": "a7"})
+        about = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/models/books:rank", body, about)
+        assert connection.getresponse().status == 200
+    [line] = wait_for_lines(server, 1)
+    assert (line["request_id"], line["code"]) == ("a7", "OK")
+    assert peer_of(line["peer"]) == ("127.0.0.1", port)
 
 
 @on_one_transport

@@ -46,7 +46,7 @@ class Ended:
     def method(self) -> str:
         return RANK
 
-    def connection(self) -> str:
+    def peer(self) -> str:
         return "ipv4:192.0.2.1:4711"
 
     @property
