@@ -207,7 +207,7 @@ class Server:
                 self._drift.serve(counters)
             if generation is not None and self._ranking_log is not None:
                 self._ranking_log.serve(generation)
-            self._open_inference.tell(unserved)
+            self._open_inference.tell(unserved.models)
 
         self._transport.call_soon(serve)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ranker.errors import UnimplementedError
 from ranker.inference import open_inference_pb2 as pb
@@ -15,7 +15,7 @@ from ranker.serving.open_inference import descriptions
 from ranker.serving.open_inference.wire import INFER, STREAM_INFER
 from ranker.serving.stream import RankStreamHandler
 from ranker.serving.unary import RankHandler
-from ranker.serving.unserved import Unserved
+from ranker.v1 import ranking_pb2 as ranker_pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
@@ -55,10 +55,10 @@ class OpenInferenceService:
         self._health = health
         self._version = version
         self._streams = RankStreamHandler(intake, STREAM_INFER, in_order=True)
-        self._unserved = Unserved()
+        self._unserved: Sequence[ranker_pb.Model] = ()
 
-    def tell(self, unserved: Unserved) -> None:
-        """Has the index name versions that are wanted and not served."""
+    def tell(self, unserved: Sequence[ranker_pb.Model]) -> None:
+        """Has the index name these versions too, which are wanted and not served."""
         self._unserved = unserved
 
     def methods(self) -> dict[str, Method]:
@@ -76,7 +76,7 @@ class OpenInferenceService:
             "RepositoryIndex": Method(
                 Respond(
                     lambda data: descriptions.repository_index(
-                        self._intake.generation, self._unserved.models, data
+                        self._intake.generation, self._unserved, data
                     )
                 )
             ),

@@ -12,7 +12,6 @@ from ranker.inference import open_inference_pb2 as pb
 from ranker.methods import METHODS, SERVICES
 from ranker.serving.open_inference.service import SERVICE
 from ranker.serving.stream import MAX_WAITING
-from ranker.serving.unserved import Unserved
 from ranker.v1 import ranking_pb2 as ranker_pb
 from tests.fakes import FakeCall, SumEngine
 from tests.serving.open_inference.support import STREAM, infer, infer_request, tensors
@@ -115,17 +114,15 @@ def _matrix(rows) -> ranker_pb.Matrix:
 def test_the_index_has_what_is_not_served_too(serving):
     s = serving()
     s.open_inference.tell(
-        Unserved(
-            [
-                ranker_pb.Model(name="books", version="8", state=ranker_pb.MODEL_STATE_LOADING),
-                ranker_pb.Model(
-                    name="books",
-                    version="9",
-                    state=ranker_pb.MODEL_STATE_FAILED,
-                    state_reason="no file",
-                ),
-            ]
-        )
+        [
+            ranker_pb.Model(name="books", version="8", state=ranker_pb.MODEL_STATE_LOADING),
+            ranker_pb.Model(
+                name="books",
+                version="9",
+                state=ranker_pb.MODEL_STATE_FAILED,
+                state_reason="no file",
+            ),
+        ]
     )
     index = ask(s, "RepositoryIndex", b"", pb.RepositoryIndexResponse).models
     assert [(m.version, m.state, m.reason) for m in index] == [
