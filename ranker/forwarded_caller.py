@@ -38,11 +38,14 @@ class ForwardedCaller(NamedTuple):
         name: the one of its names that may call, or else any of them; empty: it has none.
         has_waited: it is over its quota, and its request has waited for as long as one may: a
             worker is asked to refuse it.
+        draw: if the request has no unit, and its version is drawn: in place of a unit, what decides
+            the draw; empty: chance. For an office that has to know the version beforehand.
     """
 
     connection: str
     name: str = ""
     has_waited: bool = False
+    draw: str = ""
 
     @property
     def is_office(self) -> bool:
@@ -61,7 +64,9 @@ class ForwardedCaller(NamedTuple):
         """What to send along; nothing if the server has no secret."""
         secret = os.environ.get(_VARIABLE)
         waited = _WAITED if self.has_waited else _READ
-        said = f"{secret} {self.connection} {waited} {self.name}"  # a name may have spaces
+        said = (
+            f"{secret} {self.connection} {waited} {self.draw} {self.name}"  # a name may have spaces
+        )
         return ((KEY, said),) if secret else ()
 
     @classmethod
@@ -75,8 +80,9 @@ class ForwardedCaller(NamedTuple):
         if not hmac.compare_digest(shown.encode(), secret.encode()):
             return None
         connection, _, rest = rest.partition(" ")
-        waited, _, name = rest.partition(" ")
-        return cls(connection, name, waited == _WAITED)
+        waited, _, rest = rest.partition(" ")
+        draw, _, name = rest.partition(" ")
+        return cls(connection, name, waited == _WAITED, draw)
 
 
 OFFICE = ForwardedCaller(_OFFICE)

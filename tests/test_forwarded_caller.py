@@ -24,6 +24,8 @@ def secret(monkeypatch) -> None:
         pytest.param(OFFICE, id="the-office-itself"),
         pytest.param(CALLER._replace(has_waited=True), id="has-waited"),
         pytest.param(CALLER._replace(name="dns:x waited"), id="a-name-with-a-space"),
+        pytest.param(CALLER._replace(draw="1f"), id="with-a-draw"),
+        pytest.param(ForwardedCaller("[::1]:7", draw="1f"), id="nameless-with-a-draw"),
     ],
 )
 def test_a_worker_reads_what_the_office_wrote(caller):

@@ -31,7 +31,7 @@ from ranker.office.rank_json import (
     write_matrix,
     write_rank_json,
 )
-from ranker.office.workers import Workers
+from ranker.office.workers import FORWARDED, Workers
 from ranker.v1 import ranking_pb2 as pb
 
 MODEL_SECONDS = 5.0
@@ -134,7 +134,8 @@ async def check_required(workers: Workers, asked: Asked, place: str = "candidate
 
     A worker sees a table, in which a feature that one candidate does not have is missing; of
     candidates that have none the table gets one of the model's, missing.
-    A request without a unit gets one: the version that ranks must be the one that was asked.
+    The version that ranks must be the one that was asked: a request without a unit has its version
+    drawn by what was drawn here. It is no unit: none has asked.
 
     Raises:
         InvalidRequestError: names the candidate and the feature.
@@ -143,8 +144,11 @@ async def check_required(workers: Workers, asked: Asked, place: str = "candidate
     if not (asked.lacking or asked.nameless):
         return
     message, lacking = asked.message, asked.lacking
-    message.unit = message.unit or secrets.token_hex(8)
-    model = await workers.model(message.model, message.model_version, message.unit, MODEL_SECONDS)
+    unit = message.unit
+    if not unit:
+        unit = secrets.token_hex(8)
+        FORWARDED.set(FORWARDED.get()._replace(draw=unit))
+    model = await workers.model(message.model, message.model_version, unit, MODEL_SECONDS)
     if asked.nameless:
         lacking = _name_one(message, model, place)
     for name in model.required_feature_names:

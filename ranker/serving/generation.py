@@ -114,6 +114,10 @@ class Generation:
             wanted = f"{name or '(default)'}@{version.removeprefix('@')}" if version else name
             raise NotFoundError(f"no model {wanted}; this server holds {held}") from None
 
+    def splits(self, name: str) -> bool:
+        """Whether requests for a name without a version are split; empty: the default."""
+        return name in self._splits
+
     def share(self, served: ServedModel) -> float:
         """Of the requests for its name without a version, the percentage that a model ranks."""
         route = self.routes[served.name]

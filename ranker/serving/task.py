@@ -210,9 +210,7 @@ class RankTask:
         For logs and traces. Quotas and shares of the queue go by `connection` and by `caller`.
         """
         connection = self.connection()
-        if not connection.startswith(OFFICE):  # nobody else may speak for a caller
-            return connection
-        forwarded = ForwardedCaller.read(self._caller.metadata)
+        forwarded = self._forwarded(connection)
         return connection if forwarded is None or forwarded.is_office else forwarded.peer
 
     def holder_name(self) -> str:
@@ -253,7 +251,11 @@ class RankTask:
         self.request_id = asked.request_id
         version = asked.model_version
         unit = self.unit = asked.unit
-        served, self.arm = generation.find(asked.model, version, unit)
+        drawn_by = unit
+        if not (unit or version) and generation.splits(asked.model):
+            forwarded = self._forwarded(self.connection())
+            drawn_by = "" if forwarded is None else forwarded.draw
+        served, self.arm = generation.find(asked.model, version, drawn_by)
         self.served = served
         self.batcher = served.batcher
         self.metrics = served.metrics
@@ -278,6 +280,12 @@ class RankTask:
             self.deadline = min(self.deadline, time.monotonic())
         else:
             self.cancelled = True
+
+    def _forwarded(self, connection: str) -> ForwardedCaller | None:
+        """For whom the office asks; None: it is not the office that asks."""
+        if not connection.startswith(OFFICE):
+            return None
+        return ForwardedCaller.read(self._caller.metadata)
 
     def _answer(self, message: bytes) -> None:
         """Sends the encoded answer to the caller."""

@@ -25,6 +25,7 @@ from ranker.repository.traffic import place
 from ranker.v1 import ranking_pb2 as pb
 from tests.end_to_end.conftest import NAMES, RunningServer
 from tests.end_to_end.test_config_in_bucket import bucket  # noqa: F401
+from tests.office.support import ask
 from tests.waiting import PATIENCE, wait_until
 
 RATE = 0.5
@@ -101,6 +102,16 @@ def test_records_are_what_was_sent_and_answered_byte_for_byte(server, folder, tr
         assert (found.record.request, found.record.response) == sent[name]
         assert found.columns == list(NAMES)
         assert (found.record.model, found.record.model_version) == ("books", "7")
+
+
+@pytest.mark.parametrize("more", [{NAMES[0]: 1.0}, {}], ids=["some-features", "none"])
+def test_nobody_makes_up_a_unit_for_a_list_in_json(start, tmp_path, more):
+    folder = tmp_path / "log"
+    server = start("--log-rankings", str(folder), "--log-rate", "1")
+    body = {"candidates": [more and {**more, NAMES[1]: 2.0}, more], "request_id": "a"}
+    assert ask(server.http_port, "/v1/models/books:rank", body).status == 200
+    [found] = wait_for(folder, ["a"]).values()
+    assert (found.request.unit, found.record.sampled_by_unit) == ("", False)
 
 
 def test_a_list_in_json_is_logged_as_what_became_of_it(server, folder):

@@ -7,7 +7,9 @@ import pytest
 from ranker import forwarded_caller
 from ranker.forwarded_caller import OFFICE, ForwardedCaller
 from ranker.metrics.recorder import Recorder
+from ranker.serving.generation import Generation, Route
 from ranker.serving.task import UnaryTask
+from ranker.serving.unserved import Unserved
 from ranker.serving.wire import RANK
 from tests.fakes import FakeCall
 from tests.metrics.support import new_aggregates
@@ -57,3 +59,26 @@ def test_a_streams_lists_too(serving):
     stream.send(request([[1, 1, 1]], request_id="a"))
     [waiting] = stream.call.tag._waiting.values()
     assert waiting.peer() == "ipv4:10.0.0.7:4242"
+
+
+@pytest.mark.parametrize(
+    ("connection", "asked", "arm"),
+    [
+        pytest.param("unix:", {}, "draw", id="drawn-by-the-office"),
+        pytest.param("unix:", {"unit": "u"}, "unit", id="a-unit-of-its-own"),
+        pytest.param("unix:", {"model_version": "@nobody"}, "nobody", id="a-label"),
+        pytest.param("ipv4:10.0.0.9:1", {}, "nobody", id="not-by-others"),
+    ],
+)
+def test_what_the_office_has_drawn_decides_for_a_list_without_a_unit(
+    serving, connection, asked, arm
+):
+    s = serving()
+    arms = {"": "nobody", "1f": "draw", "u": "unit"}
+    labels = dict.fromkeys(arms.values(), "7")
+    route = Route("7", labels, dict.fromkeys(labels, 1.0), split=arms.__getitem__)
+    s.service.serve(Generation(s.models, routes={"books": route}), Unserved())
+    call = FakeCall(peer=connection)
+    call.metadata = list(HTTP._replace(draw="1f").metadata())
+    s.send("Rank", call, request([[1, 1, 1]], **asked))
+    assert (call.tag.arm, call.tag.unit) == (arm, asked.get("unit", ""))

@@ -36,7 +36,9 @@ SERVED = SimpleNamespace(
     metrics=SimpleNamespace(request_split=SPLIT.append),
     features=FeatureContract(3, ("a", "b", "c")),
 )
-GENERATION = SimpleNamespace(find=lambda *_: (SERVED, "canary"), models=[SERVED])
+GENERATION = SimpleNamespace(
+    find=lambda *_: (SERVED, "canary"), splits=lambda _: False, models=[SERVED]
+)
 
 
 def request(rows: int = 2, columns: int = 3, **fields) -> pb.RankRequest:
