@@ -125,6 +125,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     ),
     "Not ranked": (
         Panel("Refused on arrival, by reason", (catalogue.SHED,), ("reason",)),
+        Panel("Responses over HTTP, by status", (catalogue.HTTP_RESPONSES,), ("code",)),
         Panel("Dropped while they waited, by reason", (catalogue.EXPIRED,), ("reason",)),
         Panel("Taken of quotas, requests a second", (catalogue.CALLER_TAKEN,), ("caller",)),
         Panel("Taken of quotas, candidates a second", (catalogue.CALLER_CANDIDATES,), ("caller",)),

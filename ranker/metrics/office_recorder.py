@@ -27,6 +27,8 @@ class OfficeRecorder:
         }
         spans = aggregates.layout.plan.cells[catalogue.TRACE_SPANS]
         self._spans = by_value(catalogue.EXPORT_OUTCOME, spans)
+        responses = aggregates.layout.plan.cells[catalogue.HTTP_RESPONSES]
+        self._responses = by_value(catalogue.HTTP_STATUS, responses)
 
     def points(self, exporter: str, outcome: str, count: int) -> None:
         """What became of points to export; an exporter calls it from one thread.
@@ -46,3 +48,12 @@ class OfficeRecorder:
             count: how many spans.
         """
         self._cells[self._spans[outcome]] += count
+
+    def responded(self, status: int) -> None:
+        """A response over HTTP has begun; for the loop's thread alone.
+
+        Args:
+            status: HTTP's.
+        """
+        place = self._responses.get(str(status), self._responses["other"])
+        self._cells[place] += 1.0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ranker.office.connection import HEAD_BYTES, IDLE_SECONDS, Connection
 from ranker.office.handshake import Handshakes
@@ -29,6 +29,8 @@ class HttpServer(uvicorn.Server):
     Args:
         applications: by the port that they are on.
         sockets: bound to these ports.
+        on_response: is told the status of each response as it begins, but for those that uvicorn
+            gives to what is no HTTP.
         context: says what a new connection on any of them gets, for TLS; None: plain HTTP.
     """
 
@@ -36,6 +38,7 @@ class HttpServer(uvicorn.Server):
         self,
         applications: Mapping[int, ASGIApp],
         sockets: Sequence[socket.socket],
+        on_response: Callable[[int], None],
         context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         # What it logs is that clients send nonsense, which is not news, and uncaught
@@ -51,7 +54,13 @@ class HttpServer(uvicorn.Server):
                     "expected Content-Length or Transfer-Encoding, got both",
                     {"Connection": "close"},
                 )
-            await app(scope, receive, send)
+
+            async def telling_send(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    on_response(message["status"])
+                await send(message)
+
+            await app(scope, receive, telling_send)
 
         # Our context: its files change, and uvicorn would read them once.
         protocol: Any = Connection if context is None else Handshakes(context, Connection)

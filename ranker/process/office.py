@@ -140,12 +140,13 @@ class Office:
 
     async def run(self) -> None:
         """Works until `END_NOW`."""
-        servers = [HttpServer(self._applications, self._plain)]
+        servers = [HttpServer(self._applications, self._plain, self._recorder.responded)]
         work = (self._beat(), self._watch_splits(), self._watch_drift())
         tasks = [asyncio.create_task(task) for task in work]
         if self._certificates:
             context = self._certificates.context
-            servers.append(HttpServer(self._applications, self._secure, context))
+            secure = HttpServer(self._applications, self._secure, self._recorder.responded, context)
+            servers.append(secure)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(LoopErrors())
 

@@ -172,6 +172,23 @@ def test_a_large_chunked_body_is_refused_before_it_has_come(server):
         assert client.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "status"),
+    [
+        pytest.param("/v1/nothing", {}, "application/json", 404, id="no-such-page"),
+        pytest.param(RANK, {"candidates": 1}, "application/json", 400, id="no-list"),
+        pytest.param(RANK, b" " * (2**21 + 1), "application/json", 413, id="too-large"),
+        pytest.param(RANK, {}, "text/html", 415, id="no-json"),
+    ],
+)
+def test_what_the_office_refuses_by_itself_is_counted(server, path, body, kind, status):
+    name, code = "ranker_http_responses_total", str(status)
+    before = server.metric(name, code=code)
+    answer = ask(server.http_port, path, body, headers={"Content-Type": kind})
+    assert answer.status == status
+    assert server.metric(name, code=code) == before + 1
+
+
 @pytest.mark.parametrize("shared", [0, 1, 12], ids=["alone", "context", "all-in-the-context"])
 def test_candidates_without_any_feature_have_all_of_them_missing(server, truth, shared):
     rows = np.full((3, 12), np.nan, np.float32)

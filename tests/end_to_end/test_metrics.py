@@ -44,9 +44,10 @@ MEASURED = {
     catalog.GC_PAUSE,
     catalog.ACCESS_LOG_LINES,
 }
-# What is there or not, as the exporters fare, or as lists happen to be taken.
+# What is there or not, as the exporters fare, as somebody scrapes, or as lists happen to be taken.
 CHANCE = {
     catalog.EXPORT_POINTS,
+    catalog.HTTP_RESPONSES,
     catalog.DRIFT_FEATURE_PSI,
     catalog.DRIFT_FEATURE_MISSING,
     catalog.DRIFT_SCORE_PSI,

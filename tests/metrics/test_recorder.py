@@ -288,6 +288,8 @@ def test_supervisor_and_office_count_in_slots_of_their_own(aggregates: Aggregate
     office = OfficeRecorder(aggregates)
     office.points("gcp_monitoring", "exported", 200)
     office.points("gcp_monitoring", "dropped", 3)
+    for status in (200, 404, 404, 418):
+        office.responded(status)
     aggregates.slots[0].vacate()
     assert recorded(aggregates) == {
         "ranker_worker_restarts_total": {(): 1},
@@ -295,6 +297,7 @@ def test_supervisor_and_office_count_in_slots_of_their_own(aggregates: Aggregate
             ("gcp_monitoring", "exported"): 200,
             ("gcp_monitoring", "dropped"): 3,
         },
+        "ranker_http_responses_total": {("200",): 1, ("404",): 2, ("other",): 1},
     }
 
 
@@ -329,6 +332,7 @@ def test_recorder_can_reach_every_recorded_metric(aggregates: Aggregates, record
     office = OfficeRecorder(aggregates)
     office.points("gcp_monitoring", "failed", 1)
     office.spans("failed", 1)
+    office.responded(200)
     workers_end, offices_end = access_log.connect()
     log = AccessLog(workers_end.detach(), "errors", 0.0, aggregates, 0)
     for _ in range(ERRORS_PER_SECOND + 1):

@@ -21,12 +21,14 @@ from tests.waiting import PATIENCE
 
 @contextmanager
 def served(
-    application: ASGIApp, context: Callable[[], ssl.SSLContext] | None = None
+    application: ASGIApp,
+    context: Callable[[], ssl.SSLContext] | None = None,
+    on_response: Callable[[int], None] = lambda _: None,
 ) -> Iterator[int]:
     """Serves an application, secured if there is a context; gives the port."""
     sockets = bind_http("a test", "127.0.0.1", 0)
     port = int(sockets[0].getsockname()[1])
-    server = HttpServer({port: application}, sockets, context)
+    server = HttpServer({port: application}, sockets, on_response, context)
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def run() -> None:

@@ -41,3 +41,13 @@ def test_a_slash_too_many_leads_nowhere():
             answer = ask(port, "/here/", method=method, headers={"Host": "example.org"})
             assert answer.status == 404
             assert "location" not in answer.headers
+
+
+def test_each_response_is_counted_by_its_status():
+    found: list[int] = []
+    with served(application(ROUTES), on_response=found.append) as port:
+        for path, method in (("/here", "GET"), ("/there", "GET"), ("/here", "POST")):
+            assert ask(port, path, method=method).status == found[-1]
+        both = {"Content-Length": "0", "Transfer-Encoding": "chunked"}
+        assert ask(port, "/echo", method="POST", headers=both).status == 400
+    assert found == [200, 404, 405, 400]

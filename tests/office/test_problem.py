@@ -6,7 +6,8 @@ import pytest
 from google.rpc import status_pb2
 
 from ranker.errors import Code, OverloadedError, RankerError
-from ranker.office.problem import problem
+from ranker.metrics.catalogue import HTTP_STATUS
+from ranker.office.problem import STATUS, problem
 from ranker.status import from_status
 from ranker.transport.trailers import on_the_wire
 
@@ -37,3 +38,7 @@ def test_exhausted_is_a_matter_of_time_or_of_size(error, status, header):
     response = problem("/v1/models/m:rank", error)
     assert (response.status_code, response.headers.get("Retry-After")) == (status, header)
     assert json.loads(response.body)["status"] == status
+
+
+def test_each_status_of_an_error_is_counted_as_itself():
+    assert {str(status) for status in STATUS.values()} <= {value for (value,) in HTTP_STATUS.values}

@@ -28,6 +28,18 @@ CODE = Dimension(
     # gRPC itself ends calls with others at times; nobody alerts on a rate of those.
     rare=frozenset((code.name,) for code in Code if code not in ANSWERS),
 )
+HTTP_STATUS = Dimension(
+    ("code",),
+    values=tuple(
+        (status,)
+        for status in (
+            *("200", "400", "401", "403", "404", "405", "413", "415", "429", "499"),
+            *("500", "501", "503", "504", "other"),
+        )
+    ),
+    rare=frozenset((status,) for status in ("401", "403", "405", "499", "501", "other")),
+)
+"""Those that the office answers with."""
 CALLER = Dimension(("caller",))
 """Those that the operator has named; all others together, and those without a name."""
 OUTCOME = _fixed("outcome", "ok", "error")

@@ -7,6 +7,7 @@ from ranker.metrics.catalogue.labels import (
     EXPORT_OUTCOME,
     EXPORTER,
     GENERATION,
+    HTTP_STATUS,
     RANKING_LOG_DROPPED_REASON,
     RANKING_LOG_OUTCOME,
     WORKER,
@@ -178,6 +179,14 @@ GC_PAUSE = Metric(
     "seconds",
     "Time that Python's garbage collector held a worker up.",
     by=(WORKER,),
+)
+HTTP_RESPONSES = Metric(
+    "ranker_http_responses_total",
+    Kind.COUNTER,
+    "responses",
+    "Responses of the office over HTTP, on whichever port: rankings in JSON, pages, scrapes and "
+    "probes, and all that is refused, also what no worker hears of.",
+    by=(HTTP_STATUS,),
 )
 EXPORT_POINTS = Metric(
     "ranker_export_points_total",
