@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +20,9 @@ from ranker.office.problem import http_problem
 
 _BACKLOG = 128
 """Connections that the kernel may hold until the loop takes them, which it does all at once."""
+
+_ABSOLUTE = re.compile(rb"https?://([^/]+)(/.*)?", re.IGNORECASE)
+"""A request's target, without its query, in the form that clients send to proxies."""
 
 _STOP_SECONDS = 1
 """Seconds that answers may still take when the server stops."""
@@ -47,6 +52,7 @@ class HttpServer(uvicorn.Server):
 
         async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
             app = applications[scope["server"][1]]
+            _leave_host_out(scope)
             if _has_two_ends(scope):
                 app = http_problem(
                     scope["path"],
@@ -95,6 +101,20 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leaves signals to the process."""
         yield
+
+
+def _leave_host_out(scope: Scope) -> None:
+    """Has a target with a scheme and a host stand for its path; the host is then the request's.
+
+    https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+    """
+    found = _ABSOLUTE.fullmatch(scope["raw_path"])
+    if found is None:
+        return
+    host, path = found[1], found[2] or b"/"
+    scope["raw_path"], scope["path"] = path, unquote(path.decode("ascii"))
+    others = [(name, value) for name, value in scope["headers"] if name != b"host"]
+    scope["headers"] = [(b"host", host), *others]
 
 
 def _has_two_ends(scope: Scope) -> bool:
