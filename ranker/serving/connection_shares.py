@@ -1,10 +1,11 @@
 """How much of the queue one connection may have, so that one caller can't keep all others out.
 
 Until the queue is a quarter full nobody is asked who they are. From half on its room is divided:
-each connection of which lists wait has the same share, beside what it has of the first quarter, and
-one share is kept free for who comes next; so one that waits alone may have half. What was let in
-while there was more room stays. The room for lists that are to be explained is divided in the same
-way.
+each connection of which lists wait has the same share, and one that waits alone may have half,
+beside what it has of the first quarter. What was let in while there was more room stays. The last
+sixteenth is kept for connections that have next to nothing yet: it is divided in the same way, and
+all that a connection has counts against its share of it. The room for lists that are to be
+explained is divided likewise, but for that.
 
 A caller that is known by name (`ranker.serving.callers`) counts as one connection, however many it
 has. Behind a proxy all others may share a few.
@@ -20,6 +21,13 @@ NOTED_FROM = 0.25
 
 DIVIDED_FROM = 0.5
 """The part of the queue from which on its room is divided."""
+
+
+ALONE = 0.5
+"""The part of the queue that a connection may have if no other one waits."""
+
+LAST = 0.0625
+"""The part of the queue at its end that is kept for connections that have next to nothing yet."""
 
 
 class Waiting(Protocol):
@@ -49,6 +57,7 @@ class ConnectionShares:
     Attributes:
         noted_rows, noted_bytes: when more waits, call `take` for what comes.
         divided_rows, divided_bytes: when more waits, a connection may have what `has_room` says.
+        last_rows, last_bytes: when more waits, only the last part is left.
     """
 
     def __init__(self, max_rows: int, max_bytes: int) -> None:
@@ -56,14 +65,22 @@ class ConnectionShares:
         self._max_bytes = max_bytes
         self.noted_rows, self.noted_bytes = NOTED_FROM * max_rows, NOTED_FROM * max_bytes
         self.divided_rows, self.divided_bytes = DIVIDED_FROM * max_rows, DIVIDED_FROM * max_bytes
+        self.last_rows, self.last_bytes = (1 - LAST) * max_rows, (1 - LAST) * max_bytes
         self._lists: Counter[str] = Counter()
         self._rows: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
 
-    def has_room(self, holder: str, rows: int, size: int) -> bool:
-        """Whether so much more of a caller, by name, or of a connection is at most its share."""
+    def has_room(self, holder: str, rows: int, size: int, part: float = 1.0) -> bool:
+        """Whether so much more of a caller, by name, or of a connection is at most its share.
+
+        Args:
+            holder: the caller, or the connection.
+            rows: how many more.
+            size: their bytes.
+            part: the part of the queue that is shared.
+        """
         others = len(self._lists) - (holder in self._lists)
-        share = 1.0 / (others + 2)
+        share = part * (1.0 / (others + 1) if others else ALONE)
         return (
             self._rows[holder] + rows <= share * self._max_rows
             and self._bytes[holder] + size <= share * self._max_bytes

@@ -27,7 +27,7 @@ from ranker.serving.admission import (
     FullShareError,
 )
 from ranker.serving.batcher import Batch, Batcher, T
-from ranker.serving.connection_shares import ConnectionShares
+from ranker.serving.connection_shares import LAST, ConnectionShares
 from ranker.serving.quotas import OverQuotaError
 
 
@@ -163,8 +163,11 @@ class Queue(Generic[T]):
             raise FullOfRowsError("the queue is full of candidates", wait, in_time=in_time)
         if bytes_then > self._max_bytes:
             raise FullOfBytesError("the queue is full of bytes", wait, in_time=in_time)
-        crowded = rows_then > self._shares.divided_rows or bytes_then > self._shares.divided_bytes
-        if crowded and not self._shares.has_room(task.holder_name(), rows, size):
+        shares = self._shares
+        crowded = rows_then > shares.divided_rows or bytes_then > shares.divided_bytes
+        last = rows_then > shares.last_rows or bytes_then > shares.last_bytes
+        part = LAST if last else 1.0
+        if crowded and not shares.has_room(task.holder_name(), rows, size, part):
             text = "this connection has its share of a queue that fills"
             raise FullShareError(text, wait, in_time=in_time)
 

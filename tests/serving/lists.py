@@ -59,8 +59,8 @@ class ModelsQueue(Queue[WaitingList]):
         mine = batcher.ahead_of(rows)
         return mine + self.others_before(batcher, mine + batcher.cost.predict(rows))
 
-    def check(self, deadline: float, now: float = 0.0) -> None:
-        self.check_unread(a_list(deadline=deadline), now, len(self.batchers))
+    def check(self, deadline: float, now: float = 0.0, caller: str = "a") -> None:
+        self.check_unread(a_list(deadline=deadline, caller=caller), now, len(self.batchers))
 
 
 def make(

@@ -102,7 +102,7 @@ class TestCounts:
         }
 
     def test_a_refusal_of_the_queue(self, serving):
-        s = serving(max_queue_rows=4)
+        s = serving(max_queue_rows=5)
         s.send("Rank", FakeCall(), request(THREE))
         s.send("Rank", FakeCall(peer="another"), request(THREE))
         assert counted(s, catalog.REQUESTS, catalog.SHED) == {

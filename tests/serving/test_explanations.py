@@ -233,14 +233,14 @@ def test_more_than_there_is_room_for_can_never_be_had(serving: Make):
 
 
 def test_too_much_that_waits_is_refused_and_room_comes_back(serving: Make):
-    s = serving(max_explained_bytes=160_000)
+    s = serving(max_explained_bytes=60_000)
     s.explainer.gate.clear()
-    calls = [s.ask(2, caller=caller) for caller in "aaaabb"]
+    calls = [s.ask(2, caller=caller) for caller in "ab"]
     error = refusal(s, s.ask(2, caller="c"))
     assert isinstance(error, OverloadedError)
     assert error.reason == "explanations"
     assert s.counted()["ranker_requests_shed_total"] == 1
-    assert s.counted()["ranker_explanation_rows"] == 12
+    assert s.counted()["ranker_explanation_rows"] == 4
     s.explainer.gate.set()
     for call in calls:
         s.answer(call)
@@ -250,9 +250,9 @@ def test_too_much_that_waits_is_refused_and_room_comes_back(serving: Make):
 
 
 def test_no_more_than_so_many_lists_wait_however_small(serving: Make, monkeypatch):
-    monkeypatch.setattr(explanations, "MOST_LISTS", 12)
+    monkeypatch.setattr(explanations, "MOST_LISTS", 3)
     s = serving()
-    calls = [s.ask(1, caller=caller) for caller in "aaaaaabbbbcc"]
+    calls = [s.ask(1, caller=caller) for caller in "abc"]
     assert refusal(s, s.ask(1, caller="d")).reason == "explanations"
     for call in calls:
         s.answer(call)
@@ -279,8 +279,8 @@ def test_one_connection_can_not_have_all_places(serving: Make, monkeypatch):
 
 
 def test_one_connection_can_not_have_all_bytes(serving: Make):
-    s = serving(max_explained_bytes=160_000)
-    calls = [s.ask(2) for _ in range(4)]
+    s = serving(max_explained_bytes=60_000)
+    calls = [s.ask(2)]
     assert refusal(s, s.ask(2)).reason == "connection_share"
     calls.append(s.ask(2, caller="b"))
     for call in calls:
