@@ -17,18 +17,21 @@ class Arrivals:
     Attributes:
         modest: those that have brought least, and all together little. None of them before the
             second look.
+        looked: when that was.
     """
 
     def __init__(self) -> None:
         self.modest: frozenset[Peer] = frozenset()
         self._received: dict[Peer, int] = {}
         self._of_late: dict[Peer, float] = {}
-        self._looked = -math.inf
+        self.looked = -math.inf
 
     def since(self, connection: Connection) -> int | None:
         """The bytes that a connection has brought since the last look, if it was there by then."""
         before = self._received.get(connection.peer)
-        return None if before is None else connection.received - before
+        if before is None or before > connection.received:  # another one, on the same port
+            return None
+        return connection.received - before
 
     def look(self, found: list[Connection], now: float, little: float) -> None:
         """Takes note of what has come.
@@ -39,15 +42,14 @@ class Arrivals:
             little: the bytes that those who bring little may bring in a second, all together.
         """
         first = not self._received
-        faded = math.exp((self._looked - now) / LATE_SECONDS)
+        faded = math.exp((self.looked - now) / LATE_SECONDS)
         self._of_late = {
-            each.peer: self._of_late.get(each.peer, 0.0) * faded
-            + each.received
-            - self._received.get(each.peer, 0)
+            each.peer: faded * self._of_late.get(each.peer, 0.0)
+            + (each.received if (more := self.since(each)) is None else more)
             for each in found
         }
         self._received = {each.peer: each.received for each in found}
-        self._looked = now
+        self.looked = now
         if first:  # what they have brought so far says nothing
             self._of_late.clear()
             return

@@ -33,8 +33,8 @@ _TICK = 0.02
 """Seconds between two looks."""
 
 _ALERT_TICK = 0.005
-_MOST_OF_TIME = 0.2
-"""And while on the alert; more if looking would take a larger share of the time than that."""
+_ALERT_SHARE = 0.2
+"""And while on the alert, unless looking takes a larger share of the time than that."""
 
 _ALERT_SECONDS = 10.0
 
@@ -62,8 +62,11 @@ _LITTLE_SHARE = 100
 _UNANSWERED_SECONDS = 0.025
 """And for how long it may."""
 
+_COMPARE_FROM = 0.375
 _COMPARE_SECONDS = 10.0
-"""For how long after memory was short it is compared who brings what: it may be short again."""
+_COMPARE_SHARE = 0.1
+"""Who brings what is compared when callers hold more than this share of their memory, and for some
+seconds after; less often if that takes a larger share of the time than the last of these."""
 
 _LITTLE = 0.125
 """The share of the callers' memory that those who bring little may bring in a second: what lies
@@ -130,7 +133,7 @@ class Guard:
         self._burnt = 0.0
         self._looked = 0.0
         self._arrivals = Arrivals()
-        self._compare_until = 0.0
+        self._compare_until = self._compare_at = 0.0
         self._alert_until = 0.0
         self._unanswered: dict[Peer, float] = {}  # since when
         self._trim_at = 0.0
@@ -184,8 +187,8 @@ class Guard:
             except Exception:
                 logger.exception("the guard failed; it goes on")
             now = time.monotonic()
-            least = _ALERT_TICK if now < self._alert_until else _TICK
-            pause = max(least, (now - began) / _MOST_OF_TIME)
+            alert = now < self._alert_until
+            pause = max(_ALERT_TICK, (now - began) / _ALERT_SHARE) if alert else _TICK
 
     def _look(self, now: float) -> None:
         if now >= self._tidy_at:
@@ -197,11 +200,11 @@ class Guard:
         overfull = self._look_at_memory(now)
         still = self._seconds_of_standstill(now)
         alert = now < self._alert_until
-        if self.short:
-            self._compare_until = now + _COMPARE_SECONDS
-        if not (overfull or still or alert or now < self._compare_until):
-            self._arrivals.forget()
+        comparing = now < self._compare_until
+        if not (overfull or still or alert or (comparing and now >= self._compare_at)):
             self._unanswered.clear()
+            if not comparing:
+                self._arrivals.forget()
             return
         found = []
         for each in connections(self._port):
@@ -219,6 +222,7 @@ class Guard:
         if still:
             self._end_standstill(found, still, alert=alert)
         self._arrivals.look(found, now, _LITTLE * self._budget.callers)
+        self._compare_at = now + (time.monotonic() - now) / _COMPARE_SHARE
 
     def _look_at_memory(self, now: float) -> bool:
         """Sees whether memory is short, and whether it is very short."""
@@ -234,6 +238,8 @@ class Guard:
             return_free_memory()
             self._trim_at = time.monotonic() + (_TRIM_SECONDS if full else _REST_SECONDS)
             resident = held().resident
+        if resident > budget.at_rest + _COMPARE_FROM * budget.callers:
+            self._compare_until = now + _COMPARE_SECONDS
         self.short = resident > budget.full
         self.short_since = min(self.short_since, now) if self.short else math.inf
         return resident > budget.overfull
@@ -261,6 +267,8 @@ class Guard:
 
     def _end_standstill(self, found: list[Connection], seconds: float, *, alert: bool) -> None:
         """Closes the connection that gRPC has read since the last look, if that is the cause."""
+        if self._looked - self._arrivals.looked > seconds:
+            return  # what was read since then may have come before
         brought = {each: self._arrivals.since(each) or 0 for each in found}
         worst = max(brought, key=lambda each: brought[each], default=None)
         if worst is None or brought[worst] < _MUCH or self._transport.steps != self._steps:

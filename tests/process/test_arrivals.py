@@ -75,6 +75,12 @@ def test_what_came_since_the_last_look(callers):
     assert (callers.arrivals.since(a), callers.arrivals.since(b)) == (70, None)
 
 
+def test_another_connection_on_the_same_port_gives_nobody_room(callers):
+    callers.look(a=10**6, b=0)
+    callers.sent["a"] = 5
+    assert callers.look(b=2000) == {"a"}
+
+
 def test_after_forgetting_nobody_is_known(callers):
     callers.look(a=0)
     assert callers.look() == {"a"}
