@@ -52,6 +52,10 @@ _LOOK_SECONDS, _LEAST_SECONDS = 0.1, 0.01
 """Seconds between two looks at whether there is room: while no call comes, and while calls do."""
 
 
+_NEWS_SECONDS = 0.1
+"""What the news that a caller is lost may take, who has left without a message."""
+
+
 class AioTransport:
     """Serves methods on an asyncio loop. See `ranker.rpc.Transport`."""
 
@@ -322,7 +326,9 @@ class _Servicer:
         if call.over or call.cancelled:
             return
         if not self._method.request_streaming:
-            call.fail(UnimplementedError(f"{self._name} takes one message, none came"))
+            await asyncio.sleep(_NEWS_SECONDS)
+            if not (call.over or call.cancelled):
+                call.fail(UnimplementedError(f"{self._name} takes one message, none came"))
             return
         try:
             self._handler.half_closed(call)
