@@ -22,7 +22,6 @@ NOTED_FROM = 0.25
 DIVIDED_FROM = 0.5
 """The part of the queue from which on its room is divided."""
 
-
 ALONE = 0.5
 """The part of the queue that a connection may have if no other one waits."""
 

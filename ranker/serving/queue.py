@@ -153,8 +153,8 @@ class Queue(Generic[T]):
             ahead = sum(min(wait, least + batcher.next_batch()) for batcher, wait in waits.items())
         busy, unread = self._before(now)
         wait = self.admission.check(task.deadline, now, busy + ahead, unread, own, rows)
-        rows_then = least_rows if self._shares.holds(task.holder_name()) else 1
-        self._check_bounds(task, rows_then, 0, wait, now + wait < task.deadline - unread)
+        fewest = least_rows if self._shares.holds(task.holder_name()) else 1
+        self._check_bounds(task, fewest, 0, wait, now + wait < task.deadline - unread)
 
     def _check_bounds(self, task: T, rows: int, size: int, wait: float, in_time: bool) -> None:
         """Raises RefusedError if what waits together with so much more breaks a bound."""

@@ -51,7 +51,6 @@ from ranker.transport.trailers import as_ranker_error, logger
 _LOOK_SECONDS, _LEAST_SECONDS = 0.1, 0.01
 """Seconds between two looks at whether there is room: while no call comes, and while calls do."""
 
-
 _NEWS_SECONDS = 0.1
 """What the news that a caller is lost may take, who has left without a message."""
 

@@ -94,6 +94,13 @@ def test_short_of_memory_those_who_bring_little_are_let_in():
     assert counts == ["memory"]
 
 
+def test_who_brings_little_has_no_more_calls_than_its_share_either():
+    calls = [Standing(moved=NOW, connection="modest") for _ in range(9)]
+    room, _ = make([*calls, Standing(moved=NOW)], short=True, calls=8)
+    room.look(NOW, 10, 0)
+    assert room.refusal_of(Standing(connection="modest")).reason == "calls"
+
+
 def test_unread_answers_end_the_longest_unread():
     calls = [Standing(unsent=60, moved=LONG_AGO + each / 10) for each in range(3)]
     room, counts = make(calls, unsent_bytes=100)
