@@ -56,6 +56,13 @@ _SOME = 8 * 2**10
 _HARDLY_ANYTHING = 1000
 """Bytes that a caller gets without an answer to any call: settings, and room to send more."""
 
+_UNCONTROLLED = 4 * 2**20
+"""Bytes beyond which a caller that has hardly got anything sends no messages: for those it would
+have been told, 13 bytes at a time, that there is room for more."""
+
+_HARD_AT_WORK = 0.5
+"""A process that has had so much of the time between two looks reads much, or answers much."""
+
 _LITTLE_SHARE = 100
 """A caller that has sent so many times what it got has not been given up to for long."""
 
@@ -132,6 +139,7 @@ class Guard:
         self._still_since = 0.0
         self._burnt = 0.0
         self._looked = 0.0
+        self._process_burnt = self._process_looked = 0.0
         self._arrivals = Arrivals()
         self._compare_until = self._compare_at = 0.0
         self._alert_until = 0.0
@@ -200,8 +208,10 @@ class Guard:
         overfull = self._look_at_memory(now)
         still = self._seconds_of_standstill(now)
         alert = now < self._alert_until
+        unwatched = self._reads_unwatched(now)
         comparing = now < self._compare_until
-        if not (overfull or still or alert or (comparing and now >= self._compare_at)):
+        at_leisure = (comparing or unwatched) and now >= self._compare_at
+        if not (overfull or still or alert or at_leisure):
             self._unanswered.clear()
             if not comparing:
                 self._arrivals.forget()
@@ -214,6 +224,8 @@ class Guard:
                 found.append(each)
         if alert:
             self._close_unanswered(found, now)
+        elif unwatched:
+            self._close_uncontrolled(found)
         if overfull:
             # Who has sent most for what it got in return.
             worst = max(found, key=lambda each: each.received / (each.sent + 1), default=None)
@@ -255,6 +267,13 @@ class Guard:
         self._idle_resident = min(self._idle_resident, resident)
         self._idle_burnt, self._idle_at = burnt, now + _IDLE_SECONDS
 
+    def _reads_unwatched(self, now: float) -> bool:
+        """Whether gRPC may be busy reading on threads of its own, where no standstill is seen."""
+        burnt = time.process_time()
+        hard = burnt - self._process_burnt > _HARD_AT_WORK * (now - self._process_looked)
+        self._process_burnt, self._process_looked = burnt, now
+        return hard and not self._transport.steps
+
     def _seconds_of_standstill(self, now: float) -> float:
         """For how long the loop has been busy within gRPC at the same step."""
         steps = self._transport.steps
@@ -287,6 +306,12 @@ class Guard:
         }
         for each in found:
             if now - self._unanswered.get(each.peer, now) >= _UNANSWERED_SECONDS:
+                self._incident(each, "unanswered", "it sends on without an answer")
+
+    def _close_uncontrolled(self, found: list[Connection]) -> None:
+        """Closes the connections that have sent what no window bounds, and much of it."""
+        for each in found:
+            if each.received >= _UNCONTROLLED and each.sent < self._hardly_anything:
                 self._incident(each, "unanswered", "it sends on without an answer")
 
     def _incident(self, connection: Connection, reason: str, why: str) -> None:
