@@ -127,11 +127,11 @@ def main(
     """Runs a soak and says whether it passed."""
     failures, tally, samples, rests = list[str](), Tally(), list[Usage](), list[Usage]()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        log = log or folder / "server.log"
+        folder, log = Path(name), log or Path(name) / "server.log"
         options = f"--http-port 0 --log-format text --transport {transport}"
         try:
             with RankerServer(*write_models(folder), *options.split(), log=log) as server:
+                server.scrape()  # has the office open what it needs for that
                 idle = server.usage()
                 for number in range(TIMES):
                     samples += traffic(server, folder, 60 * minutes / TIMES, number, tally)
