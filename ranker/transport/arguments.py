@@ -55,13 +55,6 @@ METADATA_OVERHEAD = 32
 READ_BYTES = 64 * 2**10
 """What is read from a socket at a time, at most; each connection keeps a buffer of such size."""
 
-HEADER_TABLE_BYTES = 1024
-"""What a caller may have the server remember of headers, to name them by one byte.
-
-It holds those of a gRPC client. The default, 4096, lets a byte stand for four thousand, and a
-caller have the server unpack gigabytes.
-"""
-
 _BOUNDED_MEMORY = (
     # By default gRPC widens the windows of all calls to what the network can take,
     # megabytes within a data centre: an overloaded server then receives most of what
@@ -72,7 +65,6 @@ _BOUNDED_MEMORY = (
     # A call that the server has ended is open at its client for a moment less than with gRPC
     # here. Without this, a client with as many calls as it may have is now and then refused.
     ("grpc.http2.max_deallocating_streams", MAX_CALLS),
-    ("grpc.http2.hpack_table_size.decoder", HEADER_TABLE_BYTES),
     ("grpc.experimental.tcp_max_read_buffer_size", READ_BYTES),
     # By default gRPC hands a connection over to another thread after 32 calls in one read, which
     # goes on to read it for as long as something comes, and which nobody watches.

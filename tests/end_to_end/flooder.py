@@ -69,8 +69,8 @@ def _again(data: bytes, first: bytes = b"") -> Iterator[bytes]:
     yield from itertools.repeat(data)
 
 
-_ENTRY = http2.field(b"b", b"z" * 980, indexed=True)
-"""A header field that fills the receiver's table, of 1 KiB; one byte then stands for it."""
+_ENTRY = http2.field(b"b", b"z" * 4000, indexed=True)
+"""A header field that fills the receiver's table; one byte then stands for it."""
 
 FLOODS: dict[str, Callable[[], Iterator[bytes]]] = {
     "rapid-reset": lambda: _calls(_INDEXED, _FIRST, END_HEADERS, _CANCEL),
