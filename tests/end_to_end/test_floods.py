@@ -36,7 +36,7 @@ SECONDS = 1.5
 LONG_SECONDS, AFTER_SECONDS = 10.0, 5.0
 """Of the slow tests: a flood, and what the server has to give its memory back."""
 
-COSTLY = {"continuation"}
+COSTLY = {"rapid-reset", "header-bombs", "continuation"}
 """On `aio` gRPC reads these on threads of its own, where the guard finds them late."""
 
 LIMIT = 512 * MIB

@@ -10,18 +10,23 @@ from ranker.process import guard as module
 from ranker.process.guard import Guard
 from ranker.process.held import Held
 from ranker.process.memory_budget import MemoryBudget
+from ranker.transport.connections import Connection
 
 MIB = 2**20
 
 
 class Limits:
-    """What the guard says of the second mark."""
+    """What the guard says of the second mark, and of connections."""
 
     def __init__(self) -> None:
         self.told: list[int] = []
+        self.closed: list[str] = []
 
     def memory_limited(self, limit: int) -> None:
         self.told.append(limit)
+
+    def connection_closed(self, reason: str) -> None:
+        self.closed.append(reason)
 
 
 class Process:
@@ -77,6 +82,16 @@ def test_free_memory_goes_back_whenever_an_idle_worker_has_more_of_it(process, m
     process.own = 45
     look(now=0.0)
     assert given_back == [60, 70, 80, 45]
+
+
+def test_who_sends_what_no_window_bounds_is_closed_where_grpc_reads_unwatched(process, caplog):
+    """A sender of messages is told that there is room for more, and gets kilobytes by that."""
+    frames = Connection(("frames", 1), 5 * MIB, 0, 300, -1)
+    messages = Connection(("messages", 2), 5 * MIB, 0, 2000, -1)
+    a_message = Connection(("a-message", 3), 2 * MIB, 0, 300, -1)
+    process.guard._close_uncontrolled([messages, a_message, frames])
+    assert process.limits.closed == ["unanswered"]
+    assert "frames, port 1" in caplog.text
 
 
 def test_shared_memory_is_models(process):
