@@ -78,7 +78,7 @@ def test_long_messages_leave_room_for_others(start, truth, connections):
         with flood(server.address, LONG_MESSAGES, connections):
             time.sleep(SECONDS)
         assert not seen.errors
-    assert seen.p99 < LONGEST_SECONDS
+    assert seen.worst < LONGEST_SECONDS
     assert seen.most < LIMIT
 
 
@@ -169,7 +169,8 @@ def test_long_messages_have_nobody_wait_for_a_second(start, truth, transport, co
         after = held(server) - seen.base
     log(seen, after)
     assert not seen.errors
-    assert seen.p99 < (1.0 if transport == "core" else LONGEST_SECONDS)
+    # Who is refused waits before it asks again, so that few calls of many show that it was.
+    assert seen.worst < (2.0 if transport == "core" else LONGEST_SECONDS)
     assert seen.most < LIMIT
     assert after < 100 * MIB
 
