@@ -1,9 +1,10 @@
 """When a call that met no server is made again.
 
 A server that drains, or that has just died, refuses with UNAVAILABLE; another one, or the one
-that takes its place a second later, answers. gRPC's own retries end after five attempts, which is
-sooner. So these are ours: until the call's deadline, with pauses that double and are spread at
-random, so that callers whom one server has left do not all come back at the same moment
+that takes its place a second later, answers. On the transport `aio` gRPC ends calls as CANCELLED
+when far too many have come. gRPC's own retries end after five attempts, which is sooner. So these
+are ours: until the call's deadline, with pauses that double and are spread at random, so that
+callers whom one server has left do not all come back at the same moment
 (M. Brooker, "Exponential Backoff And Jitter", 2015: what is called "equal jitter" there).
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import random
 
-from ranker.errors import DeadlineError, RankerError, UnavailableError
+from ranker.errors import CancelledError, DeadlineError, RankerError, UnavailableError
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
@@ -22,14 +23,14 @@ def pause_before_retry(error: RankerError, attempt: int, left: float) -> float |
     """How long to wait before a call is made again.
 
     Args:
-        error: what ended it.
+        error: what ended it; not the client's own doing.
         attempt: how often it has been made again already.
         left: the seconds that are left to its deadline.
 
     Returns:
         Seconds; None: `error` stands.
     """
-    if not isinstance(error, UnavailableError):
+    if not isinstance(error, UnavailableError | CancelledError):
         return None
     longest = min(FIRST_PAUSE * 2.0 ** min(attempt, 30), LONGEST_PAUSE)
     pause = longest * random.uniform(0.5, 1.0)

@@ -223,6 +223,8 @@ class RankerClient:
                     return next(methods)(request, timeout=left)
             except grpc.RpcError as error:
                 reason = from_rpc_error(error)
+                if self._closed:
+                    raise reason from error
                 pause = pause_before_retry(reason, attempt, deadline - time.monotonic())
                 if pause is None:
                     raise with_earlier(reason, before) from error

@@ -227,17 +227,17 @@ class Guard:
         elif unwatched:
             self._close_uncontrolled(found)
         if overfull:
-            # Who has sent most for what it got in return.
-            worst = max(found, key=lambda each: each.received / (each.sent + 1), default=None)
-            if worst is not None and worst.received >= max(_MUCH, _LITTLE_SHARE * worst.sent):
-                self._incident(worst, "memory", "the worker holds too much memory")
+            self._make_room(found, overfull)
         if still:
             self._end_standstill(found, still, alert=alert)
         self._arrivals.look(found, now, _LITTLE * self._budget.callers)
         self._compare_at = now + (time.monotonic() - now) / _COMPARE_SHARE
 
-    def _look_at_memory(self, now: float) -> bool:
-        """Sees whether memory is short, and whether it is very short."""
+    def _look_at_memory(self, now: float) -> float:
+        """Sees whether memory is short; returns how far it is from the second mark to the end.
+
+        Up to the mark that is 0, and 1 when callers have taken all that is theirs.
+        """
         resident, shared = held()
         more = self._more_own + shared - self._shared
         if abs(more - self._more) >= _NOTABLE:
@@ -254,7 +254,17 @@ class Guard:
             self._compare_until = now + _COMPARE_SECONDS
         self.short = resident > budget.full
         self.short_since = min(self.short_since, now) if self.short else math.inf
-        return resident > budget.overfull
+        return max(0.0, (resident - budget.overfull) / (budget.most_held - budget.overfull))
+
+    def _make_room(self, found: list[Connection], overfull: float) -> None:
+        """Closes connections that have sent most for what they got in return.
+
+        One at a time at first, and the more of them the less is left.
+        """
+        costly = [each for each in found if each.received >= max(_MUCH, _LITTLE_SHARE * each.sent)]
+        costly.sort(key=lambda each: each.received / (each.sent + 1), reverse=True)
+        for each in costly[: math.ceil(overfull * len(costly))]:
+            self._incident(each, "memory", "the worker holds too much memory")
 
     def _look_for_rest(self, now: float) -> None:
         """Gives free memory back when the worker is idle, if it has become more since."""

@@ -109,6 +109,11 @@ class MemoryBudget:
         """The second mark: from here on connections are closed."""
         return self.at_rest + self.callers * 5 // 8
 
+    @property
+    def most_held(self) -> int:
+        """What the worker holds when callers have taken all that is theirs."""
+        return self.at_rest + self.callers
+
     def limits(self, message_seconds: float) -> Limits:
         """The bounds on connections, on calls and on answers that are not read: an eighth each."""
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _DESCRIPTORS

@@ -83,8 +83,12 @@ class AioTransport:
         self._calls: dict[AioCall, None] = {}
         self._room = Room(limits, guard, counts, self._calls)
         self._left = asyncio.Event()
+        # grpc.aio takes in calls so slowly that those of connections which have been closed since
+        # would fill the memory.
         arguments = channel_arguments(
-            max_message_bytes, reuse_port, options, limits, AIO_WINDOW_BYTES
+            *(max_message_bytes, reuse_port, options, limits),
+            window=AIO_WINDOW_BYTES,
+            pending=limits.calls,
         )
         self._gate = _Gate(self._calls, limits.calls, self._room, guard)
         router = _Router(self._loop, methods, counts, self._gate)

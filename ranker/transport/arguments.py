@@ -69,10 +69,6 @@ _BOUNDED_MEMORY = (
     # By default gRPC hands a connection over to another thread after 32 calls in one read, which
     # goes on to read it for as long as something comes, and which nobody watches.
     ("grpc.http2.max_requests_per_read", 10_000),
-    # Nor does it cancel calls at random that wait to be taken over: how many these may be is
-    # bounded by the limits on connections and on calls of each.
-    ("grpc.server.max_pending_requests", 2**30),
-    ("grpc.server.max_pending_requests_hard_limit", 2**30),
     # A client acknowledges the server's settings at once. Before that, limits do not hold.
     ("grpc.http2.settings_timeout", 30_000),
     ("grpc.server_handshake_timeout_ms", 30_000),
@@ -92,10 +88,14 @@ def channel_arguments(
     options: Options,
     limits: Limits,
     window: int = WINDOW_BYTES,
+    pending: int = 2**30,
 ) -> list[tuple[str, str | int]]:
     """The arguments of a server; `options` go before those that are set here.
 
-    See `ranker.rpc.MakeTransport` for what they mean.
+    See `ranker.rpc.MakeTransport` for what they mean, but for two: `window` is what a caller may
+    send of a message that nobody reads yet, and `pending` is how many calls may wait to be taken
+    over. gRPC cancels those that come above that, whosever they are; by default it does so at
+    random from a thousand on.
     """
     return [  # of two with one name, gRPC takes the first
         ("grpc.so_reuseport", int(reuse_port)),
@@ -105,6 +105,8 @@ def channel_arguments(
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.http2.lookahead_bytes", window),
+        ("grpc.server.max_pending_requests", pending),
+        ("grpc.server.max_pending_requests_hard_limit", pending),
         *_BOUNDED_MEMORY,
         *_COMPRESSION,
         *_PINGS,

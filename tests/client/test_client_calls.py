@@ -16,6 +16,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from ranker.client import Explanation, RankerClient
 from ranker.errors import (
+    CancelledError,
     DeadlineError,
     InternalError,
     InvalidRequestError,
@@ -166,8 +167,15 @@ def test_slow_server(fake, run):
 
 
 @pytest.mark.parametrize("failures", [1, 2, 5])
-def test_unavailable_is_retried(fake, run, failures):
-    fake.fail(UnavailableError("draining"), times=failures)
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(UnavailableError("draining"), id="unavailable"),
+        pytest.param(CancelledError(""), id="cancelled-by-the-server"),
+    ],
+)
+def test_what_no_server_has_looked_at_is_sent_again(fake, run, error, failures):
+    fake.fail(error, times=failures)
     ranking = run(fake.target, rank)
     assert ranking.indices.tolist() == BEST_FIRST
     assert len(fake.attempts) == 1 + failures

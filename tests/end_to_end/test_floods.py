@@ -36,9 +36,6 @@ SECONDS = 1.5
 LONG_SECONDS, AFTER_SECONDS = 10.0, 5.0
 """Of the slow tests: a flood, and what the server has to give its memory back."""
 
-COSTLY = {"rapid-reset", "header-bombs", "continuation"}
-"""On `aio` gRPC reads these on threads of its own, where the guard finds them late."""
-
 LIMIT = 512 * MIB
 """Of a server's memory."""
 
@@ -58,8 +55,6 @@ def log(seen: Seen, after: int) -> None:
 
 @pytest.mark.parametrize("kind", FLOODS)
 def test_others_are_answered_during_a_flood(server, truth, transport, kind):
-    if transport == "aio" and kind in COSTLY:
-        pytest.skip("not held: docs/operations.md, What callers may take")
     if transport == "aio" and kind in WITHOUT_HELLO:
         pytest.skip("gRPC ends these before it knows of a transport")
     with another_caller(server, truth.rows[:10]) as seen:
@@ -142,9 +137,7 @@ def test_a_request_of_empty_names(server, truth):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FLOODS)
-def test_a_long_flood_has_nobody_wait_for_a_second(start, truth, transport, kind):
-    if transport == "aio" and kind in COSTLY:
-        pytest.skip("not held: docs/operations.md, What callers may take")
+def test_a_long_flood_has_nobody_wait_for_a_second(start, truth, kind):
     server = start()
     with another_caller(server, truth.rows[:10]) as seen:
         with flood(server.address, kind):

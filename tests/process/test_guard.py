@@ -94,6 +94,25 @@ def test_who_sends_what_no_window_bounds_is_closed_where_grpc_reads_unwatched(pr
     assert "frames, port 1" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("beyond", "closed"),
+    [
+        pytest.param(0.01, 1, id="at-the-mark"),
+        pytest.param(0.5, 5, id="half-way"),
+        pytest.param(2.0, 10, id="beyond-it"),
+    ],
+)
+def test_the_nearer_the_limit_the_more_connections_are_closed(process, caplog, beyond, closed):
+    """Those first that have sent most for what they got; none that takes answers."""
+    senders = [Connection((f"sender-{each}", 1), each * MIB, 0, 300, -1) for each in range(1, 11)]
+    takes_answers = Connection(("takes-answers", 1), 100 * MIB, 0, 50 * MIB, -1)
+    process.own += 40 + math.ceil(beyond * 24)
+    overfull = process.guard._look_at_memory(1.0)
+    process.guard._make_room([takes_answers, *senders], overfull)
+    assert process.limits.closed == ["memory"] * closed
+    assert "sender-10, port 1" in caplog.text
+
+
 def test_shared_memory_is_models(process):
     process.shared += 500
     assert not process.look()
