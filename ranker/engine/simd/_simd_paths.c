@@ -9,7 +9,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { MAX_WIDTH = 64 };
+enum { MAX_WIDTH = 128 };
 
 /* Walks in step with each other: as many as hide each other's latency. */
 enum { GROUP = 8 };
@@ -140,53 +140,23 @@ static inline unsigned count_at_most_avx2(const float *groups, float x)
 }
 
 #include "_simd_code_avx2.h"
-#include "_simd_pair_avx2.h"
+#include "_simd_vector_avx2.h"
+
+#define ONE(name) name##_one_avx2
+#define PAIR(name) name##_pair_avx2
+#include "_simd_pair.h"
 
 #define VECTOR_ROWS 32
 #define MOST_ROWS 64
 
 #define WIDE(name) name##_one_avx2
 #define CODE_ROWS code_rows_avx2
-#define VECTOR __m256i
-#define FLOATS __m256
-#define MASK __m256i
-#define CODES const int8_t *
-#define CODES_AT(p, next) (p)
-#define LOAD(codes, place) _mm256_load_si256((const __m256i *)((codes) + (place)))
 #define SHUFFLE_LOG 4
-#define LOAD_TABLE load_table_avx2
-#define SHUFFLE _mm256_shuffle_epi8
-#define SPLAT(byte) _mm256_set1_epi8(byte)
-#define GREATER _mm256_cmpgt_epi8
-#define BLEND blend_avx2
-#define CHILD child_avx2
-#define AND _mm256_and_si256
-#define AND_EQUAL and_equal_avx2
-#define BIT bit_avx2
-#define UNPACK(half, bits) _mm256_unpack##half##_epi##bits
-#define ADD add_avx2
 #include "_simd_wide.h"
 
 #define WIDE(name) name##_pair_avx2
 #define CODE_ROWS code_rows_avx2
-#define VECTOR struct pair
-#define FLOATS struct pair_of_floats
-#define MASK struct pair
-#define CODES struct codes_of_pair
-#define CODES_AT(p, next) ((struct codes_of_pair){(p), (p) + (next)})
-#define LOAD load_pair
 #define SHUFFLE_LOG 4
-#define LOAD_TABLE load_table_pair
-#define SHUFFLE shuffle_pair
-#define SPLAT splat_pair
-#define GREATER greater_pair
-#define BLEND blend_pair
-#define CHILD child_pair
-#define AND and_pair
-#define AND_EQUAL and_equal_pair
-#define BIT bit_pair
-#define UNPACK(half, bits) unpack##half##bits##_pair
-#define ADD add_pair
 #include "_simd_wide.h"
 
 static void wide_block_avx2(const struct forest *forest, const char *const *row, size_t count,
@@ -205,7 +175,7 @@ static void wide_block_avx2(const struct forest *forest, const char *const *row,
 
 END_TARGET
 
-/* ---- AVX-512 with VBMI: 64 rows per vector -------------------------------------------- */
+/* ---- AVX-512 with VBMI: 64 rows per vector, which can be a pair ----------------------- */
 
 BEGIN_TARGET_AVX512
 
@@ -215,38 +185,34 @@ static inline unsigned count_at_most_avx512(const float *groups, float x)
         _mm512_cmp_ps_mask(_mm512_load_ps(groups), _mm512_set1_ps(x), _CMP_LE_OQ));
 }
 
-static inline __m512i child_avx512(__m512i at, __mmask64 right)
-{
-    __m512i left = _mm512_add_epi8(at, at);
-    return _mm512_mask_sub_epi8(left, right, left, _mm512_set1_epi8(-1));
-}
-
 #include "_simd_code_avx512.h"
+#include "_simd_vector_avx512.h"
+
+#define ONE(name) name##_one_avx512
+#define PAIR(name) name##_pair_avx512
+#include "_simd_pair.h"
 
 #define VECTOR_ROWS 64
-#define MOST_ROWS 64
+#define MOST_ROWS 128
 
-#define WIDE(name) name##_avx512
+#define WIDE(name) name##_one_avx512
 #define CODE_ROWS code_rows_avx512
-#define VECTOR __m512i
-#define FLOATS __m512
-#define MASK __mmask64
-#define CODES const int8_t *
-#define CODES_AT(p, next) (p)
-#define LOAD(codes, place) _mm512_load_si512((codes) + (place))
 #define SHUFFLE_LOG 6
-#define LOAD_TABLE(p) _mm512_load_si512(p)
-#define SHUFFLE(table, at) _mm512_permutexvar_epi8(at, table)
-#define SPLAT(byte) _mm512_set1_epi8(byte)
-#define GREATER _mm512_cmpgt_epi8_mask
-#define BLEND(mask, if_not, if_set) _mm512_mask_blend_epi8(mask, if_not, if_set)
-#define CHILD child_avx512
-#define AND _mm512_and_si512
-#define AND_EQUAL _mm512_mask_cmpeq_epi8_mask
-#define BIT(a, i) _mm512_movepi8_mask(_mm512_slli_epi16(a, 7 - (i)))
-#define UNPACK(half, bits) _mm512_unpack##half##_epi##bits
-#define ADD(sum, bits) _mm512_add_ps(sum, _mm512_castsi512_ps(bits))
 #include "_simd_wide.h"
+
+#define WIDE(name) name##_pair_avx512
+#define CODE_ROWS code_rows_avx512
+#define SHUFFLE_LOG 6
+#include "_simd_wide.h"
+
+static void wide_block_avx512(const struct forest *forest, const char *const *row, size_t count,
+                              int8_t *codes, float *scores)
+{
+    if (count > VECTOR_ROWS)
+        wide_block_pair_avx512(forest, row, count, codes, scores);
+    else
+        wide_block_one_avx512(forest, row, count, codes, scores);
+}
 
 #define PATH(name) name##_avx512
 #define COUNT_AT_MOST count_at_most_avx512

@@ -25,22 +25,16 @@
  * of their own.
  *
  * The includer defines VECTOR_ROWS, see _simd_walk.h, and, undefined again at the end,
- *     WIDE(name)                  the name's variant for this kind of vector
- *     CODE_ROWS                   code_cuts(), but for VECTOR_ROWS rows
- *     VECTOR, FLOATS              a vector of bytes; the same size in floats
- *     MASK                        one decision per byte
- *     CODES                       where a vector's codes are:
- *     CODES_AT(p, next)           at p, and those of the next VECTOR_ROWS rows at p + next
- *     LOAD(codes, place)          a column, which is at that place in each array of codes
- *     SHUFFLE_LOG                 log2 of the table's size, 4 or 6, in
- *     LOAD_TABLE(p)               a table of bytes at p, and
- *     SHUFFLE(table, at)          the byte of the table at `at`, less than 128, modulo its size
- *     SPLAT(byte), GREATER(a, b) (signed), BLEND(mask, if_not, if_set),
- *     CHILD(at, right)            2 * at + right
- *     AND(a, b), AND_EQUAL(mask, a, b), BIT(a, i): the mask of bit i of each byte,
- *     UNPACK(lo/hi, 8/16)         interleave within 128-bit lanes
- *     ADD(floats, bytes)          the bytes are floats
+ *     WIDE(name)      the name's variant for this kind of vector
+ *     CODE_ROWS       code_cuts(), but for VECTOR_ROWS rows
+ *     SHUFFLE_LOG     log2 of the size of a table that WIDE(shuffle) takes
+ * What a vector is and can do is said in _simd_vector_avx2.h.
  */
+
+#define VECTOR WIDE(vector)
+#define FLOATS WIDE(floats)
+#define MASK WIDE(mask)
+#define CODES WIDE(codes)
 
 enum { WIDE(WIDTH) = sizeof(VECTOR) };
 
@@ -56,7 +50,7 @@ INLINE size_t WIDE(column_at)(uint32_t offset)
     {                                                                                         \
         VECTOR if_left = WIDE(name##less)(input(0), 2 * distance, right);                     \
         VECTOR if_right = WIDE(name##less)(input(distance), 2 * distance, right);             \
-        return BLEND(right[n - 1], if_left, if_right);                                        \
+        return WIDE(blend)(right[n - 1], if_left, if_right);                                  \
     }
 
 /* Of a level's columns, the one that each row's decisions so far lead to. */
@@ -65,7 +59,7 @@ INLINE size_t WIDE(column_at)(uint32_t offset)
 INLINE VECTOR WIDE(column0)(COLUMNS, size_t distance, const MASK *right)
 {
     (void)distance, (void)right;
-    return LOAD(codes, WIDE(column_at)(*offset));
+    return WIDE(load)(codes, WIDE(column_at)(*offset));
 }
 MULTIPLEXER(column, 1, 0, COLUMNS, COLUMNS_FROM)
 MULTIPLEXER(column, 2, 1, COLUMNS, COLUMNS_FROM)
@@ -81,7 +75,7 @@ MULTIPLEXER(column, 7, 6, COLUMNS, COLUMNS_FROM)
 INLINE VECTOR WIDE(table0)(TABLE, size_t distance, const MASK *right)
 {
     (void)distance, (void)right;
-    return SHUFFLE(LOAD_TABLE(table), at);
+    return WIDE(shuffle)(WIDE(load_table)(table), at);
 }
 MULTIPLEXER(table, 1, 0, TABLE, TABLE_FROM)
 MULTIPLEXER(table, 2, 1, TABLE, TABLE_FROM)
@@ -93,7 +87,7 @@ INLINE VECTOR WIDE(look_up)(const uint8_t *table, VECTOR at, const MASK *right, 
 {
     const size_t size = (size_t)1 << SHUFFLE_LOG;
     if (level >= SHUFFLE_LOG && level < 6) table += (size_t)1 << level;
-    if (level > 6) at = AND(at, SPLAT((1 << SHUFFLE_LOG) - 1));
+    if (level > 6) at = WIDE(both)(at, WIDE(splat)((1 << SHUFFLE_LOG) - 1));
     switch (level - SHUFFLE_LOG) {
     case 1: return WIDE(table1)(table, at, size, right);
     case 2: return WIDE(table2)(table, at, size, right);
@@ -125,8 +119,8 @@ INLINE VECTOR WIDE(descend)(const struct tile *tile, CODES codes, VECTOR at, MAS
     const uint8_t *thresholds = (const uint8_t *)tile->code;
     if (level >= 6) thresholds += (size_t)1 << level;
     VECTOR column = WIDE(select_column)(codes, offset, right, level);
-    right[level] = GREATER(column, WIDE(look_up)(thresholds, at, right, level));
-    return CHILD(at, right[level]);
+    right[level] = WIDE(greater)(column, WIDE(look_up)(thresholds, at, right, level));
+    return WIDE(child)(at, right[level]);
 }
 
 /* Adds values to the sums; 2^bits values in four byte planes, one for each row's `at`. The
@@ -139,12 +133,12 @@ INLINE void WIDE(add_values)(const uint8_t *plane, VECTOR at, const MASK *right,
     VECTOR byte1 = WIDE(look_up)(plane + size, at, right, bits);
     VECTOR byte2 = WIDE(look_up)(plane + 2 * size, at, right, bits);
     VECTOR byte3 = WIDE(look_up)(plane + 3 * size, at, right, bits);
-    VECTOR low01 = UNPACK(lo, 8)(byte0, byte1), high01 = UNPACK(hi, 8)(byte0, byte1);
-    VECTOR low23 = UNPACK(lo, 8)(byte2, byte3), high23 = UNPACK(hi, 8)(byte2, byte3);
-    sum[0] = ADD(sum[0], UNPACK(lo, 16)(low01, low23));
-    sum[1] = ADD(sum[1], UNPACK(hi, 16)(low01, low23));
-    sum[2] = ADD(sum[2], UNPACK(lo, 16)(high01, high23));
-    sum[3] = ADD(sum[3], UNPACK(hi, 16)(high01, high23));
+    VECTOR low01 = WIDE(unpack_lo8)(byte0, byte1), high01 = WIDE(unpack_hi8)(byte0, byte1);
+    VECTOR low23 = WIDE(unpack_lo8)(byte2, byte3), high23 = WIDE(unpack_hi8)(byte2, byte3);
+    sum[0] = WIDE(add)(sum[0], WIDE(unpack_lo16)(low01, low23));
+    sum[1] = WIDE(add)(sum[1], WIDE(unpack_hi16)(low01, low23));
+    sum[2] = WIDE(add)(sum[2], WIDE(unpack_lo16)(high01, high23));
+    sum[3] = WIDE(add)(sum[3], WIDE(unpack_hi16)(high01, high23));
 }
 
 /* Where add_values() puts a row among its 4 vectors of floats. */
@@ -163,10 +157,10 @@ INLINE VECTOR WIDE(take_steps)(const struct forest *forest, size_t tree, CODES c
         const VECTOR from = at; /* so that a level's steps don't wait for each other */
         for (; i < forest->level_end[level]; i++) {
             const struct step step = forest->steps[i];
-            VECTOR column = LOAD(codes, WIDE(column_at)(step.offset));
-            MASK right = GREATER(column, SPLAT(step.code));
-            MASK moves = AND_EQUAL(right, from, SPLAT((int8_t)step.from));
-            at = BLEND(moves, at, SPLAT((int8_t)step.to));
+            VECTOR column = WIDE(load)(codes, WIDE(column_at)(step.offset));
+            MASK right = WIDE(greater)(column, WIDE(splat)(step.code));
+            MASK moves = WIDE(and_equal)(right, from, WIDE(splat)((int8_t)step.from));
+            at = WIDE(blend)(moves, at, WIDE(splat)((int8_t)step.to));
         }
     }
     return at;
@@ -177,18 +171,18 @@ INLINE void WIDE(add_steps)(const struct forest *forest, size_t tree, CODES code
 {
     MASK bit[8];
     at = WIDE(take_steps)(forest, tree, codes, at);
-    for (int i = 0; i < bits; i++) bit[i] = BIT(at, bits - 1 - i);
+    for (int i = 0; i < bits; i++) bit[i] = WIDE(bit)(at, bits - 1 - i);
     WIDE(add_values)(forest->places + tree * 4 * plane_size(bits), at, bit, sum, bits);
 }
 
 INLINE void WIDE(wide_trees)(const struct forest *forest, const int8_t *all, FLOATS *sum,
                              const int depth)
 {
-    CODES codes = CODES_AT(all, VECTOR_ROWS * (size_t)forest->num_columns);
+    CODES codes = WIDE(codes_at)(all, VECTOR_ROWS * (size_t)forest->num_columns);
     for (size_t tree = 0; tree < forest->num_trees; tree++) {
         const struct tile tile = tile_at(forest->tiles, tree, depth);
         MASK right[MAX_DEPTH];
-        VECTOR at = SPLAT(1);
+        VECTOR at = WIDE(splat)(1);
         if (depth > 0) at = WIDE(descend)(&tile, codes, at, right, 0);
         if (depth > 1) at = WIDE(descend)(&tile, codes, at, right, 1);
         if (depth > 2) at = WIDE(descend)(&tile, codes, at, right, 2);
@@ -201,7 +195,7 @@ INLINE void WIDE(wide_trees)(const struct forest *forest, const int8_t *all, FLO
             WIDE(add_values)(tile.plane, at, right, sum, depth);
             continue;
         }
-        at = AND(at, SPLAT((int8_t)((1 << depth) - 1)));
+        at = WIDE(both)(at, WIDE(splat)((int8_t)((1 << depth) - 1)));
         switch (forest->place_bits) {
         case 6: WIDE(add_steps)(forest, tree, codes, at, sum, 6); break;
         case 7: WIDE(add_steps)(forest, tree, codes, at, sum, 7); break;
@@ -242,23 +236,10 @@ static void WIDE(wide_block)(const struct forest *forest, const char *const *row
 #undef COLUMNS_FROM
 #undef TABLE
 #undef TABLE_FROM
-#undef WIDE
-#undef CODE_ROWS
 #undef VECTOR
 #undef FLOATS
 #undef MASK
 #undef CODES
-#undef CODES_AT
-#undef LOAD
+#undef WIDE
+#undef CODE_ROWS
 #undef SHUFFLE_LOG
-#undef LOAD_TABLE
-#undef SHUFFLE
-#undef SPLAT
-#undef GREATER
-#undef BLEND
-#undef CHILD
-#undef AND
-#undef AND_EQUAL
-#undef BIT
-#undef UNPACK
-#undef ADD
