@@ -247,6 +247,7 @@ class Guard:
         budget = self._budget
         full = resident > budget.full
         if now >= self._trim_at and (full or resident > budget.at_rest + _REST_BYTES):
+            gc.collect()  # calls on `aio` refer to themselves
             return_free_memory()
             self._trim_at = time.monotonic() + (_TRIM_SECONDS if full else _REST_SECONDS)
             resident = held().resident
@@ -259,11 +260,12 @@ class Guard:
     def _make_room(self, found: list[Connection], overfull: float) -> None:
         """Closes connections that have sent most for what they got in return.
 
-        One at a time at first, and the more of them the less is left.
+        One at a time at first, and the less is left, the more of them, and those that got more.
         """
-        costly = [each for each in found if each.received >= max(_MUCH, _LITTLE_SHARE * each.sent)]
+        share = _LITTLE_SHARE * max(0.0, 1.0 - overfull)
+        costly = [each for each in found if each.received >= max(_MUCH, share * each.sent)]
         costly.sort(key=lambda each: each.received / (each.sent + 1), reverse=True)
-        for each in costly[: math.ceil(overfull * len(costly))]:
+        for each in costly[: math.ceil(3.0 * overfull * len(costly))]:
             self._incident(each, "memory", "the worker holds too much memory")
 
     def _look_for_rest(self, now: float) -> None:

@@ -95,18 +95,21 @@ def test_who_sends_what_no_window_bounds_is_closed_where_grpc_reads_unwatched(pr
 
 
 @pytest.mark.parametrize(
-    ("beyond", "closed"),
+    ("mib_beyond", "closed"),
     [
-        pytest.param(0.01, 1, id="at-the-mark"),
-        pytest.param(0.5, 5, id="half-way"),
-        pytest.param(2.0, 10, id="beyond-it"),
+        pytest.param(1, 2, id="at-the-mark"),
+        pytest.param(5, 7, id="a-fifth-of-the-way"),
+        pytest.param(20, 10, id="near-the-end"),
+        pytest.param(24, 11, id="at-the-end"),
     ],
 )
-def test_the_nearer_the_limit_the_more_connections_are_closed(process, caplog, beyond, closed):
-    """Those first that have sent most for what they got; none that takes answers."""
+def test_the_less_memory_is_left_the_more_connections_are_closed(
+    process, caplog, mib_beyond, closed
+):
+    """Those first that have sent most for what they got; last the one that takes its answers."""
     senders = [Connection((f"sender-{each}", 1), each * MIB, 0, 300, -1) for each in range(1, 11)]
     takes_answers = Connection(("takes-answers", 1), 100 * MIB, 0, 50 * MIB, -1)
-    process.own += 40 + math.ceil(beyond * 24)
+    process.own += 40 + mib_beyond
     overfull = process.guard._look_at_memory(1.0)
     process.guard._make_room([takes_answers, *senders], overfull)
     assert process.limits.closed == ["memory"] * closed
