@@ -47,6 +47,12 @@ from ranker.transport.trailers import logger
 _IDLE = 0.1
 """Seconds that the loop sleeps at most: signals and `leave` are seen by then."""
 
+_UNWATCHED = 0.01
+"""Seconds after its coming from which on it is seen when a call's caller goes away.
+
+Most calls are answered sooner, by a batch of operations that reports their end too.
+"""
+
 _COMPLETIONS_PER_TURN = 256
 """Where a turn ends though more is ready, so that a flood can't keep batches waiting."""
 
@@ -207,7 +213,8 @@ class CoreTransport:
         if self._soon:
             return 0
         wait = self._turn_at - time.monotonic()
-        return time.time() + min(wait, _IDLE) if wait > 0 else 0
+        longest = _UNWATCHED if self._loop.unwatched else _IDLE
+        return time.time() + min(wait, longest) if wait > 0 else 0
 
     def _end_turn(self) -> float:
         """Does what is due between reading and waiting; returns the seconds that it took."""
@@ -222,10 +229,9 @@ class CoreTransport:
             loop.heard = False
             delay = guarded(logger, "a turn", self._turn)
             self._turn_at = math.inf if delay is None else time.monotonic() + delay
-        for call in loop.unwatched:
-            if not call.watched:
-                call.watch()
-        loop.unwatched.clear()
+        unwatched = loop.unwatched
+        while unwatched and (unwatched[0].watched or unwatched[0].arrived < began - _UNWATCHED):
+            unwatched.popleft().watch()
         self._room.look(began, len(loop.calls), loop.unsent)
         return time.monotonic() - began
 

@@ -75,7 +75,7 @@ class Loop:
         self.unsent = 0
         self.now = 0.0
         self.steps = 0
-        self.unwatched: list[StreamCall] = []
+        self.unwatched: deque[StreamCall] = deque()
         self.monotonic_less_wall = 0.0
 
 
