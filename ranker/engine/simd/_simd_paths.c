@@ -160,18 +160,9 @@ static inline unsigned count_at_most_avx2(const float *groups, float x)
 #define SHUFFLE_LOG 4
 #include "_simd_wide.h"
 
-static void wide_block_avx2(const struct forest *forest, const char *const *row, size_t count,
-                            int8_t *codes, float *scores)
-{
-    if (count > VECTOR_ROWS)
-        wide_block_pair_avx2(forest, row, count, codes, scores);
-    else
-        wide_block_one_avx2(forest, row, count, codes, scores);
-}
-
 #define PATH(name) name##_avx2
 #define COUNT_AT_MOST count_at_most_avx2
-#define WIDE_BLOCK wide_block_avx2
+#define HAS_WIDE
 #include "_simd_walk.h"
 
 END_TARGET
@@ -206,18 +197,9 @@ static inline unsigned count_at_most_avx512(const float *groups, float x)
 #define SHUFFLE_LOG 6
 #include "_simd_wide.h"
 
-static void wide_block_avx512(const struct forest *forest, const char *const *row, size_t count,
-                              int8_t *codes, float *scores)
-{
-    if (count > VECTOR_ROWS)
-        wide_block_pair_avx512(forest, row, count, codes, scores);
-    else
-        wide_block_one_avx512(forest, row, count, codes, scores);
-}
-
 #define PATH(name) name##_avx512
 #define COUNT_AT_MOST count_at_most_avx512
-#define WIDE_BLOCK wide_block_avx512
+#define HAS_WIDE
 #include "_simd_walk.h"
 
 END_TARGET

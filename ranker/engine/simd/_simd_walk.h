@@ -27,9 +27,10 @@
  * The includer defines
  *     PATH(name)                  the name's variant for this instruction set
  *     COUNT_AT_MOST(groups, x)    how many of 16 aligned floats are <= x
- * and, if there is a wide walk,
- *     WIDE_BLOCK                  narrow_block(), but wide, for at most MOST_ROWS rows
- * and how many rows a block has: VECTOR_ROWS in one vector, MOST_ROWS in the largest block.
+ * and, if there is a wide walk, HAS_WIDE. Then there are, for a vector of rows and for a pair,
+ *     PATH(wide_block_one)        narrow_block(), but wide, for at most VECTOR_ROWS rows
+ *     PATH(wide_block_pair)       likewise, for at most MOST_ROWS
+ * And it defines how many rows a block has: VECTOR_ROWS in one vector, MOST_ROWS in the largest.
  * All are undefined again at the end.
  */
 
@@ -138,12 +139,23 @@ static void PATH(narrow_block)(const struct forest *forest, const char *const *r
 
 /* ---- Both ---------------------------------------------------------------------------- */
 
+#ifdef HAS_WIDE
+static void PATH(wide_block)(const struct forest *forest, const char *const *row, size_t count,
+                             int8_t *codes, float *scores)
+{
+    if (count > VECTOR_ROWS)
+        PATH(wide_block_pair)(forest, row, count, codes, scores);
+    else
+        PATH(wide_block_one)(forest, row, count, codes, scores);
+}
+#endif
+
 int PATH(score)(const struct forest *forest, const struct block *blocks, size_t begin,
                 size_t count, float *scores)
 {
     const char *row[MAX_WIDTH];
     struct cursor cursor = cursor_at(blocks, begin, forest->num_features);
-#ifdef WIDE_BLOCK
+#ifdef HAS_WIDE
     const size_t wide_from = rows_for_wide(forest, VECTOR_ROWS);
     const size_t room = count < wide_from      ? COLUMN_UNIT
                         : count <= VECTOR_ROWS ? VECTOR_ROWS
@@ -156,9 +168,9 @@ int PATH(score)(const struct forest *forest, const struct block *blocks, size_t 
     for (size_t done = 0; done < count;) {
         const size_t size = block_rows(count - done, wide_from, VECTOR_ROWS, MOST_ROWS);
         next_rows(&cursor, size, row);
-#ifdef WIDE_BLOCK
+#ifdef HAS_WIDE
         if (size >= wide_from)
-            WIDE_BLOCK(forest, row, size, codes, scores + done);
+            PATH(wide_block)(forest, row, size, codes, scores + done);
         else
 #endif
             PATH(narrow_block)(forest, row, size, codes, scores + done);
@@ -173,4 +185,4 @@ int PATH(score)(const struct forest *forest, const struct block *blocks, size_t 
 #undef COUNT_AT_MOST
 #undef VECTOR_ROWS
 #undef MOST_ROWS
-#undef WIDE_BLOCK
+#undef HAS_WIDE
