@@ -69,6 +69,11 @@ _LITTLE_SHARE = 100
 _UNANSWERED_SECONDS = 0.025
 """And for how long it may."""
 
+_ALL_AT_ONCE = 3.0
+"""A look closes so many times the part of the costly connections that is used up of the memory
+beyond the second mark: all of them, once that is a third.
+"""
+
 _COMPARE_FROM = 0.375
 _COMPARE_SECONDS = 10.0
 _COMPARE_SHARE = 0.1
@@ -265,7 +270,7 @@ class Guard:
         share = _LITTLE_SHARE * max(0.0, 1.0 - overfull)
         costly = [each for each in found if each.received >= max(_MUCH, share * each.sent)]
         costly.sort(key=lambda each: each.received / (each.sent + 1), reverse=True)
-        for each in costly[: math.ceil(3.0 * overfull * len(costly))]:
+        for each in costly[: math.ceil(_ALL_AT_ONCE * overfull * len(costly))]:
             self._incident(each, "memory", "the worker holds too much memory")
 
     def _look_for_rest(self, now: float) -> None:
