@@ -24,7 +24,9 @@ from benchmarks.harness.launch import RankerServer, role
 from benchmarks.harness.report import Report, command
 
 SECONDS = 1.5
-LISTS, BATCHES = "ranker_requests_total", "ranker_batch_rows_count"
+LISTS, BATCHES = "Python: RankTask.finish", "Python: Dispatcher._hand_out"
+"""What is called once for each: requests that are counted elsewhere are not of the same moment."""
+
 COUNTER = """
 import json, signal, sys
 from collections import Counter
@@ -44,21 +46,15 @@ if any(word.endswith("process.worker") for word in sys.orig_argv):
 """What a process does at its start that finds it as `sitecustomize`: only a worker counts."""
 
 
-def count(
-    server: RankerServer, load: threading.Thread, out: Path
-) -> tuple[Counter[str], float, float]:
-    """The calls that the worker makes for some seconds of a load; its lists, and its batches."""
+def count(server: RankerServer, load: threading.Thread, out: Path) -> Counter[str]:
+    """The calls that the worker makes for some seconds of a load."""
     [worker] = [p for p in server.processes() if role(p) == "worker"]
     load.start()
-    time.sleep(SECONDS)
-    before = server.scrape()
-    worker.send_signal(signal.SIGRTMIN)
-    time.sleep(SECONDS)
-    after = server.scrape()
-    worker.send_signal(signal.SIGRTMAX)
+    for number in (signal.SIGRTMIN, signal.SIGRTMAX):
+        time.sleep(SECONDS)
+        worker.send_signal(number)
     load.join()
-    lists, batches = (after.grown(before, name) for name in (LISTS, BATCHES))
-    return Counter(json.loads(out.read_text())), lists, batches
+    return Counter(json.loads(out.read_text()))
 
 
 @command
@@ -78,7 +74,8 @@ def main(report: Report, candidates: int, trees: int, most: int) -> None:
         model = str(trained.onnx(trees))
         with RankerServer(model, cores=core, environment=environment) as server:
             load = threading.Thread(target=cost.flat_out, args=(server, requests, 4 * SECONDS))
-            counts, done, batches = count(server, load, out)
+            counts = count(server, load, out)
+    done, batches = (counts[name] for name in (LISTS, BATCHES))
     heads = "calls of Python per list", "calls into C per list", "lists", "lists per batch"
     table = report.table("list", *heads)
     kinds = [sum(n for name, n in counts.items() if name.startswith(k)) for k in ("Python", "C:")]
