@@ -91,6 +91,7 @@ class Batch(Generic[T]):
     Attributes:
         pieces: the lists' shares of the batch, in the order of scoring: each a list,
             and its rows from where to where; none if all that waited was dropped.
+            A list has one piece.
         rows: the rows of all pieces.
         lists: how many lists these are; of one that takes several batches each has a part.
         cost: the seconds that scoring them is predicted to take.
@@ -108,14 +109,6 @@ class Batch(Generic[T]):
         self.dropped: list[T] = []
         self.left: list[T] = []
 
-    def add(self, task: T, start: int, stop: int) -> None:
-        """Adds rows of a list; a list has one piece, also if it is given more room afterwards."""
-        self.rows += stop - start
-        self.lists += (stop - start) / task.rows
-        if self.pieces and self.pieces[-1][0] is task:
-            _, start, _ = self.pieces.pop()
-        self.pieces.append((task, start, stop))
-
 
 class Batcher(Generic[T]):
     """One model's part of the queue.
@@ -130,6 +123,7 @@ class Batcher(Generic[T]):
     """
 
     __slots__ = (
+        "_lists",
         "_long",
         "_max_batch_rows",
         "_short",
@@ -145,6 +139,7 @@ class Batcher(Generic[T]):
         self.engine_seconds = 0.0
         self._short: deque[T] = deque()
         self._long: deque[T] = deque()
+        self._lists = 0  # that wait, short and long
         self._short_rows = 0
         self._max_batch_rows = max_batch_rows
 
@@ -155,12 +150,13 @@ class Batcher(Generic[T]):
     @property
     def most_rows(self) -> int:
         """The rows of a batch if many lists wait."""
-        return self._rows_if(MANY_LISTS)
+        return self._room(MANY_LISTS)
 
     def add(self, task: T) -> None:
         """Queues a list."""
         rows = task.rows
         self.rows += rows
+        self._lists += 1
         if rows <= QUANTUM:
             self._short.append(task)
             self._short_rows += rows
@@ -169,7 +165,7 @@ class Batcher(Generic[T]):
 
     def is_full(self) -> bool:
         """Whether what waits fills a batch that need not wait for company."""
-        return self.rows >= self._rows_if(1)
+        return self.rows >= self._room(1)
 
     def oldest(self) -> float:
         """When the list came that has waited longest; call it while one waits."""
@@ -177,8 +173,7 @@ class Batcher(Generic[T]):
 
     def backlog(self) -> float:
         """Predicted seconds to score all that waits here."""
-        batches = -(-self.rows // self._room())
-        return self.cost.per_row * self.rows + self.cost.fixed * batches
+        return self.ahead_of(QUANTUM + 1)
 
     def ahead_of(self, rows: int) -> float:
         """Predicted seconds to score what is served before a list of so many rows that comes now.
@@ -186,11 +181,13 @@ class Batcher(Generic[T]):
         A short one is in one of the next batches, as many as the short ones fill with
         the room that they have; longer ones may have the rest of each.
         """
+        room = self._room(self._lists)
+        ahead = self.rows
         if rows > QUANTUM or not self._long:
-            return self.backlog()
-        room = self._room()
-        batches = -(-(self._short_rows + rows) // (room - min(QUANTUM, room // 2)))
-        ahead = min(self.rows, batches * room)
+            batches = -(-ahead // room)
+        else:
+            batches = -(-(self._short_rows + rows) // (room - min(QUANTUM, room // 2)))
+            ahead = min(ahead, batches * room)
         return self.cost.per_row * ahead + self.cost.fixed * batches
 
     def rows_for(self, seconds: float) -> int:
@@ -200,11 +197,11 @@ class Batcher(Generic[T]):
 
     def next_batch(self) -> float:
         """Predicted seconds to score the next batch."""
-        return self.cost.predict(min(self.rows, self._room()))
+        return self.cost.predict(min(self.rows, self._room(self._lists)))
 
     def fill(self, batch: Batch[T], now: float) -> None:
         """Moves rows into a batch until it is full: short lists first."""
-        room = self._room()
+        room = self._room(self._lists)
         kept = min(QUANTUM, room // 2) if self._long else 0
         room = kept + self._move(self._short, batch, room - kept, now)
         room = self._move(self._long, batch, room, now)
@@ -218,30 +215,32 @@ class Batcher(Generic[T]):
     def _move(self, lists: deque[T], batch: Batch[T], room: int, now: float) -> int:
         """Moves rows of lists into a batch. Returns the room that is left."""
         moved = 0
+        pieces = batch.pieces
         while room and lists:
             task = lists[0]
-            taken = task.taken
+            taken = start = task.taken
             rows = task.rows - taken
             if task.cancelled or task.deadline <= now:
                 batch.dropped.append(task)
             else:
                 rows = min(rows, room)
                 room -= rows
-                batch.add(task, taken, taken + rows)
+                batch.rows += rows
+                batch.lists += rows / task.rows
+                if pieces and pieces[-1][0] is task:  # it is given more room
+                    _, start, _ = pieces.pop()
+                pieces.append((task, start, taken + rows))
             moved += rows
             task.taken = taken + rows
             if task.taken == task.rows:
                 batch.left.append(lists.popleft())
+                self._lists -= 1
         self.rows -= moved
         if lists is self._short:
             self._short_rows -= moved
         return room
 
-    def _room(self) -> int:
-        """The rows that the next batch may have."""
-        return self._rows_if(len(self._short) + len(self._long))
-
-    def _rows_if(self, lists: int) -> int:
+    def _room(self, lists: int) -> int:
         """The rows that a batch may have if so many lists wait."""
         cost, most = self.cost, self._max_batch_rows
         if not cost.per_row:

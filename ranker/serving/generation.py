@@ -56,6 +56,8 @@ class Generation:
         models: likewise.
         number: likewise.
         routes: of every name.
+        splits: by name, what draws a label for a unit, where requests without a version are
+            split; empty: the default.
         count: how many models there are.
 
     Raises:
@@ -83,7 +85,7 @@ class Generation:
             self._arms[model.name, model.version] = Arm(model)
         first = {model.name: Route(model.version) for model in reversed(models)}
         self.routes: dict[str, Route] = first | dict(routes or {})
-        self._splits: dict[str, Callable[[str], str]] = {}
+        self.splits: dict[str, Callable[[str], str]] = {}
         for name, route in self.routes.items():
             self._add_route(name, route)
         self._add_default(models[0].name)
@@ -106,17 +108,13 @@ class Generation:
             NotFoundError: the server has no such model, or not in that version.
         """
         try:
-            if not version and unit is not None and name in self._splits:
-                version = "@" + self._splits[name](unit)
+            if not version and unit is not None and name in self.splits:
+                version = "@" + self.splits[name](unit)
             return self._arms[name, version]
         except KeyError:
             held = ", ".join(map(str, self.models))
             wanted = f"{name or '(default)'}@{version.removeprefix('@')}" if version else name
             raise NotFoundError(f"no model {wanted}; this server holds {held}") from None
-
-    def splits(self, name: str) -> bool:
-        """Whether requests for a name without a version are split; empty: the default."""
-        return name in self._splits
 
     def share(self, served: ServedModel) -> float:
         """Of the requests for its name without a version, the percentage that a model ranks."""
@@ -161,12 +159,12 @@ class Generation:
                 raise ModelError(f"{name}: {what} is version {version}, which is not among them")
             self._arms[name, text] = Arm(self._arms[name, version].served, label)
         if route.split is not None:
-            self._splits[name] = route.split
+            self.splits[name] = route.split
 
     def _add_default(self, name: str) -> None:
         """Has requests without a name find what requests for this one find."""
         for (other, version), arm in list(self._arms.items()):
             if other == name:
                 self._arms["", version] = arm
-        if name in self._splits:
-            self._splits[""] = self._splits[name]
+        if name in self.splits:
+            self.splits[""] = self.splits[name]

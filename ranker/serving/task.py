@@ -252,7 +252,7 @@ class RankTask:
         version = asked.model_version
         unit = self.unit = asked.unit
         drawn_by = unit
-        if not (unit or version) and generation.splits(asked.model):
+        if not (unit or version) and asked.model in generation.splits:
             forwarded = self._forwarded(self.connection())
             drawn_by = "" if forwarded is None else forwarded.draw
         served, self.arm = generation.find(asked.model, version, drawn_by)

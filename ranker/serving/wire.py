@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from ranker.engine.api import Rows, Scores
+from ranker.engine.api import Scores
 from ranker.errors import InvalidRequestError, RankerError
 from ranker.model.order import best_first
 from ranker.serving import messages
@@ -67,22 +67,30 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
         values = np.frombuffer(data, _FLOAT32, rows * columns, most.offset)
         if len(data) - values.nbytes > MOST_BESIDE:
             values = values.copy()
-        _take_rows(task, values.reshape(rows, columns), most.top_k, data)
-        return
-    check_request(data, NESTED, generation, max_rows)
+        task.candidates = values.reshape(rows, columns)
+        task.rows, task.top_k = rows, most.top_k
+    else:
+        check_request(data, NESTED, generation, max_rows)
+        _read_any(data, task, generation, max_rows)
+    # Rows, ids and texts, all of which are kept: they are the message, or its parts.
+    task.size = len(data) + REQUEST_BYTES
+
+
+def _read_any(data: bytes, task: RankTask, generation: Generation, max_rows: int) -> None:
+    """Reads a request of any form, with protobuf."""
     try:
         request = pb.RankRequest.FromString(data)
     except DecodeError as error:
         raise InvalidRequestError("request", "not a ranker.v1.RankRequest message") from error
     task.on_read(request, generation)
-    _read_candidates(request, task, data, max_rows)
+    _read_candidates(request, task, max_rows)
     if request.explain:
         task.explain = min(request.explain, request.top_k or task.rows, task.rows)
     if request.candidate_ids:
         task.candidate_ids = list(request.candidate_ids)
 
 
-def _read_candidates(request: pb.RankRequest, task: RankTask, data: bytes, max_rows: int) -> None:
+def _read_candidates(request: pb.RankRequest, task: RankTask, max_rows: int) -> None:
     """Checks a request against the model's contract. Its rows are laid out when they are scored."""
     matrix = request.candidates
     rows, columns, values = matrix.rows, matrix.columns, matrix.data
@@ -121,16 +129,8 @@ def _read_candidates(request: pb.RankRequest, task: RankTask, data: bytes, max_r
     task.plan = task.served.features.plan(columns, names, context_names)
     if shared:
         task.context = np.array(shared, np.float32)
-    candidates = np.frombuffer(values, _FLOAT32).reshape(rows, columns)
-    _take_rows(task, candidates, request.top_k, data)
-
-
-def _take_rows(task: RankTask, candidates: Rows, top_k: int, data: bytes) -> None:
-    task.candidates = candidates
-    task.rows = len(candidates)
-    # Rows, ids and texts, all of which are kept: they are the message, or its parts.
-    task.size = len(data) + REQUEST_BYTES
-    task.top_k = top_k
+    task.candidates = np.frombuffer(values, _FLOAT32).reshape(rows, columns)
+    task.rows, task.top_k = rows, request.top_k
 
 
 def write_response(task: RankTask, scores: Scores) -> bytes:

@@ -230,8 +230,13 @@ class CoreTransport:
             delay = guarded(logger, "a turn", self._turn)
             self._turn_at = math.inf if delay is None else time.monotonic() + delay
         unwatched = loop.unwatched
-        while unwatched and (unwatched[0].watched or unwatched[0].arrived < began - _UNWATCHED):
-            unwatched.popleft().watch()
+        while unwatched:
+            call = unwatched[0]
+            if not call.watched:
+                if call.arrived > began - _UNWATCHED:
+                    break
+                call.watch()
+            unwatched.popleft()
         self._room.look(began, len(loop.calls), loop.unsent)
         return time.monotonic() - began
 

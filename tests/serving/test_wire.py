@@ -36,9 +36,7 @@ SERVED = SimpleNamespace(
     metrics=SimpleNamespace(request_split=SPLIT.append),
     features=FeatureContract(3, ("a", "b", "c")),
 )
-GENERATION = SimpleNamespace(
-    find=lambda *_: (SERVED, "canary"), splits=lambda _: False, models=[SERVED]
-)
+GENERATION = SimpleNamespace(find=lambda *_: (SERVED, "canary"), splits={}, models=[SERVED])
 
 
 def request(rows: int = 2, columns: int = 3, **fields) -> pb.RankRequest:

@@ -102,6 +102,31 @@ def test_refusals_end_a_turn():
     assert [name for turn in found for name in turn] == [str(i) for i in range(150)]
 
 
+def test_whether_a_caller_has_gone_is_asked_for_once_its_call_has_waited():
+    found, calls = [], {}
+
+    def comes(transport, name):
+        found.append([each for each, call in calls.items() if call.watch.called])
+        answered = name == "answered"
+        call = calls[name] = Mock(watched=answered, arrived=transport._loop.now)
+        transport._loop.unwatched.append(call)
+
+    names = ["first", "answered", "second", "third", "fourth", "fifth"]
+    turns([poll for name in names for poll in (name, *[EMPTY] * 6)], comes, taking=0.004)
+    assert found == [[], [], [], [], ["first"], ["first"]]
+
+
+def test_it_looks_again_soon_for_a_caller_that_may_go():
+    from ranker.transport.core import CoreTransport
+
+    counts = SimpleNamespace(in_flight=[0.0], waited=[0.0], ended=lambda _: [0.0] * 17)
+    transport = CoreTransport({}, lambda: None, counts, max_message_bytes=1000)
+    with patch("ranker.transport.core.time", SimpleNamespace(monotonic=lambda: 0, time=lambda: 0)):
+        assert transport._poll_until() == 0.1
+        transport._loop.unwatched.append(Mock(watched=False, arrived=0.0))
+        assert transport._poll_until() == 0.01
+
+
 def waits(happens: Callable[[Any], None], polls: Iterable[bool]) -> list[bool]:
     """Of each poll, whether it waits until there is something; at last there is nothing.
 
