@@ -1,12 +1,14 @@
-/* Orders candidates: a merge sort, or, for few of many, a selection. */
+/* Orders candidates: a radix sort, or, for few candidates, or few of many, insertion. */
 
 #include "_ranking.h"
 
 #include <string.h>
 
 enum {
-    SORTED_BY_INSERTION = 16, /* so many at a time, and then they are merged */
-    MAX_SELECTED = 64,        /* the best of many are kept in order up to so many, and not sorted */
+    FEW = 32,          /* candidates that are sorted by insertion */
+    MAX_SELECTED = 24, /* the best of many are kept in order up to so many, and not sorted */
+    DIGITS = 4,        /* of a score */
+    DIGIT_VALUES = 256,
 };
 
 /* Ascending keys are descending scores, NaN last, and equal scores in the order of candidates. */
@@ -15,7 +17,10 @@ static uint64_t key_of(float score, uint32_t candidate)
     uint32_t bits;
     score += 0.0f; /* -0 becomes 0: they are equal */
     memcpy(&bits, &score, sizeof bits);
-    uint32_t descending = score != score ? UINT32_MAX : bits >> 31 ? bits : ~(bits | 1u << 31);
+    /* Signs are as good as random, and a branch on them would be guessed wrong half of the time. */
+    uint32_t if_positive = (bits >> 31) - 1;
+    uint32_t descending = bits ^ (if_positive & INT32_MAX);
+    if (score != score) descending = UINT32_MAX;
     return (uint64_t)descending << 32 | candidate;
 }
 
@@ -29,24 +34,28 @@ static void insert(uint64_t *keys, size_t count, uint64_t key)
     keys[count] = key;
 }
 
-/* Sorts by merging; returns where the keys are then, which may be the spare memory. */
+static size_t digit_of(uint64_t key, int digit)
+{
+    return key >> (32 + 8 * digit) & (DIGIT_VALUES - 1);
+}
+
+/* Sorts by the scores' digits, last to first; each step keeps the order of the one before. What
+ * has equal scores thus stays in the order of candidates. Returns where the keys are then, which
+ * may be the spare memory. Source: Knuth, The Art of Computer Programming, volume 3, 5.2.5. */
 static uint64_t *sorted(uint64_t *keys, uint64_t *spare, size_t count)
 {
-    for (size_t begin = 0; begin < count; begin += SORTED_BY_INSERTION)
-        for (size_t i = 1; i < SORTED_BY_INSERTION && begin + i < count; i++)
-            insert(keys + begin, i, keys[begin + i]);
-    for (size_t run = SORTED_BY_INSERTION; run < count; run *= 2) {
-        for (size_t begin = 0; begin < count; begin += 2 * run) {
-            size_t middle = begin + run < count ? begin + run : count;
-            size_t end = middle + run < count ? middle + run : count;
-            size_t left = begin, right = middle;
-            for (size_t i = begin; i < end; i++) {
-                int from_left = right >= end || (left < middle && keys[left] < keys[right]);
-                spare[i] = keys[from_left ? left : right];
-                left += (size_t)from_left;
-                right += (size_t)!from_left;
-            }
+    uint32_t places[DIGITS][DIGIT_VALUES] = {{0}};
+    for (size_t i = 0; i < count; i++)
+        for (int digit = 0; digit < DIGITS; digit++) places[digit][digit_of(keys[i], digit)]++;
+    for (int digit = 0; digit < DIGITS; digit++) {
+        uint32_t *place = places[digit], before = 0;
+        if (place[digit_of(keys[0], digit)] == count) continue; /* all have the same */
+        for (int value = 0; value < DIGIT_VALUES; value++) {
+            uint32_t here = place[value];
+            place[value] = before;
+            before += here;
         }
+        for (size_t i = 0; i < count; i++) spare[place[digit_of(keys[i], digit)]++] = keys[i];
         uint64_t *other = keys;
         keys = spare;
         spare = other;
@@ -57,7 +66,7 @@ static uint64_t *sorted(uint64_t *keys, uint64_t *spare, size_t count)
 uint64_t *rank(const char *scores, size_t count, size_t best, uint64_t *memory)
 {
     size_t kept = 0;
-    int select = best <= MAX_SELECTED && best < count;
+    int select = count <= FEW || (best <= MAX_SELECTED && best < count);
     for (size_t i = 0; i < count; i++) {
         float score;
         memcpy(&score, scores + i * sizeof score, sizeof score);
