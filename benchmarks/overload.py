@@ -1,8 +1,8 @@
 """Goodput, and how busy a server says it is, at loads from a fifth to 3x what it can do.
 
 h2load finds the capacity of a core in a closed loop before and after each load, and offers a part
-of it, or more, in an open one (Poisson); at last, and at once, a half. Both have the same lists on
-as many connections. h2load reads no status: what was sent is good, less what took longer than the
+of it, or more, in an open one (Poisson); at last, and at once, a half. Both have the same lists, each
+on a connection of its own: lists that come again at once are scored faster than others. h2load reads no status: what was sent is good, less what took longer than the
 deadline, but for what the server ended. `ranker_worker_utilization_ratio` is compared with the
 load, best with `--deadline-ms 0`, and `--seconds 4` for long lists. Needs two cores and h2load.
 """
@@ -21,13 +21,14 @@ from benchmarks.harness.requests import Request
 from ranker.metrics import catalogue
 
 CASES = ("onnx 100", "simd 1000")  # what one core can send too much of
+MOST_ROWS = 32_000  # in flight where the capacity is measured
 LOADS = (0.2, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0)
 
 
 def capacity(server: RankerServer, requests: list[Request], seconds: float) -> float:
-    """Lists a second of the core's time, with so many in flight that turns of 64 are full."""
+    """Lists a second of the core's time, with so many in flight that turns are full."""
     rows, before, cpu = len(requests[0].rows), server.scrape(), server.cpu_seconds()
-    cost.flat_out(server, requests, seconds, shape=(h2load.PROCESSES, 1, min(4, 1000 // rows)))
+    cost.flat_out(server, requests, seconds, shape=(MOST_ROWS // rows, 1, 1))
     scored = server.scrape().grown(before, f"{catalogue.BATCH_ROWS.name}_sum")  # for nobody, too
     return scored / rows / (server.cpu_seconds() - cpu)
 

@@ -22,9 +22,9 @@ import numpy as np
 
 GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers")
 HTTP1 = ("--h1", "-H", "content-type: application/octet-stream")
-PROCESSES = 32
+PROCESSES = 128
 """Of an open loop."""
-START_SECONDS = 1.0
+START_SECONDS = 2.0
 """What it takes to start them."""
 ROUNDED = 0.0006
 """Seconds by which h2load is late with a call, on average."""
