@@ -44,9 +44,6 @@ _MOST_SURPRISE = 30.0
 _REST = 50e-6
 """Seconds without work that are a rest. Less passes while one thread wakes another."""
 
-_SMALL_PART = 1 / 16
-"""Of what the lists between two rests take, what is left to save where they are many."""
-
 _LONG_REST = 0.01
 """What was done before so long a rest was for no list that came after it."""
 
@@ -156,11 +153,10 @@ class LoopLoad:
         seconds += begun  # which is counted already
         costs = self._learnt(lists, seconds, rested)
         fullest = self._following if self._following.known else costs
-        if self._whole_turns:
-            full = fullest.full(min(self._full_turn, most_rows * lists / (end.rows - began.rows)))
-        else:  # under a full load, too, there are rests, so the longest time without is no measure
-            full = min(self._full_turn, fullest.enough(_SMALL_PART))
-        full = max(lists, full)
+        most = float(self._full_turn)
+        if self._whole_turns:  # each has one batch at most
+            most = min(most, most_rows * lists / (end.rows - began.rows))
+        full = max(lists, fullest.full(most))
         usual = costs.predict(lists)
         if usual > 0.0:
             seconds *= min(1.0, lists / full * fullest.predict(full) / usual)

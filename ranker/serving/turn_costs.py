@@ -110,9 +110,6 @@ class TurnCosts:
         """
         if not self._known:
             return most
-        return min(most, max(self._known[-1].lists, self.enough(_SMALL_PART)))
-
-    def enough(self, part: float) -> float:
-        """How many lists add so much that a turn's fixed cost is such a part of it."""
         each = self._trend.per_row
-        return self._trend.fixed / (part * each) if each else 0.0
+        enough = self._trend.fixed / (_SMALL_PART * each) if each else 0.0
+        return min(most, max(self._known[-1].lists, enough))

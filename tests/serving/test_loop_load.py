@@ -111,11 +111,13 @@ class SimulatedLoopOfCalls:
     nothing else to do takes some of it, in place of waiting.
     """
 
-    WAKE, READ, SCORE, SCORE_EACH, SEND = 150e-6, 150e-6, 100e-6, 50e-6, 100e-6
-    CAPACITY = FULL_TURN / (WAKE + SCORE + FULL_TURN * (READ + SCORE_EACH + SEND))
+    WAKE, READ, SCORE_EACH, SEND = 150e-6, 150e-6, 50e-6, 100e-6
 
-    def __init__(self, recorder: Recorder, spare: float = 0.0) -> None:
+    def __init__(self, recorder: Recorder, spare: float, score: float) -> None:
         self._recorder = recorder
+        self._score = score
+        each = self.READ + self.SCORE_EACH + self.SEND
+        self.capacity = FULL_TURN / (self.WAKE + score + FULL_TURN * each)
         [self._worked] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
         self._spare = spare
         self._random = random.Random(2)
@@ -146,7 +148,7 @@ class SimulatedLoopOfCalls:
                 self._work(self.READ)
                 waiting, read = waiting - 1, read + 1
             elif read:
-                self._work(self.SCORE + read * self.SCORE_EACH)
+                self._work(self._score + read * self.SCORE_EACH)
                 scored, read = read, 0
                 self._scored += scored
             self._load.on_turn_end(self.now, self._scored, self._scored * 10, BATCH_ROWS)
@@ -158,17 +160,18 @@ class SimulatedLoopOfCalls:
 
 
 @pytest.mark.parametrize(
-    ("share", "spare"),
+    ("share", "spare", "score"),
     [
-        *((share, 0.0) for share in (0.2, 0.4, 0.6, 0.8, 1.0)),
-        pytest.param(0.6, 50e-6, id="spare-time-is-used"),
+        *((share, 0.0, 100e-6) for share in (0.2, 0.4, 0.6, 0.8, 1.0)),
+        pytest.param(0.6, 50e-6, 100e-6, id="spare-time-is-used"),
+        pytest.param(0.6, 0.0, 300e-6, id="batches-that-cost-as-much-as-a-list"),
     ],
 )
-def test_utilisation_where_a_list_has_work_in_several_turns(recorder, share, spare):
-    loop = SimulatedLoopOfCalls(recorder, spare)
-    loop.run(1.2 * loop.CAPACITY, 3.0)
-    loop.run(share * loop.CAPACITY, 3.0)
-    assert loop.run(share * loop.CAPACITY, 5.0) == pytest.approx(share, abs=0.1)
+def test_utilisation_where_a_list_has_work_in_several_turns(recorder, share, spare, score):
+    loop = SimulatedLoopOfCalls(recorder, spare, score)
+    loop.run(1.2 * loop.capacity, 3.0)
+    loop.run(share * loop.capacity, 3.0)
+    assert loop.run(share * loop.capacity, 5.0) == pytest.approx(share, abs=0.1)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8, 1.0, 1.5])
