@@ -121,6 +121,7 @@ class StreamCall:
     traceparent: Any = None  # a str: only keys that end in -bin have bytes
     heard = False  # a message has come
 
+    _peer: str | None = None  # once it is asked for
     _names: tuple[str, ...] | None = None  # in the caller's certificate, once they are asked for
     _final: tuple[Any, ...] | None = None  # the operations that end the RPC
     _outgoing: deque[bytes] | None = None  # messages that wait for the one under way
@@ -160,8 +161,12 @@ class StreamCall:
         loop.in_flight[0] += 1.0
 
     def peer(self) -> str:
-        """The connection that it came on."""
-        return "" if self._core is None else str(self._core.peer().decode())
+        """The connection that it came on; empty once it is over, unless it was asked for before."""
+        if self._peer is None:
+            if self._core is None:
+                return ""
+            self._peer = str(self._core.peer().decode())
+        return self._peer
 
     def certified_names(self) -> tuple[str, ...]:
         """The names in the caller's certificate."""
