@@ -6,8 +6,8 @@ for the next completion. No task, no thread hop and no lock.
 `ranker.transport.core_api` explains the core's own terms.
 
 A unary RPC takes three completions: the call, its message, and one batch that
-answers and reports the end. The batch that reports a caller's going away is
-started only for calls that outlive the turn which read them.
+answers and reports the end. A batch that reports only that a caller has gone is
+started for calls that are not answered soon.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _IDLE = 0.1
 """Seconds that the loop sleeps at most: signals and `leave` are seen by then."""
 
 _UNWATCHED = 0.01
-"""Seconds after its coming from which on it is seen when a call's caller goes away.
+"""Seconds for which a call is in progress before gRPC is asked to report that its caller has gone.
 
 Most calls are answered sooner, by a batch of operations that reports their end too.
 """

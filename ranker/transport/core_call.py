@@ -44,9 +44,9 @@ class Loop:
         answers_on_their_way: RPCs that are ended, and not sent yet.
         heard: something happened in this turn that the server's own turn should see.
         refusals: requests that were refused for overload in this turn.
-        unwatched: calls whose message came in this turn, or is not to come. Most
-            are answered in it too, by a batch that reports the RPC's end; for
-            those that are not, it has to be asked for.
+        unwatched: calls whose message has come, or is not to come, the oldest first. Most
+            are answered soon, by a batch that reports the RPC's end; for those
+            that are not, it has to be asked for.
         unsent: the bytes of answers that have not left.
         now: when this turn began.
         monotonic_less_wall: seconds from the one clock to the other, as of then.
