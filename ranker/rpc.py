@@ -307,6 +307,9 @@ class Transport(Protocol):
         retried. gRPC's own way to stop would cancel it, and nobody retries that.
         """
 
+    def peers(self) -> list[str]:
+        """The connection of each RPC in progress, see `Call.peer`; any thread may ask."""
+
     def call_soon(self, function: Callable[[], None]) -> None:
         """Runs a function on the loop's thread, soon, followed by the turn; from any thread."""
 

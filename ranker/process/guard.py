@@ -18,6 +18,7 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from typing import Protocol
 
 from ranker.process.arrivals import Arrivals
@@ -57,8 +58,9 @@ _HARDLY_ANYTHING = 1000
 """Bytes that a caller gets without an answer to any call: settings, and room to send more."""
 
 _UNCONTROLLED = 4 * 2**20
-"""Bytes beyond which a caller that has hardly got anything sends no messages: for those it would
-have been told, 13 bytes at a time, that there is room for more."""
+"""Bytes beyond which a caller that has hardly got anything sends no messages, but for one of each
+of its calls: gRPC makes room for a whole message at once, and for more of them 13 bytes at a time.
+"""
 
 _HARD_AT_WORK = 0.5
 """A process that has had so much of the time between two looks reads much, or answers much."""
@@ -70,8 +72,8 @@ _UNANSWERED_SECONDS = 0.025
 """And for how long it may."""
 
 _ALL_AT_ONCE = 3.0
-"""A look closes so many times the part of the costly connections that is used up of the memory
-beyond the second mark: all of them, once that is a third.
+"""One look closes this part of the costly connections, times the part of the memory between the
+second mark and the end that is used: all of them, once a third is.
 """
 
 _COMPARE_FROM = 0.375
@@ -119,6 +121,7 @@ class Guard:
     Args:
         budget: its memory, with the models that it has now.
         counts: where to count the connections that are closed.
+        max_message_bytes: how long a request's message may be.
         greeting_bytes: what every caller gets before any answer, beside settings: the handshake
             of TLS.
 
@@ -127,7 +130,13 @@ class Guard:
         short_since: since when, on the `time.monotonic` clock; `inf`: it is not.
     """
 
-    def __init__(self, budget: MemoryBudget, counts: Counts, greeting_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        budget: MemoryBudget,
+        counts: Counts,
+        max_message_bytes: int,
+        greeting_bytes: int = 0,
+    ) -> None:
         self.short = False
         self.short_since = math.inf
         self._first = self._budget = budget
@@ -136,6 +145,7 @@ class Guard:
         self._tidy_at = math.inf
         self._counts = counts
         counts.memory_limited(budget.overfull)
+        self._max_message_bytes = max_message_bytes
         self._hardly_anything = _HARDLY_ANYTHING + greeting_bytes
         self._transport: Transport
         self._port = 0
@@ -327,8 +337,14 @@ class Guard:
 
     def _close_uncontrolled(self, found: list[Connection]) -> None:
         """Closes the connections that have sent what no window bounds, and much of it."""
-        for each in found:
-            if each.received >= _UNCONTROLLED and each.sent < self._hardly_anything:
+        much = [
+            each
+            for each in found
+            if each.received >= _UNCONTROLLED and each.sent < self._hardly_anything
+        ]
+        calls = Counter(map(peer_of, self._transport.peers())) if much else Counter()
+        for each in much:
+            if each.received >= _UNCONTROLLED + calls[each.peer] * self._max_message_bytes:
                 self._incident(each, "unanswered", "it sends on without an answer")
 
     def _incident(self, connection: Connection, reason: str, why: str) -> None:

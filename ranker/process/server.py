@@ -117,7 +117,12 @@ class Server:
         budget = MemoryBudget.of_worker(settings.max_memory, settings.workers, held().resident)
         certificates = settings.certificates()
         self._credentials = certificates.credentials() if certificates else None
-        self._guard = Guard(budget, recorder, certificates.handshake_bytes if certificates else 0)
+        widest = max(served.features.num_features for served in generation.models)
+        max_message_bytes = min(
+            2 * settings.max_request_rows * widest * 4 + _ROOM_FOR_NAMES, _LONGEST_MESSAGE
+        )
+        greeting_bytes = certificates.handshake_bytes if certificates else 0
+        self._guard = Guard(budget, recorder, max_message_bytes, greeting_bytes)
         queue = self._queue = Queue[RankTask](
             max_rows=settings.max_queue_rows,
             max_bytes=settings.max_queue_bytes or budget.waiting,
@@ -157,15 +162,12 @@ class Server:
         self._health = Health(SERVICES)
         self._health.set_serving(True)
         self._open_inference = OpenInferenceService(self._intake, self._health, settings.version)
-        widest = max(served.features.num_features for served in generation.models)
         age_ms = round(settings.max_connection_age * 1e3)
         self._transport = make_transport(
             self._methods(),
             self._turn,
             recorder,
-            max_message_bytes=min(
-                2 * settings.max_request_rows * widest * 4 + _ROOM_FOR_NAMES, _LONGEST_MESSAGE
-            ),
+            max_message_bytes=max_message_bytes,
             reuse_port=True,
             options=[("grpc.max_connection_age_ms", age_ms)] if age_ms else [],
             limits=budget.limits(settings.message_timeout),

@@ -135,6 +135,10 @@ class AioTransport:
         """Has `run` return; see `Transport.leave`."""
         self._loop.on_loop(self._left.set)
 
+    def peers(self) -> list[str]:
+        """See `Transport.peers`."""
+        return [call.peer() for call in list(self._calls)]
+
     def call_soon(self, function: Callable[[], None]) -> None:
         """Runs a function on the loop's thread, followed by the turn."""
 

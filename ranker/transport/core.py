@@ -48,7 +48,7 @@ _IDLE = 0.1
 """Seconds that the loop sleeps at most: signals and `leave` are seen by then."""
 
 _UNWATCHED = 0.01
-"""Seconds for which a call is in progress before gRPC is asked to report that its caller has gone.
+"""How old a unary call is, in seconds, when gRPC is asked to report that its caller has gone.
 
 Most calls are answered sooner, by a batch of operations that reports their end too.
 """
@@ -150,6 +150,10 @@ class CoreTransport:
             self._left = True
 
         self.call_soon(leave)
+
+    def peers(self) -> list[str]:
+        """See `Transport.peers`."""
+        return [call.peer() for call in list(self._loop.calls)]
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Runs a function on the loop's thread, followed by the turn.

@@ -44,8 +44,8 @@ class Loop:
         answers_on_their_way: RPCs that are ended, and not sent yet.
         heard: something happened in this turn that the server's own turn should see.
         refusals: requests that were refused for overload in this turn.
-        unwatched: calls whose message has come, or is not to come, the oldest first. Most
-            are answered soon, by a batch that reports the RPC's end; for those
+        unwatched: calls in the order in which their messages came. Most are answered soon,
+            by a batch that reports the RPC's end, and are skipped; for those
             that are not, it has to be asked for.
         unsent: the bytes of answers that have not left.
         now: when this turn began.
@@ -163,9 +163,10 @@ class StreamCall:
     def peer(self) -> str:
         """The connection that it came on; empty once it is over, unless it was asked for before."""
         if self._peer is None:
-            if self._core is None:
+            core = self._core  # another thread may ask, and it may be over at any time
+            if core is None:
                 return ""
-            self._peer = str(self._core.peer().decode())
+            self._peer = str(core.peer().decode())
         return self._peer
 
     def certified_names(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,7 +37,10 @@ class Process:
         self.own, self.shared = 50, 30
         monkeypatch.setattr(module, "held", self.held)
         self.limits = Limits()
-        self.guard = Guard(MemoryBudget.of_worker(100 * MIB, 1, self.held().resident), self.limits)
+        budget = MemoryBudget.of_worker(100 * MIB, 1, self.held().resident)
+        self.guard = Guard(budget, self.limits, max_message_bytes=3 * MIB)
+        self.peers: list[str] = []
+        self.guard._transport = SimpleNamespace(peers=lambda: self.peers, steps=0)
 
     def held(self) -> Held:
         return Held((self.own + self.shared) * MIB, self.shared * MIB)
@@ -85,12 +89,18 @@ def test_free_memory_goes_back_whenever_an_idle_worker_has_more_of_it(process, m
 
 
 def test_who_sends_what_no_window_bounds_is_closed_where_grpc_reads_unwatched(process, caplog):
-    """A sender of messages is told that there is room for more, and gets kilobytes by that."""
+    """A sender of messages is told that there is room for more, and gets kilobytes by that; but
+    not before it has sent the first message of each call."""
     frames = Connection(("frames", 1), 5 * MIB, 0, 300, -1)
+    calls = Connection(("10.0.0.1", 1), 9 * MIB, 0, 300, -1)
+    more_than_calls = Connection(("10.0.0.2", 1), 9 * MIB, 0, 300, -1)
+    process.peers = ["ipv4:10.0.0.1:1"] * 2 + ["ipv4:10.0.0.2:1", "unix-abstract:office", ""]
     messages = Connection(("messages", 2), 5 * MIB, 0, 2000, -1)
     a_message = Connection(("a-message", 3), 2 * MIB, 0, 300, -1)
-    process.guard._close_uncontrolled([messages, a_message, frames])
-    assert process.limits.closed == ["unanswered"]
+    process.guard._close_uncontrolled([messages, a_message, calls])
+    assert process.limits.closed == []
+    process.guard._close_uncontrolled([frames, more_than_calls])
+    assert process.limits.closed == ["unanswered"] * 2
     assert "frames, port 1" in caplog.text
 
 
