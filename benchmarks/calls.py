@@ -25,7 +25,7 @@ from benchmarks.harness.report import Report, command
 
 SECONDS = 1.5
 LISTS, BATCHES = "Python: RankTask.finish", "Python: Dispatcher._hand_out"
-"""What is called once for each: requests that are counted elsewhere are not of the same moment."""
+"""Functions that run once for each. Metrics would be read at another moment than these counts."""
 
 COUNTER = """
 import json, signal, sys

@@ -119,6 +119,6 @@ def answered(server: ServerProcess) -> int:
 def offer(
     url: str, requests: Sequence[Request], rate: float, seconds: float, timeout: float | None = None
 ) -> h2load.Calls:
-    """A `h2load.open_loop` of unary calls: 32 connections repeat a request each."""
+    """A `h2load.open_loop` of unary calls: 128 connections repeat a request each."""
     bodies = [h2load.framed(each.message) for each in requests[: h2load.PROCESSES]]
     return h2load.open_loop(url + wire.RANK[0], bodies, rate, seconds, timeout)

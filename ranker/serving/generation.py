@@ -56,8 +56,8 @@ class Generation:
         models: likewise.
         number: likewise.
         routes: of every name.
-        splits: by name, what draws a label for a unit, where requests without a version are
-            split; empty: the default.
+        splits: for each name whose requests without a version are split, the function that
+            gives a unit its label; the empty name is the default model.
         count: how many models there are.
 
     Raises:

@@ -39,6 +39,9 @@ class RankHandler(Handler):
     def closed(self, call: Call) -> None:
         """Takes the list out of the queue, if its caller has gone before it was scored."""
         task: UnaryTask | None = call.tag
+        call.tag = (
+            None  # it may have a megabyte of candidates, and gRPC may keep the call for a while
+        )
         if task is None:  # it has not been opened
             return
         if not task.is_over:

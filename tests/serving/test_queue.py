@@ -281,6 +281,7 @@ def test_every_row_is_scored_once_or_its_job_dropped(data):
         pass
     assert queue.rows == 0
     assert all(queue.ahead(batcher, 1) == 0.0 for batcher in queue.batchers)
+    assert all(batcher._lists == 0 for batcher in queue.batchers)
     for each in lists:
         parts = scored.get(id(each), [])
         assert parts == sorted(parts)

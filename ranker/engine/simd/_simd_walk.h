@@ -31,7 +31,7 @@
  *     PATH(wide_block_one)        narrow_block(), but wide, for at most VECTOR_ROWS rows
  *     PATH(wide_block_pair)       likewise, for at most MOST_ROWS
  * And it defines how many rows a block has: VECTOR_ROWS in one vector, MOST_ROWS in the largest.
- * All are undefined again at the end.
+ * The macros are undefined again at the end.
  */
 
 /* ---- Coding ------------------------------------------------------------------------- */
