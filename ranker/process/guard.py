@@ -60,6 +60,7 @@ _HARDLY_ANYTHING = 1000
 _UNCONTROLLED = 4 * 2**20
 """Bytes beyond which a caller that has hardly got anything sends no messages, but for one of each
 of its calls: gRPC makes room for a whole message at once, and for more of them 13 bytes at a time.
+Of these messages each connection that has calls may send its share of what `_LITTLE` says.
 """
 
 _HARD_AT_WORK = 0.5
@@ -344,7 +345,9 @@ class Guard:
         ]
         calls = Counter(map(peer_of, self._transport.peers())) if much else Counter()
         for each in much:
-            if each.received >= _UNCONTROLLED + calls[each.peer] * self._max_message_bytes:
+            share = _LITTLE * self._budget.callers / max(1, len(calls))
+            messages = min(share, calls[each.peer] * self._max_message_bytes)
+            if each.received >= _UNCONTROLLED + messages:
                 self._incident(each, "unanswered", "it sends on without an answer")
 
     def _incident(self, connection: Connection, reason: str, why: str) -> None:

@@ -92,8 +92,8 @@ def test_who_sends_what_no_window_bounds_is_closed_where_grpc_reads_unwatched(pr
     """A sender of messages is told that there is room for more, and gets kilobytes by that; but
     not before it has sent the first message of each call."""
     frames = Connection(("frames", 1), 5 * MIB, 0, 300, -1)
-    calls = Connection(("10.0.0.1", 1), 9 * MIB, 0, 300, -1)
-    more_than_calls = Connection(("10.0.0.2", 1), 9 * MIB, 0, 300, -1)
+    calls = Connection(("10.0.0.1", 1), 6 * MIB, 0, 300, -1)
+    more_than_calls = Connection(("10.0.0.2", 1), 7 * MIB, 0, 300, -1)
     process.peers = ["ipv4:10.0.0.1:1"] * 2 + ["ipv4:10.0.0.2:1", "unix-abstract:office", ""]
     messages = Connection(("messages", 2), 5 * MIB, 0, 2000, -1)
     a_message = Connection(("a-message", 3), 2 * MIB, 0, 300, -1)
@@ -101,6 +101,9 @@ def test_who_sends_what_no_window_bounds_is_closed_where_grpc_reads_unwatched(pr
     assert process.limits.closed == []
     process.guard._close_uncontrolled([frames, more_than_calls])
     assert process.limits.closed == ["unanswered"] * 2
+    process.peers += [f"ipv4:10.0.1.{each}:1" for each in range(20)]  # all share what there is
+    process.guard._close_uncontrolled([calls])
+    assert process.limits.closed == ["unanswered"] * 3
     assert "frames, port 1" in caplog.text
 
 
