@@ -344,8 +344,8 @@ class Guard:
             if each.received >= _UNCONTROLLED and each.sent < self._hardly_anything
         ]
         calls = Counter(map(peer_of, self._transport.peers())) if much else Counter()
+        share = _LITTLE * self._budget.callers / max(1, len(calls))
         for each in much:
-            share = _LITTLE * self._budget.callers / max(1, len(calls))
             messages = min(share, calls[each.peer] * self._max_message_bytes)
             if each.received >= _UNCONTROLLED + messages:
                 self._incident(each, "unanswered", "it sends on without an answer")

@@ -39,9 +39,7 @@ class RankHandler(Handler):
     def closed(self, call: Call) -> None:
         """Takes the list out of the queue, if its caller has gone before it was scored."""
         task: UnaryTask | None = call.tag
-        call.tag = (
-            None  # it may have a megabyte of candidates, and gRPC may keep the call for a while
-        )
+        call.tag = None  # a transport may keep the call for a while, which need not keep the list
         if task is None:  # it has not been opened
             return
         if not task.is_over:
