@@ -241,7 +241,7 @@ class Guard:
         if alert:
             self._close_unanswered(found, now)
         elif unwatched:
-            self._close_uncontrolled(found)
+            self._close_uncontrolled(found, plenty=not comparing)
         if overfull:
             self._make_room(found, overfull)
         if still:
@@ -336,8 +336,11 @@ class Guard:
             if now - self._unanswered.get(each.peer, now) >= _UNANSWERED_SECONDS:
                 self._incident(each, "unanswered", "it sends on without an answer")
 
-    def _close_uncontrolled(self, found: list[Connection]) -> None:
-        """Closes the connections that have sent what no window bounds, and much of it."""
+    def _close_uncontrolled(self, found: list[Connection], *, plenty: bool) -> None:
+        """Closes the connections that have sent what no window bounds, and much of it.
+
+        Where there is plenty of memory it may be messages, one of each of their calls.
+        """
         much = [
             each
             for each in found
@@ -347,7 +350,7 @@ class Guard:
         share = _LITTLE * self._budget.callers / max(1, len(calls))
         for each in much:
             messages = min(share, calls[each.peer] * self._max_message_bytes)
-            if each.received >= _UNCONTROLLED + messages:
+            if each.received >= _UNCONTROLLED + plenty * messages:
                 self._incident(each, "unanswered", "it sends on without an answer")
 
     def _incident(self, connection: Connection, reason: str, why: str) -> None:

@@ -97,13 +97,15 @@ def test_who_sends_what_no_window_bounds_is_closed_where_grpc_reads_unwatched(pr
     process.peers = ["ipv4:10.0.0.1:1"] * 2 + ["ipv4:10.0.0.2:1", "unix-abstract:office", ""]
     messages = Connection(("messages", 2), 5 * MIB, 0, 2000, -1)
     a_message = Connection(("a-message", 3), 2 * MIB, 0, 300, -1)
-    process.guard._close_uncontrolled([messages, a_message, calls])
+    process.guard._close_uncontrolled([messages, a_message, calls], plenty=True)
     assert process.limits.closed == []
-    process.guard._close_uncontrolled([frames, more_than_calls])
+    process.guard._close_uncontrolled([frames, more_than_calls], plenty=True)
     assert process.limits.closed == ["unanswered"] * 2
-    process.peers += [f"ipv4:10.0.1.{each}:1" for each in range(20)]  # all share what there is
-    process.guard._close_uncontrolled([calls])
+    process.guard._close_uncontrolled([calls], plenty=False)
     assert process.limits.closed == ["unanswered"] * 3
+    process.peers += [f"ipv4:10.0.1.{each}:1" for each in range(20)]  # all share what there is
+    process.guard._close_uncontrolled([calls], plenty=True)
+    assert process.limits.closed == ["unanswered"] * 4
     assert "frames, port 1" in caplog.text
 
 
