@@ -297,7 +297,7 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
         settings.certificates()
         settings.caller_policy()
         if settings.log_rankings:
-            from ranker.ranking_log.segments import folder_of
+            from ranker.ranking_log.segment_files import folder_of
 
             folder_of(settings.log_rankings, settings.model_cache)
     except ValueError as error:

@@ -14,7 +14,7 @@ length. Cells are aligned 8-byte doubles, which the processor stores whole. A
 histogram's count is not stored, it is the sum of its buckets, so that the two
 agree however a reader and a writer interleave. Between the exemplars and the texts are
 the samples of units (`ranker.metrics.unit_sample`), and what callers have left of their quotas
-(`ranker.metrics.taken`).
+(`ranker.metrics.caller_tokens`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
-from ranker.metrics.taken import OVERFLOW_CELLS, Taken
+from ranker.metrics.caller_tokens import OVERFLOW_CELLS, CallerTokens
 
 
 class CallerRecorder:
@@ -24,5 +24,5 @@ class CallerRecorder:
         [requests] = layout.of_caller(catalogue.CALLER_TAKEN, number)
         [candidates] = layout.of_caller(catalogue.CALLER_CANDIDATES, number)
         overflows = layout.plan.overflows[number]
-        self.requests = Taken(workers, worker, requests, overflows)
-        self.candidates = Taken(workers, worker, candidates, overflows + OVERFLOW_CELLS)
+        self.requests = CallerTokens(workers, worker, requests, overflows)
+        self.candidates = CallerTokens(workers, worker, candidates, overflows + OVERFLOW_CELLS)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from itertools import chain, product
 
 from ranker.callers import MOST_CALLERS
+from ranker.metrics.caller_tokens import OVERFLOW_CELLS
 from ranker.metrics.catalogue import CALLER, EXPORTER, METHOD, METRICS, MODEL, SHADOW, WORKER
 from ranker.metrics.metric import Dimension, Kind, Metric
-from ranker.metrics.taken import OVERFLOW_CELLS
 from ranker.metrics.unit_sample import SIZE
 
 UNKNOWN = "unknown"
@@ -169,7 +169,7 @@ class Plan:
         texts: where the texts of each child of an info metric begin.
         units: where each model's sample of units begins (`ranker.metrics.unit_sample`).
         overflows: where those of each caller begin, of requests and of candidates
-            (`ranker.metrics.taken`).
+            (`ranker.metrics.caller_tokens`).
         summed: how many cells, from the slot's begin, are numbers to add up.
         stride: the doubles of a slot: whole cache lines, so that no two
             processes write to the same one.

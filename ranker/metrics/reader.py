@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from threading import Event, Lock, Thread
-
-import psutil
 
 from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
@@ -15,14 +11,12 @@ from ranker.metrics.drift import Drift
 from ranker.metrics.drift import families as drift_families
 from ranker.metrics.families import Family, Sample
 from ranker.metrics.gpu import GpuMonitor
-from ranker.metrics.metric import Metric
+from ranker.metrics.process_figures import ProcessFigures
 from ranker.metrics.snapshot import snapshot
 from ranker.metrics.unit_sample import SplitCheck, split_checks
+from ranker.metrics.utilization import Utilization
 
-_WINDOW_SECONDS = 10
 _TICK_SECONDS = 1.0
-
-_PerWorker = tuple[float, ...]
 
 
 class Reader:
@@ -43,9 +37,9 @@ class Reader:
         self.drift = drift or Drift()
         self.started = aggregates.started
         self._aggregates = aggregates
-        self._processes = _Processes(aggregates)
+        self._processes = ProcessFigures(aggregates)
         self._gpu = GpuMonitor()
-        self._utilization = _Utilization(aggregates)
+        self._utilization = Utilization(aggregates)
         self._lock = Lock()
         self._closed = Event()
         self._thread = Thread(target=self._tick, name="metrics-tick", daemon=True)
@@ -98,95 +92,3 @@ def _splits(checks: Sequence[SplitCheck]) -> Iterator[Family]:
     yield Family(catalogue.SPLIT_UNITS, tuple(units))
     found = [(check.model, check.p_value) for check in checks if check.p_value is not None]
     yield Family(catalogue.SPLIT_P_VALUE, tuple(Sample((name,), p) for name, p in found))
-
-
-class _Utilization:
-    """How busy workers and engines were over the last seconds."""
-
-    def __init__(self, aggregates: Aggregates) -> None:
-        self._workers = aggregates.slots[: aggregates.layout.workers]
-        [self._busy] = aggregates.layout.plan.cells[catalogue.ENGINE_BUSY]
-        [self._alive] = aggregates.layout.plan.cells[catalogue.WORKERS]
-        [self._worked] = aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
-        [self._load] = aggregates.layout.plan.cells[catalogue.ENGINE_LOAD]
-        self._seen: deque[tuple[float, _PerWorker, _PerWorker, _PerWorker]]
-        self._seen = deque(maxlen=_WINDOW_SECONDS)
-        self.tick()
-
-    def tick(self) -> None:
-        places = self._busy, self._load, self._worked
-        busy, engines, loops = (self._of(place) for place in places)
-        self._seen.append((time.monotonic(), busy, engines, loops))
-
-    def read(self) -> Iterator[Family]:
-        then, *before = self._seen[0]
-        seconds = (time.monotonic() - then) * max(sum(self._of(self._alive)), 1.0)
-        busy, engines, loops = (
-            [max(0.0, new - old) for new, old in zip(self._of(place), olds, strict=True)]
-            for place, olds in zip((self._busy, self._load, self._worked), before, strict=True)
-        )
-        workers = map(max, engines, loops)
-        for metric, total in (
-            (catalogue.ENGINE_UTILIZATION, sum(busy)),
-            (catalogue.WORKER_UTILIZATION, sum(workers)),
-        ):
-            yield Family(metric, (Sample((), total / seconds if seconds > 0 else 0.0),))
-
-    def _of(self, place: int) -> _PerWorker:
-        return tuple(worker.cells[place] for worker in self._workers)
-
-
-class _Processes:
-    """What the operating system knows of the processes."""
-
-    def __init__(self, aggregates: Aggregates) -> None:
-        self._layout = aggregates.layout
-        self._slots = aggregates.slots
-        self._current: list[psutil.Process | None] = [None] * len(self._slots)
-        self._cpu = [0.0] * len(self._slots)
-
-    def read(self, recorded_cpu: Family) -> Iterator[Family]:
-        """The families of the processes.
-
-        Args:
-            recorded_cpu: the CPU time of the processes that have ended.
-        """
-        ended = {sample.labels[0]: sample.value for sample in recorded_cpu.samples}
-        samples: dict[Metric, list[Sample]] = {
-            catalogue.PROCESS_CPU: [],
-            catalogue.PROCESS_MEMORY: [],
-            catalogue.PROCESS_FDS: [],
-            catalogue.PROCESS_START: [],
-        }
-        for slot in self._slots:
-            name = self._layout.process(slot.index)
-            values = self._ask(slot.index, slot.pid)
-            before = ended.get(name, 0.0)
-            assert isinstance(before, float)
-            # The moment at which a process ends, and is counted as ended, must not show.
-            cpu = max(self._cpu[slot.index], before + values.get(catalogue.PROCESS_CPU, 0.0))
-            if cpu:
-                self._cpu[slot.index] = values[catalogue.PROCESS_CPU] = cpu
-            for metric, value in values.items():
-                samples[metric].append(Sample((name,), value))
-        for metric, found in samples.items():
-            yield Family(metric, tuple(found))
-
-    def _ask(self, index: int, pid: int) -> dict[Metric, float]:
-        """The figures of a slot's process now; none if it is gone."""
-        process = self._current[index]
-        try:
-            if pid and (process is None or process.pid != pid or not process.is_running()):
-                process = self._current[index] = psutil.Process(pid)
-            if not pid or process is None:
-                return {}
-            with process.oneshot():
-                times = process.cpu_times()
-                return {
-                    catalogue.PROCESS_CPU: times.user + times.system,
-                    catalogue.PROCESS_MEMORY: float(process.memory_info().rss),
-                    catalogue.PROCESS_FDS: float(process.num_fds()),
-                    catalogue.PROCESS_START: process.create_time(),
-                }
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            return {}

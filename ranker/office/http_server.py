@@ -14,8 +14,8 @@ from urllib.parse import unquote
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ranker.office.connection import HEAD_BYTES, IDLE_SECONDS, Connection
 from ranker.office.handshake import Handshakes
+from ranker.office.limited_connection import HEAD_BYTES, IDLE_SECONDS, LimitedConnection
 from ranker.office.problem import http_problem
 
 _BACKLOG = 128
@@ -69,7 +69,9 @@ class HttpServer(uvicorn.Server):
             await app(scope, receive, telling_send)
 
         # Our context: its files change, and uvicorn would read them once.
-        protocol: Any = Connection if context is None else Handshakes(context, Connection)
+        protocol: Any = (
+            LimitedConnection if context is None else Handshakes(context, LimitedConnection)
+        )
         super().__init__(
             uvicorn.Config(
                 by_port,

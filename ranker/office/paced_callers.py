@@ -7,7 +7,7 @@ by one, as long as no other refusal comes of it, and what has waited for too lon
 unread. Whoever keeps to its quota never waits here.
 
 What is held costs a connection and its request's head, and as much of its body as a connection
-reads by itself. How many there can be is `ranker.office.connection.MOST_CONNECTIONS`.
+reads by itself. How many there can be is `ranker.office.limited_connection.MOST_CONNECTIONS`.
 """
 
 from __future__ import annotations

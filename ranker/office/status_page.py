@@ -35,7 +35,7 @@ MOST_FEATURES = 20
 
 STREAM_SECONDS = 50.0
 """How long a stream lasts; the page then opens another. A connection may not be busy for longer
-than `ranker.office.connection.TOTAL_SECONDS`."""
+than `ranker.office.limited_connection.TOTAL_SECONDS`."""
 
 _MODELS_SECONDS = 5.0
 """How old a description of the models may be, and how long a worker may take to give it."""

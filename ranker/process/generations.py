@@ -14,8 +14,8 @@ from ranker.incident import incident
 from ranker.metrics.recorder import Recorder
 from ranker.model.packed import Packed, take_over
 from ranker.process.heap import return_free_memory
-from ranker.process.held import held
 from ranker.process.link import Link, Message
+from ranker.process.memory_held import held
 from ranker.process.settings import Settings
 from ranker.repository.traffic import Sample, Split
 from ranker.repository.wanted import WantedRoute

@@ -3,7 +3,7 @@
 A process writes the time at least once each `BEAT_SECONDS`, from the thread that does its work.
 One that is stopped, that waits for memory or for a lock that never comes free does not, and
 is replaced: the kernel would go on to give it connections that nobody answers. One that waits for
-a core or a disk is not, or not as soon (`ranker.process.silence`).
+a core or a disk is not, or not as soon (`ranker.process.hang_check`).
 """
 
 from __future__ import annotations

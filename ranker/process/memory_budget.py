@@ -9,7 +9,8 @@ callers get 384 MiB at most. They get 64 MiB at least: a server has to serve.
 Of what is the callers', each kind has a bound of its own: connections and calls in progress by
 their number, lists that wait and answers that are not read by their bytes. What arrives can't be
 counted before it is there, so there are two marks for all of it together: from the first on the
-worker takes in nothing more, from the second on it closes connections (`ranker.process.guard`).
+worker takes in nothing more, from the second on it closes connections
+(`ranker.process.flood_guard`).
 
 The marks move with the models that a worker has. The other bounds stay those of its first ones.
 """

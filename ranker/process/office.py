@@ -321,7 +321,7 @@ def start_uploader(settings: Settings, aggregates: Aggregates) -> Uploader | Non
     if not settings.log_rankings.startswith(BUCKETS):
         return None
     from ranker.metrics.ranking_log_recorder import RankingLogRecorder
-    from ranker.ranking_log.segments import folder_of
+    from ranker.ranking_log.segment_files import folder_of
     from ranker.ranking_log.upload import Uploader
 
     return Uploader(

@@ -1,7 +1,7 @@
 """Watches versions that have a share of the traffic beside the stable one, while they serve.
 
 What they do is read from the metrics' file, which has the counts of all workers, those that have
-died included; what is too bad is said in `ranker.repository.guard`.
+died included; what is too bad is said in `ranker.repository.rollout_limits`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ranker.metrics import catalogue
 from ranker.metrics.aggregates import Aggregates
 from ranker.metrics.catalogue import LATENCY_SECONDS
 from ranker.process.rollout import Plan
-from ranker.repository.guard import Counts, Limits, Window, verdict
+from ranker.repository.rollout_limits import Counts, RolloutLimits, Window, verdict
 from ranker.repository.traffic import STABLE
 from ranker.repository.wanted import WantedRoute
 
@@ -50,7 +50,7 @@ class _Watched(NamedTuple):
     """A model with a guard: its labels with traffic, `stable` first, and their numbers."""
 
     route: WantedRoute
-    limits: Limits
+    limits: RolloutLimits
     slots: Mapping[str, int]
     window: Window
 
@@ -101,7 +101,7 @@ class RolloutGuard:
                     return Breach(name, watched.route, label, slot, reason)
         return None
 
-    def _counts(self, number: int, limits: Limits) -> Counts:
+    def _counts(self, number: int, limits: RolloutLimits) -> Counts:
         """What a version has done since it was loaded, on all workers."""
         layout = self._aggregates.layout
         codes = layout.of_model(catalogue.REQUESTS, number)

@@ -16,12 +16,12 @@ from ranker.methods import METHODS, SERVICES
 from ranker.metrics.recorder import Recorder
 from ranker.process.address import host_and_port
 from ranker.process.drain import SERVING_SECONDS, Drain
-from ranker.process.guard import Guard
+from ranker.process.flood_guard import FloodGuard
 from ranker.process.heartbeat import BEAT_SECONDS
-from ranker.process.held import held
 from ranker.process.link import END_NOW
 from ranker.process.machine import usable_cores
 from ranker.process.memory_budget import MemoryBudget
+from ranker.process.memory_held import held
 from ranker.process.settings import Settings
 from ranker.process.undelivered import undelivered_bytes
 from ranker.rpc import Method
@@ -122,7 +122,7 @@ class Server:
             2 * settings.max_request_rows * widest * 4 + _ROOM_FOR_NAMES, _LONGEST_MESSAGE
         )
         greeting_bytes = certificates.handshake_bytes if certificates else 0
-        self._guard = Guard(budget, recorder, max_message_bytes, greeting_bytes)
+        self._guard = FloodGuard(budget, recorder, max_message_bytes, greeting_bytes)
         queue = self._queue = Queue[RankTask](
             max_rows=settings.max_queue_rows,
             max_bytes=settings.max_queue_bytes or budget.waiting,
@@ -214,7 +214,7 @@ class Server:
         self._transport.call_soon(serve)
 
     def models_changed(self, more: int) -> None:
-        """See `Guard.models_changed`."""
+        """See `FloodGuard.models_changed`."""
         self._guard.models_changed(more)
 
     def let_in(self, policy: CallerPolicy) -> None:

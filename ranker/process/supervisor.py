@@ -34,8 +34,8 @@ from ranker.process.address import Reservation, bare_host, host_and_port, privat
 from ranker.process.child import TELLS, Child
 from ranker.process.link import END_NOW
 from ranker.process.model_supply import ModelSupply
-from ranker.process.place import Place
 from ranker.process.settings import Settings
+from ranker.process.supervised_process import SupervisedProcess
 from ranker.repository.wanted import Wanted, WantedModel
 from ranker.transport import environment
 
@@ -112,7 +112,7 @@ class Supervisor:
 
         def start_office() -> Child:
             # One that replaces another goes on with the same ports.
-            office: Place = self._office
+            office: SupervisedProcess = self._office
             self._ports = office.ready or self._ports
             bound = {**self._settings.exporters, **self._ports["exporters"]}
             its = replace(self._settings, http_port=self._ports["http_port"], exporters=bound)
@@ -124,11 +124,13 @@ class Supervisor:
         self._models = ModelSupply(self._settings, aggregates, self._recorder, self._running)
         on_message = self._models.on_message
         self._workers = [
-            Place(f"worker {index}", slots[index], partial(start_worker, index), on_message)
+            SupervisedProcess(
+                f"worker {index}", slots[index], partial(start_worker, index), on_message
+            )
             for index in range(settings.workers)
         ]
         office_slot = slots[aggregates.layout.slot("office")]
-        self._office = Place("office", office_slot, start_office, self._on_office)
+        self._office = SupervisedProcess("office", office_slot, start_office, self._on_office)
         self._announced = self._busy = self._hung_up = False
         self._looked = self._held_up = time.monotonic()
 
@@ -142,18 +144,18 @@ class Supervisor:
             StartError: one of the first processes could not do its work.
             OSError: no process can be started.
         """
-        places = [*self._workers, self._office]
+        processes = [*self._workers, self._office]
         try:
             if self._settings.models:
                 self._models.want(Wanted(tuple(map(WantedModel, self._settings.models))))
-            for place in places:
-                place.start()
+            for process in processes:
+                process.start()
             self._record_versions()
             while not (received := self._wait(_SHORT_TICK if self._busy else _TICK)):
                 held_up_until = self._held_up_until()
-                for place in places:
-                    place.kill_if_hung(held_up_until)
-                    self._look_at(place)
+                for process in processes:
+                    process.kill_if_hung(held_up_until)
+                    self._look_at(process)
                 self._busy = self._models.step()
                 if self._models.failure and not self._announced:
                     raise StartError(self._models.failure)
@@ -174,21 +176,21 @@ class Supervisor:
             }
         )
 
-    def _look_at(self, place: Place) -> None:
+    def _look_at(self, process: SupervisedProcess) -> None:
         """Replaces the process if it has died; raises StartError if it is one of the first."""
-        failure, end = place.look()
-        if not place.proven and (failure or (end and not place.hung)):
-            raise StartError(failure or f"{place.name} ended with {end}")
+        failure, end = process.look()
+        if not process.proven and (failure or (end and not process.hung)):
+            raise StartError(failure or f"{process.name} ended with {end}")
         if failure:
-            logger.error("%s can't do its work: %s", place.name, failure)
+            logger.error("%s can't do its work: %s", process.name, failure)
         if end:
-            place.restart_later(end)
-        elif place.restart_if_due() and place is not self._office:
+            process.restart_later(end)
+        elif process.restart_if_due() and process is not self._office:
             self._recorder.worker_restarted()
 
     def _running(self) -> list[Child]:
         """The workers that run."""
-        return [place.child for place in self._workers if place.child is not None]
+        return [process.child for process in self._workers if process.child is not None]
 
     def _on_office(self, child: Child, message: Mapping[str, Any]) -> None:  # noqa: ARG002
         """Takes what the office says: what is to be served."""
@@ -245,25 +247,29 @@ class Supervisor:
     def _end(self) -> None:
         """Lets all workers drain, then the office publish what they counted last."""
         self._models.close()
-        self._end_places(self._workers, self._settings.drain_timeout + KILL_AFTER, signal.SIGTERM)
+        self._end_processes(
+            self._workers, self._settings.drain_timeout + KILL_AFTER, signal.SIGTERM
+        )
         logger.info("all workers have ended")
         self._reservation.close()
-        self._end_places([self._office], OFFICE_SECONDS, END_NOW)
+        self._end_processes([self._office], OFFICE_SECONDS, END_NOW)
 
-    def _end_places(self, places: list[Place], seconds: float, first: signal.Signals) -> None:
+    def _end_processes(
+        self, processes: list[SupervisedProcess], seconds: float, first: signal.Signals
+    ) -> None:
         """Has processes end, within so many seconds; if asked again, at once."""
         limit = time.monotonic() + seconds
-        for place in places:
-            place.send_signal(first)
-        while running := [place for place in places if place.child is not None]:
+        for process in processes:
+            process.send_signal(first)
+        while running := [process for process in processes if process.child is not None]:
             ask_again = self._is_asked_again(0.02)
             late = time.monotonic() >= limit
-            for place in running:
+            for process in running:
                 if ask_again:
-                    place.send_signal(END_NOW)
-                place.look()
-                if late and place.child is not None:
-                    logger.error("%s does not end; killing it", place.name)
-                    place.send_signal(signal.SIGKILL)
+                    process.send_signal(END_NOW)
+                process.look()
+                if late and process.child is not None:
+                    logger.error("%s does not end; killing it", process.name)
+                    process.send_signal(signal.SIGKILL)
             if late:
                 limit = math.inf

@@ -124,7 +124,7 @@ def _ranking_log(
     # Most servers log none, and need not import it.
     from ranker.metrics.ranking_log_recorder import RankingLogRecorder
     from ranker.ranking_log.exclusion import Exclusion
-    from ranker.ranking_log.segments import folder_of
+    from ranker.ranking_log.segment_files import folder_of
     from ranker.ranking_log.writer import Writer
     from ranker.serving.ranking_log import RankingLog
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from ranker.errors import Code, RankerError
-from ranker.ranking_log.segments import SUFFIX, finished, first_time, is_finished
+from ranker.ranking_log.segment_files import SUFFIX, finished, first_time, is_finished
 from ranker.ranking_log.tfrecord import CorruptRecordError, TornRecordError, records
 from ranker.repository.place import BUCKETS, local_path, open_place
 from ranker.v1 import log_pb2, ranking_pb2

@@ -12,7 +12,7 @@ from threading import Event, Thread
 from ranker.errors import RankerError
 from ranker.incident import incident
 from ranker.metrics.ranking_log_recorder import RankingLogRecorder
-from ranker.ranking_log import segments
+from ranker.ranking_log import segment_files
 from ranker.repository.place import Place
 
 logger = logging.getLogger(__name__)
@@ -58,14 +58,14 @@ class Uploader:
         while not self._stop.wait(pause):
             pause = _LOOK_SECONDS if self._upload_all() else _RETRY_SECONDS
         if self._folder.is_dir():
-            segments.adopt(self._folder)
+            segment_files.adopt(self._folder)
         self._upload_all()
 
     def _upload_all(self) -> bool:
         """Uploads all complete files, the oldest first; whether that could be done."""
         done, uploaded = True, False
         try:
-            for path in segments.finished(self._folder) if self._folder.is_dir() else ():
+            for path in segment_files.finished(self._folder) if self._folder.is_dir() else ():
                 try:
                     self._upload(path)
                     uploaded = True

@@ -17,10 +17,10 @@ from threading import Event, Lock, Thread
 
 from ranker.incident import incident
 from ranker.metrics.ranking_log_recorder import RankingLogRecorder
-from ranker.ranking_log import segments
+from ranker.ranking_log import segment_files
 from ranker.ranking_log.entry import Entry, encoded
 from ranker.ranking_log.exclusion import Exclusion, NamelessError, without_explanations
-from ranker.ranking_log.segments import Segment
+from ranker.ranking_log.segment_files import Segment
 from ranker.ranking_log.tfrecord import framed
 
 logger = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class Writer:
 
     def _prepare(self) -> None:
         self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        segments.adopt(self._folder)
+        segment_files.adopt(self._folder)
         self._make_room()
 
     def _step(self, least: int) -> None:
@@ -236,5 +236,5 @@ class Writer:
                 logger.debug("the file can't be completed either: %s", error)
 
     def _make_room(self) -> None:
-        removed = segments.make_room(self._folder, self._most_finished)
+        removed = segment_files.make_room(self._folder, self._most_finished)
         self._recorder.files("removed", removed)

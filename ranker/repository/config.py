@@ -37,7 +37,7 @@ from ranker.callers import MOST_CALLERS, CallerPolicy, as_caller_name
 from ranker.errors import ConfigError
 from ranker.model.metadata import MAX_NAME
 from ranker.quota import Quota
-from ranker.repository.guard import LONGEST_SECONDS, Limits
+from ranker.repository.rollout_limits import LONGEST_SECONDS, RolloutLimits
 from ranker.repository.traffic import STABLE
 
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$"
@@ -133,10 +133,10 @@ class GuardConfig(_Part):
             )
         return self
 
-    def limits(self) -> Limits:
+    def limits(self) -> RolloutLimits:
         """What it says, in numbers."""
         errors = float(self.errors.rstrip(" %")) / 100 if self.errors else None
-        return Limits(errors, _seconds(self.p99) if self.p99 else None, self.minutes)
+        return RolloutLimits(errors, _seconds(self.p99) if self.p99 else None, self.minutes)
 
 
 def _seconds(text: str) -> float:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from ranker.callers import CallerPolicy
-from ranker.repository.guard import Limits
+from ranker.repository.rollout_limits import RolloutLimits
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class WantedRoute:
     labels: Mapping[str, str] = field(default_factory=dict)
     traffic: Mapping[str, float] = field(default_factory=dict)
     salt: str = ""
-    guard: Limits | None = None
+    guard: RolloutLimits | None = None
     entry: str = ""
     held: Mapping[str, str] = field(default_factory=dict)
     shadow: str = ""
@@ -80,7 +80,7 @@ class WantedRoute:
     def from_facts(cls, facts: Mapping[str, Any]) -> Self:
         """Reads what `dataclasses.asdict` wrote, also after JSON."""
         guard = facts.get("guard")
-        return cls(**{**facts, "guard": Limits(**guard) if guard else None})
+        return cls(**{**facts, "guard": RolloutLimits(**guard) if guard else None})
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class OverQuotaError(RefusedError):
 
 
 class Tokens(Protocol):
-    """Tokens of one kind; `ranker.metrics.taken.Taken` says what each method does."""
+    """Tokens of one kind; `ranker.metrics.caller_tokens.CallerTokens` has more on each method."""
 
     def read(self, rate: float) -> tuple[float, float]:
         """The tokens taken, ever, and what has run over."""

@@ -34,7 +34,6 @@ from ranker.rpc import (
     RpcCounts,
     Turn,
 )
-from ranker.transport.address import bind_error
 from ranker.transport.aio_call import AioCall, Context, abort
 from ranker.transport.aio_loop import Loop
 from ranker.transport.arguments import (
@@ -43,6 +42,7 @@ from ranker.transport.arguments import (
     METADATA_OVERHEAD,
     channel_arguments,
 )
+from ranker.transport.bind_error import bind_error
 from ranker.transport.connections import limit_buffers, peer_of
 from ranker.transport.grpc_log import quieten
 from ranker.transport.room import Room, too_much_metadata

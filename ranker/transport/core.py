@@ -35,8 +35,8 @@ from ranker.rpc import (
     RpcCounts,
     Turn,
 )
-from ranker.transport.address import bind_error
 from ranker.transport.arguments import MAX_METADATA_BYTES, channel_arguments
+from ranker.transport.bind_error import bind_error
 from ranker.transport.connections import limit_buffers, peer_of
 from ranker.transport.core_api import CompletionQueue, ReceiveMessage, Server, core_credentials
 from ranker.transport.core_call import Loop, Route, StreamCall, UnaryCall, ignore

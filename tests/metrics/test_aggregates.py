@@ -12,9 +12,9 @@ from ranker.callers import MOST_CALLERS
 from ranker.metrics import catalogue as catalog
 from ranker.metrics import unit_sample
 from ranker.metrics.aggregates import TEXT_BYTES, Aggregates, Layout
+from ranker.metrics.caller_tokens import OVERFLOW_CELLS
 from ranker.metrics.families import Distribution
 from ranker.metrics.snapshot import snapshot
-from ranker.metrics.taken import OVERFLOW_CELLS
 from tests.metrics.support import RANK, Worker, new_aggregates, nonzero, value
 
 

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from ranker.office.app import application
 from tests.office.support import ask, served
-from tests.office.test_connection import connected, everything
+from tests.office.test_limited_connection import connected, everything
 
 
 async def echo(request: Request) -> Response:

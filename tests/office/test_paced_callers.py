@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from ranker import refusal_pace
 from ranker.callers import CallerPolicy
 from ranker.errors import OverloadedError
-from ranker.office import connection, paced_callers
+from ranker.office import limited_connection, paced_callers
 from ranker.office.callers import CallerCheck
 from ranker.office.paced_callers import IN_A_ROW, REFUSALS_AT_ONCE, PacedCaller
 from ranker.office.problem import problem
@@ -186,9 +186,9 @@ def test_connections_that_are_held_make_room_for_others(office, port):
     with ExitStack() as clients:
         clients.enter_context(sent(port))
         wait_until(lambda: office.held == 1)
-        for _ in range(connection.MOST_CONNECTIONS - 1):
+        for _ in range(limited_connection.MOST_CONNECTIONS - 1):
             clients.enter_context(sent(port))
-        wait_until(lambda: office.held == connection.MOST_CONNECTIONS)
+        wait_until(lambda: office.held == limited_connection.MOST_CONNECTIONS)
         for _ in range(20):
             assert ask(port, "/other", {}).status == 200
 

@@ -19,7 +19,7 @@ from ranker.process.model_slots import RETIRED_AFTER
 from ranker.process.model_supply import ModelSupply
 from ranker.process.settings import Settings
 from ranker.quota import Quota
-from ranker.repository.guard import Limits
+from ranker.repository.rollout_limits import RolloutLimits
 from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
 from tests.metrics.support import Ended, Worker, new_aggregates, nonzero
 from tests.process.test_rollout import FakeWorker
@@ -72,7 +72,7 @@ def wanted(*versions: str, share: float = 0.0, entry: str = "") -> Wanted:
     """These versions of one model; the second is the canary."""
     labels = dict(zip(("stable", "canary"), versions, strict=False))
     traffic = {"stable": 100 - share, "canary": share} if share else {}
-    route = WantedRoute(versions[0], labels, traffic, "s", Limits(errors=0.01), entry)
+    route = WantedRoute(versions[0], labels, traffic, "s", RolloutLimits(errors=0.01), entry)
     # Another stamp each time: the files have to be looked at again.
     models = [WantedModel(f"{v}.onnx", "books", v, stamp=entry) for v in versions]
     return Wanted(tuple(models), {"books": route})

@@ -12,14 +12,14 @@ from ranker.metrics.catalogue import LATENCY_SECONDS
 from ranker.process.rollout import Plan, PreparedModel
 from ranker.process.rollout_guard import RolloutGuard
 from ranker.process.shared_files import SharedFiles
-from ranker.repository.guard import LONGEST_SECONDS, Limits
+from ranker.repository.rollout_limits import LONGEST_SECONDS, RolloutLimits
 from ranker.repository.wanted import WantedRoute
 from tests.metrics.support import Worker, new_aggregates
 
 NAMES = (("books", "7"), ("books", "8"), ("films", "1"))
 LABELS = {"stable": "7", "canary": "8"}
 SPLIT = {"stable": 95.0, "canary": 5.0}
-LIMITS = Limits(0.01, 0.02)
+LIMITS = RolloutLimits(0.01, 0.02)
 MODELS = [
     PreparedModel(f"{name}@{version}@ab", number, number, SharedFiles(()))
     for number, (name, version) in enumerate(NAMES)
@@ -33,7 +33,7 @@ def test_the_longest_limit_is_the_histograms_last_bound():
 
 def plan(
     traffic: Mapping[str, float] = SPLIT,
-    limits: Limits | None = LIMITS,
+    limits: RolloutLimits | None = LIMITS,
     labels: Mapping[str, str] = LABELS,
 ) -> Plan:
     route = WantedRoute("7", labels, traffic, "s", limits, "entry")

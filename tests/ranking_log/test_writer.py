@@ -135,10 +135,10 @@ def test_a_folder_that_is_removed_is_made_again(workers):
 
 
 def test_a_full_disk_leaves_whole_records(workers, monkeypatch):
-    from ranker.ranking_log import segments
+    from ranker.ranking_log import segment_files
 
     def full(fd, pieces):
-        segments.os.write(fd, pieces[0])
+        segment_files.os.write(fd, pieces[0])
         raise OSError(28, "No space left on device")
 
     writer = workers.writer()
@@ -146,7 +146,7 @@ def test_a_full_disk_leaves_whole_records(workers, monkeypatch):
     writer.add(entry("before"))
     wait_until(lambda: workers.metric(RECORDS) == 1)
     with monkeypatch.context() as patched:
-        patched.setattr(segments.os, "writev", full)
+        patched.setattr(segment_files.os, "writev", full)
         writer.add(entry("lost"))
         wait_until(lambda: workers.metric(DROPPED, "disk") == 1)
     writer.add(entry("after", at=1))
@@ -165,17 +165,17 @@ def test_what_a_dead_disk_loses_at_the_end_is_counted(workers):
 
 
 def test_a_disk_that_hangs_does_not_hold_up_the_end(workers, monkeypatch, caplog):
-    from ranker.ranking_log import segments
+    from ranker.ranking_log import segment_files
 
     free, hangs = threading.Event(), threading.Event()
-    writev = segments.os.writev
+    writev = segment_files.os.writev
 
     def hang(fd, pieces):
         hangs.set()
         free.wait(PATIENCE)
         return writev(fd, pieces)
 
-    monkeypatch.setattr(segments.os, "writev", hang)
+    monkeypatch.setattr(segment_files.os, "writev", hang)
     writer = workers.writer()
     writer.start()
     writer.add(entry("is being written"))

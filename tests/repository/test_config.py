@@ -11,7 +11,7 @@ from ranker.errors import ConfigError
 from ranker.quota import Quota
 from ranker.repository.config import Latest, ShadowConfig, parse_config
 from ranker.repository.config_place import load_config, open_config
-from ranker.repository.guard import Limits
+from ranker.repository.rollout_limits import RolloutLimits
 
 WHOLE = """\
 models:
@@ -147,10 +147,10 @@ def test_errors_tell_where(text, expected):
 @pytest.mark.parametrize(
     ("text", "limits"),
     [
-        ("{errors: 1%}", Limits(0.01, None, 5.0)),
-        ("{errors: 0.5 %, p99: 20ms, minutes: 10}", Limits(0.005, 0.02, 10.0)),
-        ("{p99: 1.5 s, minutes: 0.5}", Limits(None, 1.5, 0.5)),
-        ("{p99: 5s}", Limits(None, 5.0, 5.0)),
+        ("{errors: 1%}", RolloutLimits(0.01, None, 5.0)),
+        ("{errors: 0.5 %, p99: 20ms, minutes: 10}", RolloutLimits(0.005, 0.02, 10.0)),
+        ("{p99: 1.5 s, minutes: 0.5}", RolloutLimits(None, 1.5, 0.5)),
+        ("{p99: 5s}", RolloutLimits(None, 5.0, 5.0)),
     ],
 )
 def test_what_a_guard_allows(text, limits):

@@ -58,7 +58,7 @@ _RESET = struct.pack("ii", 1, 0)
 """A `SO_LINGER` that has the kernel forget what it holds, too."""
 
 
-class Connection(H11Protocol):
+class LimitedConnection(H11Protocol):
     """A connection that uvicorn drives and this class bounds.
 
     Attributes:
@@ -227,12 +227,12 @@ class Connection(H11Protocol):
         elif self.timeout_keep_alive_task is None:
             self._rest()
 
-    def _others(self) -> list[Connection]:
+    def _others(self) -> list[LimitedConnection]:
         """All connections that are not about to end."""
         return [
             other
             for other in self.connections
-            if isinstance(other, Connection) and not other.transport.is_closing()
+            if isinstance(other, LimitedConnection) and not other.transport.is_closing()
         ]
 
     def _cut_off_slow_readers(self) -> None:
@@ -250,7 +250,7 @@ class Connection(H11Protocol):
 class _Flow(FlowControl):
     """uvicorn's, which reads from the connection again only if nothing of it waits for h11."""
 
-    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+    def __init__(self, transport: asyncio.Transport, connection: LimitedConnection) -> None:
         super().__init__(transport)
         self._connection = connection
 

@@ -1,4 +1,4 @@
-"""One of the server's processes, and whoever takes its place when it ends."""
+"""One of the server's processes, which is started again when it ends, and killed if it hangs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,15 @@ from typing import Any
 
 from ranker.metrics.aggregates import Slot
 from ranker.process.child import Child, Exit
+from ranker.process.hang_check import HangCheck
 from ranker.process.heartbeat import LOADING_SILENCE_SECONDS, SILENCE_SECONDS
-from ranker.process.silence import Silence
+from ranker.process.restart_pause import RestartPause
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 4.0
-"""Seconds before the next start; doubled each time. A start takes a core about half a second: one
-that fails again and again takes an eighth of it, and is not out for long once it can succeed."""
 
-STEADY_SECONDS = 10.0
-"""A process that lived this long was fine: the next one starts without a long pause."""
-
-
-class Place:
-    """One of the server's processes, and whoever takes that place now.
+class SupervisedProcess:
+    """One of the server's processes, which is started again when it ends.
 
     Args:
         name: what the log calls it.
@@ -37,7 +30,7 @@ class Place:
         name: likewise.
         child: the process, if there is one.
         ready: what it said when it began to do its work; None before.
-        proven: whether a process has ever done its work in this place.
+        proven: whether it has ever done its work.
         hung: whether the last one was killed since it did not move.
     """
 
@@ -56,8 +49,8 @@ class Place:
         self._start = start
         self._on_message = on_message
         self._started = self._beat = 0.0
-        self._silence: Silence | None = None
-        self._pause = FIRST_PAUSE
+        self._check: HangCheck | None = None
+        self._pause = RestartPause()
         self._restart_at = 0.0
 
     def start(self) -> None:
@@ -81,10 +74,10 @@ class Place:
         if self.child is None or self.hung:
             return
         beat = max(self._slot.last_beat, self._started)
-        if beat != self._beat or self._silence is None:
-            self._beat, self._silence = beat, Silence(self.child)
+        if beat != self._beat or self._check is None:
+            self._beat, self._check = beat, HangCheck(self.child)
         limit = LOADING_SILENCE_SECONDS if self.ready is None else SILENCE_SECONDS
-        if (account := self._silence.hangs(limit, held_up_until)) is not None:
+        if (account := self._check.hangs(limit, held_up_until)) is not None:
             logger.error("%s %s", self.name, account)
             self.hung = True
             self.send_signal(signal.SIGKILL)
@@ -113,8 +106,7 @@ class Place:
     def restart_later(self, end: Exit) -> None:
         """Sets when the next process starts in place of one that has ended."""
         lived = time.monotonic() - self._started
-        if lived >= STEADY_SECONDS:
-            self._pause = FIRST_PAUSE
+        self._pause.on_end(lived)
         logger.error(
             "%s ended with %s after %.0f s; the next one starts in %.1f s",
             self.name,
@@ -140,8 +132,7 @@ class Place:
             self.child.send_signal(number)
 
     def _set_restart(self) -> float:
-        """Sets when the next process starts: in so many seconds, each time twice as many."""
-        pause = self._pause
+        """Sets when the next process starts; returns in how many seconds."""
+        pause = self._pause.next()
         self._restart_at = time.monotonic() + pause
-        self._pause = min(2 * pause, LONGEST_PAUSE)
         return pause

@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from ranker.process.held import held
+from ranker.process.memory_held import held
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")

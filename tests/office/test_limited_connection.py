@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from ranker.office import connection, http_server
+from ranker.office import http_server, limited_connection
 from ranker.office.api import unless_gone
 from ranker.office.app import application
 from tests.office.support import ask, served
@@ -75,8 +75,8 @@ def port(caplog: pytest.LogCaptureFixture) -> Iterator[int]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(connection, "TOTAL_SECONDS", 1.0)
+    monkeypatch.setattr(limited_connection, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(limited_connection, "TOTAL_SECONDS", 1.0)
 
 
 def connected(port: int) -> socket.socket:
@@ -102,7 +102,7 @@ def is_cut_off(client: socket.socket) -> bool:
 
 def is_served(port: int) -> None:
     """Whoever has to wait until others are cut off waits for `HEAD_SECONDS` at least."""
-    assert ask(port, "/small", timeout=0.8 * connection.HEAD_SECONDS).body == b"here"
+    assert ask(port, "/small", timeout=0.8 * limited_connection.HEAD_SECONDS).body == b"here"
 
 
 TLS_HELLO = bytes.fromhex("16030100f8010000f40303") + bytes(range(200))
@@ -206,7 +206,7 @@ def test_who_does_not_read_is_cut_off(port: int):
     with connected(port) as client:
         client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: is_cut_off(client))
-        assert time.monotonic() - begun >= connection.TOTAL_SECONDS
+        assert time.monotonic() - begun >= limited_connection.TOTAL_SECONDS
 
 
 def test_a_patient_connection_stays(port: int, request: pytest.FixtureRequest):
@@ -244,7 +244,7 @@ def test_five_hundred_silent_clients_hold_nobody_up(port: int):
 
 def test_bodies_that_never_end_hold_nobody_up(port: int):
     with contextlib.ExitStack() as held:
-        for _ in range(connection.MOST_CONNECTIONS + 50):
+        for _ in range(limited_connection.MOST_CONNECTIONS + 50):
             client = held.enter_context(connected(port))
             client.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab")
         is_served(port)
@@ -258,7 +258,7 @@ def test_answers_that_nobody_reads_do_not_pile_up(port: int):
             client = held.enter_context(connected(port))
             client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
             clients.append(client)
-        allowed = connection.MOST_UNSENT_BYTES // len(LARGE)
+        allowed = limited_connection.MOST_UNSENT_BYTES // len(LARGE)
         wait_until(lambda: sum(map(is_cut_off, clients)) >= len(clients) - allowed)
         is_served(port)
 
@@ -348,7 +348,11 @@ def test_requests_that_are_sent_ahead_wait_in_the_network():
             _, writable, _ = select.select([], [client], [], 0.1)
             if writable:
                 sent += client.send(ahead)
-            held = [each for each in gc.get_objects() if isinstance(each, connection.Connection)]
+            held = [
+                each
+                for each in gc.get_objects()
+                if isinstance(each, limited_connection.LimitedConnection)
+            ]
             for each in held:
                 assert len(each.conn.trailing_data[0]) + len(each._unread) < 2**20
         over.set()

@@ -18,15 +18,15 @@ LEAST_REQUESTS = 100
 """So many requests each of the two versions must have had."""
 
 LONGEST_SECONDS = 5.0
-"""The most that `Limits.p99` may be: the histogram of answers has no bound beyond, so that longer
-times are not told apart."""
+"""The most that `RolloutLimits.p99` may be: the histogram of answers has no bound beyond, so that
+longer times are not told apart."""
 
 _BEYOND_CHANCE = 3.0
 """Standard deviations between what was counted and the bounds of what it may stand for."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class RolloutLimits:
     """What a version may do before its share of the traffic goes back to stable.
 
     Attributes:
@@ -47,7 +47,7 @@ class Counts(NamedTuple):
         requests: that have ended, but for those whose callers went away.
         failed: how many of them had no answer.
         answered: how many had one; those of the time that is meant.
-        slow: how many of these took longer than `Limits.p99`.
+        slow: how many of these took longer than `RolloutLimits.p99`.
     """
 
     requests: float
@@ -60,7 +60,7 @@ class Counts(NamedTuple):
         return Counts(*(now - then for now, then in zip(self, before, strict=True)))
 
 
-def verdict(version: Counts, stable: Counts, limits: Limits) -> str | None:
+def verdict(version: Counts, stable: Counts, limits: RolloutLimits) -> str | None:
     """Why a version's share of the traffic is to go to the stable one; None: it may stay."""
     if limits.errors is not None and _worse(
         version.failed, version.requests, stable.failed, stable.requests, limits.errors

@@ -23,8 +23,8 @@ from typing import Protocol
 
 from ranker.process.arrivals import Arrivals
 from ranker.process.heap import return_free_memory
-from ranker.process.held import held
 from ranker.process.memory_budget import MemoryBudget
+from ranker.process.memory_held import held
 from ranker.rpc import Peer, RpcCounts, Transport
 from ranker.transport.connections import GONE, Connection, connections, peer_of
 
@@ -116,7 +116,7 @@ class Counts(RpcCounts, Protocol):
         """The bytes of resident memory from which on connections are closed."""
 
 
-class Guard:
+class FloodGuard:
     """Watches a worker; see `ranker.rpc.Guard`.
 
     Args:

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ranker.process import guard as module
-from ranker.process.guard import Guard
-from ranker.process.held import Held
+from ranker.process import flood_guard as module
+from ranker.process.flood_guard import FloodGuard
 from ranker.process.memory_budget import MemoryBudget
+from ranker.process.memory_held import Held
 from ranker.transport.connections import Connection
 
 MIB = 2**20
@@ -38,7 +38,7 @@ class Process:
         monkeypatch.setattr(module, "held", self.held)
         self.limits = Limits()
         budget = MemoryBudget.of_worker(100 * MIB, 1, self.held().resident)
-        self.guard = Guard(budget, self.limits, max_message_bytes=3 * MIB)
+        self.guard = FloodGuard(budget, self.limits, max_message_bytes=3 * MIB)
         self.peers: list[str] = []
         self.guard._transport = SimpleNamespace(peers=lambda: self.peers, steps=0)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ranker.process import silence
+from ranker.process import hang_check
+from ranker.process.hang_check import HangCheck
 from ranker.process.heartbeat import BLOCKED_SILENCE_SECONDS
-from ranker.process.silence import Silence
 
 LIMIT = 5.0
 LOOK = 0.125
@@ -59,13 +59,13 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(silence, "time", clock)
+    monkeypatch.setattr(hang_check, "time", clock)
     return clock
 
 
 def watched(child: FakeChild, clock: Clock, seconds: float = 300.0) -> tuple[float, str | None]:
     """After how long it was found to hang, if it was, and what was said of it."""
-    began, its = clock.now, Silence(child)
+    began, its = clock.now, HangCheck(child)
     while clock.now - began < seconds:
         clock.now += LOOK
         child.go_on(LOOK)
@@ -147,7 +147,7 @@ def test_a_process_that_waits_for_a_disk_has_more_time(clock):
 
 def test_threads_that_work_now_and_then_do_not_save_one_that_hangs(clock):
     child = FakeChild("SR", used=0.01)
-    its = Silence(child)
+    its = HangCheck(child)
     clock.now += LIMIT + LOOK
     assert its.hangs(LIMIT, 0.0) is None
     child.said = "SS"
@@ -155,7 +155,7 @@ def test_threads_that_work_now_and_then_do_not_save_one_that_hangs(clock):
 
 
 def test_time_in_which_nothing_on_the_machine_moved_does_not_count(clock):
-    its = Silence(FakeChild("SS"))
+    its = HangCheck(FakeChild("SS"))
     clock.now += 60.0
     held_up_until = clock.now
     clock.now += LIMIT - LOOK

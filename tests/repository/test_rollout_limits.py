@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranker.repository.guard import LEAST_REQUESTS, Counts, Limits, Window, verdict
+from ranker.repository.rollout_limits import LEAST_REQUESTS, Counts, RolloutLimits, Window, verdict
 
-ERRORS = Limits(errors=0.01)
-SLOW = Limits(p99=0.02)
+ERRORS = RolloutLimits(errors=0.01)
+SLOW = RolloutLimits(p99=0.02)
 
 
 def failing(failed: int, requests: int) -> Counts:
@@ -55,10 +55,10 @@ def test_answers_that_take_long(canary, stable, worse):
 
 
 def test_the_reason_has_the_figures():
-    assert verdict(failing(30, 200), failing(4, 1000), Limits(errors=0.005, p99=1.0)) == (
+    assert verdict(failing(30, 200), failing(4, 1000), RolloutLimits(errors=0.005, p99=1.0)) == (
         "30 of 200 requests failed, of stable's 4 of 1000; the limit is 0.5 %"
     )
-    assert verdict(slow(30, 200), slow(4, 1000), Limits(errors=0.5, p99=0.0315)) == (
+    assert verdict(slow(30, 200), slow(4, 1000), RolloutLimits(errors=0.5, p99=0.0315)) == (
         "30 of 200 answers took longer than 31.5 ms, of stable's 4 of 1000; the limit is 1 %"
     )
 

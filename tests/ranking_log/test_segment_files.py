@@ -9,7 +9,7 @@ import time
 import pytest
 
 from ranker.errors import SourceError
-from ranker.ranking_log.segments import (
+from ranker.ranking_log.segment_files import (
     Segment,
     adopt,
     finished,
@@ -24,7 +24,7 @@ SECOND = 10**9
 LEFT_BEHIND = """
 import os, sys, time
 from pathlib import Path
-from ranker.ranking_log.segments import Segment
+from ranker.ranking_log.segment_files import Segment
 from ranker.ranking_log.tfrecord import framed
 segment = Segment(Path(sys.argv[1]), 1)
 segment.write(framed([b"kept"]))

@@ -5,10 +5,10 @@ import signal
 
 import pytest
 
-from ranker.process import place, silence
+from ranker.process import hang_check, supervised_process
 from ranker.process.heartbeat import LOADING_SILENCE_SECONDS, SILENCE_SECONDS
-from ranker.process.place import Place
-from tests.process.test_silence import Clock, FakeChild
+from ranker.process.supervised_process import SupervisedProcess
+from tests.process.test_hang_check import Clock, FakeChild
 
 
 class SleepingChild(FakeChild):
@@ -32,7 +32,7 @@ class FakeSlot:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    for module in (place, silence):
+    for module in (supervised_process, hang_check):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
@@ -40,7 +40,7 @@ def clock(monkeypatch) -> Clock:
 @pytest.mark.parametrize("serves", [False, True], ids=["loads", "serves"])
 def test_a_process_that_hangs_is_killed_once(clock, caplog, serves):
     child, slot = SleepingChild(), FakeSlot(clock.now)
-    its = Place("worker 0", slot, lambda: child, lambda *_: None)
+    its = SupervisedProcess("worker 0", slot, lambda: child, lambda *_: None)
     its.start()
     its.ready = {} if serves else None
     its.kill_if_hung(0.0)
@@ -62,7 +62,7 @@ def test_a_process_that_hangs_is_killed_once(clock, caplog, serves):
 def test_a_beat_begins_anew(clock):
     child = SleepingChild()
     slot = FakeSlot(clock.now)
-    its = Place("worker 0", slot, lambda: child, lambda *_: None)
+    its = SupervisedProcess("worker 0", slot, lambda: child, lambda *_: None)
     its.start()
     its.ready = {}
     for _ in range(10):

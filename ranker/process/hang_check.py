@@ -1,4 +1,4 @@
-"""How long a process has not said that it moves, and whether that means that it hangs."""
+"""Whether a process hangs that has not said for long that it moves."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _WORDS = {
 """What a process does, by the kernel's letter for the state of its main thread."""
 
 
-class Silence:
-    """The time since the supervisor saw a process say that it moves.
+class HangCheck:
+    """Whether a process hangs, by the time since it last said that it moves: make one when it does.
 
     One that hangs is replaced. One that waits for a core, or for a disk, is not: whoever took its
     place would wait for the same, and would have to start besides. So:

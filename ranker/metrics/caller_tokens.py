@@ -9,7 +9,7 @@ OVERFLOW_CELLS = 2
 """What an overflow takes in a slot: the rate that it is for (0: none), and the overflow itself."""
 
 
-class Taken:
+class CallerTokens:
     """Tokens of one kind, requests or candidates; see `ranker.serving.quotas`.
 
     Each worker writes its own cells alone, and reads those of all, without a lock.
