@@ -18,6 +18,14 @@ static size_t table_size(size_t thresholds)
     return sizeof(float) * GROUP * (1 + thresholds / GROUP + 1);
 }
 
+/* Of the smallest perfect tree that has so many nodes and fills a cache line. */
+static uint32_t levels_of(size_t thresholds)
+{
+    uint32_t levels = 4;
+    while (thresholds >> levels) levels++;
+    return levels;
+}
+
 /* Hands out cache-line aligned pieces of one allocation. */
 struct arena {
     char *next;
@@ -106,6 +114,12 @@ static const char *check(const struct layout *in)
     return check_steps(in);
 }
 
+/* What pack_cut() takes. */
+static size_t cut_size(size_t thresholds)
+{
+    return padded(table_size(thresholds)) + padded(sizeof(float) << levels_of(thresholds));
+}
+
 static void pack_cut(struct cut *cut, const float *thresholds, size_t count, struct arena *arena)
 {
     size_t size = table_size(count);
@@ -116,6 +130,17 @@ static void pack_cut(struct cut *cut, const float *thresholds, size_t count, str
         table[group] = table[GROUP + GROUP * group + GROUP - 1];
     cut->table = table;
     cut->size = (uint32_t)count;
+
+    cut->levels = levels_of(count);
+    float *tree = take(arena, sizeof(float) << cut->levels);
+    tree[0] = NAN;
+    for (uint32_t level = 0; level < cut->levels; level++)
+        for (size_t node = (size_t)1 << level, at = 0; at >> level == 0; at++) {
+            /* So many thresholds are left of it. */
+            size_t before = ((2 * at + 1) << (cut->levels - 1 - level)) - 1;
+            tree[node + at] = before < count ? thresholds[before] : NAN;
+        }
+    cut->tree = tree;
 }
 
 /* Splits values, given by their bits, into four planes of bytes; value j stands at
@@ -161,7 +186,7 @@ struct forest *forest_new(const struct layout *in, const char **problem)
                   padded(in->num_levels * sizeof(uint32_t)) +
                   padded(in->num_stepped * sizeof(uint32_t)) + padded(in->num_places * 4);
     for (size_t i = 0, begin = 0; i < in->num_cuts; begin = (size_t)in->cut_end[i++])
-        size += table_size((size_t)in->cut_end[i] - begin);
+        size += cut_size((size_t)in->cut_end[i] - begin);
 
     struct forest *forest = malloc(sizeof *forest);
     struct arena arena = {aligned_alloc(CACHE_LINE, size)};

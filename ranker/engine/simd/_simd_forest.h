@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 enum { MAX_DEPTH = 8, NEVER_RIGHT = 255, CACHE_LINE = 64, COLUMN_UNIT = 16,
-       MAX_CUT = 255 };
+       MAX_LEVELS = 8, MAX_CUT = (1 << MAX_LEVELS) - 1 };
 
 /* A code as the kernel keeps it, of rows and of splits: signed, with the same order, because
  * AVX2 has no comparison of unsigned bytes. */
@@ -30,9 +30,12 @@ static inline uint8_t unsigned_code(int8_t code)
 
 /* One slice of one feature's thresholds: finds how many are at or below x. */
 struct cut {
-    /* 16 splitters, each the last of 16 thresholds, then those groups; padded with NaN. The next
-     * cut's table follows. */
+    /* 16 splitters, each the last of 16 thresholds, then those groups; padded with NaN. */
     const float *table;
+    /* The thresholds as a tree: node i's children are 2i and 2i + 1, the root is 1. It is
+     * perfect: padded with NaN. */
+    const float *tree;
+    uint32_t levels; /* of the tree, 4 to MAX_LEVELS */
     uint32_t size; /* thresholds, at most MAX_CUT */
     uint32_t feature;
     uint32_t column_missing_left;
