@@ -10,7 +10,8 @@ and `--seconds 4` for long lists. Needs two cores and h2load.
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import replace
+from itertools import product
 
 import click
 
@@ -67,15 +68,17 @@ def measure(
 @click.option("--deadline-ms", default=50.0, help="0: none.")
 @click.option("--load", "loads", multiple=True, default=LOADS, help="In parts of the capacity.")
 @click.option("--case", "cases", multiple=True, default=CASES, help="Engine and candidates.")
+@click.option("--trees", default=SERVED.trees, help="With 5000 h2load can send enough of 10.")
 @click.option("--transport", "transports", multiple=True, default=("auto",))
 def main(
     report: Report, seconds: float, rounds: int, deadline_ms: float, loads: tuple[float, ...],
-    cases: tuple[str, ...], transports: tuple[str, ...],
+    cases: tuple[str, ...], trees: int, transports: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Measures and prints a table per case."""
     h2load.required()
-    core, deadline, trained = machine.share_cores(), deadline_ms / 1e3 or None, Trained(SERVED)
-    for case, transport in itertools.product(cases, transports):
+    core, deadline = machine.share_cores(), deadline_ms / 1e3 or None
+    trained = Trained(replace(SERVED, trees=trees))
+    for case, transport in product(cases, transports):
         engine, candidates = case.split()
         requests = trained.requests(int(candidates), count=h2load.PROCESSES)
         found, options = Rounds(), ("--engine", engine, "--transport", transport)
@@ -93,5 +96,5 @@ def main(
                         step["too busy by"] = step["utilisation"] - min(1.0, step["of capacity"])
                         step["capacity changed by"] = abs(before / last - 1.0)
                         found.note(name, step)
-        title = f"{candidates} candidates x 500 trees, engine {engine}, transport {transport}"
+        title = f"{candidates} candidates x {trees} trees, engine {engine}, transport {transport}"
         found.show(report, "load", title)

@@ -46,7 +46,7 @@ class Trained:
 
     def __init__(self, spec: Spec, folder: Path = CACHE) -> None:
         self._spec = spec
-        self.file = folder / f"{spec.name}.ubj"
+        self.file = folder / f"{spec.name}-{spec.trees}.ubj"
         if not self.file.exists():
             folder.mkdir(parents=True, exist_ok=True)
             _trained(spec).save_model(self.file)

@@ -22,10 +22,8 @@ import numpy as np
 
 GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers")
 HTTP1 = ("--h1", "-H", "content-type: application/octet-stream")
-PROCESSES = 128
-"""Of an open loop."""
-START_SECONDS = 2.0
-"""What it takes to start them."""
+PROCESSES, START_SECONDS = 128, 2.0
+"""Of an open loop, and what it takes to start them."""
 ROUNDED = 0.0006
 """Seconds by which h2load is late with a call, on average."""
 MAX_RATE = PROCESSES / ROUNDED / 2
