@@ -84,7 +84,7 @@ class Settings:
     device: str = "auto"
     threads: int = 1
     transport: str = "auto"
-    max_batch_rows: int = 1024
+    max_batch_rows: int = 16384
     max_batch_delay: float = 0.0
     max_queue_rows: int = 100_000
     max_queue_bytes: int = 0

@@ -3,7 +3,8 @@
 Lists are served in order of arrival, but those of at most `QUANTUM` rows before the longer ones:
 a list of thousands delays a list of ten by one batch and not by its whole length. Of each batch
 the longer ones have `QUANTUM` rows, or half if that is less, so that short lists can't starve
-them; once no more than `QUANTUM` rows are left of one, it queues up with the short ones.
+them, and no more than `LONG_LISTS_ROWS` if short ones leave room for it; once no more than
+`QUANTUM` rows are left of one, it queues up with the short ones.
 
 A batch is no larger than pays: once its rows take ten times as long as the
 fixed cost of a batch, more of them save nothing, and only make the first list
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 QUANTUM = 256
 """Rows that make a list a short one, and that the others have of every batch."""
+
+LONG_LISTS_ROWS = 1024
+LONG_LISTS_PART = 16
+"""A batch with longer lists has at most so many rows, or this part of the most that it may have,
+if its short ones have no more by themselves: a short one that comes meanwhile waits for it. A few
+long lists fill it, so that more would save little."""
 
 BATCH_SECONDS = 0.002
 """A batch predicted to take this long is large enough, whatever its fixed cost."""
@@ -126,6 +133,7 @@ class Batcher(Generic[T]):
         "_lists",
         "_long",
         "_max_batch_rows",
+        "_most_long_rows",
         "_short",
         "_short_rows",
         "cost",
@@ -142,15 +150,17 @@ class Batcher(Generic[T]):
         self._lists = 0  # that wait, short and long
         self._short_rows = 0
         self._max_batch_rows = max_batch_rows
+        self._most_long_rows = max(LONG_LISTS_ROWS, max_batch_rows // LONG_LISTS_PART)
 
-    def fuller_saves(self, rows: int) -> float:
-        """Seconds that a batch of so many rows takes beyond its part of one as large as pays."""
-        return self.cost.fixed * max(0.0, 1.0 - rows / self.most_rows)
+    def fuller_saves(self, batch: Batch[T]) -> float:
+        """Seconds that a batch takes beyond its part of one as large as pays."""
+        return self.cost.fixed * max(0.0, 1.0 - batch.rows / self.most_rows(batch))
 
-    @property
-    def most_rows(self) -> int:
-        """The rows of a batch if many lists wait."""
-        return self._room(MANY_LISTS)
+    def most_rows(self, batch: Batch[T]) -> int:
+        """The rows of a batch if many lists wait that are as long as those of this one."""
+        room = self._room(MANY_LISTS)
+        is_of_long = batch.rows > QUANTUM * batch.lists
+        return min(room, self._most_long_rows) if is_of_long else room
 
     def add(self, task: T) -> None:
         """Queues a list."""
@@ -183,11 +193,15 @@ class Batcher(Generic[T]):
         """
         room = self._room(self._lists)
         ahead = self.rows
-        if rows > QUANTUM or not self._long:
+        if not self._long:
             batches = -(-ahead // room)
+        elif rows > QUANTUM:
+            batches = -(-ahead // min(room, self._most_long_rows))
         else:
-            batches = -(-(self._short_rows + rows) // (room - min(QUANTUM, room // 2)))
-            ahead = min(ahead, batches * room)
+            kept = min(QUANTUM, room // 2)
+            batches = -(-(self._short_rows + rows) // (room - kept))
+            long = max(kept, min(room, self._most_long_rows) - self._short_rows)
+            ahead = min(ahead, self._short_rows + batches * long)
         return self.cost.per_row * ahead + self.cost.fixed * batches
 
     def rows_for(self, seconds: float) -> int:
@@ -204,7 +218,9 @@ class Batcher(Generic[T]):
         room = self._room(self._lists)
         kept = min(QUANTUM, room // 2) if self._long else 0
         room = kept + self._move(self._short, batch, room - kept, now)
-        room = self._move(self._long, batch, room, now)
+        if self._long:
+            most = min(room, max(kept, self._most_long_rows - batch.rows))
+            room += self._move(self._long, batch, most, now) - most
         if room and self._short:  # what was kept for longer lists whose callers have gone
             self._move(self._short, batch, room, now)
         if self._long and self._long[0].rows - self._long[0].taken <= QUANTUM:

@@ -45,10 +45,40 @@ def test_a_batch_is_no_larger_than_pays():
 
 
 def test_what_a_batch_as_large_as_pays_would_save():
-    [batcher] = make(costs=[costing(0.002, 1e-5)], max_batch_rows=500).batchers
-    assert batcher.most_rows == 500
-    assert batcher.fuller_saves(500) == 0.0
-    assert batcher.fuller_saves(100) == pytest.approx(0.8 * 0.002)  # a fifth of a start is its part
+    queue = make(costs=[costing(0.002, 1e-5)], max_batch_rows=500)
+    [batcher] = queue.batchers
+    queue.put(*[a_list(100) for _ in range(6)])
+    fullest, other = queue.take(0.0), queue.take(0.0)
+    assert (fullest.rows, other.rows) == (500, 100)
+    assert batcher.most_rows(other) == 500
+    assert batcher.fuller_saves(fullest) == 0.0
+    # A fifth of a start is its part.
+    assert batcher.fuller_saves(other) == pytest.approx(0.8 * 0.002)
+
+
+@pytest.mark.parametrize(
+    ("most", "each", "rows"),
+    [
+        pytest.param(16384, 100, 16384, id="short-ones-fill-it"),
+        pytest.param(16384, 1000, 1024, id="longer-ones-a-part"),
+        pytest.param(65536, 1000, 4096, id="which-grows-with-the-most"),
+        pytest.param(500, 1000, 500, id="which-it-is-at-most"),
+    ],
+)
+def test_longer_lists_have_a_part_of_a_large_batch(most, each, rows):
+    queue = make(costs=[costing(0.0, 1e-9)], max_batch_rows=most, max_queue_rows=10**6)
+    queue.put(*[a_list(each) for _ in range(400)])
+    batch = queue.take(0.0)
+    assert batch.rows == rows
+    assert queue.batchers[0].most_rows(batch) == rows
+
+
+def test_short_lists_take_from_the_part_of_longer_ones_and_leave_them_a_quantum():
+    queue = make(max_batch_rows=16384, max_queue_rows=10**6)
+    queue.put(a_list(20_000), *[a_list(100) for _ in range(5)])
+    assert [stop - start for _, start, stop in queue.take(0.0).pieces] == [100] * 5 + [524]
+    queue.put(*[a_list(100) for _ in range(50)])
+    assert [stop - start for _, start, stop in queue.take(0.0).pieces] == [100] * 50 + [QUANTUM]
 
 
 @pytest.mark.parametrize(
