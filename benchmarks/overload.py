@@ -68,7 +68,7 @@ def measure(
 @click.option("--deadline-ms", default=50.0, help="0: none.")
 @click.option("--load", "loads", multiple=True, default=LOADS, help="In parts of the capacity.")
 @click.option("--case", "cases", multiple=True, default=CASES, help="Engine and candidates.")
-@click.option("--trees", default=SERVED.trees, help="With 5000 h2load can send enough of 10.")
+@click.option("--trees", default=SERVED.trees, help="5000: so slow that h2load can overload it.")
 @click.option("--transport", "transports", multiple=True, default=("auto",))
 def main(
     report: Report, seconds: float, rounds: int, deadline_ms: float, loads: tuple[float, ...],

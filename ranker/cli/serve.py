@@ -169,7 +169,11 @@ def _stored_models() -> tuple[str, ...]:
     "How to speak gRPC. core: grpcio's C core on one thread; aio: grpcio's public asyncio API, "
     "slower. auto: core if it has been tested with this release of grpcio, or passes a test now.",
 )
-@_setting("max_batch_rows", _COUNT, "Most candidates in one batch. For a GPU: 65536.")
+@_setting(
+    "max_batch_rows",
+    _COUNT,
+    "Most candidates in one batch; fewer for a model of more than 64 features. For a GPU: 65536.",
+)
 @_setting(
     "max_batch_delay",
     _SECONDS,

@@ -18,7 +18,9 @@ _WORDS = {
 
 
 class HangCheck:
-    """Whether a process hangs, by the time since it last said that it moves: make one when it does.
+    """Whether a process hangs, by the time since it last said that it moves.
+
+    Make a new one each time that it says so.
 
     One that hangs is replaced. One that waits for a core, or for a disk, is not: whoever took its
     place would wait for the same, and would have to start besides. So:

@@ -41,7 +41,7 @@ class Settings:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: threads that may share one large batch.
         transport: one of `ranker.transport.registry.CHOICES`.
-        max_batch_rows: the most candidates scored at once.
+        max_batch_rows: the most candidates scored at once, of a model with up to 64 features.
         max_batch_delay: seconds that a batch may wait for company.
         max_queue_rows: the most candidates that may wait.
         max_queue_bytes: the most bytes that waiting requests may hold; 0 is a share of

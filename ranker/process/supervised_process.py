@@ -31,7 +31,7 @@ class SupervisedProcess:
         child: the process, if there is one.
         ready: what it said when it began to do its work; None before.
         proven: whether it has ever done its work.
-        hung: whether the last one was killed since it did not move.
+        hung: whether it was killed because it did not move.
     """
 
     def __init__(

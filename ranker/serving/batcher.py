@@ -1,10 +1,10 @@
 """A batcher: one model's part of the queue, and the batches that it makes of it.
 
 Lists are served in order of arrival, but those of at most `QUANTUM` rows before the longer ones:
-a list of thousands delays a list of ten by one batch and not by its whole length. Of each batch
-the longer ones have `QUANTUM` rows, or half if that is less, so that short lists can't starve
-them, and no more than `LONG_LISTS_ROWS` if short ones leave room for it; once no more than
-`QUANTUM` rows are left of one, it queues up with the short ones.
+a list of thousands delays a list of ten by one batch and not by its whole length. The longer ones
+have a part of each batch, so that short lists can't starve them, and more of it only up to
+`LONG_LISTS_ROWS`; once no more than `QUANTUM` rows are left of one, it queues up with the short
+ones.
 
 A batch is no larger than pays: once its rows take ten times as long as the
 fixed cost of a batch, more of them save nothing, and only make the first list
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from ranker.serving.quotas import CallerQuota
 
 QUANTUM = 256
-"""Rows that make a list a short one, and that the others have of every batch."""
+"""Rows that make a list a short one. The others have as many of every batch, or more."""
+
+LONG_LISTS_PART = 16
+"""They have this part of a batch's room, but a quantum at least, and half of the room at most."""
 
 LONG_LISTS_ROWS = 1024
-LONG_LISTS_PART = 16
-"""A batch with longer lists has at most so many rows, or this part of the most that it may have,
-if its short ones have no more by themselves: a short one that comes meanwhile waits for it. A few
-long lists fill it, so that more would save little."""
+"""A batch with longer lists takes no more of their rows once it has so many, or that part of the
+most that it may have if this is more: a short list that comes meanwhile waits for the batch."""
 
 BATCH_SECONDS = 0.002
 """A batch predicted to take this long is large enough, whatever its fixed cost."""
@@ -101,18 +102,20 @@ class Batch(Generic[T]):
             A list has one piece.
         rows: the rows of all pieces.
         lists: how many lists these are; of one that takes several batches each has a part.
+        is_capped: whether it has as many rows of longer lists as it may have, and more wait.
         cost: the seconds that scoring them is predicted to take.
         dropped: lists whose caller has gone or whose deadline has passed.
         left: lists that no longer wait: all of their rows are in batches, or they
             were dropped.
     """
 
-    __slots__ = ("cost", "dropped", "left", "lists", "pieces", "rows")
+    __slots__ = ("cost", "dropped", "is_capped", "left", "lists", "pieces", "rows")
 
     def __init__(self) -> None:
         self.pieces: list[tuple[T, int, int]] = []
         self.rows = 0
         self.lists = self.cost = 0.0
+        self.is_capped = False
         self.dropped: list[T] = []
         self.left: list[T] = []
 
@@ -122,6 +125,8 @@ class Batcher(Generic[T]):
 
     Args:
         max_batch_rows: the most rows of a batch.
+        splits_long: whether short lists wait for the batches of longer ones, so that these have no
+            more than `LONG_LISTS_ROWS` of one.
 
     Attributes:
         cost: predicts what a batch costs; feed it what batches took.
@@ -141,7 +146,7 @@ class Batcher(Generic[T]):
         "rows",
     )
 
-    def __init__(self, max_batch_rows: int) -> None:
+    def __init__(self, max_batch_rows: int, *, splits_long: bool = True) -> None:
         self.cost = CostModel()
         self.rows = 0
         self.engine_seconds = 0.0
@@ -150,7 +155,9 @@ class Batcher(Generic[T]):
         self._lists = 0  # that wait, short and long
         self._short_rows = 0
         self._max_batch_rows = max_batch_rows
-        self._most_long_rows = max(LONG_LISTS_ROWS, max_batch_rows // LONG_LISTS_PART)
+        self._most_long_rows = max_batch_rows
+        if splits_long:
+            self._most_long_rows = max(LONG_LISTS_ROWS, max_batch_rows // LONG_LISTS_PART)
 
     def fuller_saves(self, batch: Batch[T]) -> float:
         """Seconds that a batch takes beyond its part of one as large as pays."""
@@ -158,6 +165,8 @@ class Batcher(Generic[T]):
 
     def most_rows(self, batch: Batch[T]) -> int:
         """The rows of a batch if many lists wait that are as long as those of this one."""
+        if batch.is_capped:
+            return batch.rows
         room = self._room(MANY_LISTS)
         is_of_long = batch.rows > QUANTUM * batch.lists
         return min(room, self._most_long_rows) if is_of_long else room
@@ -175,7 +184,8 @@ class Batcher(Generic[T]):
 
     def is_full(self) -> bool:
         """Whether what waits fills a batch that need not wait for company."""
-        return self.rows >= self._room(1)
+        room = self._room(1)
+        return self.rows >= (min(room, self._most_long_rows) if self._long else room)
 
     def oldest(self) -> float:
         """When the list came that has waited longest; call it while one waits."""
@@ -189,19 +199,25 @@ class Batcher(Generic[T]):
         """Predicted seconds to score what is served before a list of so many rows that comes now.
 
         A short one is in one of the next batches, as many as the short ones fill with
-        the room that they have; longer ones may have the rest of each.
+        the room that they have; longer ones may have the rest of each. A longer one follows all.
         """
         room = self._room(self._lists)
-        ahead = self.rows
+        ahead, short = self.rows, self._short_rows
         if not self._long:
             batches = -(-ahead // room)
-        elif rows > QUANTUM:
-            batches = -(-ahead // min(room, self._most_long_rows))
         else:
-            kept = min(QUANTUM, room // 2)
-            batches = -(-(self._short_rows + rows) // (room - kept))
-            long = max(kept, min(room, self._most_long_rows) - self._short_rows)
-            ahead = min(ahead, self._short_rows + batches * long)
+            kept = _kept(room)
+            if rows <= QUANTUM:
+                short += rows
+                batches = -(-short // (room - kept))
+                in_last = short - (batches - 1) * (room - kept)
+                long = (batches - 1) * kept + self._long_rows(room, in_last)
+                ahead = min(ahead, self._short_rows + long)
+            else:
+                batches = -(-short // (room - kept))
+                rest = ahead - short - batches * kept
+                if rest > 0:
+                    batches += -(-rest // self._long_rows(room, 0))
         return self.cost.per_row * ahead + self.cost.fixed * batches
 
     def rows_for(self, seconds: float) -> int:
@@ -211,18 +227,24 @@ class Batcher(Generic[T]):
 
     def next_batch(self) -> float:
         """Predicted seconds to score the next batch."""
-        return self.cost.predict(min(self.rows, self._room(self._lists)))
+        room = self._room(self._lists)
+        if not self._long:
+            return self.cost.predict(min(self.rows, room))
+        short = min(self._short_rows, room - _kept(room))
+        long = min(self.rows - self._short_rows, self._long_rows(room, short))
+        return self.cost.predict(short + long)
 
     def fill(self, batch: Batch[T], now: float) -> None:
         """Moves rows into a batch until it is full: short lists first."""
         room = self._room(self._lists)
-        kept = min(QUANTUM, room // 2) if self._long else 0
-        room = kept + self._move(self._short, batch, room - kept, now)
+        kept = _kept(room) if self._long else 0
+        left = kept + self._move(self._short, batch, room - kept, now)
         if self._long:
-            most = min(room, max(kept, self._most_long_rows - batch.rows))
-            room += self._move(self._long, batch, most, now) - most
-        if room and self._short:  # what was kept for longer lists whose callers have gone
-            self._move(self._short, batch, room, now)
+            most = self._long_rows(room, room - left)
+            unused = self._move(self._long, batch, most, now)
+            batch.is_capped = not unused and bool(self._long)
+            if unused and self._short:  # what was kept for longer lists whose callers have gone
+                self._move(self._short, batch, left - most + unused, now)
         if self._long and self._long[0].rows - self._long[0].taken <= QUANTUM:
             first = self._long.popleft()
             self._short.append(first)
@@ -256,6 +278,10 @@ class Batcher(Generic[T]):
             self._short_rows -= moved
         return room
 
+    def _long_rows(self, room: int, short: int) -> int:
+        """The rows of longer lists that a batch has at most, beside so many of short ones."""
+        return min(room - short, max(_kept(room), self._most_long_rows - short))
+
     def _room(self, lists: int) -> int:
         """The rows that a batch may have if so many lists wait."""
         cost, most = self.cost, self._max_batch_rows
@@ -267,3 +293,8 @@ class Batcher(Generic[T]):
         if rows < MIN_BATCH_ROWS:
             rows = MIN_BATCH_ROWS
         return rows if rows < most else most
+
+
+def _kept(room: int) -> int:
+    """The rows that longer lists have of a batch with so much room, if they need as many."""
+    return min(room // 2, max(QUANTUM, room // LONG_LISTS_PART))

@@ -14,7 +14,7 @@ from ranker.errors import ModelError
 from ranker.incident import incident
 from ranker.metrics.model_recorder import ModelRecorder
 from ranker.model import Model
-from ranker.serving.batcher import Batcher
+from ranker.serving.batcher import LONG_LISTS_ROWS, Batcher
 from ranker.serving.cost import CostModel
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WARM_ROWS = (1, 16, 256)
+
+_FEATURES = 64
+"""Of a model with more of them a batch has fewer candidates, whose rows take as many bytes."""
 
 
 class ServedModel:
@@ -33,7 +36,8 @@ class ServedModel:
 
     Args:
         model: what is served.
-        max_batch_rows: the most candidates that are scored at once.
+        max_batch_rows: the most candidates that are scored at once, if there are no more than 64
+            features.
         metrics: where its work is recorded.
         ranges: between which thresholds its features are told apart (`ranker.forest.ranges`); None
             if that isn't known.
@@ -62,7 +66,11 @@ class ServedModel:
         self.version = model.version
         self.engine = model.engine
         self.features = model.features
-        self.batcher: Batcher[RankTask] = Batcher(max_batch_rows)
+        fewer = max_batch_rows * _FEATURES // model.engine.num_features
+        most_rows = min(max_batch_rows, max(fewer, LONG_LISTS_ROWS))
+        self.batcher: Batcher[RankTask] = Batcher(
+            most_rows, splits_long=model.engine.batches_at_once == 1
+        )
         self.explaining = CostModel()
         self.metrics = metrics
         self.ranges = ranges

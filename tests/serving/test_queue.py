@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranker.serving.batcher import MIN_BATCH_ROWS, QUANTUM
+from ranker.serving.batcher import MIN_BATCH_ROWS, QUANTUM, Batch, Batcher
 from ranker.serving.cost import CostModel
 from tests.serving.lists import WaitingList, a_list, costing, make, model_of
 
@@ -73,12 +73,60 @@ def test_longer_lists_have_a_part_of_a_large_batch(most, each, rows):
     assert queue.batchers[0].most_rows(batch) == rows
 
 
-def test_short_lists_take_from_the_part_of_longer_ones_and_leave_them_a_quantum():
-    queue = make(max_batch_rows=16384, max_queue_rows=10**6)
+def test_short_lists_take_from_the_part_of_longer_ones_and_leave_them_a_part():
+    queue = make(costs=[costing(0.0, 1e-9)], max_batch_rows=4096, max_queue_rows=10**6)
     queue.put(a_list(20_000), *[a_list(100) for _ in range(5)])
     assert [stop - start for _, start, stop in queue.take(0.0).pieces] == [100] * 5 + [524]
-    queue.put(*[a_list(100) for _ in range(50)])
-    assert [stop - start for _, start, stop in queue.take(0.0).pieces] == [100] * 50 + [QUANTUM]
+    queue.put(*[a_list(100) for _ in range(400)])
+    *short, long = [stop - start for _, start, stop in queue.take(0.0).pieces]
+    assert sum(short) == 4096 - QUANTUM
+    assert long == QUANTUM
+
+
+def test_a_batch_with_its_part_of_longer_lists_is_full():
+    """It need not wait for company, and takes its whole time."""
+    queue = make(costs=[costing(0.002, 1e-6)], max_batch_rows=16384, max_delay=1.0)
+    queue.put(*[a_list(500) for _ in range(3)])
+    assert queue.due(0.0) == 0.0
+    queue.put(a_list(10))
+    batch = queue.take(0.0)
+    assert batch.rows == 10 + 1024
+    assert queue.batchers[0].most_rows(batch) == batch.rows
+    assert queue.batchers[0].fuller_saves(batch) == 0.0
+
+
+def test_longer_lists_fill_batches_for_which_no_short_one_waits():
+    """So it is where an engine works on several batches at once."""
+    batcher: Batcher[WaitingList] = Batcher(65536, splits_long=False)
+    batch: Batch[WaitingList] = Batch()
+    for _ in range(100):
+        batcher.add(a_list(1000))
+    batcher.fill(batch, 0.0)
+    assert batch.rows == 65536
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    room=st.sampled_from([64, 400, 1024, 4096, 16384]),
+    waiting=st.lists(st.integers(1, 300) | st.integers(257, 8000), max_size=60),
+    rows=st.integers(1, 300) | st.integers(257, 8000),
+)
+def test_what_is_predicted_to_be_ahead_is_ahead(room, waiting, rows):
+    queue = make(costs=[costing(0.0, 1e-9)], max_batch_rows=room, max_queue_rows=10**9)
+    queue.put(*map(a_list, waiting))
+    new = a_list(rows)
+    predicted = round(queue.batchers[0].ahead_of(rows) * 1e9)
+    queue.put(new)
+    scored = 0
+    while new.taken < rows:
+        next_batch = queue.batchers[0].next_batch()
+        batch = queue.take(0.0)
+        assert next_batch == pytest.approx(1e-9 * batch.rows)
+        scored += batch.rows
+    # What is left of a long list may go ahead of it as a short one.
+    assert predicted >= scored - rows - QUANTUM
+    if rows > QUANTUM:
+        assert predicted == scored - rows
 
 
 @pytest.mark.parametrize(
@@ -268,7 +316,7 @@ def test_waiting_for_company_is_no_slow_pace():
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_every_row_is_scored_once_or_its_job_dropped(data):
-    limit = data.draw(st.integers(1, 700), "max_batch_rows")
+    limit = data.draw(st.integers(1, 700) | st.sampled_from([1024, 4096, 40_000]), "max_batch_rows")
     free = [CostModel() for _ in range(3)]  # so that no deadline is out of reach
     queue = make(costs=free, max_batch_rows=limit, max_queue_rows=10**9)
     lists: list[WaitingList] = []

@@ -129,7 +129,6 @@ static void pack_cut(struct cut *cut, const float *thresholds, size_t count, str
     for (size_t group = 0; group < count / GROUP; group++)
         table[group] = table[GROUP + GROUP * group + GROUP - 1];
     cut->table = table;
-    cut->size = (uint32_t)count;
 
     cut->levels = levels_of(count);
     float *tree = take(arena, sizeof(float) << cut->levels);

@@ -36,7 +36,6 @@ struct cut {
      * perfect: padded with NaN. */
     const float *tree;
     uint32_t levels; /* of the tree, 4 to MAX_LEVELS */
-    uint32_t size; /* thresholds, at most MAX_CUT */
     uint32_t feature;
     uint32_t column_missing_left;
     uint32_t column_missing_right;
