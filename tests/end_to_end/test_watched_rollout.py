@@ -139,8 +139,15 @@ def test_a_canary_that_fails_loses_its_traffic_if_there_is_a_guard(serve: Serve,
         wait_until(lambda: len(readers.codes) > before + 200)
         assert set(readers.codes[before + 5 :]) == {0}
         assert set(readers.arms) == {"stable"}
-    models = {model.version: model for model in listed(server).models}
-    assert (models["7"].traffic_percent, models["10"].traffic_percent) == (100, 0)
+
+    def moved() -> dict[str, pb.Model] | None:
+        models = {model.version: model for model in listed(server).models}
+        shares = models["7"].traffic_percent, models["10"].traffic_percent
+        return models if shares == (100, 0) else None
+
+    # A worker that nobody calls does what it is told up to a tenth of a second later.
+    models = wait_until(moved)
+    assert models is not None
     assert models["10"].state == pb.MODEL_STATE_AVAILABLE
     assert "the guard holds it" in models["10"].state_reason
     assert server.metric("ranker_guard_rollbacks_total", model="books", version="10") == 1
