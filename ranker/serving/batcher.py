@@ -2,9 +2,8 @@
 
 Lists are served in order of arrival, but those of at most `QUANTUM` rows before the longer ones:
 a list of thousands delays a list of ten by one batch and not by its whole length. The longer ones
-have a part of each batch, so that short lists can't starve them, and more of it only up to
-`LONG_LISTS_ROWS`; once no more than `QUANTUM` rows are left of one, it queues up with the short
-ones.
+have a part of each batch, so that short lists can't starve them, and no more than another part;
+once no more than `QUANTUM` rows are left of one, it queues up with the short ones.
 
 A batch is no larger than pays: once its rows take ten times as long as the
 fixed cost of a batch, more of them save nothing, and only make the first list
@@ -26,14 +25,15 @@ if TYPE_CHECKING:
     from ranker.serving.quotas import CallerQuota
 
 QUANTUM = 256
-"""Rows that make a list a short one. The others have as many of every batch, or more."""
+"""Rows that make a list a short one."""
 
 LONG_LISTS_PART = 16
-"""They have this part of a batch's room, but a quantum at least, and half of the room at most."""
+"""Longer lists have this part of a batch's room, or a quantum if that is more, but no more than
+half of it."""
 
 LONG_LISTS_ROWS = 1024
-"""A batch with longer lists takes no more of their rows once it has so many, or that part of the
-most that it may have if this is more: a short list that comes meanwhile waits for the batch."""
+"""Beyond that they have only what is left of so many rows, or of that part of the most rows of a
+batch if this is more: a short list that comes meanwhile waits for the batch."""
 
 BATCH_SECONDS = 0.002
 """A batch predicted to take this long is large enough, whatever its fixed cost."""
@@ -125,8 +125,8 @@ class Batcher(Generic[T]):
 
     Args:
         max_batch_rows: the most rows of a batch.
-        splits_long: whether short lists wait for the batches of longer ones, so that these have no
-            more than `LONG_LISTS_ROWS` of one.
+        splits_long: whether `LONG_LISTS_ROWS` holds: short lists wait for the batches of longer
+            ones. Where an engine works on several at once, longer ones may fill a batch.
 
     Attributes:
         cost: predicts what a batch costs; feed it what batches took.
@@ -184,8 +184,8 @@ class Batcher(Generic[T]):
 
     def is_full(self) -> bool:
         """Whether what waits fills a batch that need not wait for company."""
-        room = self._room(1)
-        return self.rows >= (min(room, self._most_long_rows) if self._long else room)
+        long = self.rows - self._short_rows
+        return self.rows >= self._room(1) or long >= self._most_long_rows
 
     def oldest(self) -> float:
         """When the list came that has waited longest; call it while one waits."""
@@ -201,23 +201,21 @@ class Batcher(Generic[T]):
         A short one is in one of the next batches, as many as the short ones fill with
         the room that they have; longer ones may have the rest of each. A longer one follows all.
         """
-        room = self._room(self._lists)
-        ahead, short = self.rows, self._short_rows
+        room, ahead = self._room(self._lists), self.rows
         if not self._long:
-            batches = -(-ahead // room)
+            return self.cost.per_row * ahead + self.cost.fixed * -(-ahead // room)
+        is_short = rows <= QUANTUM
+        kept = self._kept(room)
+        short = self._short_rows + (rows if is_short else 0)
+        batches = -(-short // (room - kept))
+        long = 0
+        if short:
+            in_last = short - (batches - 1) * (room - kept)
+            long = (batches - 1) * kept + self._long_rows(room, in_last)
+        if is_short:
+            ahead = min(ahead, self._short_rows + long)
         else:
-            kept = _kept(room)
-            if rows <= QUANTUM:
-                short += rows
-                batches = -(-short // (room - kept))
-                in_last = short - (batches - 1) * (room - kept)
-                long = (batches - 1) * kept + self._long_rows(room, in_last)
-                ahead = min(ahead, self._short_rows + long)
-            else:
-                batches = -(-short // (room - kept))
-                rest = ahead - short - batches * kept
-                if rest > 0:
-                    batches += -(-rest // self._long_rows(room, 0))
+            batches += -(-max(0, ahead - short - long) // self._long_rows(room, 0))
         return self.cost.per_row * ahead + self.cost.fixed * batches
 
     def rows_for(self, seconds: float) -> int:
@@ -228,23 +226,19 @@ class Batcher(Generic[T]):
     def next_batch(self) -> float:
         """Predicted seconds to score the next batch."""
         room = self._room(self._lists)
-        if not self._long:
-            return self.cost.predict(min(self.rows, room))
-        short = min(self._short_rows, room - _kept(room))
+        short = min(self._short_rows, room - self._kept(room))
         long = min(self.rows - self._short_rows, self._long_rows(room, short))
         return self.cost.predict(short + long)
 
     def fill(self, batch: Batch[T], now: float) -> None:
         """Moves rows into a batch until it is full: short lists first."""
         room = self._room(self._lists)
-        kept = _kept(room) if self._long else 0
+        kept = self._kept(room)
         left = kept + self._move(self._short, batch, room - kept, now)
         if self._long:
             most = self._long_rows(room, room - left)
             unused = self._move(self._long, batch, most, now)
-            batch.is_capped = not unused and bool(self._long)
-            if unused and self._short:  # what was kept for longer lists whose callers have gone
-                self._move(self._short, batch, left - most + unused, now)
+            batch.is_capped = most < left and not unused and bool(self._long)
         if self._long and self._long[0].rows - self._long[0].taken <= QUANTUM:
             first = self._long.popleft()
             self._short.append(first)
@@ -256,7 +250,7 @@ class Batcher(Generic[T]):
         pieces = batch.pieces
         while room and lists:
             task = lists[0]
-            taken = start = task.taken
+            taken = task.taken
             rows = task.rows - taken
             if task.cancelled or task.deadline <= now:
                 batch.dropped.append(task)
@@ -265,9 +259,7 @@ class Batcher(Generic[T]):
                 room -= rows
                 batch.rows += rows
                 batch.lists += rows / task.rows
-                if pieces and pieces[-1][0] is task:  # it is given more room
-                    _, start, _ = pieces.pop()
-                pieces.append((task, start, taken + rows))
+                pieces.append((task, taken, taken + rows))
             moved += rows
             task.taken = taken + rows
             if task.taken == task.rows:
@@ -278,9 +270,14 @@ class Batcher(Generic[T]):
             self._short_rows -= moved
         return room
 
+    def _kept(self, room: int) -> int:
+        """The rows that longer lists have of a batch with so much room, whoever else waits."""
+        part = min(room // 2, max(QUANTUM, room // LONG_LISTS_PART))
+        return min(part, self.rows - self._short_rows)
+
     def _long_rows(self, room: int, short: int) -> int:
-        """The rows of longer lists that a batch has at most, beside so many of short ones."""
-        return min(room - short, max(_kept(room), self._most_long_rows - short))
+        """The rows that longer lists may have of such a batch, beside so many of short ones."""
+        return min(room - short, max(self._kept(room), self._most_long_rows - short))
 
     def _room(self, lists: int) -> int:
         """The rows that a batch may have if so many lists wait."""
@@ -293,8 +290,3 @@ class Batcher(Generic[T]):
         if rows < MIN_BATCH_ROWS:
             rows = MIN_BATCH_ROWS
         return rows if rows < most else most
-
-
-def _kept(room: int) -> int:
-    """The rows that longer lists have of a batch with so much room, if they need as many."""
-    return min(room // 2, max(QUANTUM, room // LONG_LISTS_PART))

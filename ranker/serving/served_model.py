@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 _WARM_ROWS = (1, 16, 256)
 
 _FEATURES = 64
-"""Of a model with more of them a batch has fewer candidates, whose rows take as many bytes."""
+"""Of a model with more of them a batch has fewer candidates, whose rows take as many bytes, but no
+fewer than `LONG_LISTS_ROWS`."""
 
 
 class ServedModel:

@@ -204,15 +204,50 @@ def test_what_is_left_of_a_long_list_is_a_short_one():
     assert queue.take(0.0).pieces == [(first, 1000, 1010), (short, 0, 10), (second, 0, 980)]
 
 
-def test_a_list_has_one_piece_also_where_it_gets_the_room_of_one_that_was_dropped():
+def test_the_room_of_a_longer_list_that_was_dropped_stays_empty():
+    """So that no list has two pieces in a batch."""
     queue = make(max_batch_rows=512)
     first, second, long = a_list(200), a_list(250), a_list(1000)
     queue.put(first, second, long)
     long.cancelled = True
     batch = queue.take(0.0)
-    assert batch.pieces == [(first, 0, 200), (second, 0, 250)]
-    assert (batch.rows, batch.lists) == (450, 2.0)
+    assert batch.pieces == [(first, 0, 200), (second, 0, 56)]
     assert batch.dropped == [long]
+    assert queue.take(0.0).pieces == [(second, 56, 250)]
+
+
+def test_what_longer_lists_do_not_need_is_for_short_ones():
+    queue = make(costs=[costing(0.0, 1e-9)], max_batch_rows=16384, max_queue_rows=10**6)
+    shorts, long = [a_list(100) for _ in range(170)], a_list(300)
+    queue.put(*shorts, long)
+    pieces = queue.take(0.0).pieces
+    assert pieces[-1] == (long, 0, 300)
+    assert sum(stop - start for _, start, stop in pieces) == 16384
+    assert len({id(each) for each, _, _ in pieces}) == len(pieces)
+
+
+def test_short_lists_do_not_fill_the_part_of_longer_ones():
+    queue = make(costs=[costing(0.002, 1e-9)], max_batch_rows=16384, max_delay=1.0)
+    queue.put(*[a_list(100) for _ in range(8)], a_list(300))
+    assert queue.due(0.0) == 1.0
+    queue.put(a_list(1000))
+    assert queue.due(0.0) == 0.0
+
+
+def test_short_and_longer_lists_that_fit_are_one_batch_ahead():
+    queue = make(costs=[costing(1.0, 0.0)], max_batch_rows=1024)
+    queue.put(a_list(100), a_list(800))
+    [batcher] = queue.batchers
+    assert [batcher.ahead_of(rows) for rows in (10, 300)] == [1.0, 1.0]
+    assert batcher.next_batch() == 1.0
+
+
+def test_a_batch_that_its_time_ends_tells_nothing_of_larger_ones():
+    queue = make(costs=[costing(2e-4, 2e-5)], max_queue_rows=10**6)
+    queue.put(a_list(1000))
+    batch = queue.take(0.0)
+    assert batch.rows == 100
+    assert queue.batchers[0].most_rows(batch) == 400
 
 
 def test_cancelled_and_expired_lists_are_dropped_before_scoring():

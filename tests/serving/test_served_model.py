@@ -52,7 +52,7 @@ def test_it_is_warmed_without_numpys_generators():
     ],
 )
 def test_a_batch_of_wide_rows_has_fewer_of_them(most, features, rows):
-    """They may have to be laid out, all at once, and the memory for that has a bound."""
+    """They may have to be laid out, all at once, which takes memory."""
     engine = SimpleNamespace(num_features=features, batches_at_once=1)
     model = SimpleNamespace(name="books", version="7", engine=engine, features=None)
     batcher, batch = ServedModel(model, most, None).batcher, Batch()
