@@ -50,6 +50,13 @@ class RankerError(Exception):
         super().__init__(message)
         self.message = message
 
+    def forget_frames(self) -> None:
+        """Lets go of the code that raised it: its variables would be kept with the error.
+
+        For an error that is kept, since among them is the message that was refused.
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+
 
 class InvalidRequestError(RankerError):
     """The request can never succeed as it is.

@@ -211,6 +211,9 @@ class Guard(Protocol):
     short: bool
     """Whether memory is short: to take in hardly anything, and to end calls that stand still."""
 
+    bytes_left: float
+    """How many more bytes callers may bring until it is; infinity while they hold little."""
+
     def brings_little(self, peer: str) -> bool:
         """Whether a connection has brought so little of late that its calls are let in even then.
 

@@ -128,6 +128,7 @@ class FloodGuard:
 
     Attributes:
         short: whether memory is short.
+        bytes_left: how many more bytes callers may bring until it is; `inf`: they hold little.
         short_since: since when, on the `time.monotonic` clock; `inf`: it is not.
     """
 
@@ -139,6 +140,7 @@ class FloodGuard:
         greeting_bytes: int = 0,
     ) -> None:
         self.short = False
+        self.bytes_left = math.inf
         self.short_since = math.inf
         self._first = self._budget = budget
         self._shared = held().shared
@@ -269,6 +271,8 @@ class FloodGuard:
             resident = held().resident
         if resident > budget.at_rest + _COMPARE_FROM * budget.callers:
             self._compare_until = now + _COMPARE_SECONDS
+        comparing = now < self._compare_until
+        self.bytes_left = max(0.0, budget.full - resident) if comparing else math.inf
         self.short = resident > budget.full
         self.short_since = min(self.short_since, now) if self.short else math.inf
         return max(0.0, (resident - budget.overfull) / (budget.most_held - budget.overfull))

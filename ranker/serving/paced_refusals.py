@@ -41,6 +41,7 @@ class PacedRefusals:
         if due <= now:
             self._refuse(task, error)
             return False
+        error.forget_frames()
         heapq.heappush(self._held, (due, next(self._number), task, error))
         return True
 

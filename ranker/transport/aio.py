@@ -42,10 +42,11 @@ from ranker.transport.arguments import (
     METADATA_OVERHEAD,
     channel_arguments,
 )
+from ranker.transport.awaited import Awaited
 from ranker.transport.bind_error import bind_error
 from ranker.transport.connections import limit_buffers, peer_of
 from ranker.transport.grpc_log import quieten
-from ranker.transport.room import Room, too_much_metadata
+from ranker.transport.room import Room, ShortOfMemoryError, too_much_metadata
 from ranker.transport.trailers import as_ranker_error, logger
 
 _LOOK_SECONDS, _LEAST_SECONDS = 0.1, 0.01
@@ -90,7 +91,8 @@ class AioTransport:
             window=AIO_WINDOW_BYTES,
             pending=limits.calls,
         )
-        self._gate = _Gate(self._calls, limits.calls, self._room, guard)
+        awaited = Awaited(guard, max_message_bytes)
+        self._gate = _Gate(self._calls, limits.calls, self._room, awaited, guard)
         router = _Router(self._loop, methods, counts, self._gate)
         self._server = self._loop.run(_create(arguments, router))
 
@@ -161,13 +163,20 @@ class _Gate:
 
     Attributes:
         calls: those in progress.
+        awaited: their messages that are not there yet.
         callers: who may call; None: anybody.
     """
 
     def __init__(
-        self, calls: dict[AioCall, None], max_calls: int, room: Room, guard: Guard | None
+        self,
+        calls: dict[AioCall, None],
+        max_calls: int,
+        room: Room,
+        awaited: Awaited,
+        guard: Guard | None,
     ) -> None:
         self.calls = calls
+        self.awaited = awaited
         self.callers: Callers | None = None
         self._max_calls = max_calls
         self._room = room
@@ -185,7 +194,7 @@ class _Gate:
             self.look(call.arrived)
         if self._room.refusal is not None or len(self.calls) > self._max_calls:
             return self._room.refusal_of(call)
-        return None
+        return None if self.awaited.has_room_for(call) else ShortOfMemoryError()
 
     def refusal_of_caller(self, call: AioCall) -> RankerError | None:
         """Why its caller may not, if so."""
@@ -271,6 +280,7 @@ class _Servicer:
     def _close(self, call: AioCall) -> None:
         call.close()
         del self._gate.calls[call]
+        self._gate.awaited.on_close(call)
         guarded(logger, f"{self._name}: closed", self._handler.closed, call)
         # grpc.aio's own objects refer to each other, and keep the call until Python collects them.
         call.tag = None
@@ -297,6 +307,7 @@ class _Servicer:
         self._loop.turn_soon()
         call.moved = time.monotonic()
         call.heard = True
+        self._gate.awaited.on_message(call, len(data))
         try:
             return self._handler.message(call, data)
         except Exception as error:

@@ -40,7 +40,7 @@ class AioCall:
         remaining = context.time_remaining()
         self.deadline = math.inf if remaining is None else self.arrived + remaining
         self.cancelled = False
-        self.unsent = 0
+        self.unsent = self.awaited = 0
         self.code = Code.OK
         self.tag: Any = None
         self.caller: Any = None
@@ -86,6 +86,7 @@ class AioCall:
         """Ends the RPC with the error's status, after the messages that wait."""
         if self._ended:
             return
+        error.forget_frames()
         self._error = error
         self._end()
 

@@ -67,6 +67,24 @@ def test_what_callers_bring_is_held_to_the_marks(process):
     assert process.guard.short_since == math.inf
 
 
+def test_how_much_more_may_come_is_told_while_callers_hold_much(process):
+    """From three eighths of their memory on, and for some seconds after; the first mark is half."""
+    process.own += 23
+    process.look(now=1.0)
+    assert process.guard.bytes_left == math.inf
+    process.own += 2
+    process.look(now=2.0)
+    assert process.guard.bytes_left == 7 * MIB
+    process.own += 20
+    process.look(now=3.0)
+    assert process.guard.bytes_left == 0
+    process.own -= 40
+    process.look(now=4.0)
+    assert process.guard.bytes_left == 27 * MIB
+    process.look(now=20.0)
+    assert process.guard.bytes_left == math.inf
+
+
 def test_free_memory_goes_back_whenever_an_idle_worker_has_more_of_it(process, monkeypatch):
     """Little work, now and then, leaves it idle; and each time free memory behind."""
     burnt, given_back = [0.0], []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ranker.errors import OverloadedError
@@ -52,6 +55,22 @@ def test_they_are_refused_when_they_are_due(refused):
     assert refused.names == ["a", "b", "b2"]
     assert refused.paced.answer(math.inf) == math.inf
     assert refused.names == ["a", "b", "b2", "c"]
+
+
+def test_one_that_is_held_back_keeps_no_message(refused):
+    message = np.zeros(1000)
+    kept = weakref.ref(message)
+
+    def read(message: np.ndarray) -> None:
+        raise OverloadedError(f"{message.size} bytes are too much", 0.1)
+
+    try:
+        read(message)
+    except OverloadedError as error:
+        refused.paced.hold(SimpleNamespace(name="a", deadline=math.inf), error, 10.0, 0.5)
+    del message
+    gc.collect()
+    assert kept() is None
 
 
 def test_none_waits_beyond_its_deadline(refused):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from ranker.rpc import Handler, Method
 from ranker.transport.aio import _Gate, _Router
 from ranker.transport.aio_loop import Loop
+from ranker.transport.awaited import Awaited
 from tests.waiting import PATIENCE
 
 
@@ -43,7 +44,8 @@ def test_caller_leaves_while_its_stream_is_held_back():
     methods = {"/toy/Hold": Method(HoldsBack(), request_streaming=True, response_streaming=True)}
     counts = SimpleNamespace(in_flight=[0.0], waited=[0.0], ended=lambda _: [0.0] * 17)
     room = SimpleNamespace(refusal=None, look=lambda *_: None)
-    router = _Router(loop, methods, counts, _Gate({}, 10, room, None))
+    gate = _Gate({}, 10, room, Awaited(None, 100), None)
+    router = _Router(loop, methods, counts, gate)
 
     async def scenario() -> None:
         context = Context()
