@@ -134,6 +134,8 @@ class AccessLog:
         errors_only: whether to leave out requests that were answered with a ranking.
         traced_only: how these are chosen to be traced, if nothing else is noted of them. Those that
             have no trace context need not come here while it has some `left`.
+        due: when what has been noted is to be sent, by `flush`: lines of the log at once, what is
+            only traced soon.
     """
 
     def __init__(
@@ -159,7 +161,7 @@ class AccessLog:
         self._lost = line_counts(aggregates)
         [*_, self._lost_spans] = aggregates.layout.plan.cells[catalogue.TRACE_SPANS]
         self._noted: list[tuple[Any, ...]] = []
-        self._due = math.inf
+        self.due = math.inf
         self._second = -math.inf
         self._errors = 0
 
@@ -190,9 +192,9 @@ class AccessLog:
         if not logged and span is None:
             return
         if logged:
-            self._due = -math.inf
+            self.due = -math.inf
         elif not self._noted:
-            self._due = request.ended + _HOLD_SECONDS
+            self.due = request.ended + _HOLD_SECONDS
         caller = request.caller
         self._noted.append(
             (  # a `LogEntry`
@@ -217,11 +219,6 @@ class AccessLog:
         if len(self._noted) >= _MOST_ENTRIES:
             self.flush()
 
-    def turn(self, now: float) -> None:
-        """Sends what is due: lines of the log at once, what is only traced soon."""
-        if now >= self._due:
-            self.flush()
-
     def flush(self) -> None:
         """Sends all that has been noted, unless the office does not keep up."""
         noted = self._noted
@@ -235,7 +232,7 @@ class AccessLog:
             lost = sum(entry.spans() for entry in entries if entry.span)
             self._cells[self._lost_spans] += lost
         noted.clear()
-        self._due = math.inf
+        self.due = math.inf
 
     def _logs_error(self, now: float) -> bool:
         """Counts an error; whether it is to be logged, and not too many were in this second."""

@@ -83,6 +83,13 @@ class FeatureContract:
         self._most_plans = max(1, min(_PLANS, _PLANNED_COLUMNS // max(num_features, 1)))
         self._planning = threading.Lock()
 
+    def wrong_columns(self, columns: int) -> InvalidRequestError:
+        """Why candidates with so many columns can't be ranked, of which no names are given."""
+        return InvalidRequestError(
+            "candidates.columns",
+            f"expected {self.num_features} columns, the model's features, got {columns}",
+        )
+
     def plan(
         self, columns: int, names: Sequence[str] = (), context_names: Sequence[str] = ()
     ) -> ColumnPlan | None:
@@ -102,10 +109,7 @@ class FeatureContract:
         """
         if not (names or context_names):
             if columns != self.num_features:
-                raise InvalidRequestError(
-                    "candidates.columns",
-                    f"expected {self.num_features} columns, the model's features, got {columns}",
-                )
+                raise self.wrong_columns(columns)
             return None
         # Before anything is done with the names, of which there may be a million.
         if names and columns != len(names):

@@ -291,11 +291,12 @@ class Server:
         if not self._dispatcher.hangs(now):
             self._beat(now)
         delay = self._dispatcher.turn()
-        held = self._intake.refusals.answer(now)
-        if held < math.inf:
-            delay = held if delay is None else min(delay, held)
-        if self._access_log is not None:
-            self._access_log.turn(now)
+        if self._intake.refusals.held:
+            due = self._intake.refusals.answer(now)
+            delay = due if delay is None else min(delay, due)
+        log = self._access_log
+        if log is not None and now >= log.due:
+            log.flush()
         scored = self._dispatcher.scored
         if self._shadows.waiting and self._guard.short:
             self._shadows.drop("memory")

@@ -135,6 +135,7 @@ class Batcher(Generic[T]):
     """
 
     __slots__ = (
+        "_least_room",
         "_lists",
         "_long",
         "_max_batch_rows",
@@ -155,13 +156,14 @@ class Batcher(Generic[T]):
         self._lists = 0  # that wait, short and long
         self._short_rows = 0
         self._max_batch_rows = max_batch_rows
+        self._least_room = min(MIN_BATCH_ROWS, max_batch_rows)
         self._most_long_rows = max_batch_rows
         if splits_long:
             self._most_long_rows = max(LONG_LISTS_ROWS, max_batch_rows // LONG_LISTS_PART)
 
-    def fuller_saves(self, batch: Batch[T]) -> float:
-        """Seconds that a batch takes beyond its part of one as large as pays."""
-        return self.cost.fixed * max(0.0, 1.0 - batch.rows / self.most_rows(batch))
+    def fuller_saves(self, batch: Batch[T], most_rows: int) -> float:
+        """Seconds that a batch takes beyond its part of one of so many rows."""
+        return self.cost.fixed * max(0.0, 1.0 - batch.rows / most_rows)
 
     def most_rows(self, batch: Batch[T]) -> int:
         """The rows of a batch if many lists wait that are as long as those of this one."""
@@ -201,7 +203,10 @@ class Batcher(Generic[T]):
         A short one is in one of the next batches, as many as the short ones fill with
         the room that they have; longer ones may have the rest of each. A longer one follows all.
         """
-        room, ahead = self._room(self._lists), self.rows
+        ahead = self.rows
+        if ahead <= self._least_room and not self._long:  # they fit one batch
+            return self.cost.per_row * ahead + self.cost.fixed if ahead else 0.0
+        room = self._room(self._lists)
         if not self._long:
             return self.cost.per_row * ahead + self.cost.fixed * -(-ahead // room)
         is_short = rows <= QUANTUM
@@ -232,6 +237,9 @@ class Batcher(Generic[T]):
 
     def fill(self, batch: Batch[T], now: float) -> None:
         """Moves rows into a batch until it is full: short lists first."""
+        if self.rows <= self._least_room and not self._long:
+            self._move(self._short, batch, self._least_room, now)
+            return
         room = self._room(self._lists)
         kept = self._kept(room)
         left = kept + self._move(self._short, batch, room - kept, now)

@@ -37,7 +37,8 @@ class CostModel:
     def observe(self, rows: float, seconds: float) -> None:
         """Learns from a batch that was scored."""
         if self._weight > _TRUSTED:
-            seconds = min(seconds, self._outlier * self.predict(rows))
+            most = self._outlier * (self.fixed + self.per_row * rows)
+            seconds = seconds if seconds < most else most
         memory = self._memory
         self._weight = self._weight * memory + 1.0
         self._x = self._x * memory + rows

@@ -231,8 +231,8 @@ class Dispatcher:
         served.batcher.cost.observe(batch.rows, seconds)
         self.scored += batch.lists
         self.scored_rows += batch.rows
-        self.most_rows = served.batcher.most_rows(batch)
-        spare = min(seconds, served.batcher.fuller_saves(batch))
+        self.most_rows = most_rows = served.batcher.most_rows(batch)
+        spare = min(seconds, served.batcher.fuller_saves(batch, most_rows))
         self._recorder.engine_worked(seconds - spare)
         if scoring.on_thread:
             self.spare_seconds += spare

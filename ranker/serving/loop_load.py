@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ranker.metrics.recorder import Recorder
 from ranker.rpc import Numbers
@@ -41,26 +40,14 @@ _SURPRISE_SHARE = 0.005
 _MOST_SURPRISE = 30.0
 """What a turn has of that average, and what counts of it at most: a machine may stand still."""
 
+_LEARN_SECONDS = 0.001
+"""After a turn of which was learned there is none for so long: they may be short, and many."""
+
 _REST = 50e-6
 """Seconds without work that are a rest. Less passes while one thread wakes another."""
 
 _LONG_REST = 0.01
 """What was done before so long a rest was for no list that came after it."""
-
-
-class _Moment(NamedTuple):
-    """What there was until the end of a turn, in seconds and in numbers; see `LoopLoad`.
-
-    What is left out is neither in `now` nor in `cpu`.
-    """
-
-    left_out: float
-    now: float
-    waited: float
-    cpu: float
-    lists: float
-    rows: int
-    spare: float
 
 
 class LoopLoad:
@@ -94,10 +81,19 @@ class LoopLoad:
         self._cores = cores
         self._cpu = cpu
         self._surprise = 1.0  # how many times what was predicted turns have taken of late
-        self._left_out = 0.0
+        self._left_out = 0.0  # seconds of this turn
         self._begun = 0.0  # seconds of turns without lists, for those that the next one has
         self._rested = False  # before the whole turn that is counted next
-        self._last = self._counted = _Moment(0.0, now, waited[0], cpu(), 0.0, 0, 0.0)
+        # As of the end of the last turn.
+        self._then, self._waited_then, self._cpu_then = now, waited[0], cpu()
+        self._spare_then = 0.0
+        # As of the last whole turn that was counted, and since then.
+        self._lists = self._new_lists = 0.0
+        self._rows = self._new_rows = 0
+        self._busy = self._used = 0.0
+        # What turns take is learned of the next one, or from when on of that after the next.
+        self._learns, self._learn_at = True, now
+        self._parts: dict[tuple[float, int, bool], float] = {}  # see `_part`; since the last
 
     def leave_out(self, seconds: float) -> None:
         """The loop has spent so many seconds on what it had time to spare for."""
@@ -115,35 +111,39 @@ class LoopLoad:
             most_rows: of a batch as large as pays; lists that fill one fill a whole turn, too.
             spare: the seconds of its engines' threads that larger batches would have saved so far.
         """
-        out = self._left_out
-        end = _Moment(out, now - out, self._waited[0], self._cpu() - out, lists, rows, spare)
-        last, self._last = self._last, end
-        rest = self._rest(last, end)
+        cpu, waited = self._cpu(), self._waited[0]
+        out, self._left_out = self._left_out, 0.0
+        passed = now - self._then - out
+        waiting = waited - self._waited_then
+        used = cpu - self._cpu_then - out
+        asleep = passed - used
+        # In which the process had nothing to do, or time to spare.
+        rest = (asleep if asleep < waiting else waiting) + out
         if rest > _LONG_REST:
             self._begun = 0.0
         if self._whole_turns:
             self._rested = self._rested or rest > _REST
-            self._count(end, most_rows)
-            return
-        if rest > _REST and last is not self._counted:
-            self._count(last, most_rows)
-        if end.lists - self._counted.lists >= self._full_turn:
-            self._count(end, most_rows)
+        elif rest > _REST:
+            self._count(most_rows)
+        self._busy += passed - waiting
+        self._used += used - (spare - self._spare_then)
+        self._new_lists, self._new_rows = lists - self._lists, rows - self._rows
+        self._then, self._waited_then, self._cpu_then = now, waited, cpu
+        self._spare_then = spare
+        if self._whole_turns or self._new_lists >= self._full_turn:
+            self._count(most_rows)
 
-    def _rest(self, last: _Moment, end: _Moment) -> float:
-        """Seconds between two turns in which the process had nothing to do, or time to spare."""
-        asleep = end.now - last.now - (end.cpu - last.cpu)
-        return min(asleep, end.waited - last.waited) + end.left_out - last.left_out
-
-    def _count(self, end: _Moment, most_rows: int) -> None:
+    def _count(self, most_rows: int) -> None:
         """Counts what there was since the last time."""
-        began, self._counted = self._counted, end
-        busy = end.now - began.now - (end.waited - began.waited)
-        used = end.cpu - began.cpu - (end.spare - began.spare)
-        seconds = max(busy, used / self._cores)
+        busy, used = self._busy, self._used / self._cores
+        lists, rows = self._new_lists, self._new_rows
+        self._busy = self._used = 0.0
+        self._lists += lists
+        self._rows += rows
+        self._new_lists, self._new_rows = 0.0, 0
+        seconds = busy if busy > used else used
         if seconds <= 0.0:
             return
-        lists = end.lists - began.lists
         if not lists:
             self._begun += seconds
             self._recorder.loop_worked(seconds)
@@ -151,26 +151,39 @@ class LoopLoad:
         begun, rested = self._begun, self._rested
         self._begun, self._rested = 0.0, False
         seconds += begun  # which is counted already
-        costs = self._learnt(lists, seconds, rested)
+        if self._learns:
+            self._learn(lists, seconds, rested)
+        turn = lists, rows, rested
+        part = self._parts.get(turn)
+        if part is None:  # `most_rows` hardly changes until more is learned
+            part = self._parts[turn] = self._part(*turn, most_rows)
+        seconds *= part
+        self._recorder.loop_worked(seconds - begun if seconds > begun else 0.0)
+        self._learns = self._then >= self._learn_at
+
+    def _part(self, lists: float, rows: int, rested: bool, most_rows: int) -> float:
+        """What the lists of such a turn would take in a full one, of what it takes."""
+        costs = self._after_rest if rested else self._following
+        usual = costs.predict(lists)
+        if usual <= 0.0:
+            return 1.0
         fullest = self._following if self._following.known else costs
         most = float(self._full_turn)
         if self._whole_turns:  # each has one batch at most
-            most = min(most, most_rows * lists / (end.rows - began.rows))
+            most = min(most, most_rows * lists / rows)
         full = max(lists, fullest.full(most))
-        usual = costs.predict(lists)
-        if usual > 0.0:
-            seconds *= min(1.0, lists / full * fullest.predict(full) / usual)
-        self._recorder.loop_worked(max(0.0, seconds - begun))
+        return min(1.0, lists / full * fullest.predict(full) / usual)
 
-    def _learnt(self, lists: float, seconds: float, rested: bool) -> TurnCosts:
-        """What such turns cost, by this one and those before it, unless those had other lists."""
+    def _learn(self, lists: float, seconds: float, rested: bool) -> None:
+        """Learns what such turns take, and forgets those before it if these had other lists."""
+        self._learn_at = self._then + _LEARN_SECONDS
+        self._parts.clear()
         predicted = (self._after_rest if rested else self._following).predict(lists)
         if predicted > 0.0:
             surprise = min(seconds / predicted, _MOST_SURPRISE)
             self._surprise += _SURPRISE_SHARE * (surprise - self._surprise)
             if not 1.0 / _SURPRISED < self._surprise < _SURPRISED:
                 self._after_rest, self._following = TurnCosts(_OUTLIER), TurnCosts(_OUTLIER)
-                self._surprise = 1.0
+                self._surprise, predicted = 1.0, 0.0
         costs = self._after_rest if rested else self._following
-        costs.observe(lists, seconds)
-        return costs
+        costs.observe(lists, seconds, predicted)

@@ -24,11 +24,14 @@ class PacedRefusals:
 
     Args:
         refuse: tells a list's caller.
+
+    Attributes:
+        held: those that are, by the time at which they are due.
     """
 
     def __init__(self, refuse: Callable[[RankTask, OverloadedError], None]) -> None:
         self._refuse = refuse
-        self._held: list[tuple[float, int, RankTask, OverloadedError]] = []
+        self.held: list[tuple[float, int, RankTask, OverloadedError]] = []
         self._number = itertools.count()  # of two that are due at once the first comes first
 
     def hold(self, task: RankTask, error: OverloadedError, now: float, wait: float) -> bool:
@@ -42,12 +45,12 @@ class PacedRefusals:
             self._refuse(task, error)
             return False
         error.forget_frames()
-        heapq.heappush(self._held, (due, next(self._number), task, error))
+        heapq.heappush(self.held, (due, next(self._number), task, error))
         return True
 
     def answer(self, now: float) -> float:
         """Refuses those that are due; returns the seconds until the next one is, or infinity."""
-        held = self._held
+        held = self.held
         while held and held[0][0] <= now:
             _, _, task, error = heapq.heappop(held)
             self._refuse(task, error)

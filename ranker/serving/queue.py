@@ -98,11 +98,12 @@ class Queue(Generic[T]):
         shares = self._shares
         rows, size = self.rows + task.rows, self._bytes + task.size
         wait = 0.0
-        busy, unread = self._before(now)
-        if self.rows or busy:
+        busy = self.busy_until - now
+        unread = now - self.unread_since if now < self.read_until else 0.0
+        if self.rows or busy > 0.0:
             own = batcher.cost.fixed + batcher.cost.per_row * task.rows
             mine = batcher.ahead_of(task.rows)
-            ahead = busy + mine
+            ahead = busy + mine if busy > 0.0 else mine
             if len(self._batchers) > (batcher in self._batchers):
                 ahead += self.others_before(batcher, mine + own)
             wait = self.admission.check(task.deadline, now, ahead, unread, own, task.rows)
@@ -151,7 +152,8 @@ class Queue(Generic[T]):
             # That of the model with the least to do: it grows with what a model has to do itself.
             least = 0.0 if len(waits) < models else min(waits.values())
             ahead = sum(min(wait, least + batcher.next_batch()) for batcher, wait in waits.items())
-        busy, unread = self._before(now)
+        busy = max(0.0, self.busy_until - now)
+        unread = now - self.unread_since if now < self.read_until else 0.0
         wait = self.admission.check(task.deadline, now, busy + ahead, unread, own, rows)
         fewest = least_rows if self._shares.holds(task.holder_name()) else 1
         self._check_bounds(task, fewest, 0, wait, now + wait < task.deadline - unread)
@@ -171,12 +173,6 @@ class Queue(Generic[T]):
             text = "this connection has its share of a queue that fills"
             raise FullShareError(text, wait, in_time=in_time)
 
-    def _before(self, now: float) -> tuple[float, float]:
-        """Seconds that the engines are still busy, and that what comes now may have waited."""
-        busy = self.busy_until - now
-        unread = now - self.unread_since if now < self.read_until else 0.0
-        return (busy if busy > 0.0 else 0.0), unread
-
     def take(self, now: float) -> Batch[T] | None:
         """The next batch.
 
@@ -184,12 +180,15 @@ class Queue(Generic[T]):
             None if nothing waits, or if what waits may still wait (`due`).
             A batch without pieces if all that waited was dropped.
         """
-        if not self.rows or self.due(now) > 0.0:
+        if not self.rows or (self.max_delay and self.due(now) > 0.0):
             return None
         self.admission.on_batch_start(now)
         batch: Batch[T] = Batch()
         while not batch.pieces and self.rows:
-            batcher = min(self._batchers, key=lambda batcher: batcher.engine_seconds)
+            if len(self._batchers) == 1:
+                [batcher] = self._batchers
+            else:
+                batcher = min(self._batchers, key=lambda batcher: batcher.engine_seconds)
             before = batcher.rows
             batcher.fill(batch, now)
             self.rows -= before - batcher.rows

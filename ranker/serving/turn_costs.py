@@ -15,11 +15,14 @@ _SMALL_PART = 1 / 8
 _MEMORY = 0.999
 """Weight of the past at each turn: in the last thousand there are longer and shorter ones."""
 
-_TURNS = 2000.0
+_TURNS = 2000
 """An average is of so many turns, about."""
 
 _KNOWN = 20
 """Of so many turns an average tells something."""
+
+_LOOK_EVERY = 20
+"""Turns of a size between two looks at whether those of the largest turns are others."""
 
 _OTHER_LISTS = 1.5
 """If a list of the largest turns takes so many times what one of smaller turns takes, the lists are
@@ -41,8 +44,8 @@ class _Size:
         return self.seconds / self.lists
 
     def add(self, lists: float, seconds: float) -> None:
-        self.turns += 1
-        part = max(1.0 / self.turns, 1.0 / _TURNS)
+        self.turns = turns = self.turns + 1
+        part = 1.0 / (turns if turns < _TURNS else _TURNS)
         self.lists += part * (lists - self.lists)
         self.seconds += part * (seconds - self.seconds)
 
@@ -53,38 +56,46 @@ class TurnCosts:
     Args:
         outlier: a turn that takes so many times what is predicted was held up: nothing is
             learned of it.
+
+    Attributes:
+        known: whether any size is.
     """
 
     def __init__(self, outlier: float) -> None:
         self._outlier = outlier
         self._sizes: dict[int, _Size] = {}
         self._known: list[_Size] = []
+        self.known = False
         self._trend = CostModel(_MEMORY, outlier)
 
-    def observe(self, lists: float, seconds: float) -> None:
-        """Learns from a turn that had at least one list."""
+    def observe(self, lists: float, seconds: float, predicted: float) -> None:
+        """Learns from a turn that had at least one list.
+
+        Args:
+            lists: how many it had.
+            seconds: what it took.
+            predicted: what `predict` said.
+        """
         kind = int(lists).bit_length()
         size = self._sizes.get(kind)
         if size is None:
             size = self._sizes[kind] = _Size()
-        if size.turns >= _KNOWN and seconds > self._outlier * self.predict(lists):
+        if size.turns >= _KNOWN and seconds > self._outlier * predicted:
             return
         self._trend.observe(lists, seconds)
         size.add(lists, seconds)
-        if size.turns >= _KNOWN:
-            largest = self._known[-1] if self._known else size
-            if size.each * _OTHER_LISTS < largest.each:
-                self._trend = CostModel(_MEMORY, self._outlier)
-                self._sizes = {kind: each for kind, each in self._sizes.items() if each is size}
-            elif size.turns > _KNOWN:
-                return
-            known = (each for each in self._sizes.values() if each.turns >= _KNOWN)
-            self._known = sorted(known, key=lambda each: each.lists)
+        if size.turns == _KNOWN or (size.turns > _KNOWN and size.turns % _LOOK_EVERY == 0):
+            self._look(kind, size)
 
-    @property
-    def known(self) -> bool:
-        """Whether any size is."""
-        return bool(self._known)
+    def _look(self, kind: int, size: _Size) -> None:
+        """Sees whether a size is new, or its lists are others than those of the largest turns."""
+        largest = self._known[-1] if self._known else size
+        if size.each * _OTHER_LISTS < largest.each:
+            self._trend = CostModel(_MEMORY, self._outlier)
+            self._sizes = {kind: size}
+        known = (each for each in self._sizes.values() if each.turns >= _KNOWN)
+        self._known = sorted(known, key=lambda each: each.lists)
+        self.known = True
 
     def predict(self, lists: float) -> float:
         """Seconds that a turn with so many lists takes; 0 before any size is known.

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from ranker.engine.api import Scores
+from ranker.engine.api import Rows, Scores
 from ranker.errors import InvalidRequestError, RankerError
 from ranker.model.order import best_first
 from ranker.serving import messages
@@ -63,11 +63,13 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
     if most is not None:
         task.on_read(most, generation)
         rows, columns = most.rows, most.columns
-        task.plan = task.served.features.plan(columns)
-        values = np.frombuffer(data, _FLOAT32, rows * columns, most.offset)
-        if len(data) - values.nbytes > MOST_BESIDE:
-            values = values.copy()
-        task.candidates = values.reshape(rows, columns)
+        features = task.served.features
+        if columns != features.num_features:
+            raise features.wrong_columns(columns)
+        candidates: Rows = np.ndarray((rows, columns), _FLOAT32, data, most.offset)
+        if len(data) - candidates.nbytes > MOST_BESIDE:
+            candidates = candidates.copy()
+        task.candidates = candidates
         task.rows, task.top_k = rows, most.top_k
     else:
         check_request(data, NESTED, generation, max_rows)

@@ -48,7 +48,8 @@ class LoggingServer:
     def sent_by(self, now: float) -> list[LogEntry]:
         """What a turn of the loop sends to the office."""
         assert self.recorder.access_log is not None
-        self.recorder.access_log.turn(now)
+        if now >= self.recorder.access_log.due:
+            self.recorder.access_log.flush()
         try:
             packet = self.offices_end.recv(2**17, socket.MSG_DONTWAIT)
         except BlockingIOError:

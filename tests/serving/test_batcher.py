@@ -17,9 +17,9 @@ def test_what_a_batch_as_large_as_pays_would_save():
     fullest, other = queue.take(0.0), queue.take(0.0)
     assert (fullest.rows, other.rows) == (500, 100)
     assert batcher.most_rows(other) == 500
-    assert batcher.fuller_saves(fullest) == 0.0
+    assert batcher.fuller_saves(fullest, 500) == 0.0
     # A fifth of a start is its part.
-    assert batcher.fuller_saves(other) == pytest.approx(0.8 * 0.002)
+    assert batcher.fuller_saves(other, 500) == pytest.approx(0.8 * 0.002)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_batch_with_its_part_of_longer_lists_is_full():
     batch = queue.take(0.0)
     assert batch.rows == 10 + 1024
     assert queue.batchers[0].most_rows(batch) == batch.rows
-    assert queue.batchers[0].fuller_saves(batch) == 0.0
+    assert queue.batchers[0].fuller_saves(batch, batch.rows) == 0.0
 
 
 def test_longer_lists_fill_batches_for_which_no_short_one_waits():

@@ -184,7 +184,7 @@ class TestQuotas:
             assert sent < 40
         assert sent >= 3 + REFUSALS_AT_ONCE
         held = guarded.serving.intake.refusals
-        [(_, _, task, _)] = held._held
+        [(_, _, task, _)] = held.held
         assert task.candidates.size == 0  # it would hold the whole message
         assert str(sent) not in stream.answers()
         assert not stream.call.resumed

@@ -41,7 +41,7 @@ def test_a_list_whose_refusal_is_held_back_keeps_no_place_among_those_to_be_expl
         calls.append(call)
     let_in = s.queue.rows // len(THREE)
     assert let_in == 2
-    assert s.intake.refusals._held
+    assert s.intake.refusals.held
     assert len(s.explanations.lists) == let_in
     s.intake.refusals.answer(math.inf)
     assert [call.code for call in calls].count(Code.RESOURCE_EXHAUSTED) == len(calls) - let_in

@@ -17,11 +17,15 @@ def seconds(lists: float) -> float:
     return 100e-6 + 200e-6 * min(lists, 4) + 50e-6 * max(0.0, lists - 4)
 
 
+def observe(costs: TurnCosts, lists: int, took: float) -> None:
+    costs.observe(lists, took, costs.predict(lists))
+
+
 def learnt(sizes: Iterable[int], turns: int = 100) -> TurnCosts:
     costs = TurnCosts(OUTLIER)
     for _ in range(turns):
         for lists in sizes:
-            costs.observe(lists, seconds(lists))
+            observe(costs, lists, seconds(lists))
     return costs
 
 
@@ -52,7 +56,7 @@ def test_large_turns_are_remembered_while_there_are_small_ones():
     costs = learnt((32,), turns=30)
     for turn in range(50_000):
         lists = 1 + turn % 3
-        costs.observe(lists, seconds(lists))
+        observe(costs, lists, seconds(lists))
     assert costs.predict(32) == pytest.approx(seconds(32))
     assert costs.predict(2) == pytest.approx(seconds(2), rel=0.01)
 
@@ -62,7 +66,7 @@ def test_turns_that_were_held_up_say_nothing():
     for _ in range(5000):
         lists = chance.choice((1, 2, 4))
         held_up = chance.random() < 0.05
-        costs.observe(lists, seconds(lists) * (20.0 if held_up else 1.0))
+        observe(costs, lists, seconds(lists) * (20.0 if held_up else 1.0))
     assert [costs.predict(n) for n in (1, 2, 4)] == pytest.approx([seconds(n) for n in (1, 2, 4)])
 
 
@@ -78,5 +82,5 @@ def test_a_turn_is_full_whose_lists_take_eight_times_what_it_takes_without_any()
 def test_what_large_turns_took_is_forgotten_if_small_ones_take_less_for_a_list():
     costs = learnt((32,))
     for _ in range(100):
-        costs.observe(8, 8 / 32 * 0.5 * seconds(32))
+        observe(costs, 8, 8 / 32 * 0.5 * seconds(32))
     assert costs.predict(32) == pytest.approx(0.5 * seconds(32))
