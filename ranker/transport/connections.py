@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -37,6 +37,11 @@ _ADDRESS_SIZE = 28  # of a sockaddr_in6, the longer one
 _NOWHERE = struct.pack("=H14x", socket.AF_UNSPEC)
 
 _DESCRIPTORS = "/proc/self/fd"
+
+_MANY_DESCRIPTORS = 512
+"""To look at so many takes too long for the loop."""
+
+_ON, _OFF = ctypes.byref(ctypes.c_int(1)), ctypes.byref(ctypes.c_int(0))
 
 _libc = ctypes.PyDLL(None)  # unlike CDLL it keeps the interpreter meanwhile
 
@@ -69,6 +74,17 @@ class Connection:
         if _libc.connect(self._descriptor, _NOWHERE, len(_NOWHERE)):
             _libc.shutdown(self._descriptor, socket.SHUT_RDWR)
 
+    def cork(self) -> None:
+        """Holds back what is sent from now on; see `ranker.transport.cork`.
+
+        Should it have ended, and the number be another socket's, that is corked for the moment.
+        """
+        _libc.setsockopt(self._descriptor, socket.IPPROTO_TCP, socket.TCP_CORK, _ON, 4)
+
+    def uncork(self) -> None:
+        """Sends what was held back."""
+        _libc.setsockopt(self._descriptor, socket.IPPROTO_TCP, socket.TCP_CORK, _OFF, 4)
+
 
 def connections(port: int) -> list[Connection]:
     """This process's connections to a port of its own."""
@@ -90,6 +106,15 @@ def connections(port: int) -> list[Connection]:
             sent, received = _BYTES.unpack_from(info, _BYTES_AT)
             found.append(Connection(peer, received - waiting, waiting, sent, descriptor))
     return found
+
+
+def connections_of(port: int, peers: Collection[Peer]) -> list[Connection]:
+    """Those of certain callers; none if the process has very many descriptors."""
+    try:
+        many = len(os.listdir(_DESCRIPTORS)) > _MANY_DESCRIPTORS
+    except OSError:
+        many = True
+    return [] if many else [each for each in connections(port) if each.peer in peers]
 
 
 def peer_of(name: str) -> Peer | None:

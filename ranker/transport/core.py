@@ -40,6 +40,7 @@ from ranker.transport.bind_error import bind_error
 from ranker.transport.connections import limit_buffers, peer_of
 from ranker.transport.core_api import CompletionQueue, ReceiveMessage, Server, core_credentials
 from ranker.transport.core_call import Loop, Route, StreamCall, UnaryCall, ignore
+from ranker.transport.cork import Cork
 from ranker.transport.grpc_log import quieten
 from ranker.transport.room import Room, too_much_metadata
 from ranker.transport.trailers import logger
@@ -103,6 +104,7 @@ class CoreTransport:
         self._room = Room(limits, guard, counts, self._loop.calls)
         self._max_calls = limits.calls
         self._guard = guard
+        self._cork = Cork()
         self._asking = False  # the core may hand over a call
         self._waited = counts.waited
         self._routes = {name.encode(): _route(name, methods[name], counts) for name in methods}
@@ -135,6 +137,7 @@ class CoreTransport:
         if port == 0:
             raise bind_error(address)
         limit_buffers(port)
+        self._cork.port = port
         return port
 
     def run(self) -> None:
@@ -226,12 +229,14 @@ class CoreTransport:
         loop = self._loop
         loop.refusals = 0
         self._waking = False
-        for _ in range(len(self._soon)):
-            guarded(logger, "a function on the loop", self._soon.popleft())
-            loop.heard = True
-        if loop.heard or self._turn_at <= began:
+        if loop.heard or self._soon or self._turn_at <= began:
             loop.heard = False
+            holds = len(loop.calls) > 1 and self._cork.hold(began, loop.calls)
+            for _ in range(len(self._soon)):
+                guarded(logger, "a function on the loop", self._soon.popleft())
             delay = guarded(logger, "a turn", self._turn)
+            if holds:
+                self._cork.release(loop.unsent, loop.answers_on_their_way)
             self._turn_at = math.inf if delay is None else time.monotonic() + delay
         unwatched = loop.unwatched
         while unwatched:
