@@ -212,7 +212,8 @@ class Guard(Protocol):
     """Whether memory is short: to take in hardly anything, and to end calls that stand still."""
 
     bytes_left: float
-    """How many more bytes callers may bring until it is; infinity while they hold little."""
+    """How many more bytes callers may bring until memory is short; infinity while they hold
+    little, or as long as `brings_little` does not know."""
 
     def brings_little(self, peer: str) -> bool:
         """Whether a connection has brought so little of late that its calls are let in even then.

@@ -18,10 +18,12 @@ class Arrivals:
         modest: those that have brought least, and all together little. None of them before the
             second look.
         looked: when that was.
+        compared: whether there has been a second look.
     """
 
     def __init__(self) -> None:
         self.modest: frozenset[Peer] = frozenset()
+        self.compared = False
         self._received: dict[Peer, int] = {}
         self._of_late: dict[Peer, float] = {}
         self.looked = -math.inf
@@ -60,9 +62,11 @@ class Arrivals:
                 break
             modest.add(peer)
         self.modest = frozenset(modest)
+        self.compared = True
 
     def forget(self) -> None:
         """The next look is the first one again."""
         self._received.clear()
         self._of_late.clear()
         self.modest = frozenset()
+        self.compared = False

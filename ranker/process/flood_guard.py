@@ -128,7 +128,8 @@ class FloodGuard:
 
     Attributes:
         short: whether memory is short.
-        bytes_left: how many more bytes callers may bring until it is; `inf`: they hold little.
+        bytes_left: how many more bytes callers may bring until memory is short; `inf`: they hold
+            little, or it is not known yet who brings what.
         short_since: since when, on the `time.monotonic` clock; `inf`: it is not.
     """
 
@@ -271,7 +272,7 @@ class FloodGuard:
             resident = held().resident
         if resident > budget.at_rest + _COMPARE_FROM * budget.callers:
             self._compare_until = now + _COMPARE_SECONDS
-        comparing = now < self._compare_until
+        comparing = now < self._compare_until and self._arrivals.compared
         self.bytes_left = max(0.0, budget.full - resident) if comparing else math.inf
         self.short = resident > budget.full
         self.short_since = min(self.short_since, now) if self.short else math.inf

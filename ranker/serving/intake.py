@@ -155,4 +155,5 @@ class Intake:
         """Tells a list's caller that it is not let in, and counts why."""
         if isinstance(error, OverloadedError | DrainingError):
             task.metrics.request_shed(error.reason)
+        task.forget_rows()
         task.finish(error)

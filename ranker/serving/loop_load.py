@@ -22,6 +22,7 @@ may keep the loop from waiting: each turn has a few lists. More servers would no
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 
@@ -41,7 +42,9 @@ _MOST_SURPRISE = 30.0
 """What a turn has of that average, and what counts of it at most: a machine may stand still."""
 
 _LEARN_SECONDS = 0.001
-"""After a turn of which was learned there is none for so long: they may be short, and many."""
+_MOST_SKIPPED = 16
+"""To learn takes time: of turns that are shorter than this, one is learned of in so many seconds,
+but at least one in so many turns."""
 
 _REST = 50e-6
 """Seconds without work that are a rest. Less passes while one thread wakes another."""
@@ -87,13 +90,16 @@ class LoopLoad:
         # As of the end of the last turn.
         self._then, self._waited_then, self._cpu_then = now, waited[0], cpu()
         self._spare_then = 0.0
-        # As of the last whole turn that was counted, and since then.
-        self._lists = self._new_lists = 0.0
-        self._rows = self._new_rows = 0
+        self._lists, self._rows = 0.0, 0
+        # As of the last whole turn that was counted, and the seconds since then.
+        self._counted_lists, self._counted_rows = 0.0, 0
         self._busy = self._used = 0.0
-        # What turns take is learned of the next one, or from when on of that after the next.
-        self._learns, self._learn_at = True, now
-        self._parts: dict[tuple[float, int, bool], float] = {}  # see `_part`; since the last
+        # Turns from one that is learned of to the next, and of these those to come: drawn at
+        # random, for what a turn takes may hang on the one before.
+        self._random = random.Random(0)
+        self._period = self._until_learning = 1
+        self._learned_at = now
+        self._parts: dict[tuple[float, int, bool], float] = {}  # see `_part`; since then
 
     def leave_out(self, seconds: float) -> None:
         """The loop has spent so many seconds on what it had time to spare for."""
@@ -127,20 +133,18 @@ class LoopLoad:
             self._count(most_rows)
         self._busy += passed - waiting
         self._used += used - (spare - self._spare_then)
-        self._new_lists, self._new_rows = lists - self._lists, rows - self._rows
+        self._lists, self._rows = lists, rows
         self._then, self._waited_then, self._cpu_then = now, waited, cpu
         self._spare_then = spare
-        if self._whole_turns or self._new_lists >= self._full_turn:
+        if self._whole_turns or lists - self._counted_lists >= self._full_turn:
             self._count(most_rows)
 
     def _count(self, most_rows: int) -> None:
         """Counts what there was since the last time."""
         busy, used = self._busy, self._used / self._cores
-        lists, rows = self._new_lists, self._new_rows
+        lists, rows = self._lists - self._counted_lists, self._rows - self._counted_rows
         self._busy = self._used = 0.0
-        self._lists += lists
-        self._rows += rows
-        self._new_lists, self._new_rows = 0.0, 0
+        self._counted_lists, self._counted_rows = self._lists, self._rows
         seconds = busy if busy > used else used
         if seconds <= 0.0:
             return
@@ -151,7 +155,8 @@ class LoopLoad:
         begun, rested = self._begun, self._rested
         self._begun, self._rested = 0.0, False
         seconds += begun  # which is counted already
-        if self._learns:
+        self._until_learning -= 1
+        if self._until_learning == 0:
             self._learn(lists, seconds, rested)
         turn = lists, rows, rested
         part = self._parts.get(turn)
@@ -159,7 +164,6 @@ class LoopLoad:
             part = self._parts[turn] = self._part(*turn, most_rows)
         seconds *= part
         self._recorder.loop_worked(seconds - begun if seconds > begun else 0.0)
-        self._learns = self._then >= self._learn_at
 
     def _part(self, lists: float, rows: int, rested: bool, most_rows: int) -> float:
         """What the lists of such a turn would take in a full one, of what it takes."""
@@ -176,8 +180,11 @@ class LoopLoad:
 
     def _learn(self, lists: float, seconds: float, rested: bool) -> None:
         """Learns what such turns take, and forgets those before it if these had other lists."""
-        self._learn_at = self._then + _LEARN_SECONDS
         self._parts.clear()
+        passed, self._learned_at = self._then - self._learned_at, self._then
+        many = round(self._period * _LEARN_SECONDS / passed) if passed > 0.0 else _MOST_SKIPPED
+        many = max(1, min(many, _MOST_SKIPPED))
+        self._period = self._until_learning = self._random.randint(1, 2 * many - 1)
         predicted = (self._after_rest if rested else self._following).predict(lists)
         if predicted > 0.0:
             surprise = min(seconds / predicted, _MOST_SURPRISE)

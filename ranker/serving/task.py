@@ -191,7 +191,7 @@ class RankTask:
         return rows if self.plan is None else self.plan.rows(rows, self.context)
 
     def forget_rows(self) -> None:
-        """It is refused, which its caller may hear later: frees what it holds of its message."""
+        """It is not let in, which its caller may hear later: frees what it holds of its message."""
         self.candidates = _NO_ROWS
         self.candidate_ids = []
         self.request = b""
@@ -235,7 +235,6 @@ class RankTask:
             self._answer(outcome)
         else:
             self.metrics.request_ended(outcome.code, self)
-            self.forget_rows()
             self._refuse(outcome)
 
     def on_read(self, asked: Asked, generation: Generation) -> None:

@@ -194,7 +194,9 @@ class _Gate:
             self.look(call.arrived)
         if self._room.refusal is not None or len(self.calls) > self._max_calls:
             return self._room.refusal_of(call)
-        return None if self.awaited.has_room_for(call) else ShortOfMemoryError()
+        if call.streaming or self.awaited.has_room_for(call):
+            return None
+        return ShortOfMemoryError()
 
     def refusal_of_caller(self, call: AioCall) -> RankerError | None:
         """Why its caller may not, if so."""
@@ -259,14 +261,12 @@ class _Servicer:
 
     async def _answer_one(self, _: object, context: Context) -> bytes:
         call = self._open(context)
-        if self._admit(call):
-            self._loop.spawn(self._read(call, context))
+        self._read_if_wanted(call, context)
         return await call.one_answer()
 
     async def _answer_many(self, _: object, context: Context) -> None:
         call = self._open(context)
-        if self._admit(call):
-            self._loop.spawn(self._read(call, context))
+        self._read_if_wanted(call, context)
         await call.all_answers()
 
     def _open(self, context: Context) -> AioCall:
@@ -280,12 +280,18 @@ class _Servicer:
     def _close(self, call: AioCall) -> None:
         call.close()
         del self._gate.calls[call]
-        self._gate.awaited.on_close(call)
+        self._gate.awaited.on_end(call)
         guarded(logger, f"{self._name}: closed", self._handler.closed, call)
         # grpc.aio's own objects refer to each other, and keep the call until Python collects them.
         call.tag = None
         self._in_flight[0] -= 1.0
         self._ended[call.code] += 1.0
+
+    def _read_if_wanted(self, call: AioCall, context: Context) -> None:
+        if self._admit(call):
+            self._loop.spawn(self._read(call, context))
+        else:
+            self._gate.awaited.on_end(call)
 
     def _admit(self, call: AioCall) -> bool:
         """Whether its messages are wanted; if not, the handler has ended it."""

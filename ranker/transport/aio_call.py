@@ -30,7 +30,7 @@ class AioCall:
 
     def __init__(self, loop: Loop, method: str, context: Context, *, streaming: bool) -> None:
         self._loop = loop
-        self._streaming = streaming  # any number of messages may come
+        self.streaming = streaming  # any number of messages may come
         self.method = method
         self.metadata: Metadata = context.invocation_metadata()
         self.traceparent = next(
@@ -101,7 +101,7 @@ class AioCall:
 
     def awaits_message(self) -> bool:
         """See `ranker.transport.room.StandingCall`."""
-        return self.reading and not self._streaming and not self._ended
+        return self.reading and not self.streaming and not self._ended
 
     def evict(self, error: RankerError) -> None:
         """See `ranker.transport.room.StandingCall`."""

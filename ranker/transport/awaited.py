@@ -1,8 +1,9 @@
-"""The messages that have been asked for and are not there yet, on `aio`.
+"""The messages of unary calls that have been asked for and are not there yet, on `aio`.
 
 gRPC reads there while the server is busy, as many messages at a time as there are calls. What they
 will take is not in the memory that the process holds, so it is counted beforehand. On `core` a
-message is read when its call is.
+message is read when its call is. Of streams nobody knows which brings something next: they are
+bounded by the process's guard alone.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from ranker.rpc import Guard
 _TIMES = 2
 """A message is held twice: by gRPC, and as Python has it."""
 
+_LATE_SECONDS = 1.0
+"""The longest message of late is that of the last one or two times so many seconds."""
+
 
 class AwaitedCall(Protocol):
     """A call, as far as its message is concerned."""
 
     awaited: int
     """The bytes that are counted for it."""
+    moved: float
+    """When it last came on, on the `time.monotonic` clock."""
 
     def peer(self) -> str:
         """The connection that it came on."""
@@ -29,8 +35,9 @@ class AwaitedCall(Protocol):
 class Awaited:
     """Counts the bytes that callers who bring much are expected to bring.
 
-    A connection is expected to bring as long a message as its last one, and one of which none has
-    come as long a message as may be. Nothing is counted while callers hold little.
+    Each of their calls is expected to bring as long a message as the longest that came of late, of
+    whomever; if none came, the longest that is allowed. Nothing is counted while callers hold
+    little.
 
     Args:
         guard: tells how much more may come, and who brings little.
@@ -41,7 +48,10 @@ class Awaited:
         self._guard = guard
         self._max_message_bytes = max_message_bytes
         self._bytes = 0
-        self._lengths: dict[str, int] = {}  # of a connection's last message
+        self._left = math.inf  # as the guard said last
+        self._come = 0  # bytes since then
+        self._longest = self._longest_before = 0
+        self._late_until = 0.0
 
     def has_room_for(self, call: AwaitedCall) -> bool:
         """Whether a call's message may come; it is counted, if so.
@@ -50,13 +60,14 @@ class Awaited:
         """
         guard = self._guard
         if guard is None or guard.bytes_left == math.inf:
-            self._lengths.clear()
             return True
-        peer = call.peer()
-        if guard.brings_little(peer):
+        if guard.bytes_left != self._left:
+            self._left, self._come = guard.bytes_left, 0
+        if guard.brings_little(call.peer()):
             return True
-        size = _TIMES * self._lengths.get(peer, self._max_message_bytes)
-        if self._bytes and self._bytes + size > guard.bytes_left:
+        longest = max(self._longest, self._longest_before) or self._max_message_bytes
+        size = _TIMES * longest
+        if self._bytes and self._bytes + self._come + size > self._left:
             return False
         call.awaited = size
         self._bytes += size
@@ -64,11 +75,14 @@ class Awaited:
 
     def on_message(self, call: AwaitedCall, length: int) -> None:
         """A message of so many bytes has come."""
-        if call.awaited:
-            self._lengths[call.peer()] = length
-            self.on_close(call)
+        if call.moved >= self._late_until:
+            self._late_until = call.moved + _LATE_SECONDS
+            self._longest_before, self._longest = self._longest, 0
+        self._longest = max(self._longest, length)
+        self._come += _TIMES * length
+        self.on_end(call)
 
-    def on_close(self, call: AwaitedCall) -> None:
-        """No message is expected of a call any more."""
+    def on_end(self, call: AwaitedCall) -> None:
+        """No message of a call is awaited any more."""
         self._bytes -= call.awaited
         call.awaited = 0

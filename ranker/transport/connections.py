@@ -77,7 +77,8 @@ class Connection:
     def cork(self) -> None:
         """Holds back what is sent from now on; see `ranker.transport.cork`.
 
-        Should it have ended, and the number be another socket's, that is corked for the moment.
+        If it has ended, and its descriptor is another socket's by now, that one is corked until the
+        turn ends.
         """
         _libc.setsockopt(self._descriptor, socket.IPPROTO_TCP, socket.TCP_CORK, _ON, 4)
 

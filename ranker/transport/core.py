@@ -229,14 +229,16 @@ class CoreTransport:
         loop = self._loop
         loop.refusals = 0
         self._waking = False
-        if loop.heard or self._soon or self._turn_at <= began:
+        for _ in range(len(self._soon)):
+            guarded(logger, "a function on the loop", self._soon.popleft())
+            loop.heard = True
+        if loop.heard or self._turn_at <= began:
             loop.heard = False
             holds = len(loop.calls) > 1 and self._cork.hold(began, loop.calls)
-            for _ in range(len(self._soon)):
-                guarded(logger, "a function on the loop", self._soon.popleft())
+            unsent, answers = loop.unsent, loop.answers_on_their_way
             delay = guarded(logger, "a turn", self._turn)
             if holds:
-                self._cork.release(loop.unsent, loop.answers_on_their_way)
+                self._cork.release(loop.unsent - unsent, loop.answers_on_their_way - answers)
             self._turn_at = math.inf if delay is None else time.monotonic() + delay
         unwatched = loop.unwatched
         while unwatched:

@@ -73,6 +73,10 @@ def test_how_much_more_may_come_is_told_while_callers_hold_much(process):
     process.look(now=1.0)
     assert process.guard.bytes_left == math.inf
     process.own += 2
+    process.look(now=1.9)
+    assert process.guard.bytes_left == math.inf  # nobody knows yet who brings little
+    for now in (1.9, 2.0):
+        process.guard._arrivals.look([Connection(("a", 1), 1, 0, 0, -1)], now, 1.0)
     process.look(now=2.0)
     assert process.guard.bytes_left == 7 * MIB
     process.own += 20

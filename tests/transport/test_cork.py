@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from ranker.transport import connections
 from ranker.transport.cork import MOST_CALLS, SMALL_BYTES, Cork
 from tests.waiting import PATIENCE
 
@@ -53,7 +54,8 @@ def pairs() -> Iterator[list[Pair]]:
 
 
 @pytest.fixture
-def cork(pairs) -> Cork:
+def cork(pairs, monkeypatch) -> Cork:
+    monkeypatch.setattr(connections, "_MANY_DESCRIPTORS", 10**6)  # other tests leave some open
     cork = Cork()
     cork.port = pairs[0].served.getsockname()[1]
     return cork
@@ -102,11 +104,11 @@ def test_who_calls_is_looked_at_once_a_second(cork, pairs):
     assert second.answered()
 
 
-@pytest.mark.parametrize(("unsent", "holds"), [(2 * SMALL_BYTES, True), (3 * SMALL_BYTES, False)])
-def test_long_answers_are_not_held_for_the_next_second(cork, pairs, unsent, holds):
+@pytest.mark.parametrize(("sent", "holds"), [(2 * SMALL_BYTES, True), (3 * SMALL_BYTES, False)])
+def test_long_answers_are_not_held_for_the_next_second(cork, pairs, sent, holds):
     calls = pairs[:1] * 4
     assert cork.hold(1.0, calls)
-    cork.release(unsent, 2)
+    cork.release(sent, 2)
     assert cork.hold(1.5, calls) == holds
     cork.release(10, 1)
     assert cork.hold(2.0, calls)
@@ -121,6 +123,14 @@ def test_a_connection_that_has_ended_does_no_harm(cork, pairs):
     cork.release(10, 1)
     assert second.answered()
     assert cork.hold(1.5, [first, second] * 4)
+    cork.release(10, 1)
+
+
+def test_a_process_with_very_many_descriptors_is_left_alone(cork, pairs, monkeypatch):
+    monkeypatch.setattr(connections, "_MANY_DESCRIPTORS", 0)
+    assert not cork.hold(1.0, pairs[:1] * 4)
+    monkeypatch.setattr(connections, "_MANY_DESCRIPTORS", 10**6)
+    assert cork.hold(2.0, pairs[:1] * 4)
     cork.release(10, 1)
 
 
