@@ -40,6 +40,7 @@ class Context:
 
     def __init__(self, wanted: bool = True) -> None:
         self.message: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.is_read = False
         self.code: grpc.StatusCode | None = None
         self._metadata = (("wanted", "1"),) if wanted else ()
 
@@ -57,10 +58,11 @@ class Context:
 
     def end(self) -> None:
         self.done(self)
-        if not self.message.done():
+        if self.is_read and not self.message.done():
             self.message.set_exception(grpc.aio.UsageError())
 
     async def read(self) -> bytes:
+        self.is_read = True
         return await self.message
 
     async def abort(self, code, *_: object) -> None:
