@@ -41,10 +41,13 @@ _SURPRISE_SHARE = 0.005
 _MOST_SURPRISE = 30.0
 """What a turn has of that average, and what counts of it at most: a machine may stand still."""
 
-_LEARN_SECONDS = 0.001
-_MOST_SKIPPED = 16
-"""To learn takes time: of turns that are shorter than this, one is learned of in so many seconds,
-but at least one in so many turns."""
+_LEARNED_A_SECOND = 1000
+_FEWEST_LEARNED = 1 / 16
+"""To learn takes time: so many turns are learned of in a second, but at least this share of all."""
+
+_RATE_SECONDS = 1.0
+"""For how long turns are counted to find that share. It must not follow the load from turn to turn:
+turns take less time when many follow one another."""
 
 _REST = 50e-6
 """Seconds without work that are a rest. Less passes while one thread wakes another."""
@@ -94,11 +97,11 @@ class LoopLoad:
         # As of the last whole turn that was counted, and the seconds since then.
         self._counted_lists, self._counted_rows = 0.0, 0
         self._busy = self._used = 0.0
-        # Turns from one that is learned of to the next, and of these those to come: drawn at
-        # random, for what a turn takes may hang on the one before.
+        # Turns from one that is learned of to the next: on an average, this time, and those left.
+        # Drawn at random, for what a turn takes may hang on the one before.
+        self._usual_period = self._period = self._until_learning = 1
         self._random = random.Random(0)
-        self._period = self._until_learning = 1
-        self._learned_at = now
+        self._turns, self._turns_since = 0, now
         self._parts: dict[tuple[float, int, bool], float] = {}  # see `_part`; since then
 
     def leave_out(self, seconds: float) -> None:
@@ -181,10 +184,13 @@ class LoopLoad:
     def _learn(self, lists: float, seconds: float, rested: bool) -> None:
         """Learns what such turns take, and forgets those before it if these had other lists."""
         self._parts.clear()
-        passed, self._learned_at = self._then - self._learned_at, self._then
-        many = round(self._period * _LEARN_SECONDS / passed) if passed > 0.0 else _MOST_SKIPPED
-        many = max(1, min(many, _MOST_SKIPPED))
-        self._period = self._until_learning = self._random.randint(1, 2 * many - 1)
+        self._turns += self._period
+        passed = self._then - self._turns_since
+        if passed >= _RATE_SECONDS:
+            share = max(_FEWEST_LEARNED, min(1.0, _LEARNED_A_SECOND * passed / self._turns))
+            self._usual_period = round(1.0 / share)
+            self._turns, self._turns_since = 0, self._then
+        self._period = self._until_learning = self._random.randint(1, 2 * self._usual_period - 1)
         predicted = (self._after_rest if rested else self._following).predict(lists)
         if predicted > 0.0:
             surprise = min(seconds / predicted, _MOST_SURPRISE)
