@@ -102,7 +102,7 @@ class LoopLoad:
         self._usual_period = self._period = self._until_learning = 1
         self._random = random.Random(0)
         self._turns, self._turns_since = 0, now
-        self._parts: dict[tuple[float, int, bool], float] = {}  # see `_part`; since then
+        self._parts: dict[tuple[float, int, bool], float] = {}  # of turns, until more is learned
 
     def leave_out(self, seconds: float) -> None:
         """The loop has spent so many seconds on what it had time to spare for."""
