@@ -47,6 +47,9 @@ class Call(Protocol):
     """Set once the caller has gone: nothing sent from now on will arrive."""
     unsent: int
     """Bytes given to `send` and `finish` that the transport has not passed on yet."""
+    unanswered: bool
+    """Set by the handler of a stream while its caller waits for answers, and False at first: such a
+    call is not ended to make room for others, whatever else its caller does."""
     code: Code
     """How the RPC ended, as far as the server knows; valid in `Handler.closed`."""
     tag: Any

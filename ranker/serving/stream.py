@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ranker.errors import InvalidRequestError, RankerError
+from ranker.errors import Code, InvalidRequestError, RankerError
 from ranker.rpc import Call, Handler
 from ranker.serving.intake import DrainingError, Intake
 from ranker.serving.task import Asked, StreamTask, UnaryTask
@@ -97,6 +97,7 @@ class Stream:
         self._expect(task)
         if not self._intake.admit(task, data):
             self._to_refuse = task
+        self._call.unanswered = bool(self._waiting)
         self._held = self._to_refuse is not None or len(self._waiting) >= MAX_WAITING
         return not self._held
 
@@ -115,15 +116,16 @@ class Stream:
 
     def answer(self, task: StreamTask, message: bytes) -> None:
         """Sends a list's answer."""
-        if self._waiting.get(task.request_id) is task:
-            del self._waiting[task.request_id]
-        self._send(message)
+        self._learn(task, in_time=task.ended <= task.deadline)
+        self._reply(task, message)
 
     def refuse(self, task: StreamTask, error: RankerError) -> None:
         """Sends why a list has no ranking."""
         if task is self._to_refuse:
             self._to_refuse = None
-        self.answer(task, self._wire.write_refusal(task, error))
+        if error.code is Code.DEADLINE_EXCEEDED:
+            self._learn(task, in_time=False)
+        self._reply(task, self._wire.write_refusal(task, error))
 
     def end(self) -> None:
         """Ends the call, once everything is answered."""
@@ -149,7 +151,19 @@ class Stream:
             )
         self._waiting[task.request_id] = task
 
+    def _learn(self, task: StreamTask, *, in_time: bool) -> None:
+        """Admission learns how a list's deadline turned out, as it does of unary calls."""
+        if task.waited and not task.explain:
+            self._intake.admission.on_end(in_time=in_time)
+
+    def _reply(self, task: StreamTask, message: bytes) -> None:
+        """Sends what comes of a list."""
+        if self._waiting.get(task.request_id) is task:
+            del self._waiting[task.request_id]
+        self._send(message)
+
     def _send(self, message: bytes) -> None:
+        self._call.unanswered = bool(self._waiting)
         self._call.send(message)
         if self._ending and not self._waiting:
             self._close()
@@ -174,8 +188,8 @@ class OrderedStream(Stream):
         super().__init__(call, intake, wire)
         self._ready: dict[StreamTask, bytes] = {}
 
-    def answer(self, task: StreamTask, message: bytes) -> None:
-        """Sends a list's answer, and those that have waited for it."""
+    def _reply(self, task: StreamTask, message: bytes) -> None:
+        """Sends what comes of a list, and what has waited for it."""
         self._ready[task] = message
         while self._waiting:
             first = next(iter(self._waiting.values()))

@@ -198,6 +198,11 @@ class _Gate:
             return None
         return ShortOfMemoryError()
 
+    def keeps_back(self, call: AioCall) -> bool:
+        """Whether a stream is not read for now: memory is short, and its caller brings much."""
+        guard = self._guard
+        return guard is not None and guard.short and not guard.brings_little(call.peer())
+
     def refusal_of_caller(self, call: AioCall) -> RankerError | None:
         """Why its caller may not, if so."""
         return None if self.callers is None else self.callers.refusal_of(call)
@@ -347,6 +352,8 @@ class _Servicer:
             if go_on:
                 call.resume()
             await call.readable()
+            while not call.over and self._gate.keeps_back(call):
+                await asyncio.sleep(_LOOK_SECONDS)
         if call.over or call.cancelled:
             return
         if not self._method.request_streaming:

@@ -46,6 +46,7 @@ class AioCall:
         self.caller: Any = None
         self.over = False
         self.heard = False  # a message of it
+        self.unanswered = False
         self.reading = False  # it waits for its caller's next message
         self._context = context
         self._names: tuple[str, ...] | None = None  # in its certificate, once they are asked for
@@ -97,7 +98,11 @@ class AioCall:
 
     def stands_still(self) -> bool:
         """See `ranker.transport.room.StandingCall`."""
-        return self.reading and not (self._ended or self.unsent)
+        return self.reading and not (self._ended or self.unsent or self.unanswered)
+
+    def unread_since(self) -> float:
+        """See `ranker.transport.room.StandingCall`; nobody asks, since such calls are not ended."""
+        return self.moved
 
     def awaits_message(self) -> bool:
         """See `ranker.transport.room.StandingCall`."""

@@ -39,7 +39,8 @@ from ranker.transport.arguments import MAX_METADATA_BYTES, channel_arguments
 from ranker.transport.bind_error import bind_error
 from ranker.transport.connections import limit_buffers, peer_of
 from ranker.transport.core_api import CompletionQueue, ReceiveMessage, Server, core_credentials
-from ranker.transport.core_call import Loop, Route, StreamCall, UnaryCall, ignore
+from ranker.transport.core_call import Route, StreamCall, UnaryCall, ignore
+from ranker.transport.core_loop import Loop
 from ranker.transport.cork import Cork
 from ranker.transport.grpc_log import quieten
 from ranker.transport.room import Room, too_much_metadata
@@ -100,7 +101,7 @@ class CoreTransport:
         self.callers: Callers | None = None
         self._turn = turn
         self._turn_at = math.inf
-        self._loop = Loop(counts.in_flight)
+        self._loop = Loop(counts.in_flight, guard)
         self._room = Room(limits, guard, counts, self._loop.calls)
         self._max_calls = limits.calls
         self._guard = guard
@@ -178,8 +179,11 @@ class CoreTransport:
         loop = self._loop
         waited = self._waited
         patience = _EMPTY_POLLS
+        until = 0.0
+        ended = False  # all that has happened is that the last call in progress has ended
         while not self._left:
-            until = self._poll_until()
+            if not ended:
+                until = self._poll_until()
             began = time.monotonic()
             loop.steps += 1
             event = poll(until)
@@ -196,9 +200,13 @@ class CoreTransport:
                     left -= 1
                     if left == 0 or loop.refusals >= _REFUSALS_PER_TURN:
                         break
-                    if until and not loop.calls and self._asking:
-                        break  # no RPC is in progress: wait for the next
+                    if until and self._asking:
+                        if not loop.calls:
+                            break  # no RPC is in progress: wait for the next
+                        if loop.heard and len(loop.calls) == 1 and loop.unwatched:
+                            break  # nobody else calls: there is nobody to wait for
                 else:
+                    loop.reads.on_empty_poll()
                     empty += 1
                     if empty == patience:
                         if not self._asking:
@@ -211,13 +219,26 @@ class CoreTransport:
                 loop.steps += 1
                 event = poll(0)
                 loop.steps += 1
+            ended = act is not None and self._needs_no_turn(now)
             event = act = None  # an event holds its call, and a call its message
+            if ended:
+                continue
             seconds = self._end_turn()
             patience = _EMPTY_POLLS + min(int(seconds * _POLLS_PER_SECOND), _MORE_POLLS)
 
+    def _needs_no_turn(self, now: float) -> bool:
+        """Whether nothing is in progress, nothing has come, and nothing is due."""
+        loop = self._loop
+        if loop.calls or loop.heard or loop.refusals or self._soon or self._waking:
+            return False
+        if now >= self._turn_at or self._room.refusal is not None:
+            return False
+        loop.unwatched.clear()  # all are over
+        return True
+
     def _poll_until(self) -> float:
         """When the next poll is to give up, in seconds since 1970."""
-        if self._soon:
+        if self._soon or self._loop.reads.waiting:
             return 0
         wait = self._turn_at - time.monotonic()
         longest = _UNWATCHED if self._loop.unwatched else _IDLE
@@ -235,10 +256,11 @@ class CoreTransport:
         if loop.heard or self._turn_at <= began:
             loop.heard = False
             holds = len(loop.calls) > 1 and self._cork.hold(began, loop.calls)
-            unsent, answers = loop.unsent, loop.answers_on_their_way
+            unsent, answers = loop.unsent, loop.answers_on_their_way + loop.messages
             delay = guarded(logger, "a turn", self._turn)
             if holds:
-                self._cork.release(loop.unsent - unsent, loop.answers_on_their_way - answers)
+                answers = loop.answers_on_their_way + loop.messages - answers
+                self._cork.release(loop.unsent - unsent, answers)
             self._turn_at = math.inf if delay is None else time.monotonic() + delay
         unwatched = loop.unwatched
         while unwatched:
@@ -249,6 +271,7 @@ class CoreTransport:
                 call.watch()
             unwatched.popleft()
         self._room.look(began, len(loop.calls), loop.unsent)
+        loop.reads.on_turn_end()
         return time.monotonic() - began
 
     def _accept(self, event: Any) -> None:

@@ -25,6 +25,7 @@ from ranker.transport.core_api import (
     SendStatus,
     certified_names_of,
 )
+from ranker.transport.core_loop import Loop
 from ranker.transport.trailers import as_ranker_error, logger, on_the_wire, why_gone
 
 # Operations without contents keep no state in a batch, so all batches share these.
@@ -33,50 +34,6 @@ _OK = SendStatus(None, int(Code.OK), b"", 0)
 
 _NEVER = 1e12
 """Seconds since 1970. gRPC gives a call without a deadline one beyond this."""
-
-
-class Loop:
-    """What the calls tell the loop, and the loop the calls.
-
-    Attributes:
-        calls: those in progress, in the order of their coming.
-        in_flight: one number, the RPCs that have come and not ended.
-        answers_on_their_way: RPCs that are ended, and not sent yet.
-        heard: something happened in this turn that the server's own turn should see.
-        refusals: requests that were refused for overload in this turn.
-        unwatched: calls in the order in which their messages came. Most are answered soon,
-            by a batch that reports the RPC's end, and are skipped; for those
-            that are not, it has to be asked for.
-        unsent: the bytes of answers that have not left.
-        now: when this turn began.
-        monotonic_less_wall: seconds from the one clock to the other, as of then.
-        steps: see `ranker.rpc.Transport.steps`.
-    """
-
-    __slots__ = (
-        "answers_on_their_way",
-        "calls",
-        "heard",
-        "in_flight",
-        "monotonic_less_wall",
-        "now",
-        "refusals",
-        "steps",
-        "unsent",
-        "unwatched",
-    )
-
-    def __init__(self, in_flight: Numbers) -> None:
-        self.calls: dict[StreamCall, None] = {}
-        self.in_flight = in_flight
-        self.answers_on_their_way = 0
-        self.heard = False
-        self.refusals = 0
-        self.unsent = 0
-        self.now = 0.0
-        self.steps = 0
-        self.unwatched: deque[StreamCall] = deque()
-        self.monotonic_less_wall = 0.0
 
 
 class Route:
@@ -120,7 +77,9 @@ class StreamCall:
     watched = False  # the batch that reports the end has been started
     traceparent: Any = None  # a str: only keys that end in -bin have bytes
     heard = False  # a message has come
+    unanswered = False  # its caller waits for answers
 
+    _unread_since = 0.0  # its caller has not read all of its answers
     _peer: str | None = None  # once it is asked for
     _names: tuple[str, ...] | None = None  # in the caller's certificate, once they are asked for
     _final: tuple[Any, ...] | None = None  # the operations that end the RPC
@@ -179,9 +138,12 @@ class StreamCall:
         """Sends a message, after those that wait."""
         if self._final is not None or self._core is None:
             return
-        size = len(message) + MESSAGE_OVERHEAD
+        loop, size = self._loop, len(message) + MESSAGE_OVERHEAD
+        if not self.unsent:
+            self._unread_since = loop.now
         self.unsent += size
-        self._loop.unsent += size
+        loop.unsent += size
+        loop.messages += 1
         if self._sending:
             if self._outgoing is None:
                 self._outgoing = deque()
@@ -205,7 +167,13 @@ class StreamCall:
 
     def stands_still(self) -> bool:
         """See `ranker.transport.room.StandingCall`; an idle stream stands still too."""
-        return self._reading or self.unsent > 0 or self._final is not None
+        if self.unsent or self._final is not None:
+            return True
+        return self._reading and not self.unanswered
+
+    def unread_since(self) -> float:
+        """See `ranker.transport.room.StandingCall`."""
+        return self._unread_since
 
     def awaits_message(self) -> bool:
         """See `ranker.transport.room.StandingCall`."""
@@ -266,7 +234,13 @@ class StreamCall:
         if self._reading or self._held or self._final is not None or self.unsent >= MAX_UNSENT:
             return
         self._reading = True
-        self._start((ReceiveMessage(0),), self.received)
+        if self._loop.reads.may_start(self):
+            self._start((ReceiveMessage(0),), self.received)
+
+    def read_now(self) -> None:
+        """See `ranker.transport.core_reads.ReadingCall`."""
+        if self._final is None:
+            self._start((ReceiveMessage(0),), self.received)
 
     def _write(self, message: bytes, flags: int) -> None:
         operations: tuple[Any, ...] = (SendMessage(message, flags),)
@@ -299,6 +273,8 @@ class StreamCall:
         self.code = code
         loop = self._loop
         loop.answers_on_their_way += 1
+        if not self.unsent:
+            self._unread_since = loop.now
         loop.unsent += size
         self.unsent += size
         self.moved = loop.now
@@ -346,6 +322,10 @@ class UnaryCall(StreamCall):
     def stands_still(self) -> bool:
         """See `ranker.transport.room.StandingCall`."""
         return not self.heard or self._final is not None
+
+    def unread_since(self) -> float:
+        """See `ranker.transport.room.StandingCall`."""
+        return self.moved  # since it was answered
 
     def send(self, message: bytes) -> None:  # noqa: ARG002
         """Refused: the answer goes out together with the status."""

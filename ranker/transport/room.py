@@ -64,7 +64,10 @@ class StandingCall(Protocol):
         """The connection that it came on."""
 
     def stands_still(self) -> bool:
-        """Whether it is its caller who has to do something."""
+        """Whether it is its caller who has to do something: it waits for no answer, at least."""
+
+    def unread_since(self) -> float:
+        """Since when its caller has not read all of its answers, while `unsent` is not 0."""
 
     def awaits_message(self) -> bool:
         """Whether its one message has not come."""
@@ -154,9 +157,14 @@ class Room:
             self._evict(call, error.reason, error)
 
     def _end_unread(self, now: float, unsent: int) -> None:
-        """Ends the calls whose answers have been unread longest, until there is room."""
-        unread = [call for call in self._calls if call.unsent and _still(call, now)]
-        unread.sort(key=lambda call: call.moved)
+        """Ends the calls whose answers have been unread longest, until there is room.
+
+        That one of them has read some of its answers, or brings something, is no help: it may do so
+        now and then for ever.
+        """
+        before = now - STILL_SECONDS
+        unread = [call for call in self._calls if call.unsent and call.unread_since() < before]
+        unread.sort(key=lambda call: call.unread_since())
         for call in unread:
             if unsent <= self._limits.unsent_bytes:
                 break

@@ -1,4 +1,4 @@
-"""A process that floods a server with frames, or with long messages.
+"""A process that floods a server with frames, or with messages that are very long or short.
 
     python -m tests.end_to_end.flooder ADDRESS KIND CONNECTIONS
 
@@ -28,6 +28,7 @@ from tests.end_to_end.http2 import (
     RST_STREAM,
     SETTINGS,
     STREAM,
+    WINDOW_UPDATE,
     Connection,
     call,
     frame,
@@ -98,6 +99,11 @@ WITHOUT_HELLO = frozenset({"garbage", "tls", "http1"})
 LONG_MESSAGES = "long-messages"
 """Not frames by hand: lists of 10,000 candidates, as a client sends them, a hundred at a time."""
 
+SMALL_MESSAGES = "small-messages"
+"""On a stream, as many empty ones as the windows allow: each is refused, and that is read."""
+
+_SMALL = http2.message(b"") * 100_000
+
 _IN_FLIGHT = 100
 _LONG = 1_900_000
 """Bytes of each; the server takes 2 MB by default."""
@@ -111,6 +117,19 @@ def _send(address: str, kind: str) -> None:
             for data in FLOODS[kind]():
                 if not connection.send(data, 1.0):
                     break
+        time.sleep(0.01)
+
+
+def _send_small_messages(address: str) -> None:
+    """Sends on one stream, and anew if its connection is closed."""
+    most = 2**31 - 1
+    settings = http2.setting(http2.INITIAL_WINDOW_SIZE, most)
+    while True:
+        with suppress(OSError), Connection(address, settings=settings) as connection:
+            connection.send(frame(WINDOW_UPDATE, payload=struct.pack(">I", most - 65535)))
+            connection.send(frame(HEADERS, 1, call(STREAM), END_HEADERS))
+            while connection.send_data(1, _SMALL, 60.0):
+                pass
         time.sleep(0.01)
 
 
@@ -132,9 +151,10 @@ def _send_messages(address: str) -> None:
 
 
 if __name__ == "__main__":
+    messages = {LONG_MESSAGES: _send_messages, SMALL_MESSAGES: _send_small_messages}
     for _ in range(int(sys.argv[3])):
-        if sys.argv[2] == LONG_MESSAGES:
-            threading.Thread(target=_send_messages, args=sys.argv[1:2]).start()
+        if sys.argv[2] in messages:
+            threading.Thread(target=messages[sys.argv[2]], args=sys.argv[1:2]).start()
         else:
             threading.Thread(target=_send, args=sys.argv[1:3]).start()
     print("sending", flush=True)

@@ -111,8 +111,11 @@ class Connection:
 
     def send_message(self, stream: int, body: bytes, seconds: float = 5.0, flags: int = 0) -> bool:
         """Sends a message as far as the windows allow; whether they allowed all in time."""
+        return self.send_data(stream, message(body), seconds, flags)
+
+    def send_data(self, stream: int, data: bytes, seconds: float = 5.0, flags: int = 0) -> bool:
+        """Sends any number of messages likewise; `flags` are those of the last frame."""
         until = time.monotonic() + seconds
-        data = message(body)
         for at in range(0, len(data), CHUNK):
             part = data[at : at + CHUNK]
             while min(self._window, self._windows[0] + self._windows[stream]) < len(part):

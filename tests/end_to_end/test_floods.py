@@ -16,7 +16,7 @@ import pytest
 
 from ranker.client.request import rank_request
 from tests.end_to_end.conftest import RunningServer
-from tests.end_to_end.flooder import FLOODS, LONG_MESSAGES, WITHOUT_HELLO
+from tests.end_to_end.flooder import FLOODS, LONG_MESSAGES, SMALL_MESSAGES, WITHOUT_HELLO
 from tests.end_to_end.floods import MIB, Seen, another_caller, flood, held
 from tests.end_to_end.http2 import (
     END_HEADERS,
@@ -75,6 +75,16 @@ def test_long_messages_leave_room_for_others(start, truth, connections):
         assert not seen.errors
     assert seen.worst < LONGEST_SECONDS
     assert seen.most < LIMIT
+
+
+def test_small_messages_on_streams_hold_nobody_up(server, truth):
+    """gRPC hands over the messages that it has before it reads anything of others."""
+    with another_caller(server, truth.rows[:10]) as seen:
+        with flood(server.address, SMALL_MESSAGES):
+            time.sleep(LONGEST_SECONDS + 1.0)
+        assert not seen.errors
+    assert seen.worst < LONGEST_SECONDS
+    assert seen.growth < 300 * MIB
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +146,7 @@ def test_a_request_of_empty_names(server, truth):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", FLOODS)
+@pytest.mark.parametrize("kind", [*FLOODS, SMALL_MESSAGES])
 def test_a_long_flood_has_nobody_wait_for_a_second(start, truth, kind):
     server = start()
     with another_caller(server, truth.rows[:10]) as seen:
@@ -147,6 +157,7 @@ def test_a_long_flood_has_nobody_wait_for_a_second(start, truth, kind):
     log(seen, after)
     assert not seen.errors
     assert seen.p99 < 1.0
+    assert seen.worst < LONGEST_SECONDS
     assert seen.growth < 300 * MIB
     assert after < 100 * MIB
 

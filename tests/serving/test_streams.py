@@ -64,6 +64,33 @@ class TestRankStream:
         stream.send(request(THREE, request_id="a"))  # free again
         assert list(stream.answers()["a"].indices) == [1, 2, 0]
 
+    def test_it_tells_the_transport_whether_its_caller_waits_for_answers(self, serving):
+        stream = StreamOfLists(serving())
+        stream.send(request(THREE))  # without an id: refused at once
+        assert not stream.call.unanswered
+        stream.send(request(THREE, request_id="a"))
+        stream.send(request(THREE, request_id="b"))
+        assert stream.call.unanswered
+        stream.answers()
+        assert not stream.call.unanswered
+
+    def test_admission_learns_how_their_deadlines_turn_out(self, serving):
+        stream = StreamOfLists(serving())
+        learned = []
+        stream.serving.intake.admission.on_end = lambda *, in_time: learned.append(in_time)
+        stream.send(request(THREE, request_id="alone", deadline_ms=60_000))
+        stream.answers()
+        assert not learned  # nothing was ahead of it
+        stream.send(request(THREE, request_id="first", deadline_ms=60_000))
+        stream.send(request(THREE, request_id="patient", deadline_ms=60_000))
+        stream.answers()
+        assert learned == [True]
+        stream.send(request(THREE, request_id="first", deadline_ms=60_000))
+        stream.send(request(THREE, request_id="hurry", deadline_ms=20))
+        time.sleep(0.03)
+        stream.answers()
+        assert learned == [True, False]
+
     def test_each_request_has_its_own_deadline(self, serving):
         stream = StreamOfLists(serving())
         stream.send(request(THREE, request_id="hurry", deadline_ms=1))

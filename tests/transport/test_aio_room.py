@@ -150,3 +150,59 @@ def test_a_refusal_that_waits_to_be_sent_keeps_no_frames():
 
     loop = Loop(lambda: None, [0.0])
     loop.run(scenario())
+
+
+def test_a_stream_whose_caller_waits_for_answers_does_not_stand_still():
+    async def scenario() -> None:
+        call = AioCall(SimpleNamespace(), "", Context(), streaming=True)
+        call.reading = True
+        assert call.stands_still()
+        call.unanswered = True
+        assert not call.stands_still()
+
+    asyncio.run(scenario())
+
+
+class Chat(Echo):
+    """Takes all messages of a stream, and answers none."""
+
+    def message(self, call, data) -> bool:  # noqa: ARG002
+        return True
+
+    def half_closed(self, call) -> None:
+        call.finish()
+
+
+class StreamContext(Context):
+    """A stream of three messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = [b"1", b"2", b"3", grpc.aio.EOF]
+
+    async def read(self) -> bytes:
+        return self.left.pop(0)
+
+
+@pytest.mark.parametrize(
+    "little", [pytest.param(False, id="much"), pytest.param(True, id="little")]
+)
+def test_while_memory_is_short_only_streams_that_bring_little_are_read(gate, monkeypatch, little):
+    monkeypatch.setattr("ranker.transport.aio._LOOK_SECONDS", 0.001)
+    gate._guard.short, gate._guard.brings_little = True, lambda _: little
+    method = Method(Chat(), request_streaming=True, response_streaming=True)
+
+    async def scenario() -> None:
+        context = StreamContext()
+        rpc = asyncio.ensure_future(serve(None, context))
+        await asyncio.sleep(0.05)
+        assert len(context.left) == (0 if little else 3)  # one is read before it is known
+        gate._guard.short = False
+        await rpc
+        assert not context.left
+        context.end()
+
+    loop = Loop(lambda: None, [0.0])
+    counts = SimpleNamespace(in_flight=[0.0], waited=[0.0], ended=lambda _: [0.0] * 17)
+    serve = _Router(loop, {"/toy/Chat": method}, counts, gate)._methods["/toy/Chat"].stream_stream
+    loop.run(asyncio.wait_for(scenario(), PATIENCE))

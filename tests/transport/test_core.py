@@ -10,6 +10,7 @@ from unittest.mock import Mock, patch
 
 import pytest
 
+from ranker.rpc import Method, Respond
 from ranker.transport import core_api as grpcio
 
 pytestmark = pytest.mark.skipif(grpcio.unavailable() is not None, reason="needs grpcio's core")
@@ -102,6 +103,39 @@ def test_refusals_end_a_turn():
     assert [name for turn in found for name in turn] == [str(i) for i in range(150)]
 
 
+def test_a_stream_that_has_brought_much_waits_until_others_have_been_read():
+    """gRPC has the next of its messages at once, so that a poll would always find one."""
+
+    def read(transport, name):
+        stream = SimpleNamespace(peer=str, read_now=lambda: found.append("the stream, later"))
+        at_once = name == "stream" and transport._loop.reads.may_start(stream)
+        found.append(f"{name}{', and the next' if at_once else ''}")
+
+    found: list[str] = []
+    turns([*["stream"] * 257, "other", EMPTY, EMPTY, "other"], read)
+    assert found[255:] == [
+        "stream, and the next",
+        "stream",
+        "other",
+        "the stream, later",
+        "other",
+    ]
+
+
+def test_a_stream_whose_caller_waits_for_answers_does_not_stand_still():
+    from ranker.transport.core_call import Route, StreamCall
+    from ranker.transport.core_loop import Loop
+
+    method = Method(Respond(bytes), request_streaming=True, response_streaming=True)
+    core = SimpleNamespace(start_server_batch=lambda *_: 0)
+    call = StreamCall(Loop([0.0], None), Route("", method, [0.0]), core, (), math.inf)
+    assert call.stands_still()  # nothing has come of it, or nothing more
+    call.unanswered = True
+    assert not call.stands_still()
+    call.send(b"an answer that is not read")
+    assert call.stands_still()
+
+
 def test_whether_a_caller_has_gone_is_asked_for_once_its_call_has_waited():
     found, calls = [], {}
 
@@ -164,6 +198,17 @@ def is_heard(transport: Any) -> None:
     transport._loop.heard = True
 
 
+def is_alone(transport: Any) -> None:
+    """The message of the only RPC, which is unary."""
+    is_heard(transport)
+    transport._loop.unwatched.append(Mock(watched=True))
+
+
+def is_streamed(transport: Any) -> None:
+    """A message of a stream, the only RPC."""
+    is_heard(transport)
+
+
 def ends(transport: Any) -> None:
     """The only RPC."""
     transport._loop.calls.clear()
@@ -182,6 +227,8 @@ def is_closed(transport: Any) -> None:
         pytest.param(comes, [1, 0], [1, 0, 1], id="a-message-is-not-there-yet"),
         pytest.param(ends, [1], [1, 1], id="the-last-rpc-has-ended"),
         pytest.param(comes, [0, 0], [1, 1, 1], id="nothing"),
+        pytest.param(is_alone, [1, 0], [1, 1], id="nobody-else-calls"),
+        pytest.param(is_streamed, [1, 0, 0], [1, 0, 0], id="a-stream-may-bring-more"),
         pytest.param(is_closed, [1, 0, 0], [1, 0, 0, 1], id="the-next-call-is-asked-for-first"),
     ],
 )

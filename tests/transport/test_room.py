@@ -18,6 +18,7 @@ class Standing:
     def __init__(self, **facts) -> None:
         self.moved, self.heard, self.unsent = LONG_AGO, True, 0
         self.still, self.awaiting, self.connection = True, False, "a"
+        self.unread = LONG_AGO
         self.error: RankerError | None = None
         vars(self).update(facts)
 
@@ -26,6 +27,9 @@ class Standing:
 
     def stands_still(self) -> bool:
         return self.still
+
+    def unread_since(self) -> float:
+        return self.unread
 
     def awaits_message(self) -> bool:
         return self.awaiting
@@ -102,11 +106,21 @@ def test_who_brings_little_has_no_more_calls_than_its_share_either():
 
 
 def test_unread_answers_end_the_longest_unread():
-    calls = [Standing(unsent=60, moved=LONG_AGO + each / 10) for each in range(3)]
+    calls = [Standing(unsent=60, unread=LONG_AGO + each / 10) for each in range(3)]
     room, counts = make(calls, unsent_bytes=100)
     room.look(NOW, 3, 180)
     assert [each.error is not None for each in calls] == [True, True, False]
     assert counts == ["unsent", "unsent"]
+
+
+def test_who_reads_some_of_the_answers_now_and_then_has_not_read_them():
+    slow = Standing(unsent=60, moved=NOW)
+    quick = Standing(unsent=60, moved=LONG_AGO, unread=NOW - STILL_SECONDS / 2)
+    room, counts = make([slow, quick], unsent_bytes=50)
+    room.look(NOW, 2, 120)
+    assert slow.error is not None
+    assert quick.error is None
+    assert counts == ["unsent"]
 
 
 def test_a_message_that_does_not_come_in_time():
