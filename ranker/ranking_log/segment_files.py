@@ -80,7 +80,9 @@ class Segment:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._fd = os.open(self._path, flags, 0o640)
         with contextlib.suppress(OSError):  # a file system without locks: nobody will adopt it
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Waits for whoever has just found the file and looks whether it was left behind: that
+            # takes a moment, and a file that is written without a lock would be adopted later.
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
         self.size = 0
 
     def write(self, pieces: Sequence[bytes]) -> None:

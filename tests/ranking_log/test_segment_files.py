@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +69,29 @@ def test_a_file_of_a_killed_process_is_finished_by_the_next_and_no_sooner(tmp_pa
     adopt(tmp_path)
     [path] = finished(tmp_path)
     assert path.read_bytes() == b"".join(framed([b"kept"]))
+
+
+def test_a_file_that_is_looked_at_as_it_is_made_is_locked_all_the_same(tmp_path, monkeypatch):
+    """Whoever looks for files that were left behind locks each for a moment, also a new one."""
+    make, looks = os.open, []
+
+    def make_and_look(path, *arguments):
+        made = make(path, *arguments)
+        if Path(path).parent == tmp_path and not looks:
+            look = make(path, os.O_RDONLY)
+            fcntl.flock(look, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            looks.append(threading.Timer(0.1, os.close, [look]))
+            looks[0].start()
+        return made
+
+    monkeypatch.setattr(os, "open", make_and_look)
+    segment = Segment(tmp_path, 1)
+    looks[0].join()
+    segment.write(framed([b"a"]))
+    adopt(tmp_path)
+    assert finished(tmp_path) == []
+    segment.finish()
+    assert len(finished(tmp_path)) == 1
 
 
 def test_an_empty_file_that_was_left_behind_is_removed_in_a_while(tmp_path):
