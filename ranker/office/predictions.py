@@ -78,7 +78,11 @@ class Predictions:
                     asked.message.SerializeToString(), asked.seconds, traceparent
                 )
                 return Response(await unless_gone(request, work), media_type=kind)
-            ranked = [self._rank(index, asked, traceparent) for index, asked in enumerate(lists)]
+            explained = sum(map(_explained, lists)) or 1
+            ranked = [
+                self._rank(index, asked, traceparent, _explained(asked) / explained)
+                for index, asked in enumerate(lists)
+            ]
             return json_response({"predictions": await unless_gone(request, _all(ranked))})
 
     def _instances(self, data: bytes) -> list[Asked]:
@@ -111,9 +115,7 @@ class Predictions:
             )
             for index, instance in enumerate(instances)
         ]
-        explained = sum(
-            min(asked.message.explain, asked.message.candidates.rows) for asked in lists
-        )
+        explained = sum(map(_explained, lists))
         if explained > MOST_EXPLAINED:
             raise InvalidRequestError(
                 "instances",
@@ -121,16 +123,24 @@ class Predictions:
             )
         return lists
 
-    async def _rank(self, index: int, asked: Asked, traceparent: str | None) -> dict[str, Any]:
+    async def _rank(
+        self, index: int, asked: Asked, traceparent: str | None, share: float
+    ) -> dict[str, Any]:
+        """Ranks one of them, which may have so much of the room for explanations."""
         await check_required(self._workers, asked, f"instances[{index}].candidates")
         encoded = asked.message.SerializeToString()
         try:
             answer = await self._workers.rank(encoded, asked.seconds, traceparent)
+            return write_rank_json(answer, share)
         except InvalidRequestError as error:
             name = error.field.partition(".")[0].partition("[")[0]
             place = SHARED if name in asked.shared else f"instances[{index}]"
             raise InvalidRequestError(f"{place}.{error.field}", error.description) from error
-        return write_rank_json(answer)
+
+
+def _explained(asked: Asked) -> int:
+    """How many candidates of a list are to be explained, at most."""
+    return min(asked.message.explain, asked.message.candidates.rows)
 
 
 async def _all(work: list[Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -37,6 +38,12 @@ DEFAULT_MS = 10_000
 
 MOST_EXPLAINED = 100
 """The most candidates that a request may have explained: each is a text for each feature."""
+
+MOST_EXPLAINED_BYTES = 8 * 2**20
+"""Of explanations in one answer, as JSON. With long names they could be hundreds of megabytes."""
+
+_NUMBER_BYTES = 25
+"""The most that a float32 takes in JSON, -1.1754943508222875e-38, and what parts it from others."""
 
 MOST_NAMES = 2**16
 """The most features that a request may name."""
@@ -176,8 +183,16 @@ def write_matrix(place: str, rows: Sequence[Any], names: Sequence[str] = ()) -> 
     )
 
 
-def write_rank_json(answer: bytes) -> dict[str, Any]:
-    """An encoded RankResponse as what is written in JSON."""
+def write_rank_json(answer: bytes, share: float = 1.0) -> dict[str, Any]:
+    """An encoded RankResponse as what is written in JSON.
+
+    Args:
+        answer: the response.
+        share: how much of `MOST_EXPLAINED_BYTES` its explanations may have.
+
+    Raises:
+        InvalidRequestError: they would have more.
+    """
     response = pb.RankResponse.FromString(answer)
     timing = response.timing
     written: dict[str, Any] = {
@@ -199,8 +214,23 @@ def write_rank_json(answer: bytes) -> dict[str, Any]:
         written["request_id"] = response.request_id
     if response.explanations:
         names = response.explained_feature_names
+        _check_size(response, share)
         written["explanations"] = [_explanation(each, names) for each in response.explanations]
     return written
+
+
+def _check_size(response: pb.RankResponse, share: float) -> None:
+    """Refuses explanations that would be too long in JSON."""
+    features = len(response.explanations[0].contributions)
+    names = len(json.dumps(list(response.explained_feature_names)))
+    row = names + features * _NUMBER_BYTES
+    most, rows = int(share * MOST_EXPLAINED_BYTES) // row, len(response.explanations)
+    if rows > most:
+        raise InvalidRequestError(
+            "explain",
+            f"expected at most {most} candidates of these {features} features: more would be "
+            f"more than {MOST_EXPLAINED_BYTES >> 20} MiB of JSON; got {rows}",
+        )
 
 
 def _explanation(explanation: pb.Explanation, names: Sequence[str]) -> dict[str, Any]:

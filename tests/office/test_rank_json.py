@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ranker.errors import InvalidRequestError
+from ranker.office import rank_json
 from ranker.office.json_text import read_json
 from ranker.office.rank_json import Asked, read_rank_json, write_rank_json
 from ranker.v1 import ranking_pb2 as pb
@@ -281,3 +282,24 @@ def test_explanations_are_asked_for_and_told_by_name():
     unnamed = write_rank_json(response.SerializeToString())["explanations"]
     assert unnamed == [{"bias": 0.5, "contributions": [1.5, None]}]
     assert "explanations" not in write_rank_json(pb.RankResponse().SerializeToString())
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e4", '"', "\U0001f4da"])
+@pytest.mark.parametrize("named", [True, False])
+def test_explanations_have_a_size_limit(monkeypatch, letter: str, named: bool):
+    monkeypatch.setattr(rank_json, "MOST_EXPLAINED_BYTES", 2**16)
+    longest = float(np.float32(-1.1754943508222875e-38))
+    explanation = pb.Explanation(bias=longest, contributions=[longest] * 100)
+    names = [letter * 20 + str(number) for number in range(100)] if named else []
+
+    def written(rows: int, share: float = 1.0) -> int:
+        answer = pb.RankResponse(explanations=[explanation] * rows, explained_feature_names=names)
+        return len(json.dumps(write_rank_json(answer.SerializeToString(), share)["explanations"]))
+
+    with pytest.raises(InvalidRequestError, match=r"explain: .* at most \d+ .* got 100") as refused:
+        written(100)
+    most = int(refused.value.description.split()[3])
+    assert 0.8 * 2**16 < written(most) < 1.02 * 2**16
+    for rows, share in ((most + 1, 1.0), (most, 0.5)):
+        with pytest.raises(InvalidRequestError, match=f"at most {int(most * share)} candidates"):
+            written(rows, share)
