@@ -66,6 +66,7 @@ class LimitedConnection(H11Protocol):
     """
 
     hold: Hold | None = None
+    _is_cut_off = False
     _begun = 0.0
     _timer: asyncio.TimerHandle
     _feeding = False  # soon
@@ -172,6 +173,7 @@ class LimitedConnection(H11Protocol):
 
     def cut_off(self) -> None:
         """Ends the connection at once, whatever is still unsent."""
+        self._is_cut_off = True
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
@@ -228,11 +230,13 @@ class LimitedConnection(H11Protocol):
             self._rest()
 
     def _others(self) -> list[LimitedConnection]:
-        """All connections that are not about to end."""
+        """All connections but those that are about to end, and wait for nobody to read."""
         return [
             other
             for other in self.connections
-            if isinstance(other, LimitedConnection) and not other.transport.is_closing()
+            if isinstance(other, LimitedConnection)
+            and not other._is_cut_off
+            and (other.unsent or not other.transport.is_closing())
         ]
 
     def _cut_off_slow_readers(self) -> None:

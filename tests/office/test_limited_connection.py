@@ -251,7 +251,8 @@ def test_bodies_that_never_end_hold_nobody_up(port: int):
         is_served(port)
 
 
-def test_answers_that_nobody_reads_do_not_pile_up(port: int):
+@pytest.mark.parametrize("ends", [False, True], ids=["open", "half-closed"])
+def test_answers_that_nobody_reads_do_not_pile_up(port: int, ends: bool):
     """12 of 16 MiB would be 192."""
     with contextlib.ExitStack() as held:
         clients = []
@@ -259,6 +260,9 @@ def test_answers_that_nobody_reads_do_not_pile_up(port: int):
             client = held.enter_context(connected(port))
             client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
             clients.append(client)
+            if ends:
+                client.recv(1)  # before its answer it would be taken for one that has gone
+                client.shutdown(socket.SHUT_WR)
         allowed = limited_connection.MOST_UNSENT_BYTES // len(LARGE)
         wait_until(lambda: sum(map(is_cut_off, clients)) >= len(clients) - allowed)
         is_served(port)
