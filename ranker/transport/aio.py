@@ -39,7 +39,6 @@ from ranker.transport.aio_loop import Loop
 from ranker.transport.arguments import (
     AIO_WINDOW_BYTES,
     MAX_METADATA_BYTES,
-    METADATA_OVERHEAD,
     channel_arguments,
 )
 from ranker.transport.awaited import Awaited
@@ -209,8 +208,7 @@ class _Gate:
 
     def check_metadata(self, call: AioCall, context: Context) -> None:
         """Closes a connection whose calls are larger than gRPC lets pass; see `CoreTransport`."""
-        size = sum(len(key) + len(value) + METADATA_OVERHEAD for key, value in call.metadata)
-        if size > MAX_METADATA_BYTES:
+        if call.metadata_bytes > MAX_METADATA_BYTES:
             call.fail(too_much_metadata())
             peer = peer_of(context.peer())
             if self._guard is not None and peer is not None:
@@ -266,12 +264,17 @@ class _Servicer:
 
     async def _answer_one(self, _: object, context: Context) -> bytes:
         call = self._open(context)
-        self._read_if_wanted(call, context)
+        if self._admit(call):
+            if self._method.request_streaming:
+                self._loop.spawn(self._read(call, context))
+            else:
+                await self._read_one(call)
         return await call.one_answer()
 
     async def _answer_many(self, _: object, context: Context) -> None:
         call = self._open(context)
-        self._read_if_wanted(call, context)
+        if self._admit(call):
+            self._loop.spawn(self._read(call, context))
         await call.all_answers()
 
     def _open(self, context: Context) -> AioCall:
@@ -292,15 +295,15 @@ class _Servicer:
         self._in_flight[0] -= 1.0
         self._ended[call.code] += 1.0
 
-    def _read_if_wanted(self, call: AioCall, context: Context) -> None:
-        if self._admit(call):
-            self._loop.spawn(self._read(call, context))
-        else:
-            self._gate.awaited.on_end(call)
-
     def _admit(self, call: AioCall) -> bool:
         """Whether its messages are wanted; if not, the handler has ended it."""
+        if self._is_wanted(call):
+            return True
+        self._gate.awaited.on_end(call)
         self._loop.turn_soon()
+        return False
+
+    def _is_wanted(self, call: AioCall) -> bool:
         refusal: RankerError | None
         try:
             refusal = None if self._method.vital else self._gate.refusal(call)
@@ -324,6 +327,15 @@ class _Servicer:
         except Exception as error:
             call.fail(as_ranker_error(error, call))
             return False
+
+    async def _read_one(self, call: AioCall) -> None:
+        """Delivers the only message of a call."""
+        data = await call.only_message()
+        if data is grpc.aio.EOF:  # type: ignore[attr-defined]
+            await asyncio.sleep(_NEWS_SECONDS)
+            call.fail(UnimplementedError(f"{self._name} takes one message, none came"))
+        else:
+            self._deliver(call, data)
 
     async def _read(self, call: AioCall, context: Context) -> None:
         """Delivers a call's messages until there are no more to come.

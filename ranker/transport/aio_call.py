@@ -6,6 +6,7 @@ Everything here runs on the loop's thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import deque
@@ -17,7 +18,8 @@ import grpc.aio
 from ranker.certificate import names_in
 from ranker.errors import Code, RankerError
 from ranker.rpc import MAX_UNSENT, MESSAGE_OVERHEAD, Metadata
-from ranker.transport.aio_loop import Loop
+from ranker.transport.aio_loop import Loop, Signal
+from ranker.transport.arguments import METADATA_OVERHEAD
 from ranker.transport.trailers import on_the_wire, why_gone
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs lack half of its methods
@@ -33,9 +35,12 @@ class AioCall:
         self.streaming = streaming  # any number of messages may come
         self.method = method
         self.metadata: Metadata = context.invocation_metadata()
-        self.traceparent = next(
-            (str(value) for key, value in self.metadata if key == "traceparent"), None
-        )
+        self.traceparent: str | None = None
+        self.metadata_bytes = len(self.metadata) * METADATA_OVERHEAD
+        for key, value in self.metadata:
+            self.metadata_bytes += len(key) + len(value)
+            if key == "traceparent":
+                self.traceparent = str(value)
         self.arrived = self.moved = time.monotonic()
         remaining = context.time_remaining()
         self.deadline = math.inf if remaining is None else self.arrived + remaining
@@ -54,8 +59,8 @@ class AioCall:
         self._ended = False
         self._error: RankerError | None = None
         self._held = False
-        self._for_writer = asyncio.Event()
-        self._for_reader = asyncio.Event()
+        self._for_writer, self._for_reader = Signal(), Signal()
+        self._is_stuck = False  # its coroutine reads, and can't end it
 
     def peer(self) -> str:
         """The connection that it came on."""
@@ -90,6 +95,8 @@ class AioCall:
         error.forget_frames()
         self._error = error
         self._end()
+        if self._is_stuck:
+            self._loop.spawn(self._abort())
 
     def resume(self) -> None:
         """Reads the next message, after the handler had it held back."""
@@ -127,17 +134,35 @@ class AioCall:
         """Holds reading back until `resume`."""
         self._held = True
 
+    async def only_message(self) -> Any:
+        """Reads the call's one message; EOF: none came. Raises what ends the call's coroutine.
+
+        `fail` may end the call meanwhile: then gRPC has the read raise `AbortError`.
+        """
+        self.reading = self._is_stuck = True
+        try:
+            return await self._context.read()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        finally:
+            self.reading = self._is_stuck = False
+
+    async def _abort(self) -> None:
+        """Ends the RPC with its error while its coroutine reads."""
+        assert self._error is not None
+        with contextlib.suppress(grpc.aio.AbortError, grpc.aio.InternalError):
+            await abort(self._context, self._error)
+
     async def readable(self) -> None:
         """Waits until the next message should be read, or the RPC is over."""
         while not self.over and (self._held or self.unsent >= MAX_UNSENT):
-            self._for_reader.clear()
             await self._for_reader.wait()
 
     async def one_answer(self) -> bytes:
         """Waits for the handler to end the RPC; returns its answer."""
         try:
             while not self._ended:
-                self._for_writer.clear()
                 await self._for_writer.wait()
         except asyncio.CancelledError:
             self.cancelled = True
@@ -157,7 +182,6 @@ class AioCall:
                     self.moved = time.monotonic()
                     self._for_reader.set()
                 else:
-                    self._for_writer.clear()
                     await self._for_writer.wait()
         except asyncio.CancelledError:
             self.cancelled = True

@@ -152,6 +152,26 @@ def test_a_refusal_that_waits_to_be_sent_keeps_no_frames():
     loop.run(scenario())
 
 
+def test_a_call_whose_message_does_not_come_can_be_ended(gate):
+    """Its coroutine reads, and can't end it by itself."""
+
+    async def scenario(begin) -> None:
+        context = Context()
+        rpc = begin(context)
+        await asyncio.sleep(0.01)
+        [call] = gate.calls
+        assert call.awaits_message()
+        call.evict(OverloadedError("no room", 1.0))
+        await asyncio.sleep(0.01)
+        assert context.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        context.message.set_exception(grpc.aio.AbortError())  # as gRPC does with what it aborts
+        await asyncio.wait([rpc])
+        assert call.code is OverloadedError.code
+        assert not gate.calls
+
+    run(gate, scenario)
+
+
 def test_a_stream_whose_caller_waits_for_answers_does_not_stand_still():
     async def scenario() -> None:
         call = AioCall(SimpleNamespace(), "", Context(), streaming=True)
