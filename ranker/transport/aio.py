@@ -365,6 +365,7 @@ class _Servicer:
                 call.resume()
             await call.readable()
             while not call.over and self._gate.keeps_back(call):
+                call.reading = True  # it is not read for what its caller has brought
                 await asyncio.sleep(_LOOK_SECONDS)
         if call.over or call.cancelled:
             return

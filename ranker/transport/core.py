@@ -179,11 +179,8 @@ class CoreTransport:
         loop = self._loop
         waited = self._waited
         patience = _EMPTY_POLLS
-        until = 0.0
-        ended = False  # all that has happened is that the last call in progress has ended
         while not self._left:
-            if not ended:
-                until = self._poll_until()
+            until = self._poll_until()
             began = time.monotonic()
             loop.steps += 1
             event = poll(until)
@@ -200,11 +197,8 @@ class CoreTransport:
                     left -= 1
                     if left == 0 or loop.refusals >= _REFUSALS_PER_TURN:
                         break
-                    if until and self._asking:
-                        if not loop.calls:
-                            break  # no RPC is in progress: wait for the next
-                        if loop.heard and len(loop.calls) == 1 and loop.unwatched:
-                            break  # nobody else calls: there is nobody to wait for
+                    if until and not loop.calls and self._asking:
+                        break  # no RPC is in progress: wait for the next
                 else:
                     loop.reads.on_empty_poll()
                     empty += 1
@@ -219,22 +213,9 @@ class CoreTransport:
                 loop.steps += 1
                 event = poll(0)
                 loop.steps += 1
-            ended = act is not None and self._needs_no_turn(now)
             event = act = None  # an event holds its call, and a call its message
-            if ended:
-                continue
             seconds = self._end_turn()
             patience = _EMPTY_POLLS + min(int(seconds * _POLLS_PER_SECOND), _MORE_POLLS)
-
-    def _needs_no_turn(self, now: float) -> bool:
-        """Whether nothing is in progress, nothing has come, and nothing is due."""
-        loop = self._loop
-        if loop.calls or loop.heard or loop.refusals or self._soon or self._waking:
-            return False
-        if now >= self._turn_at or self._room.refusal is not None:
-            return False
-        loop.unwatched.clear()  # all are over
-        return True
 
     def _poll_until(self) -> float:
         """When the next poll is to give up, in seconds since 1970."""
@@ -271,7 +252,7 @@ class CoreTransport:
                 call.watch()
             unwatched.popleft()
         self._room.look(began, len(loop.calls), loop.unsent)
-        loop.reads.on_turn_end()
+        loop.reads.on_turn_end(began)
         return time.monotonic() - began
 
     def _accept(self, event: Any) -> None:
@@ -309,7 +290,8 @@ class CoreTransport:
             call.refuse(error)
             return
         if not wanted:
-            loop.unwatched.append(call)  # its refusal may be held back
+            loop.unwatched.append(call)
+            loop.heard = True  # its refusal may be held back: the turn says until when
             return
         core.start_server_batch((ReceiveMessage(0),), call.received)
         if kind is StreamCall:

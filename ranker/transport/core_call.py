@@ -79,11 +79,11 @@ class StreamCall:
     heard = False  # a message has come
     unanswered = False  # its caller waits for answers
 
-    _unread_since = 0.0  # its caller has not read all of its answers
+    _unread_since = math.inf  # the answer under way was given to `send`
     _peer: str | None = None  # once it is asked for
     _names: tuple[str, ...] | None = None  # in the caller's certificate, once they are asked for
     _final: tuple[Any, ...] | None = None  # the operations that end the RPC
-    _outgoing: deque[bytes] | None = None  # messages that wait for the one under way
+    _outgoing: deque[tuple[bytes, float]] | None = None  # what waits for the one under way
     _opened = False  # initial metadata has been sent
     _sending = False  # a batch with a message is under way, other than the final one
     _reading = True  # a batch that reads a message is under way: the transport starts one
@@ -139,18 +139,16 @@ class StreamCall:
         if self._final is not None or self._core is None:
             return
         loop, size = self._loop, len(message) + MESSAGE_OVERHEAD
-        if not self.unsent:
-            self._unread_since = loop.now
         self.unsent += size
         loop.unsent += size
         loop.messages += 1
         if self._sending:
             if self._outgoing is None:
                 self._outgoing = deque()
-            self._outgoing.append(message)
+            self._outgoing.append((message, loop.now))
         else:
             self._sending = True
-            self._write(message, 0)
+            self._write(message, loop.now, 0)
 
     def finish(self, message: bytes | None = None) -> None:
         """Ends the RPC with OK, after the messages that wait and this one."""
@@ -166,7 +164,10 @@ class StreamCall:
         self._end((SendStatus(trailers, int(code), text, 0),), code)
 
     def stands_still(self) -> bool:
-        """See `ranker.transport.room.StandingCall`; an idle stream stands still too."""
+        """See `ranker.transport.room.StandingCall`.
+
+        An idle stream stands still too, and one that is not read on for want of room.
+        """
         if self.unsent or self._final is not None:
             return True
         return self._reading and not self.unanswered
@@ -233,21 +234,22 @@ class StreamCall:
     def _read(self) -> None:
         if self._reading or self._held or self._final is not None or self.unsent >= MAX_UNSENT:
             return
-        self._reading = True
-        if self._loop.reads.may_start(self):
+        self._reading = self._core is not None
+        if self._reading and self._loop.reads.may_start(self):
             self._start((ReceiveMessage(0),), self.received)
 
-    def read_now(self) -> None:
+    def read_on(self) -> None:
         """See `ranker.transport.core_reads.ReadingCall`."""
-        if self._final is None:
-            self._start((ReceiveMessage(0),), self.received)
+        self._reading = False
+        self._read()
 
-    def _write(self, message: bytes, flags: int) -> None:
+    def _write(self, message: bytes, since: float, flags: int) -> None:
         operations: tuple[Any, ...] = (SendMessage(message, flags),)
         if not self._opened:
             self._opened = True
             operations = (_OPEN, *operations)
         self._under_way = len(message) + MESSAGE_OVERHEAD
+        self._unread_since = since
         self._start(operations, self._written)
 
     def _written(self, _: Any) -> None:
@@ -257,9 +259,9 @@ class StreamCall:
             loop.unsent -= self._under_way
         self.moved = loop.now
         if self._outgoing:
-            message = self._outgoing.popleft()
+            message, since = self._outgoing.popleft()
             # With the hint, gRPC may keep a message until the next one without it.
-            self._write(message, BUFFER_HINT if self._outgoing else 0)
+            self._write(message, since, BUFFER_HINT if self._outgoing else 0)
         else:
             self._sending = False
             if self._final is not None:
@@ -273,8 +275,6 @@ class StreamCall:
         self.code = code
         loop = self._loop
         loop.answers_on_their_way += 1
-        if not self.unsent:
-            self._unread_since = loop.now
         loop.unsent += size
         self.unsent += size
         self.moved = loop.now
@@ -282,6 +282,7 @@ class StreamCall:
             self._send_final(operations)
 
     def _send_final(self, operations: tuple[Any, ...]) -> None:
+        self._unread_since = self._loop.now
         if not self._opened:
             operations = (_OPEN, *operations)
         if self.watched:

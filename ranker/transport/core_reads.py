@@ -24,14 +24,18 @@ _MOST_TURNS = 8
 """Turns after which the next ones are read all the same, where sockets always have something."""
 
 
+_ASK_SECONDS = 0.1
+"""Seconds between two looks at whether there is room to read on."""
+
+
 class ReadingCall(Protocol):
     """A stream, as far as reading it is concerned."""
 
     def peer(self) -> str:
         """The connection that it came on."""
 
-    def read_now(self) -> None:
-        """Reads the next message, unless the call is over."""
+    def read_on(self) -> None:
+        """Asks `StreamReads` again, if its next message is still wanted."""
 
 
 class StreamReads:
@@ -49,10 +53,11 @@ class StreamReads:
         self._guard = guard
         self._left = MOST_READS
         self._turns = 0  # since there was an empty poll, while messages wait
-        self._without_room: deque[ReadingCall] = deque()
+        self._without_room: list[ReadingCall] = []
+        self._ask_at = 0.0
 
     def may_start(self, call: ReadingCall) -> bool:
-        """Whether a stream may be read at once. If not, it is kept, and read once it may."""
+        """Whether a stream may be read at once. If not, it is kept, and asks again."""
         guard = self._guard
         if guard is not None and guard.short and not guard.brings_little(call.peer()):
             self._without_room.append(call)
@@ -68,16 +73,16 @@ class StreamReads:
         self._left = MOST_READS
         self._turns = 0
 
-    def on_turn_end(self) -> None:
-        """Reads the streams that may be read again; call it between two turns."""
-        if self._without_room and not (self._guard is not None and self._guard.short):
-            self.waiting.extend(self._without_room)
-            self._without_room.clear()
+    def on_turn_end(self, now: float) -> None:
+        """Has the streams ask again that may be read now; call it between two turns."""
+        if self._without_room and now >= self._ask_at:
+            self._ask_at = now + _ASK_SECONDS
+            kept, self._without_room = self._without_room, []
+            self.waiting.extend(kept)
         if not self.waiting:
             return
         self._turns += 1
         if self._turns > _MOST_TURNS:
             self.on_empty_poll()
-        while self.waiting and self._left:
-            self._left -= 1
-            self.waiting.popleft().read_now()
+        for _ in range(min(self._left, len(self.waiting))):
+            self.waiting.popleft().read_on()

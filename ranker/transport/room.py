@@ -64,10 +64,13 @@ class StandingCall(Protocol):
         """The connection that it came on."""
 
     def stands_still(self) -> bool:
-        """Whether it is its caller who has to do something: it waits for no answer, at least."""
+        """Whether nobody but its caller has to do something.
+
+        One that brings much is not read on while memory is short, and stands still then.
+        """
 
     def unread_since(self) -> float:
-        """Since when its caller has not read all of its answers, while `unsent` is not 0."""
+        """Since when the first answer waits that is not read; for calls with any."""
 
     def awaits_message(self) -> bool:
         """Whether its one message has not come."""
@@ -159,8 +162,8 @@ class Room:
     def _end_unread(self, now: float, unsent: int) -> None:
         """Ends the calls whose answers have been unread longest, until there is room.
 
-        That one of them has read some of its answers, or brings something, is no help: it may do so
-        now and then for ever.
+        That one of them has read an answer, or brings something, is no help: it may do so now and
+        then for ever. It is the first unread answer that counts.
         """
         before = now - STILL_SECONDS
         unread = [call for call in self._calls if call.unsent and call.unread_since() < before]

@@ -10,7 +10,7 @@ from unittest.mock import Mock, patch
 
 import pytest
 
-from ranker.rpc import Method, Respond
+from ranker.rpc import Method
 from ranker.transport import core_api as grpcio
 
 pytestmark = pytest.mark.skipif(grpcio.unavailable() is not None, reason="needs grpcio's core")
@@ -107,7 +107,7 @@ def test_a_stream_that_has_brought_much_waits_until_others_have_been_read():
     """gRPC has the next of its messages at once, so that a poll would always find one."""
 
     def read(transport, name):
-        stream = SimpleNamespace(peer=str, read_now=lambda: found.append("the stream, later"))
+        stream = SimpleNamespace(peer=str, read_on=lambda: found.append("the stream, later"))
         at_once = name == "stream" and transport._loop.reads.may_start(stream)
         found.append(f"{name}{', and the next' if at_once else ''}")
 
@@ -122,18 +122,98 @@ def test_a_stream_that_has_brought_much_waits_until_others_have_been_read():
     ]
 
 
-def test_a_stream_whose_caller_waits_for_answers_does_not_stand_still():
+class Core:
+    """A call as the core knows it, whose operations end when the test says so."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[Any, ...]] = []
+        self.tags: list[Callable[[Any], None]] = []
+
+    def start_server_batch(self, operations: tuple[Any, ...], tag: Callable[[Any], None]) -> int:
+        self.started.append(operations)
+        self.tags.append(tag)
+        return 0
+
+    def peer(self) -> bytes:
+        return b"ipv4:10.0.0.1:1"
+
+    def reads(self) -> int:
+        """How many messages have been asked for."""
+        kinds = [type(each) for operations in self.started for each in operations]
+        return kinds.count(grpcio.ReceiveMessage)
+
+
+def stream(guard: object = None) -> Any:
+    """A stream, of which the first message is being read."""
     from ranker.transport.core_call import Route, StreamCall
     from ranker.transport.core_loop import Loop
 
-    method = Method(Respond(bytes), request_streaming=True, response_streaming=True)
-    core = SimpleNamespace(start_server_batch=lambda *_: 0)
-    call = StreamCall(Loop([0.0], None), Route("", method, [0.0]), core, (), math.inf)
+    method = Method(Mock(), request_streaming=True, response_streaming=True)
+    call = StreamCall(Loop([0.0], guard), Route("", method, [0.0] * 17), Core(), (), math.inf)
+    call._core.start_server_batch((grpcio.ReceiveMessage(0),), call.received)
+    return call
+
+
+def message(call: Any) -> None:
+    """One has come."""
+    operation = SimpleNamespace(message=lambda: b"message")
+    call.received(SimpleNamespace(batch_operations=[operation]))
+
+
+def test_a_stream_whose_caller_waits_for_answers_does_not_stand_still():
+    call = stream()
     assert call.stands_still()  # nothing has come of it, or nothing more
     call.unanswered = True
     assert not call.stands_still()
     call.send(b"an answer that is not read")
     assert call.stands_still()
+
+
+def test_a_stream_is_not_read_on_while_memory_is_short():
+    guard = SimpleNamespace(short=True, brings_little=lambda _: False)
+    call = stream(guard)
+    message(call)
+    assert call._core.reads() == 1
+    call._loop.reads.on_turn_end(1.0)
+    assert call._core.reads() == 1
+    assert call.stands_still()  # so that it makes room, should that last
+    guard.short = False
+    call._loop.reads.on_turn_end(2.0)
+    assert call._core.reads() == 2
+    call._loop.reads.on_turn_end(3.0)
+    assert call._core.reads() == 2
+
+
+def test_a_stream_that_is_over_is_not_read_on():
+    guard = SimpleNamespace(short=True, brings_little=lambda _: False)
+    ended, gone = stream(guard), stream(guard)
+    for call in (ended, gone):
+        message(call)
+    ended.finish()
+    gone._over(SimpleNamespace(batch_operations=[SimpleNamespace(cancelled=lambda: True)]))
+    guard.short = False
+    for call in (ended, gone):
+        call._loop.reads.on_turn_end(1.0)
+        assert call._core is None or call._core.reads() == 1
+        assert not call._loop.reads.waiting
+
+
+def test_of_unread_answers_the_first_counts():
+    """One that reads on is never without unread ones, but these are not old."""
+    call = stream()
+    for now in (1.0, 2.0, 3.0):
+        call._loop.now = now
+        call.send(b"answer")
+    found = []
+    for now in (4.0, 5.0, 6.0):
+        call._loop.now = now
+        found.append((call.unread_since(), call.unsent > 0))
+        call._core.tags[-1](None)  # it has left
+    assert found == [(1.0, True), (2.0, True), (3.0, True)]
+    assert not call.unsent
+    call._loop.now = 7.0
+    call.finish(b"the last one")
+    assert call.unread_since() == 7.0
 
 
 def test_whether_a_caller_has_gone_is_asked_for_once_its_call_has_waited():
@@ -198,17 +278,6 @@ def is_heard(transport: Any) -> None:
     transport._loop.heard = True
 
 
-def is_alone(transport: Any) -> None:
-    """The message of the only RPC, which is unary."""
-    is_heard(transport)
-    transport._loop.unwatched.append(Mock(watched=True))
-
-
-def is_streamed(transport: Any) -> None:
-    """A message of a stream, the only RPC."""
-    is_heard(transport)
-
-
 def ends(transport: Any) -> None:
     """The only RPC."""
     transport._loop.calls.clear()
@@ -227,8 +296,6 @@ def is_closed(transport: Any) -> None:
         pytest.param(comes, [1, 0], [1, 0, 1], id="a-message-is-not-there-yet"),
         pytest.param(ends, [1], [1, 1], id="the-last-rpc-has-ended"),
         pytest.param(comes, [0, 0], [1, 1, 1], id="nothing"),
-        pytest.param(is_alone, [1, 0], [1, 1], id="nobody-else-calls"),
-        pytest.param(is_streamed, [1, 0, 0], [1, 0, 0], id="a-stream-may-bring-more"),
         pytest.param(is_closed, [1, 0, 0], [1, 0, 0, 1], id="the-next-call-is-asked-for-first"),
     ],
 )
