@@ -73,7 +73,10 @@ class Call(Protocol):
         """Sends one response message and leaves the RPC open."""
 
     def finish(self, message: bytes | None = None) -> None:
-        """Ends the RPC with status OK, after one last message if given."""
+        """Ends the RPC with status OK, after one last message if given.
+
+        A call of one message is not finished before that has come.
+        """
 
     def fail(self, error: RankerError) -> None:
         """Ends the RPC with the error's status."""

@@ -264,12 +264,16 @@ class _Servicer:
 
     async def _answer_one(self, _: object, context: Context) -> bytes:
         call = self._open(context)
-        if self._admit(call):
-            if self._method.request_streaming:
-                self._loop.spawn(self._read(call, context))
-            else:
-                await self._read_one(call)
-        return await call.one_answer()
+        try:
+            if self._admit(call):
+                if self._method.request_streaming:
+                    self._loop.spawn(self._read(call, context))
+                else:
+                    await self._read_one(call)
+            return await call.one_answer()
+        except asyncio.CancelledError:
+            call.cancelled = True
+            raise
 
     async def _answer_many(self, _: object, context: Context) -> None:
         call = self._open(context)
@@ -304,6 +308,8 @@ class _Servicer:
         return False
 
     def _is_wanted(self, call: AioCall) -> bool:
+        if call.ended:  # its metadata may not be
+            return False
         refusal: RankerError | None
         try:
             refusal = None if self._method.vital else self._gate.refusal(call)
@@ -331,6 +337,8 @@ class _Servicer:
     async def _read_one(self, call: AioCall) -> None:
         """Delivers the only message of a call."""
         data = await call.only_message()
+        if call.ended:
+            return
         if data is grpc.aio.EOF:  # type: ignore[attr-defined]
             await asyncio.sleep(_NEWS_SECONDS)
             call.fail(UnimplementedError(f"{self._name} takes one message, none came"))
@@ -350,7 +358,7 @@ class _Servicer:
             except (grpc.aio.UsageError, grpc.aio.AbortError):  # the RPC has ended
                 return
             call.reading = False
-            if call.over:
+            if call.over or call.ended:
                 return
             if data is grpc.aio.EOF:  # type: ignore[attr-defined]
                 # A caller that is lost looks like this too: let the news arrive.

@@ -56,7 +56,7 @@ class AioCall:
         self._context = context
         self._names: tuple[str, ...] | None = None  # in its certificate, once they are asked for
         self._outgoing: deque[bytes] = deque()
-        self._ended = False
+        self.ended = False  # by `finish` or `fail`
         self._error: RankerError | None = None
         self._held = False
         self._for_writer, self._for_reader = Signal(), Signal()
@@ -75,14 +75,14 @@ class AioCall:
 
     def send(self, message: bytes) -> None:
         """Sends a message, after those that wait."""
-        if self._ended or self.over:
+        if self.ended or self.over:
             return
         self._put(message)
         self._for_writer.set()
 
     def finish(self, message: bytes | None = None) -> None:
         """Ends the RPC with OK, after the messages that wait and this one."""
-        if self._ended:
+        if self.ended:
             return
         if message is not None:
             self._put(message)
@@ -90,7 +90,7 @@ class AioCall:
 
     def fail(self, error: RankerError) -> None:
         """Ends the RPC with the error's status, after the messages that wait."""
-        if self._ended:
+        if self.ended:
             return
         error.forget_frames()
         self._error = error
@@ -105,7 +105,7 @@ class AioCall:
 
     def stands_still(self) -> bool:
         """See `ranker.transport.room.StandingCall`."""
-        return self.reading and not (self._ended or self.unsent or self.unanswered)
+        return self.reading and not (self.ended or self.unsent or self.unanswered)
 
     def unread_since(self) -> float:
         """See `ranker.transport.room.StandingCall`; nobody asks, since such calls are not ended."""
@@ -113,7 +113,7 @@ class AioCall:
 
     def awaits_message(self) -> bool:
         """See `ranker.transport.room.StandingCall`."""
-        return self.reading and not self.streaming and not self._ended
+        return self.reading and not self.streaming and not self.ended
 
     def evict(self, error: RankerError) -> None:
         """See `ranker.transport.room.StandingCall`."""
@@ -124,7 +124,7 @@ class AioCall:
         self.unsent += len(message) + MESSAGE_OVERHEAD
 
     def _end(self) -> None:
-        self._ended = True
+        self.ended = True
         self._loop.answers_on_their_way += not self.over
         self._for_writer.set()
 
@@ -142,14 +142,13 @@ class AioCall:
         self.reading = self._is_stuck = True
         try:
             return await self._context.read()
-        except asyncio.CancelledError:
-            self.cancelled = True
-            raise
         finally:
             self.reading = self._is_stuck = False
 
     async def _abort(self) -> None:
         """Ends the RPC with its error while its coroutine reads."""
+        if not self._is_stuck:  # its message has come at the same moment: it ends the RPC
+            return
         assert self._error is not None
         with contextlib.suppress(grpc.aio.AbortError, grpc.aio.InternalError):
             await abort(self._context, self._error)
@@ -161,20 +160,19 @@ class AioCall:
 
     async def one_answer(self) -> bytes:
         """Waits for the handler to end the RPC; returns its answer."""
-        try:
-            while not self._ended:
-                await self._for_writer.wait()
-        except asyncio.CancelledError:
-            self.cancelled = True
-            raise
+        while not self.ended:
+            await self._for_writer.wait()
         if self._error is not None:
+            # What is sent to a caller that has gone is lost memory: let the news of it arrive.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             await abort(self._context, self._error)
         return self._outgoing.popleft() if self._outgoing else b""
 
     async def all_answers(self) -> None:
         """Writes what the handler sends, until it ends the RPC."""
         try:
-            while self._outgoing or not self._ended:
+            while self._outgoing or not self.ended:
                 if self._outgoing:
                     message = self._outgoing.popleft()
                     await self._context.write(message)
@@ -195,7 +193,7 @@ class AioCall:
     def close(self) -> None:
         """Takes note that the RPC is over."""
         self.over = True
-        self._loop.answers_on_their_way -= self._ended
+        self._loop.answers_on_their_way -= self.ended
         if self.cancelled:
             self.code = why_gone(self)
         elif self._error is not None:

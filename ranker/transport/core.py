@@ -41,6 +41,7 @@ from ranker.transport.connections import limit_buffers, peer_of
 from ranker.transport.core_api import CompletionQueue, ReceiveMessage, Server, core_credentials
 from ranker.transport.core_call import Route, StreamCall, UnaryCall, ignore
 from ranker.transport.core_loop import Loop
+from ranker.transport.core_reads import MOST_READS
 from ranker.transport.cork import Cork
 from ranker.transport.grpc_log import quieten
 from ranker.transport.room import Room, too_much_metadata
@@ -177,6 +178,7 @@ class CoreTransport:
         """Turn after turn."""
         poll = self._queue.poll
         loop = self._loop
+        reads = loop.reads
         waited = self._waited
         patience = _EMPTY_POLLS
         while not self._left:
@@ -200,7 +202,8 @@ class CoreTransport:
                     if until and not loop.calls and self._asking:
                         break  # no RPC is in progress: wait for the next
                 else:
-                    loop.reads.on_empty_poll()
+                    if reads.left < MOST_READS:
+                        reads.on_empty_poll()
                     empty += 1
                     if empty == patience:
                         if not self._asking:
@@ -252,7 +255,8 @@ class CoreTransport:
                 call.watch()
             unwatched.popleft()
         self._room.look(began, len(loop.calls), loop.unsent)
-        loop.reads.on_turn_end(began)
+        if loop.reads.waiting or loop.reads.without_room:
+            loop.reads.on_turn_end(began)
         return time.monotonic() - began
 
     def _accept(self, event: Any) -> None:

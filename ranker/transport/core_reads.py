@@ -46,43 +46,45 @@ class StreamReads:
 
     Attributes:
         waiting: the streams whose next message waits until a socket has been looked at.
+        left: how many messages may be read until then.
+        without_room: the streams that are not read on while memory is short.
     """
 
     def __init__(self, guard: Guard | None) -> None:
         self.waiting: deque[ReadingCall] = deque()
         self._guard = guard
-        self._left = MOST_READS
+        self.left = MOST_READS
         self._turns = 0  # since there was an empty poll, while messages wait
-        self._without_room: list[ReadingCall] = []
+        self.without_room: list[ReadingCall] = []
         self._ask_at = 0.0
 
     def may_start(self, call: ReadingCall) -> bool:
         """Whether a stream may be read at once. If not, it is kept, and asks again."""
         guard = self._guard
         if guard is not None and guard.short and not guard.brings_little(call.peer()):
-            self._without_room.append(call)
+            self.without_room.append(call)
             return False
-        if self._left == 0:
+        if self.left == 0:
             self.waiting.append(call)
             return False
-        self._left -= 1
+        self.left -= 1
         return True
 
     def on_empty_poll(self) -> None:
         """Nothing more was ready, so that gRPC has looked at a socket."""
-        self._left = MOST_READS
+        self.left = MOST_READS
         self._turns = 0
 
     def on_turn_end(self, now: float) -> None:
         """Has the streams ask again that may be read now; call it between two turns."""
-        if self._without_room and now >= self._ask_at:
+        if self.without_room and now >= self._ask_at:
             self._ask_at = now + _ASK_SECONDS
-            kept, self._without_room = self._without_room, []
+            kept, self.without_room = self.without_room, []
             self.waiting.extend(kept)
         if not self.waiting:
             return
         self._turns += 1
         if self._turns > _MOST_TURNS:
             self.on_empty_poll()
-        for _ in range(min(self._left, len(self.waiting))):
+        for _ in range(min(self.left, len(self.waiting))):
             self.waiting.popleft().read_on()

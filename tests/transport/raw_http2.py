@@ -6,17 +6,18 @@ import socket
 import struct
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS, _WINDOW_UPDATE = 0, 1, 4, 8
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _WINDOW_UPDATE = 0, 1, 3, 4, 8
+_CANCEL = 8
 _END_HEADERS = 4
 
 
 class RawCall:
-    """A call of a streaming method with one message, on a connection of its own.
+    """A call with one message, or none, on a connection of its own.
 
     Reads nothing, and so answers no ping either.
     """
 
-    def __init__(self, address: str, method: str, case: str) -> None:
+    def __init__(self, address: str, method: str, case: str, *, message: bool = True) -> None:
         host, port = address.split(":")
         self._socket = socket.create_connection((host, int(port)))
         headers = {
@@ -33,12 +34,16 @@ class RawCall:
             _PREFACE
             + _frame(_SETTINGS, 0)
             + _frame(_HEADERS, 1, block, _END_HEADERS)
-            + _frame(_DATA, 1, b"\0" + struct.pack(">I", 1) + b"x")
+            + (_frame(_DATA, 1, b"\0" + struct.pack(">I", 1) + b"x") if message else b"")
         )
 
     def send_harmless_frame(self) -> None:
         """Sends something that the server reads but need not answer."""
         self._socket.sendall(_frame(_WINDOW_UPDATE, 0, struct.pack(">I", 1)))
+
+    def cancel(self) -> None:
+        """Ends the call."""
+        self._socket.sendall(_frame(_RST_STREAM, 1, struct.pack(">I", _CANCEL)))
 
     def reset(self) -> None:
         """Ends the connection at once, by a TCP reset."""

@@ -99,8 +99,10 @@ def test_what_a_turn_wakes_runs_before_anything_is_waited_for():
         loop.turn_soon()
         await signal.wait()
 
-    loop = Loop(signal.set, [0.0])
+    waited = [0.0]
+    loop = Loop(signal.set, waited)
     loop.run(asyncio.wait_for(scenario(loop, []), PATIENCE))
+    assert waited == [0.0]
 
 
 def test_a_turn_that_fails_is_logged_and_the_next_one_comes(caplog):

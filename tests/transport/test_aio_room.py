@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from types import SimpleNamespace
 
 import grpc
@@ -66,13 +67,17 @@ class Context:
         return await self.message
 
     async def abort(self, code, *_: object) -> None:
+        if self.code is not None:
+            raise grpc.aio.UsageError("Abort already called!")
         self.code = code
         raise asyncio.CancelledError
 
 
 @pytest.fixture
 def gate() -> _Gate:
-    guard = SimpleNamespace(bytes_left=2 * LONGEST, brings_little=lambda _: False)
+    guard = SimpleNamespace(
+        bytes_left=2 * LONGEST, brings_little=lambda _: False, close=lambda _: None
+    )
     room = SimpleNamespace(refusal=None, look=lambda *_: None)
     return _Gate({}, 10, room, Awaited(guard, LONGEST), guard)
 
@@ -168,6 +173,35 @@ def test_a_call_whose_message_does_not_come_can_be_ended(gate):
         await asyncio.wait([rpc])
         assert call.code is OverloadedError.code
         assert not gate.calls
+
+    run(gate, scenario)
+
+
+def test_a_call_that_is_ended_just_as_its_message_comes(gate, caplog):
+    async def scenario(begin) -> None:
+        context = Context()
+        rpc = begin(context)
+        await asyncio.sleep(0.01)
+        [call] = gate.calls
+        context.message.set_result(b"message")
+        call.evict(OverloadedError("no room", 1.0))
+        await asyncio.wait([rpc])
+        await asyncio.sleep(0.01)
+        assert context.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert not call.heard
+
+    run(gate, scenario)
+    gc.collect()  # of a task that failed asyncio tells when it is gone
+    assert not caplog.records
+
+
+def test_a_call_whose_metadata_may_not_be_is_not_read(gate):
+    async def scenario(begin) -> None:
+        context = Context()
+        context._metadata = (("large", "x" * 20_000),)
+        await asyncio.wait([begin(context)])
+        assert context.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert not context.is_read
 
     run(gate, scenario)
 

@@ -11,6 +11,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from tests.transport.raw_http2 import RawCall
 from tests.waiting import PATIENCE, wait_until
 
 
@@ -173,6 +174,15 @@ def test_cancelled_call(server, case):
     call = server.channel.unary_unary("/toy/Hang").future(b"", metadata=[("case", case)])
     wait_until(lambda: server.events(case))
     call.cancel()
+    assert server.await_closed(case) == [["closed", "CANCELLED", True]]
+
+
+@pytest.mark.parametrize("leaves", [RawCall.cancel, RawCall.reset, RawCall.close])
+def test_a_caller_who_leaves_before_its_message_has_come(server, case, leaves):
+    before = server.journal()["rpcs"]["in flight"]
+    call = RawCall(server.address, "/toy/Echo", case, message=False)
+    wait_until(lambda: server.journal()["rpcs"]["in flight"] > before)
+    leaves(call)
     assert server.await_closed(case) == [["closed", "CANCELLED", True]]
 
 
