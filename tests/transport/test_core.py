@@ -154,6 +154,25 @@ def stream(guard: object = None) -> Any:
     return call
 
 
+def test_a_call_that_is_not_read_is_followed_by_a_turn():
+    """Its refusal is held back, and the turn says until when."""
+    from ranker.transport.core import CoreTransport
+
+    handler = Mock(opened=Mock(return_value=False))
+    counts = SimpleNamespace(in_flight=[0.0], waited=[0.0], ended=lambda _: [0.0] * 17)
+    transport = CoreTransport(
+        {"/toy/Hold": Method(handler)}, lambda: None, counts, max_message_bytes=1000
+    )
+    transport._request_call = lambda: None  # there is no server to ask
+    details = SimpleNamespace(method=b"/toy/Hold", deadline=math.inf)
+    core = Core()
+    transport._accept(
+        SimpleNamespace(success=True, call=core, call_details=details, invocation_metadata=())
+    )
+    assert transport._loop.heard
+    assert not core.started
+
+
 def message(call: Any) -> None:
     """One has come."""
     operation = SimpleNamespace(message=lambda: b"message")
