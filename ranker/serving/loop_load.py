@@ -102,7 +102,8 @@ class LoopLoad:
         self._usual_period = self._period = self._until_learning = 1
         self._random = random.Random(0)
         self._turns, self._turns_since = 0, now
-        self._parts: dict[tuple[float, int, bool], float] = {}  # of turns, until more is learned
+        # Of turns, until more is learned.
+        self._parts: dict[tuple[float, int, bool, int], float] = {}
 
     def leave_out(self, seconds: float) -> None:
         """The loop has spent so many seconds on what it had time to spare for."""
@@ -161,10 +162,11 @@ class LoopLoad:
         self._until_learning -= 1
         if self._until_learning == 0:
             self._learn(lists, seconds, rested)
-        turn = lists, rows, rested
+        # Of a model `most_rows` hardly changes until more is learned, but models differ in it.
+        turn = lists, rows, rested, most_rows.bit_length()
         part = self._parts.get(turn)
-        if part is None:  # `most_rows` hardly changes until more is learned
-            part = self._parts[turn] = self._part(*turn, most_rows)
+        if part is None:
+            part = self._parts[turn] = self._part(lists, rows, rested, most_rows)
         seconds *= part
         self._recorder.loop_worked(seconds - begun if seconds > begun else 0.0)
 

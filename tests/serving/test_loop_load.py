@@ -288,6 +288,26 @@ def test_full_turns_one_after_the_other_are_all_there_is(recorder):
     assert loop.closed(FULL_TURN, 2.0) == pytest.approx(1.0, abs=0.01)
 
 
+def test_models_whose_batches_may_not_be_as_large_are_told_apart(recorder):
+    load = load_of(recorder)
+    [cell] = recorder._aggregates.layout.plan.cells[catalogue.WORKER_BUSY]
+    now = scored = 0
+
+    def turn(lists: int, most_rows: int) -> float:
+        nonlocal now, scored
+        before = recorder._cells[cell]
+        now, scored = now + 100e-6 + 10e-6 * lists, scored + lists
+        load.on_turn_end(now, scored, 10 * scored, most_rows)
+        return recorder._cells[cell] - before
+
+    for _ in range(3000):
+        turn(FULL_TURN, 640)
+        turn(1, 640)
+    worked = [(turn(1, 10), turn(1, 640)) for _ in range(1000)]
+    assert min(small for small, _ in worked) == pytest.approx(110e-6)  # a batch is full
+    assert max(large for _, large in worked) < 55e-6
+
+
 def test_a_few_callers_do_not_fill_it_though_it_never_waits(recorder):
     loop = SimulatedLoop(recorder, 180e-6, 60e-6, 0.0)
     loop.run(3000.0, 1.0)
