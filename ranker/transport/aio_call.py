@@ -163,7 +163,7 @@ class AioCall:
         while not self.ended:
             await self._for_writer.wait()
         if self._error is not None:
-            # What is sent to a caller that has gone is lost memory: let the news of it arrive.
+            # gRPC loses memory with what is sent to a caller that has gone: let that news arrive.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             await abort(self._context, self._error)
