@@ -3,7 +3,7 @@
 gRPC reads there while the server is busy, as many messages at a time as there are calls. What they
 will take is not in the memory that the process holds, so it is counted beforehand. On `core` a
 message is read when its call is. Of streams nobody knows which brings something next: they are
-bounded by the process's guard alone.
+not read on once memory is short, and until then bounded by the process's guard alone.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ streams, and some milliseconds of work at most where each is refused at once."""
 _MOST_TURNS = 8
 """Turns after which the next ones are read all the same, where sockets always have something."""
 
-
 _ASK_SECONDS = 0.1
 """Seconds between two looks at whether there is room to read on."""
 

@@ -1,8 +1,9 @@
 """What a transport does when callers take more than there is room for.
 
 It refuses what is new, unread, unless its caller takes little, and ends the calls that have stood
-still longest: those whose message does not come, whose answer is not read, and streams on which
-nothing happens. What waits to be scored is the queue's to bound.
+still longest: those whose message does not come, whose answers are not read, and streams on which
+nothing happens, or that are not read on since their callers bring much. What waits to be scored is
+the queue's to bound.
 """
 
 from __future__ import annotations
