@@ -41,7 +41,7 @@ _SURPRISE_SHARE = 0.005
 _MOST_SURPRISE = 30.0
 """What a turn has of that average, and what counts of it at most: a machine may stand still."""
 
-_LEARNED_A_SECOND = 1000
+_LEARNED_A_SECOND = 250
 _FEWEST_LEARNED = 1 / 16
 """To learn takes time: so many turns are learned of in a second, but at least this share of all."""
 
