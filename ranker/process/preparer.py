@@ -69,9 +69,18 @@ def _prepare(wanted: WantedModel, settings: Settings, known: set[str], link: Lin
     """Says which model it is, with the files that a worker needs of it; None: it is known."""
     began = time.monotonic()
     prepared = None
+    if (key := f"{wanted.name}@{wanted.version}@{wanted.sha256}") in known:
+        # Unread: it may lie there no more, and what is served needs no file.
+        link.say({"model": key, "name": wanted.name, "version": wanted.version})
+        return None
     file_fd = _read(wanted.path)
     with errors_named(Path(wanted.path).name):
         file = ModelFile.inherited(file_fd, wanted.path)
+        if wanted.sha256 not in ("", file.digest):
+            raise ModelError(
+                f"it has changed since it was found: expected sha256 {wanted.sha256}, "
+                f"got {file.digest}"
+            )
         name, version = wanted.name or file.name, wanted.version or file.version
         facts = {"model": f"{name}@{version}@{file.digest}", "name": name, "version": version}
         if facts["model"] in known:

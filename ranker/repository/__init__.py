@@ -4,7 +4,7 @@
 
     repository = open_repository("gs://bucket/rankers/books")
     newest = repository.poll()[-1]
-    model = Model.load(repository.fetch(newest.version))
+    model = Model.load(repository.fetch(newest).path)
 
 A repository of one model holds `VERSION/model.onnx`, and beside it
 `VERSION/manifest.json`, which is written last: a version without one is not there

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -83,16 +83,12 @@ class Bucket:
                 self._bucket, prefix=self._prefix, client_options=client, retry_config=retry
             )
 
-    def list(self) -> dict[str, str]:
+    def list(self) -> Sequence[str]:
         """See `Place`."""
         import obstore
 
         with self._errors("can't be listed"):
-            return {
-                found["path"]: found["e_tag"] or found["last_modified"].isoformat()
-                for page in obstore.list(self._store)
-                for found in page
-            }
+            return [found["path"] for page in obstore.list(self._store) for found in page]
 
     def size(self, key: str) -> int:
         """See `Place`."""
@@ -184,18 +180,18 @@ class Bucket:
 
     def _explained(self, what: str, reason: str) -> SourceError:
         """The error for what obstore says, by the status that it found."""
-        if "token request" in reason:
-            advice = "no usable credentials; for a person: gcloud auth application-default login"
-            return SourceError(self.address, "", f"{what}: {advice}: {reason}")
         status = re.search(r"status code: (\d+)", reason)
         number = int(status[1]) if status else 0
+        lasting = 400 <= number < 500 and number not in (408, 429)
+        kind = SourceError if lasting else SourceUnavailableError
+        if "token request" in reason:
+            advice = "no usable credentials; for a person: gcloud auth application-default login"
+            return kind(self.address, "", f"{what}: {advice}: {reason}")
         if number in (401, 403):
             advice = "access denied; expected credentials that may"
             return SourceError(self.address, "", f"{what}: {advice}: {reason}")
         if number == 404:  # of a listing; that of a file is told otherwise
             return self._no_bucket()
-        lasting = 400 <= number < 500 and number not in (408, 429)
-        kind = SourceError if lasting else SourceUnavailableError
         return kind(self.address, "", f"{what}: {reason}")
 
     def _no_bucket(self) -> SourceError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,17 +28,19 @@ class Folder:
         self._root = root
         self._left_out: set[str] = set()
 
-    def list(self) -> dict[str, str]:
+    def list(self) -> Sequence[str]:
         """Files two levels down, for that is where a repository has them."""
-        found = {}
+        found = []
         with self._errors("can't be listed"):
             for folder in self._root.iterdir():
                 try:
                     # What is removed while it is listed, and a link to nothing, are not there.
                     with suppress(FileNotFoundError, NotADirectoryError):
-                        for path in folder.iterdir():
-                            with suppress(FileNotFoundError):
-                                found[f"{folder.name}/{path.name}"] = stamp(path)
+                        found += [
+                            f"{folder.name}/{path.name}"
+                            for path in folder.iterdir()
+                            if path.exists()
+                        ]
                 except PermissionError as error:  # as of `lost+found`, where a file system begins
                     self._leave_out(folder.name, error)
         return found

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ranker.errors import ModelError, SourceError
 from ranker.model import ModelFile
+from ranker.repository.fetched import Fetched
 from ranker.repository.folder import stamp
-from ranker.repository.published import Published
 
 
 class OneFile:
@@ -23,29 +23,30 @@ class OneFile:
     def __init__(self, source: str, path: Path) -> None:
         self.source = source
         self._path = path
-        self._known: Published | None = None
+        self._stamp = self._version = self._sha256 = ""
 
-    def poll(self) -> tuple[Published, ...]:
+    def poll(self) -> tuple[str, ...]:
         """See `Repository`. The file is read only when it has changed."""
         try:
             now = stamp(self._path)
-            if self._known is None or self._known.stamp != now:
-                self._known = Published(ModelFile.read(self._path).version, now)
+            if self._stamp != now:
+                file = ModelFile.read(self._path)
+                self._stamp, self._version, self._sha256 = now, file.version, file.digest
         except OSError as error:
             raise SourceError(self.source, "", f"can't be read: {error.strerror}") from error
         except ModelError as error:
             raise SourceError(self.source, "", error.message) from error
-        return (self._known,)
+        return (self._version,)
 
-    def cached(self) -> tuple[Published, ...]:
+    def cached(self) -> tuple[str, ...]:
         """See `Repository`: as `poll`, for the file is on this machine."""
         return self.poll()
 
-    def fetch(self, version: str) -> Path:
+    def fetch(self, version: str) -> Fetched:
         """See `Repository`."""
         (found,) = self.poll()
-        if found.version != version:
+        if found != version:
             raise SourceError(
-                self.source, version, f"there is no such version; the file is {found.version}"
+                self.source, version, f"there is no such version; the file is {found}"
             )
-        return self._path
+        return Fetched(self._path, self._sha256)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +25,8 @@ class Place(Protocol):
     address: str
     """The place, as it was given."""
 
-    def list(self) -> Mapping[str, str]:
-        """Every file's key, and a text that changes when the file is written again.
+    def list(self) -> Sequence[str]:
+        """Every file's key.
 
         Raises:
             SourceError: the place can't be listed.

@@ -10,7 +10,7 @@ from ranker.errors import SourceError
 from ranker.model import ModelFile
 from ranker.repository.manifest import MANIFEST, MODEL, Manifest
 from ranker.repository.place import Place, open_place
-from ranker.repository.published import next_number
+from ranker.repository.version_order import next_number
 
 _PIECE = 8 << 20
 
@@ -84,7 +84,7 @@ def _next(place: Place) -> str:
     except SourceError as error:
         if place.path("") is None or not isinstance(error.__cause__, FileNotFoundError):
             raise
-        keys = {}  # there is no such folder: it is made when it is written to
+        keys = []  # there is no such folder: it is made when it is written to
     return next_number([key.partition("/")[0] for key in keys])
 
 

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from ranker.errors import SourceError
 from ranker.repository.cache import Cache
+from ranker.repository.fetched import Fetched
 from ranker.repository.one_file import OneFile
 from ranker.repository.place import BUCKETS, default_cache, local_path, open_place
-from ranker.repository.published import Published
 from ranker.repository.versions import Versions
 
 
@@ -22,7 +22,7 @@ class Repository(Protocol):
     source: str
     """As it was given."""
 
-    def poll(self) -> tuple[Published, ...]:
+    def poll(self) -> tuple[str, ...]:
         """Asks the source which versions it has, complete, the newest last.
 
         Raises:
@@ -30,13 +30,15 @@ class Repository(Protocol):
             SourceError: it refuses, or is none.
         """
 
-    def cached(self) -> tuple[Published, ...]:
+    def cached(self) -> tuple[str, ...]:
         """The versions that `fetch` gives without the source, the newest last."""
 
-    def fetch(self, version: str) -> Path:
+    def fetch(self, version: str) -> Fetched:
         """A version's model, a file on this machine whose size and digest are right.
 
-        Without an answer of the source it is the one that was fetched before, if it was.
+        Without an answer of the source it is the one that was fetched before, if it was. If the
+        source did not answer the last time, what was fetched before is given unasked: to wait for
+        it takes half a minute each time.
 
         Raises:
             SourceUnavailableError: the source does not answer, and the version was

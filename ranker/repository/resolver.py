@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ranker.errors import ConfigError, SourceUnavailableError
+from ranker.errors import ConfigError, RankerError, SourceError, SourceUnavailableError
 from ranker.repository.config import Config, Latest, ModelConfig
-from ranker.repository.published import Published
 from ranker.repository.repository import Repository, open_repository
 from ranker.repository.traffic import STABLE
 from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
@@ -19,6 +19,10 @@ logger = logging.getLogger(__name__)
 class Resolver:
     """Finds the versions that a configuration names, and has their files on this machine.
 
+    What it has found once it does not give up for what happens to the source later: of a version
+    that is gone, or a source that refuses, it is the file that was found before. And a model that
+    can't be had as it is configured now stays as it was, while others follow the configuration.
+
     Args:
         base: what relative sources count from: a folder, or a bucket's prefix.
         cache: the folder for what is fetched; None: see `open_repository`.
@@ -28,40 +32,102 @@ class Resolver:
         self._base = base
         self._cache = cache
         self._repositories: dict[str, Repository] = {}
+        # As of the last time: models by their names; and versions by model, source and version.
+        self._models: dict[str, tuple[list[WantedModel], WantedRoute]] = {}
+        self._versions: dict[tuple[str, str, str], WantedModel] = {}
 
     def resolve(self, config: Config) -> Wanted:
         """What the configuration wants to be served, as its sources are now.
 
+        Returns:
+            It; its `failure` says what could not be had.
+
+        Raises:
+            RankerError: none of the models can be had, or one of them at the first time.
+        """
+        before, first = self._models, not self._models
+        failures: list[str] = []
+        found: dict[str, tuple[list[WantedModel], WantedRoute]] = {}
+        for name, model in config.models.items():
+            try:
+                found[name] = self._resolve(name, model, failures)
+            except RankerError as error:
+                if first:
+                    raise
+                failures.append(error.message)
+                if name in before:
+                    found[name] = before[name]
+        if not found:
+            raise ConfigError("; ".join(failures))
+        self._models = found
+        models = [model for each, _ in found.values() for model in each]
+        self._versions = {
+            (model.name, config.models[model.name].source, model.version): model for model in models
+        }
+        routes = {name: route for name, (_, route) in found.items()}
+        reasons = "; ".join(dict.fromkeys(failures))
+        return Wanted(tuple(models), routes, config.policy(), reasons)
+
+    def _resolve(
+        self, name: str, model: ModelConfig, failures: list[str]
+    ) -> tuple[list[WantedModel], WantedRoute]:
+        """One model's versions, the default first, and who is ranked by which.
+
+        Args:
+            name: the model's.
+            model: what is configured of it.
+            failures: takes what is wrong with versions that were found before.
+
         Raises:
             RankerError: a source does not answer, or has not what is wanted; says which.
         """
-        models: list[WantedModel] = []
-        routes: dict[str, WantedRoute] = {}
-        for name, model in config.models.items():
-            repository = self._repository(model.source)
-            found = _poll(repository)
-            if not found:
+        repository = self._repository(model.source)
+        newest = model.versions.latest if isinstance(model.versions, Latest) else 0
+        listed = [] if isinstance(model.versions, Latest) else list(model.versions)
+        if not (newest or listed or model.labels):
+            newest = 1
+        try:
+            there = _poll(repository)
+        except SourceError as error:
+            if not isinstance(error, SourceUnavailableError):
+                # It is opened anew the next time: a file may have become a folder.
+                del self._repositories[model.source]
+            if newest or not self._models:
+                raise
+            failures.append(error.message)
+        else:
+            if newest and not there:
                 raise ConfigError(f"{name}: {model.source} has no complete version")
-            newest = found[-1]
-            versions = _versions(model, found)
-            default = model.labels.get(STABLE) or versions[0]
+            listed = [*reversed(there[-newest:]), *listed] if newest else listed
+        versions = list(dict.fromkeys([*listed, *model.labels.values()]))
+        default = model.labels.get(STABLE) or versions[0]
+        shadow = model.shadow
+        shadows = [shadow.version] if shadow is not None else []
+        models = [
+            self._fetch(repository, name, model.source, version, failures)
             # The default first: it is what a server without labels has as the first.
-            shadow = model.shadow
-            shadows = [shadow.version] if shadow is not None else []
-            for version in dict.fromkeys([default, *versions, *shadows]):
-                stamp = newest.stamp if version == newest.version else ""
-                path = str(repository.fetch(version))
-                models.append(WantedModel(path, name, version, stamp))
-            salt = model.salt or name
-            limits = model.guard.limits() if model.guard else None
-            entry = model.model_dump_json(exclude_defaults=True)
-            route = WantedRoute(
-                default, model.labels, model.traffic, salt, guard=limits, entry=entry
-            )
-            if shadow is not None:
-                route = replace(route, shadow=shadow.version, shadow_share=shadow.share)
-            routes[name] = route
-        return Wanted(tuple(models), routes, config.policy())
+            for version in dict.fromkeys([default, *versions, *shadows])
+        ]
+        salt = model.salt or name
+        limits = model.guard.limits() if model.guard else None
+        entry = model.model_dump_json(exclude_defaults=True)
+        route = WantedRoute(default, model.labels, model.traffic, salt, guard=limits, entry=entry)
+        if shadow is not None:
+            route = replace(route, shadow=shadow.version, shadow_share=shadow.share)
+        return models, route
+
+    def _fetch(
+        self, repository: Repository, name: str, source: str, version: str, failures: list[str]
+    ) -> WantedModel:
+        try:
+            fetched = repository.fetch(version)
+        except SourceError as error:
+            before = self._versions.get((name, source, version))
+            if before is None:
+                raise
+            failures.append(error.message)
+            return before
+        return WantedModel(str(fetched.path), name, version, fetched.sha256)
 
     def _repository(self, source: str) -> Repository:
         if source not in self._repositories:
@@ -71,7 +137,7 @@ class Resolver:
         return self._repositories[source]
 
 
-def _poll(repository: Repository) -> tuple[Published, ...]:
+def _poll(repository: Repository) -> Sequence[str]:
     """The versions that there are; those that were fetched before, if the source is away."""
     try:
         return repository.poll()
@@ -81,14 +147,3 @@ def _poll(repository: Repository) -> tuple[Published, ...]:
             raise
         logger.warning("%s; going on with the versions that were fetched before", error)
         return before
-
-
-def _versions(model: ModelConfig, found: tuple[Published, ...]) -> list[str]:
-    """The versions to serve, the newest first; those with a label come last."""
-    if isinstance(model.versions, Latest):
-        chosen = [each.version for each in reversed(found[-model.versions.latest :])]
-    else:
-        chosen = list(model.versions)
-    if not chosen and not model.labels:
-        chosen = [found[-1].version]
-    return list(dict.fromkeys([*chosen, *model.labels.values()]))

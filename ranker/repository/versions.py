@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ranker.errors import SourceError, SourceUnavailableError
 from ranker.repository.cache import Cache, difference
+from ranker.repository.fetched import Fetched
 from ranker.repository.manifest import LARGEST, MANIFEST, MODEL, Manifest, is_version
 from ranker.repository.place import Place
-from ranker.repository.published import Published, by_age
+from ranker.repository.version_order import by_age
 
 logger = logging.getLogger(__name__)
 
@@ -31,28 +32,31 @@ class Versions:
         self._place = place
         self._cache = cache
         self._listed: list[str] | None = None  # when the source last answered
+        self._away = False  # it did not answer when it was asked last
 
-    def poll(self) -> tuple[Published, ...]:
+    def poll(self) -> tuple[str, ...]:
         """See `Repository`. One listing; no manifest is read."""
-        found = complete(self._place.list())
-        listed = [each.version for each in found]
-        if self._place.path(MANIFEST) is None and listed != self._listed:
-            self._listed = listed
+        try:
+            found = complete(self._place.list())
+        except SourceUnavailableError:
+            self._away = True
+            raise
+        self._away = False
+        if self._place.path(MANIFEST) is None and found != self._listed:
+            self._listed = found
             try:
-                self._cache.keep_listing(self.source, listed)
+                self._cache.keep_listing(self.source, found)
             except OSError as error:
                 logger.warning("%s: can't be kept for later: %s", self.source, error)
-        return found
+        return tuple(found)
 
-    def cached(self) -> tuple[Published, ...]:
+    def cached(self) -> tuple[str, ...]:
         """See `Repository`. Without those that the source no longer had when it last answered."""
         listed = self._cache.listing(self.source) if self._listed is None else self._listed
         found = sorted(self._cache.versions(self.source), key=by_age)
-        return tuple(
-            Published(version, "") for version in found if listed is None or version in listed
-        )
+        return tuple(version for version in found if listed is None or version in listed)
 
-    def fetch(self, version: str) -> Path:
+    def fetch(self, version: str) -> Fetched:
         """See `Repository`."""
         if not is_version(version):
             raise SourceError(self.source, version, "that can't be the name of a version")
@@ -60,7 +64,7 @@ class Versions:
             manifest = self._manifest(version)
             path = self._place.path(f"{version}/{MODEL}")
             if path is None:
-                return self._through_cache(manifest)
+                return Fetched(self._through_cache(manifest), manifest.sha256)
             found = difference(path, manifest)
         except FileNotFoundError as error:
             raise self._error(version, f"{MODEL} is not there, and the manifest is") from error
@@ -74,25 +78,25 @@ class Versions:
             raise type(error)(self.source, version, message) from error
         if found is not None:
             raise self._error(version, f"{MODEL} is not what was published: {found}")
-        return path
+        return Fetched(path, manifest.sha256)
 
     def _manifest(self, version: str) -> Manifest:
         """The version's manifest, from the place, or as it was when it was fetched."""
         before = self._cache.manifest(self.source, version)
+        if self._away and before is not None:
+            return self._read_manifest(before, version)
         try:
             content = self._place.read(f"{version}/{MANIFEST}", 0, LARGEST)
         except SourceUnavailableError as error:
+            self._away = True
             if before is None:
                 raise
             logger.warning("%s; going on with what was fetched before", error)
             content = before
         except FileNotFoundError as error:
             raise self._error(version, self._absence(version)) from error
-        try:
-            manifest = Manifest.read(content, version)
-            known = manifest if before is None else Manifest.read(before, version)
-        except ValueError as error:
-            raise self._error(version, str(error)) from error
+        manifest = self._read_manifest(content, version)
+        known = manifest if before is None else self._read_manifest(before, version)
         if known.sha256 != manifest.sha256:
             raise self._error(
                 version,
@@ -102,11 +106,17 @@ class Versions:
             )
         return manifest
 
+    def _read_manifest(self, content: bytes, version: str) -> Manifest:
+        try:
+            return Manifest.read(content, version)
+        except ValueError as error:
+            raise self._error(version, str(error)) from error
+
     def _absence(self, version: str) -> str:
         files = self._place.list()
         if f"{version}/{MODEL}" in files:
             return f"it is not complete: {MODEL} is there, {MANIFEST} is not (yet)"
-        there = [found.version for found in complete(files)]
+        there = complete(files)
         few = ", ".join(there[-5:]) or "none"
         return f"there is no such version; the newest of {len(there)} are: {few}"
 
@@ -119,9 +129,20 @@ class Versions:
                 raise self._error(
                     manifest.version, f"{MODEL} is not what was published: {error}"
                 ) from error
+            except FileNotFoundError:  # at the source
+                raise
+            except OSError as error:
+                raise self._not_kept(manifest.version, error) from error
         if self._cache.manifest(self.source, manifest.version) is None:
-            self._cache.keep_manifest(self.source, manifest)
+            try:
+                self._cache.keep_manifest(self.source, manifest)
+            except OSError as error:
+                raise self._not_kept(manifest.version, error) from error
         return path
+
+    def _not_kept(self, version: str, error: OSError) -> SourceError:
+        text = f"it can't be kept in the cache {self._cache.folder}: {error.strerror}"
+        return self._error(version, text)
 
     def _pieces(self, manifest: Manifest) -> Iterator[bytes]:
         """The model, piece by piece.
@@ -141,16 +162,13 @@ class Versions:
         return SourceError(self.source, version, message)
 
 
-def complete(files: Mapping[str, str]) -> tuple[Published, ...]:
-    """The versions among some files that are complete, the newest last.
-
-    Args:
-        files: keys, and what changes when the file is written again.
-    """
+def complete(files: Iterable[str]) -> list[str]:
+    """The versions among some files' keys that are complete, the newest last."""
+    keys = set(files)
     found = [
-        Published(version, stamp)
-        for key, stamp in files.items()
+        version
+        for key in keys
         for version, _, name in (key.partition("/"),)
-        if name == MANIFEST and is_version(version) and f"{version}/{MODEL}" in files
+        if name == MANIFEST and is_version(version) and f"{version}/{MODEL}" in keys
     ]
-    return tuple(sorted(found, key=lambda published: by_age(published.version)))
+    return sorted(found, key=by_age)

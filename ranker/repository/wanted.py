@@ -20,13 +20,14 @@ class WantedModel:
         path: where it is.
         name: what it is called on the wire; empty: as the file says.
         version: likewise.
-        stamp: another one says that the file is another one, though it is called the same.
+        sha256: of its bytes, in hexadecimal: a file of the same name and version may be another
+            one by now, which is not served in its place; empty: whatever is there.
     """
 
     path: str
     name: str = ""
     version: str = ""
-    stamp: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,13 @@ class Wanted:
         models: which.
         routes: by name; names without one have their first model as the default.
         callers: who may ask for them.
+        failure: why a part of what was asked for stays as it was; empty: nothing does.
     """
 
     models: tuple[WantedModel, ...]
     routes: Mapping[str, WantedRoute] = field(default_factory=dict)
     callers: CallerPolicy = field(default_factory=CallerPolicy)
+    failure: str = field(default="", compare=False)
 
     def to_facts(self) -> dict[str, Any]:
         """As another process takes it; `from_facts` reads it."""
@@ -108,4 +111,5 @@ class Wanted:
             tuple(WantedModel(**model) for model in facts["models"]),
             {name: WantedRoute.from_facts(route) for name, route in facts["routes"].items()},
             CallerPolicy.from_facts(facts["callers"]),
+            facts["failure"],
         )

@@ -30,7 +30,7 @@ def test_it_publishes_and_says_how_to_serve(publish, tmp_path):
     assert result.stdout.endswith(
         f"published version 8\nServe it with:\n\n    ranker serve {folder}/8/model.onnx\n"
     )
-    assert open_repository(str(folder)).fetch("8").read_bytes() == model.read_bytes()
+    assert open_repository(str(folder)).fetch("8").path.read_bytes() == model.read_bytes()
 
 
 def test_the_same_again_is_no_error(publish, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pickle
 import subprocess
@@ -233,3 +234,21 @@ def test_a_system_without_a_process_to_spare_is_a_failure(reader, monkeypatch):
         said = read(reader, Wanted(()), SERVED)
     assert said == ("there is no process to read the models: Resource temporarily unavailable")
     assert read(reader, Wanted(()), SERVED) is None
+
+
+def test_what_has_changed_since_it_was_found_is_not_served(reader, booster, tmp_path):
+    path = tmp_path / "books.onnx"
+    export_onnx(booster, path, name="books", version="7")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = WantedModel(str(path), "books", "7", digest)
+    assert read(reader, Wanted((found,)), SERVED) is None
+    export_onnx(booster, path, name="books", version="8")
+    failure = str(read(reader, Wanted((found,)), SERVED))
+    assert f"books.onnx: it has changed since it was found: expected sha256 {digest}" in failure
+
+
+def test_what_is_served_needs_no_file(reader, tmp_path):
+    known = WantedModel(str(tmp_path / "gone.onnx"), "books", "7", "5" * 64)
+    assert read(reader, Wanted((known,)), [f"books@7@{known.sha256}"]) is None
+    [model] = reader.models
+    assert (model.name, model.version, list(model.files)) == ("books", "7", [])

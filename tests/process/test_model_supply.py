@@ -73,8 +73,8 @@ def wanted(*versions: str, share: float = 0.0, entry: str = "") -> Wanted:
     labels = dict(zip(("stable", "canary"), versions, strict=False))
     traffic = {"stable": 100 - share, "canary": share} if share else {}
     route = WantedRoute(versions[0], labels, traffic, "s", RolloutLimits(errors=0.01), entry)
-    # Another stamp each time: the files have to be looked at again.
-    models = [WantedModel(f"{v}.onnx", "books", v, stamp=entry) for v in versions]
+    # Another digest each time: the files have to be looked at again.
+    models = [WantedModel(f"{v}.onnx", "books", v, sha256=entry) for v in versions]
     return Wanted(tuple(models), {"books": route})
 
 

@@ -84,7 +84,7 @@ def test_what_was_broken_off_is_completed(put, tmp_path):
     put(folder, "8")
     (folder / "8" / "manifest.json").unlink()
     assert put(folder, "8").new
-    assert open_repository(str(folder)).fetch("8") == folder / "8" / "model.onnx"
+    assert open_repository(str(folder)).fetch("8").path == folder / "8" / "model.onnx"
 
 
 def test_a_forbidden_folder_is_named(put):

@@ -4,12 +4,13 @@ import pytest
 
 from ranker.errors import SourceError
 from ranker.model import ModelFile
+from ranker.repository.fetched import Fetched
 from ranker.repository.repository import open_repository
 from tests.repository.conftest import make_model
 
 
 def versions(source: object) -> list[str]:
-    return [found.version for found in open_repository(str(source)).poll()]
+    return list(open_repository(str(source)).poll())
 
 
 @pytest.fixture
@@ -44,14 +45,14 @@ def test_a_folder_that_may_not_be_listed_is_left_out_and_that_is_said_once(folde
     forbid(folder / "lost+found")
     repository = open_repository(str(folder))
     for _ in range(2):
-        assert [each.version for each in repository.poll()] == ["9", "10"]
+        assert repository.poll() == ("9", "10")
     assert caplog.messages == [f"{folder}: lost+found is left out: Permission denied"]
 
 
 def test_a_version_is_used_where_it_lies(folder, models):
-    path = open_repository(str(folder)).fetch("10")
-    assert path == folder / "10" / "model.onnx"
-    assert ModelFile.read(path).digest == models[1].digest
+    fetched = open_repository(str(folder)).fetch("10")
+    assert fetched.path == folder / "10" / "model.onnx"
+    assert fetched.sha256 == ModelFile.read(fetched.path).digest == models[1].digest
 
 
 def test_another_model_in_its_place_is_refused(folder):
@@ -112,21 +113,19 @@ def test_what_is_no_source_is_refused(source):
 def test_a_file_is_one_version(tmp_path):
     path = make_model(tmp_path, version="7")
     repository = open_repository(str(path))
-    (found,) = repository.poll()
-    assert found.version == "7"
-    assert repository.cached() == (found,)
-    assert repository.fetch("7") == path
+    assert repository.poll() == repository.cached() == ("7",)
+    assert repository.fetch("7") == Fetched(path, ModelFile.read(path).digest)
     with pytest.raises(SourceError, match=r"version 8: there is no such version; the file is 7"):
         repository.fetch("8")
 
 
-def test_a_file_that_is_written_again_has_another_stamp(tmp_path):
-    path = make_model(tmp_path)
+def test_a_file_that_is_written_again_is_another_model(tmp_path):
+    path = make_model(tmp_path, version="7")
     repository = open_repository(f"file://{path}")
-    before = repository.poll()
-    assert repository.poll() == before
-    make_model(tmp_path, 1).replace(path)
-    assert repository.poll() != before
+    before = repository.fetch("7")
+    assert repository.fetch("7") == before
+    make_model(tmp_path, 1, version="7").replace(path)
+    assert repository.fetch("7") == Fetched(path, ModelFile.read(path).digest) != before
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path):

@@ -1,23 +1,8 @@
-"""A version that a source has, and the order of versions."""
+"""The order of versions, by their names."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Published:
-    """A version that a source has, complete.
-
-    Attributes:
-        version: its name.
-        stamp: changes if what lies there is written again, which is only right
-            for a plain file; of no meaning otherwise.
-    """
-
-    version: str
-    stamp: str
 
 
 def by_age(version: str) -> tuple[tuple[tuple[int, int, str], ...], str]:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from ranker.repository.published import by_age, next_number
+from ranker.repository.version_order import by_age, next_number
 
 
 @pytest.mark.parametrize(
