@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Folder:
         """Files two levels down, for that is where a repository has them."""
         found = []
         with self._errors("can't be listed"):
-            for folder in self._root.iterdir():
+            for folder in self._folders():
                 try:
                     # What is removed while it is listed, and a link to nothing, are not there.
                     with suppress(FileNotFoundError, NotADirectoryError):
@@ -76,6 +76,14 @@ class Folder:
     def path(self, key: str) -> Path:
         """See `Place`."""
         return self._root / key
+
+    def _folders(self) -> Iterable[Path]:
+        try:
+            yield from self._root.iterdir()
+        except FileNotFoundError:
+            if not self._root.is_dir():
+                raise
+            # Somebody made the folder after it was looked for: then it was empty.
 
     def _leave_out(self, name: str, error: OSError) -> None:
         """Says once that a folder in it can't be listed; the others can."""

@@ -1,6 +1,8 @@
 """Publishing into a folder: what is written, in which order, and what is refused."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,22 @@ def test_without_a_listing_there_is_no_next_number(put, tmp_path, forbid):
     forbid(tmp_path / "books")
     with pytest.raises(SourceError, match="books: can't be listed: Permission denied"):
         put(tmp_path / "books", "", 1)
+
+
+def test_a_folder_that_somebody_makes_just_then_was_empty(put, tmp_path, monkeypatch):
+    """Of several that publish first: another one makes the folder between two looks at it."""
+    folder = tmp_path / "books"
+    iterdir = Path.iterdir
+
+    def late(path: Path) -> Iterator[Path]:
+        try:
+            return iter(list(iterdir(path)))
+        except FileNotFoundError:
+            folder.mkdir()
+            raise
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    assert put(folder).manifest.version == "1"
 
 
 def test_without_a_version_it_is_the_files_own(tmp_path):
