@@ -17,16 +17,20 @@ _MOST_NAMED = 20
 
 
 class DriftWatch:
-    """Names each such feature once, until it is as others are again."""
+    """Names each such feature once, until it is as others are again.
+
+    Nothing is said of a model that is no longer served: its features were not put right.
+    """
 
     def __init__(self) -> None:
         self._found: set[tuple[str, str, str]] = set()
 
     def look(self, models: Iterable[ModelDrift]) -> None:
         """Takes how the features of all models are now."""
-        found = set()
+        found, served = set(), set()
         for model in models:
             name = f"{model.model}@{model.version}"
+            served.add(name)
             fresh = []
             for feature in model.features:
                 if feature.finding:
@@ -42,7 +46,7 @@ class DriftWatch:
                 )
                 listed = ", ".join(fresh[:_MOST_NAMED])
                 logger.warning("%s, features, %s: %s%s", name, unlike, listed, rest)
-        for name in sorted({name for name, _, _ in self._found - found}):
+        for name in sorted({name for name, _, _ in self._found - found} & served):
             gone = sorted(
                 {f"{feature!r}" for which, feature, _ in self._found - found if which == name}
             )

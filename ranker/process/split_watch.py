@@ -20,15 +20,19 @@ HEALED = 0.01
 
 
 class SplitWatch:
-    """Warns once for each model, until its shares are near the configured ones again."""
+    """Warns once for each model, until its shares are near the configured ones again.
+
+    Nothing is said of a model that is no longer served, or whose traffic is no longer split.
+    """
 
     def __init__(self) -> None:
         self._suspect: set[str] = set()
 
     def look(self, checks: Iterable[SplitCheck]) -> None:
         """Takes what is known of all splits now."""
-        suspect = set()
+        suspect, split = set(), set()
         for check in checks:
+            split.add(check.model)
             p = check.p_value
             known = check.model in self._suspect
             if p is None or p >= HEALED or (p >= SUSPECT and not known):
@@ -43,7 +47,7 @@ class SplitWatch:
                     _shares(check),
                     p,
                 )
-        for model in self._suspect - suspect:
+        for model in sorted((self._suspect - suspect) & split):
             logger.info("%s: nothing speaks against the split of its traffic any more", model)
         self._suspect = suspect
 

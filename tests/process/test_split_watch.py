@@ -47,14 +47,13 @@ def test_once_until_it_heals(log, history, lines):
     assert len(log.messages) == lines
 
 
-def test_a_model_whose_traffic_is_split_no_more_is_forgotten(log):
+def test_of_a_model_whose_traffic_is_split_no_more_nothing_is_said_until_it_is_again(log):
     watch = SplitWatch()
     watch.look([check(1e-5), check(1e-5, "films")])
     watch.look([check(1e-5)])
     watch.look([check(1e-5), check(1e-5, "films")])
     assert [message.partition(":")[0] for message in log.messages] == [
         "books",
-        "films",
         "films",
         "films",
     ]
