@@ -1,4 +1,4 @@
-"""Watches a configuration and the sources that it names, and says what is to be served."""
+"""Watches a configuration and the sources that it names, and says what is to be served to whom."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ranker.callers import CallerPolicy
 from ranker.errors import RankerError
 from ranker.repository.config import Config
 from ranker.repository.config_doubts import doubts
@@ -34,7 +35,10 @@ class ConfigWatch:
         address: the configuration: a path, or one in a bucket, which is looked at each time that
             the sources are.
         cache: the folder for what is fetched; empty: see `open_repository`.
-        want: is called with what is wanted, from the watch's thread; it may be the same again.
+        let_in: is called with who may call, as soon as the configuration was read: no source, which
+            may fail, is asked before.
+        want: is called with what is wanted. Like `let_in` it is called from the watch's thread, and
+            may get the same again.
         fail: is called with why that can't be said, each time that it was tried.
 
     Raises:
@@ -46,11 +50,13 @@ class ConfigWatch:
         self,
         address: str,
         cache: str,
+        let_in: Callable[[CallerPolicy], None],
         want: Callable[[Wanted], None],
         fail: Callable[[str], None],
     ) -> None:
         folder = Path(cache) if cache else None
         self._place = open_config(address, folder)
+        self._let_in = let_in
         self._want = want
         self._fail = fail
         self._failure = ""
@@ -80,6 +86,7 @@ class ConfigWatch:
             began = time.monotonic()
             try:
                 config = load_config(self._place)
+                self._let_in(config.policy())
                 self._tell_doubts(config)
                 self._want(self._resolver.resolve(config))
                 pause, wait = FIRST_PAUSE, config.poll_seconds

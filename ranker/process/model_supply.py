@@ -79,7 +79,7 @@ class ModelSupply:
         if wanted != self._wanted:
             self.failure = None  # of something else
         self._wanted, self._answer, self._failed = wanted, None, False
-        self._let_in(self._settings.caller_policy(wanted.callers))
+        self.let_in(wanted.callers)
         for name in self._holds.keep(wanted.routes):
             logger.info("%s: its configuration has changed: the guard lets it go", name)
         self._began = time.monotonic()
@@ -207,8 +207,11 @@ class ModelSupply:
         self._forget_others()
         self._tell_workers()
 
-    def _let_in(self, policy: CallerPolicy) -> None:
-        """Has all workers let these callers in, whatever becomes of the models."""
+    def let_in(self, callers: CallerPolicy) -> None:
+        """Has all workers let in whom the configuration names, whatever becomes of the models."""
+        policy = self._settings.caller_policy(callers)
+        if policy == self._policy:
+            return
         self._policy = policy
         self._aggregates.name_callers(policy.names)
         for child in self._workers():

@@ -61,7 +61,6 @@ from ranker.repository.place import BUCKETS, open_place
 if TYPE_CHECKING:
     from ranker.process.config_watch import ConfigWatch
     from ranker.ranking_log.upload import Uploader
-    from ranker.repository.wanted import Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -292,21 +291,22 @@ def main() -> None:
 
 
 def watch_config(settings: Settings, link: Link, office: Office) -> ConfigWatch:
-    """What tells the supervisor, and the office, what is to be served, once it is started."""
+    """What tells the supervisor what is to be served, and both who may call, once it is started."""
     from ranker.process.config_watch import ConfigWatch
 
-    def want(wanted: Wanted) -> None:
+    def let_in(callers: CallerPolicy) -> None:
         try:
-            policy = settings.caller_policy(wanted.callers)
+            policy = settings.caller_policy(callers)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        link.say({"wanted": wanted.to_facts()})
+        link.say({"callers": callers.to_facts()})
         office.let_in(policy)
 
     return ConfigWatch(
         settings.config,
         settings.model_cache,
-        want=want,
+        let_in=let_in,
+        want=lambda wanted: link.say({"wanted": wanted.to_facts()}),
         fail=lambda reason: link.say({"unwanted": reason}),
     )
 

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any
 
 from ranker import distribution, forwarded_caller
+from ranker.callers import CallerPolicy
 from ranker.methods import METHODS
 from ranker.metrics import access_log
 from ranker.metrics.aggregates import Aggregates
@@ -193,8 +194,10 @@ class Supervisor:
         return [process.child for process in self._workers if process.child is not None]
 
     def _on_office(self, child: Child, message: Mapping[str, Any]) -> None:  # noqa: ARG002
-        """Takes what the office says: what is to be served."""
-        if "wanted" in message:
+        """Takes what the office says: what is to be served, and to whom."""
+        if "callers" in message:
+            self._models.let_in(CallerPolicy.from_facts(message["callers"]))
+        elif "wanted" in message:
             self._models.want(Wanted.from_facts(message["wanted"]))
         elif "unwanted" in message:
             self._models.fail(message["unwanted"])

@@ -9,7 +9,7 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -271,7 +271,14 @@ def test_http(guarded, truth, place):
 
 
 @on_one_transport
-def test_the_configuration_lets_callers_in_and_out_while_the_server_serves(guarded, truth, place):
+@pytest.mark.parametrize(
+    "fails",
+    [pytest.param(False, id="sources-answer"), pytest.param(True, id="a-source-fails")],
+)
+def test_the_configuration_lets_callers_in_and_out_while_the_server_serves(
+    guarded, truth, place, fails
+):
+    changed = replace(place, source=place.folder / "away.onnx") if fails else place
     tls, other = place.tls("spiffe", KNOWN["spiffe"]), place.tls("stranger", OTHERS["stranger"])
     stranger = "dns:stranger.shop.test"
 
@@ -287,7 +294,7 @@ def test_the_configuration_lets_callers_in_and_out_while_the_server_serves(guard
     ):
         assert stream.submit(truth.rows[:10]).result().indices.tolist() == best(truth)
         try:
-            place.configure(stranger)
+            changed.configure(stranger)
             wait_until(lambda: may_call(other) and not may_call(tls))
             with pytest.raises(RankerError) as caught:
                 stream.submit(truth.rows[:10]).result()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ranker.errors import SourceError
+from ranker.callers import CallerPolicy
+from ranker.errors import ConfigError, SourceError
 from ranker.process import config_watch
 from ranker.process.config_watch import ConfigWatch
 from ranker.repository.config import Config
@@ -28,7 +29,11 @@ def no_pauses(monkeypatch):
 
 @contextmanager
 def watched(
-    folder: Path, monkeypatch, resolve: Callable[[], Wanted], text: str = CONFIG
+    folder: Path,
+    monkeypatch,
+    resolve: Callable[[], Wanted],
+    text: str = CONFIG,
+    let_in: Callable[[CallerPolicy], None] = lambda _: None,
 ) -> Iterator[tuple[list[Wanted], list[str]]]:
     """What a watch says is wanted, and why it can't say, while the sources answer so."""
     file = folder / "ranker.yaml"
@@ -39,7 +44,7 @@ def watched(
 
     monkeypatch.setattr(Resolver, "resolve", resolved)
     wanted, failures = list[Wanted](), list[str]()
-    watch = ConfigWatch(str(file), "", wanted.append, failures.append)
+    watch = ConfigWatch(str(file), "", let_in, wanted.append, failures.append)
     watch.start()
     try:
         yield wanted, failures
@@ -71,6 +76,43 @@ def test_it_goes_on_after_any_error(tmp_path, monkeypatch, caplog, error, said):
     assert [record.getMessage() for record in caplog.records] == [
         f"what is served stays as it is: {said}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "then"),
+    [
+        pytest.param(WANTED, "wanted", id="sources-that-answer"),
+        pytest.param(SourceError("books", "", "away"), "failed", id="a-source-that-fails"),
+    ],
+)
+def test_callers_are_let_in_before_sources_are_asked(tmp_path, monkeypatch, answer, then):
+    said = list[str]()
+
+    def resolve() -> Wanted:
+        said.append("asked")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def let_in(policy: CallerPolicy) -> None:
+        said.extend(policy.names)
+
+    text = f"{CONFIG}callers: {{dns:a: {{}}}}\n"
+    with watched(tmp_path, monkeypatch, resolve, text, let_in) as (wanted, failures):
+        wait_until(lambda: wanted or failures)
+    assert said[:2] == ["dns:a", "asked"]
+    assert bool(wanted) is (then == "wanted")
+
+
+def test_callers_that_may_not_be_let_in_make_the_configuration_wrong(tmp_path, monkeypatch):
+    def let_in(policy: CallerPolicy) -> None:
+        raise ConfigError(f"no certificates: {policy.names[0]}")
+
+    text = f"{CONFIG}callers: {{dns:a: {{}}}}\n"
+    with watched(tmp_path, monkeypatch, lambda: WANTED, text, let_in) as (wanted, failures):
+        wait_until(lambda: failures)
+    assert failures[0] == "no certificates: dns:a"
+    assert wanted == []
 
 
 def test_what_has_no_effect_is_said_once(tmp_path, monkeypatch, caplog):

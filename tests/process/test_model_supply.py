@@ -324,7 +324,7 @@ def test_what_is_wanted_with_the_same_entry_is_held_and_with_another_is_not(shar
 
 
 def test_a_worker_hears_who_may_call_before_it_serves(s):
-    """And of changes at once, whatever becomes of the models."""
+    """And of changes at once, also if nobody can say what is to be served."""
     policy = CallerPolicy(("dns:a",), {"dns:a": Quota(5.0)})
     s.supply._settings = replace(s.supply._settings, tls_client_ca="ca.crt")
     s.supply.want(replace(wanted("7"), callers=policy))
@@ -337,7 +337,19 @@ def test_a_worker_hears_who_may_call_before_it_serves(s):
     s.supply.on_start(late)
     assert late.said[0] == {"callers": policy.to_facts()}
     assert [facts for facts in late.said if "model" in facts]
-    s.supply.want(replace(wanted("8"), callers=CallerPolicy(("dns:b",))))
-    s.reader.finish("no such file")
-    s.supply.step()
-    assert {"callers": CallerPolicy(("dns:b",)).to_facts()} in s.worker.said
+    other = CallerPolicy(("dns:b",))
+    s.supply.let_in(other)
+    assert s.worker.said[-1] == {"callers": other.to_facts()}
+    s.supply.fail("books: away")
+    later = FakeWorker()
+    s.supply.on_start(later)
+    assert later.said[0] == {"callers": other.to_facts()}
+
+
+def test_callers_that_are_the_same_are_told_once(s):
+    policy = CallerPolicy(("dns:a",))
+    s.supply._settings = replace(s.supply._settings, tls_client_ca="ca.crt")
+    for _ in range(2):
+        s.supply.let_in(policy)
+        s.supply.want(replace(wanted("7"), callers=policy))
+    assert s.worker.said.count({"callers": policy.to_facts()}) == 1
