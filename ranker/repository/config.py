@@ -14,9 +14,9 @@ It is checked as a whole; every error tells its line and column.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
+from datetime import date
 from typing import Annotated, Any
 
 from pydantic import (
@@ -28,15 +28,15 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from ranker.callers import MAX_NAME as MAX_CALLER
 from ranker.callers import MOST_CALLERS, CallerPolicy, as_caller_name
 from ranker.errors import ConfigError
 from ranker.model.metadata import MAX_NAME
 from ranker.quota import Quota
+from ranker.repository.config_yaml import WrittenNumber, load_yaml
 from ranker.repository.rollout_limits import LONGEST_SECONDS, RolloutLimits
 from ranker.repository.traffic import STABLE
 
@@ -44,8 +44,8 @@ _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$"
 
 
 def _as_text(value: object) -> object:
-    """A version may be written as a number: 7."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """A version may be written as a number, 7, where that says the same: 007 and 1.10 don't."""
+    return str(value) if type(value) is int else value
 
 
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -312,17 +312,7 @@ def parse_config(text: str, name: str) -> Config:
     Raises:
         ConfigError: it is wrong; has all that is wrong, a line each.
     """
-    try:
-        document = YAML(typ="rt").load(io.StringIO(text))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        problem = (error.problem or str(error)).partition("\n")[0]
-        raise ConfigError(f"{where}: {problem}") from error
-    except (YAMLError, ValueError) as error:  # of a date that there is not, 2026-02-30 say
-        raise ConfigError(f"{name}: {error}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{name}: it is nested too deeply") from error
+    document = load_yaml(text, name)
     if not isinstance(document, dict):
         raise ConfigError(f"{name}:1:1: expected a mapping with `models`, got {_shown(document)}")
     try:
@@ -353,9 +343,9 @@ def _line(name: str, document: Any, error: Any) -> str:
     path, position = [], (0, 0)
     for key in error["loc"]:
         if isinstance(here, CommentedMap) and key in here:
-            position = (
-                here.lc.value(key) if error["type"] != "extra_forbidden" else here.lc.key(key)
-            )
+            if key in (here.lc.data or {}):  # else it comes from elsewhere, by `<<`
+                is_key = error["type"] == "extra_forbidden"
+                position = here.lc.key(key) if is_key else here.lc.value(key)
             here = here[key]
         elif isinstance(here, CommentedSeq) and isinstance(key, int) and key < len(here):
             position, here = here.lc.item(key), here[key]
@@ -368,11 +358,33 @@ def _line(name: str, document: Any, error: Any) -> str:
     }.get(error["type"])
     if what is None:
         what = error["msg"].removeprefix("Value error, ")
-        if error["type"] != "value_error":
+        if error["type"] == "string_type" and not isinstance(error["input"], list | dict):
+            what = f"expected text, got {_as_read(error['input'])}: put it in quotes"
+        elif error["type"] != "value_error":
             what = f"{what[0].lower()}{what[1:]}, got {_shown(error['input'])}"
     return f"{name}:{position[0] + 1}:{position[1] + 1}: {'.'.join(path)}: {what}"
 
 
+def _as_read(value: object) -> str:
+    """What YAML takes for something else than text."""
+    match value:
+        case None:
+            return "nothing (null)"
+        case bool() | ScalarBoolean():
+            return str(bool(value)).lower()
+        case WrittenNumber():
+            return f"the number {_shown(int(value))} (it is written {_shortened(value.text)})"
+        case int() | float():
+            return f"the number {_shown(value)}"
+        case date():
+            return f"the date {value}"
+        case _:
+            return _shown(value)
+
+
 def _shown(value: object) -> str:
-    text = repr(value)
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "..."

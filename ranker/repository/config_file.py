@@ -6,20 +6,22 @@ the parser would lay the rest of the file out anew.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from ranker.errors import ConfigError
 from ranker.repository.config import ModelConfig, parse_config
 from ranker.repository.config_place import ConfigPlace
+from ranker.repository.config_yaml import load_yaml
 
 _SCALAR = re.compile(r"""[A-Za-z0-9._+-]+|"[^"\n]*"|'[^'\n]*'""")
+
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+"""What is no text in some version of YAML."""
 
 
 class ConfigFile:
@@ -84,7 +86,7 @@ class ConfigFile:
     def _edits(self, name: str, model: ModelConfig) -> list[tuple[int, int, str]]:
         """What to put in place of which characters."""
         before = self.config.models[name]
-        written = YAML(typ="rt").load(io.StringIO(self.text))["models"][name]
+        written = load_yaml(self.text, self._place.name)["models"][name]
         versions = {
             version: self._scalar(name, written.get("labels"), label)
             for label, version in before.labels.items()
@@ -107,16 +109,17 @@ class ConfigFile:
         """Sets a key of a mapping; a new one comes where it is among those that are wanted."""
         if key in mapping:
             return (*self._scalar(name, mapping, key), value)
+        new = f"{_as_key(key)}: {value}"
         before = [each for each in takewhile(lambda each: each != key, wanted) if each in mapping]
         if not before:
             raise self._not_editable(name)
         _, at = self._scalar(name, mapping, before[-1])
         if mapping.fa.flow_style():
-            return at, at, f", {key}: {value}"
+            return at, at, f", {new}"
         line_break = "\r\n" if "\r\n" in self.text else "\n"
         _, column = mapping.lc.key(before[-1])
         at += len(self.text[at:].partition("\n")[0].rstrip("\r"))  # behind a comment
-        return at, at, f"{line_break}{' ' * column}{key}: {value}"
+        return at, at, f"{line_break}{' ' * column}{new}"
 
     def _scalar(self, name: str, mapping: Any, key: str) -> tuple[int, int]:
         """Where a key's value begins and ends in the text."""
@@ -134,6 +137,12 @@ class ConfigFile:
             f"{self._place.name}: the labels and the traffic of {name} are written in a way that "
             "only a person can edit, with anchors for example"
         )
+
+
+def _as_key(label: str) -> str:
+    """A label as YAML reads it as text; what begins with a digit may be a number or a date."""
+    is_text = label[:1].isalpha() and label.lower() not in _WORDS
+    return label if is_text else f'"{label}"'
 
 
 def _number(share: float) -> str:

@@ -43,6 +43,15 @@ def test_all_that_is_wrong_with_its_place(check):
     assert result.stdout == ""
 
 
+def test_a_version_that_yaml_reads_as_something_else(check):
+    result = check("models:\n  a: {source: x, labels: {stable: 007}}\n", "--offline")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "ranker.yaml:2:35: models.a.labels.stable: expected text, got the number 7 (it is written "
+        "007): put it in quotes\n"
+    )
+
+
 def test_what_has_no_effect_is_a_warning(check):
     guarded = "models:\n  a: {source: x, labels: {stable: 1, b: 2}, guard: {errors: 1%}}\n"
     result = check(guarded, "--offline")

@@ -44,7 +44,11 @@ def test_all_that_it_may_say():
     [
         pytest.param("", "ranker.yaml:1:1: expected a mapping", id="empty"),
         pytest.param("models: [", "ranker.yaml:1:", id="not-yaml"),
-        pytest.param("models: 2026-02-30", "ranker.yaml: day is out of range", id="no-such-day"),
+        pytest.param(
+            "models: 2026-02-30",
+            "ranker.yaml:1:9: 2026-02-30 is read as a date: day is out of range",
+            id="no-such-day",
+        ),
         pytest.param("[" * 10_000, "ranker.yaml: it is nested too deeply", id="deep"),
         pytest.param("models: {}", "ranker.yaml:1:9: models: ", id="no-models"),
         pytest.param("models:\n  a b: {source: x}", "ranker.yaml:2:", id="name"),
@@ -142,6 +146,93 @@ def test_errors_tell_where(text, expected):
     with pytest.raises(ConfigError) as caught:
         parse_config(text, "ranker.yaml")
     assert expected in caught.value.message
+
+
+PLACES = {
+    "label": "labels: {stable: VERSION}",
+    "list": "versions: [8, VERSION]",
+    "shadow": "shadow: {version: VERSION}",
+    "alias": "labels: {a: &v VERSION, stable: *v}",
+    "merge": "labels: {<<: {stable: VERSION}}",
+}
+"""Where versions stand in a configuration."""
+
+
+def with_version(place: str, version: str) -> str:
+    return f"models:\n  a:\n    source: x\n    {PLACES[place].replace('VERSION', version)}\n"
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("version", "read"),
+    [
+        pytest.param("007", "the number 7 (it is written 007)", id="leading-zeros"),
+        pytest.param("0123456", "the number 123456 (it is written 0123456)", id="hash"),
+        pytest.param("0x10", "the number 16 (it is written 0x10)", id="hexadecimal"),
+        pytest.param("0o17", "the number 15 (it is written 0o17)", id="octal"),
+        pytest.param("1_000", "the number 1000 (it is written 1_000)", id="underscore"),
+        pytest.param("+7", "the number 7 (it is written +7)", id="sign"),
+        pytest.param("1.10", "the number 1.1", id="fraction"),
+        pytest.param("1e5", "the number 100000.0", id="exponent"),
+        pytest.param("12e4567", "the number inf", id="infinite"),
+        pytest.param("2026-09-30", "the date 2026-09-30", id="date"),
+        pytest.param("true", "true", id="boolean"),
+        pytest.param("null", "nothing (null)", id="null"),
+        pytest.param("~", "nothing (null)", id="tilde"),
+    ],
+)
+def test_a_version_that_yaml_reads_as_something_else_has_to_be_in_quotes(place, version, read):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(with_version(place, version), "ranker.yaml")
+    first, *_ = caught.value.message.splitlines()
+    assert first.startswith("ranker.yaml:4:")
+    assert first.endswith(f": expected text, got {read}: put it in quotes")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("written", "version"),
+    [
+        pytest.param("0", "0", id="zero"),
+        pytest.param("20261130", "20261130", id="number"),
+        pytest.param("v7", "v7", id="text"),
+        pytest.param("1.2.3", "1.2.3", id="dots"),
+        pytest.param("on", "on", id="on"),
+        pytest.param("'007'", "007", id="quoted-zeros"),
+        pytest.param('"2026-09-30"', "2026-09-30", id="quoted-date"),
+        pytest.param('"null"', "null", id="quoted-null"),
+    ],
+)
+def test_a_version_is_its_text(place, written, version):
+    model = parse_config(with_version(place, written), "ranker.yaml").models["a"]
+    shadow = {model.shadow.version} if model.shadow else set()
+    assert version in {*model.labels.values(), *model.versions, *shadow}
+
+
+def test_a_date_that_there_is_not_may_be_a_version_in_quotes():
+    with pytest.raises(ConfigError, match=r":4:22: 2026-02-30 is read as a date: .*in quotes"):
+        parse_config(with_version("label", "2026-02-30"), "ranker.yaml")
+    model = parse_config(with_version("label", "'2026-02-30'"), "ranker.yaml").models["a"]
+    assert model.labels == {"stable": "2026-02-30"}
+
+
+def test_other_text_that_yaml_reads_as_something_else_has_to_be_in_quotes_too():
+    text = "models:\n  a: {source: x, salt: 2026-09-30, labels: {007: 7}}"
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "ranker.yaml")
+    assert "models.a.salt: expected text, got the date 2026-09-30: put" in caught.value.message
+    assert "got the number 7 (it is written 007): put it in quotes" in caught.value.message
+
+
+def test_yaml_1_1_reads_more_as_something_else():
+    with pytest.raises(ConfigError, match="stable: expected text, got true: put it in quotes"):
+        parse_config("%YAML 1.1\n---\n" + with_version("label", "on"), "ranker.yaml")
+
+
+def test_numbers_may_be_written_in_any_way_where_numbers_are_expected():
+    text = "models: {a: {source: x, versions: {latest: 0x2}}}\npoll_seconds: 1_0"
+    config = parse_config(text, "ranker.yaml")
+    assert (config.models["a"].versions, config.poll_seconds) == (Latest(latest=2), 10)
 
 
 @pytest.mark.parametrize(

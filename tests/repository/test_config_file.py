@@ -121,6 +121,47 @@ def test_a_new_label_leaves_the_first_one_the_default(write, labels):
     assert found == [("main", "7"), ("canary", "8"), ("beta", "8")]
 
 
+READ_AS_OTHERS = ["007", "1e5", "0x10", "1_000", "2026-09-30", "2026-02-30", "true", "null", "on"]
+"""Versions and labels that YAML, without quotes, reads as something else; `on` its version 1.1."""
+
+
+@pytest.mark.parametrize("quote", [pytest.param("'", id="single"), pytest.param('"', id="double")])
+@pytest.mark.parametrize("version", READ_AS_OTHERS)
+def test_versions_keep_their_quotes(write, version, quote):
+    written = f"{quote}{version}{quote}"
+    text = (
+        "models:\n  books: {source: b, labels: {stable: 6, canary: VERSION}, "
+        "traffic: {stable: 95, canary: 5}}\n"
+    ).replace("VERSION", written)
+    path = write(text)
+    file, edited = promoted(path)
+    assert f"{{stable: {written}, canary: {written}, previous: 6}}" in edited
+    file.replace(edited)
+    file = ConfigFile(open_config(str(path)))
+    file.replace(file.edited("books", promote("books", file.model("books"), "previous")))
+    file = ConfigFile(open_config(str(path)))
+    labels = {"stable": "6", "canary": version, "previous": version}
+    assert file.model("books").labels == labels
+    back = file.edited("books", roll_back("books", file.model("books")))
+    assert f"{{stable: {written}, canary: {written}, previous: {written}}}" in back
+
+
+@pytest.mark.parametrize("label", READ_AS_OTHERS)
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param("{stable: 7, canary: 8}", id="flow"),
+        pytest.param("\n      stable: 7\n      canary: 8", id="block"),
+    ],
+)
+def test_a_new_label_has_quotes_where_it_needs_them(write, labels, label):
+    path = write(f"models:\n  books:\n    source: b\n    labels: {labels}\n")
+    file = ConfigFile(open_config(str(path)))
+    text = file.edited("books", promote("books", file.model("books"), "canary", to=label))
+    assert parse_config(text, "it").models["books"].labels[label] == "8"
+    assert f'"{label}": 8' in text
+
+
 @pytest.mark.parametrize(
     ("before", "label", "after"),
     [
