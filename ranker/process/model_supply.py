@@ -23,6 +23,11 @@ from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
 
 logger = logging.getLogger(__name__)
 
+FIRST_PAUSE = 10.0
+LONGEST_PAUSE = 300.0
+"""If a worker ended while new models were taken over, seconds before they are tried again; doubled
+each time. Maybe they have killed it, and will kill another one."""
+
 
 class ModelSupply:
     """Has models read, and brings them to the workers, one generation after the other.
@@ -58,7 +63,9 @@ class ModelSupply:
         self._policy = CallerPolicy()
         self._wanted: Wanted | None = None
         self._answer: Plan | None = None  # to what is wanted
-        self._failed = False  # whether that can't be served
+        self._failed: str | None = None  # why that can't be served
+        self._pause = FIRST_PAUSE
+        self._again_at = 0.0  # it is not tried again before
         self._reader = ModelReader(settings)
         self._models: dict[str, PreparedModel] = {}
         self._known: dict[WantedModel, PreparedModel] = {}
@@ -69,16 +76,19 @@ class ModelSupply:
     def want(self, wanted: Wanted) -> None:
         """Sets what is to be served from as soon as possible.
 
-        What could not be served before is tried again: a process may have died, for example.
+        What could not be served before is tried again: a process may have died, for example. If it
+        was a worker, that waits for a while.
         """
-        if wanted == self._wanted and not self._failed:
-            if self.failure is not None:  # nobody could say what is wanted, and now it is the same
-                self.failure = None
+        waits = self._failed is None or time.monotonic() < self._again_at
+        if wanted == self._wanted and waits:
+            if self.failure != self._failed:  # nobody could say what is wanted; now it is the same
+                self.failure = self._failed
                 self._tell_workers()
             return
         if wanted != self._wanted:
             self.failure = None  # of something else
-        self._wanted, self._answer, self._failed = wanted, None, False
+            self._pause, self._again_at = FIRST_PAUSE, 0.0
+        self._wanted, self._answer, self._failed = wanted, None, None
         self.let_in(wanted.callers)
         for name in self._holds.keep(wanted.routes):
             logger.info("%s: its configuration has changed: the guard lets it go", name)
@@ -97,11 +107,21 @@ class ModelSupply:
         self._recorder.switch_failed()
         self._tell_workers()
 
+    def try_again(self) -> None:
+        """Somebody asks for it: what could not be served may be tried again at once."""
+        self._again_at = 0.0
+
     def on_start(self, child: Child) -> None:
         """A worker has started."""
         child.say({"callers": self._policy.to_facts()})  # first: it serves once it has its models
         self._rollout.on_start(child)
         child.say(self._unserved())
+
+    def on_death(self, child: Child) -> None:
+        """A worker has ended; maybe what it was to serve next has killed it."""
+        if self._rollout.on_death(child):
+            self._again_at = time.monotonic() + self._pause
+            self._pause = min(2.0 * self._pause, LONGEST_PAUSE)
 
     def on_message(self, child: Child, message: Mapping[str, Any]) -> None:
         """A worker has said something of its models."""
@@ -193,7 +213,7 @@ class ModelSupply:
         known = failure is not None and failure == self.failure
         if failure is not None or current is self._answer:
             self.failure = failure
-            self._failed = failure is not None
+            self._failed = failure
         seconds = time.monotonic() - self._began
         if failure is None and current is not None:
             self._recorder.switched(current.number, _named(current))

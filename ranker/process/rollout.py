@@ -2,8 +2,11 @@
 
 First every worker takes the models over and says that it can serve them (`prepared`); then all
 are told to (`switch`). Until then all serve what they served before, and so they do for good if one
-of them can't. A worker that starts in between is told first of what is served, then of what
-is to come.
+of them can't, or ends meanwhile. A worker that starts in between is told first of what is served,
+then of what is to come.
+
+Models may kill the worker that takes them over: a crash in native code, or no memory left. So one
+worker begins, beside others that serve, and they follow once it has prepared.
 
 What the supervisor says to a worker, in this order:
 
@@ -33,7 +36,7 @@ from ranker.repository.wanted import WantedRoute
 logger = logging.getLogger(__name__)
 
 PREPARE_SECONDS = 60.0
-"""A generation that not all workers have prepared by then is given up."""
+"""A generation is given up if workers have not prepared it so long after they were told to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +113,7 @@ class Rollout:
         self._workers = workers
         self._before_switch = before_switch
         self._on_end = on_end
+        self._told: set[Child] = set()
         self._prepared: set[Child] = set()
         self._limit = 0.0
 
@@ -118,16 +122,30 @@ class Rollout:
         self.give_up(None)
         self.pending = plan
         self._limit = time.monotonic() + PREPARE_SECONDS
-        for child in self._workers():
-            plan.tell(child, self.current.models if self.current else ())
+        self._tell(plan, self._workers())
 
     def on_start(self, child: Child) -> None:
-        """Tells a worker that has just started what is served, and what is to come."""
+        """Tells a worker that has just started what is served; what is to come, `step` does."""
         if self.current is not None:
             self.current.tell(child)
             child.say({"switch": self.current.number})
-        if self.pending is not None:
-            self.pending.tell(child, self.current.models if self.current else ())
+
+    def on_death(self, child: Child) -> bool:
+        """A worker has ended.
+
+        What was to be served is given up if it has new models, for they may have killed it: also if
+        it had not been told of them, or had prepared them, since a system without memory ends
+        whichever process it likes.
+
+        Returns:
+            Whether it has been given up.
+        """
+        self._told.discard(child)
+        self._prepared.discard(child)
+        if self.pending is None or not self._may_kill(self.pending):
+            return False
+        self.give_up("a worker ended while new models were taken over")
+        return True
 
     def on_message(self, child: Child, message: Mapping[str, Any]) -> None:
         """Takes what a worker says of a generation."""
@@ -146,8 +164,9 @@ class Rollout:
         if running and self._prepared.issuperset(running):
             self._switch(self.pending, running)
         elif time.monotonic() > self._limit and self.current is not None:
-            waiting = len(set(running) - self._prepared)
-            self.give_up(f"{waiting} workers were not ready within {PREPARE_SECONDS:.0f} s")
+            self.give_up(self._too_late(running))
+        else:
+            self._tell(self.pending, running)
 
     def give_up(self, reason: str | None) -> None:
         """Has the workers forget what is pending.
@@ -158,6 +177,7 @@ class Rollout:
         if self.pending is None:
             return
         number, self.pending = self.pending.number, None
+        self._told.clear()
         self._prepared.clear()
         for child in self._workers():
             child.say({"discard": number})
@@ -166,8 +186,34 @@ class Rollout:
 
     def _switch(self, plan: Plan, running: Sequence[Child]) -> None:
         self.current, self.pending = plan, None
+        self._told.clear()
         self._prepared.clear()
         self._before_switch(plan)
         for child in running:
             child.say({"switch": plan.number})
         self._on_end(None)
+
+    def _tell(self, plan: Plan, running: Sequence[Child]) -> None:
+        """Has workers prepare it that have not been told to: one first, if it may kill them."""
+        untold = [child for child in running if child not in self._told]
+        if self._may_kill(plan) and not self._prepared:
+            untold = [] if self._told else untold[:1]
+        if not untold:
+            return
+        self._limit = time.monotonic() + PREPARE_SECONDS
+        for child in untold:
+            self._told.add(child)
+            plan.tell(child, self.current.models if self.current else ())
+
+    def _may_kill(self, plan: Plan) -> bool:
+        """Whether workers that serve would take over models that they have not had so far."""
+        return self.current is not None and not set(plan.models) <= set(self.current.models)
+
+    def _too_late(self, running: Sequence[Child]) -> str:
+        waiting = len(set(running) - self._prepared)
+        return (
+            f"{waiting} of {len(running)} workers were not ready within {PREPARE_SECONDS:.0f} s: "
+            "they may lack CPU time, or the models are too large to be loaded beside those that "
+            "are served. A server that is started anew loads them first and waits for as long as "
+            "they take"
+        )

@@ -179,6 +179,7 @@ class Supervisor:
 
     def _look_at(self, process: SupervisedProcess) -> None:
         """Replaces the process if it has died; raises StartError if it is one of the first."""
+        worker = process.child if process is not self._office else None
         failure, end = process.look()
         if not process.proven and (failure or (end and not process.hung)):
             raise StartError(failure or f"{process.name} ended with {end}")
@@ -186,6 +187,8 @@ class Supervisor:
             logger.error("%s can't do its work: %s", process.name, failure)
         if end:
             process.restart_later(end)
+            if worker is not None:
+                self._models.on_death(worker)
         elif process.restart_if_due() and process is not self._office:
             self._recorder.worker_restarted()
 
@@ -228,6 +231,7 @@ class Supervisor:
             return None
         if received.si_signo == signal.SIGHUP and self._settings.config:
             logger.info("SIGHUP: looking for what is to be served")
+            self._models.try_again()
             if self._office.child is not None:
                 self._office.child.say({"reload": True})
             return None

@@ -2,6 +2,7 @@
 
 If the file that BROKEN_START names exists, the worker can't load its model. The first worker
 that finds the file that STOPPED_START names stops like one that waits for a lock for ever.
+A worker dies of the version that DEADLY_VERSION names as it loads it.
 LONGEST_BATCH is how many seconds a batch may take, and SHORT_SECONDS for how long memory may be
 short.
 """
@@ -58,6 +59,8 @@ def break_it() -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.environ["STOPPED_START"])
                 os.kill(os.getpid(), signal.SIGSTOP)
+        if arguments[0].version == os.environ.get("DEADLY_VERSION"):
+            os.kill(os.getpid(), signal.SIGKILL)
         model = load(*arguments)
         model.engine = BrokenEngine(model.engine)
         return model

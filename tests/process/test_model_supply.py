@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -12,101 +12,12 @@ import pytest
 from ranker.callers import CallerPolicy
 from ranker.errors import Code
 from ranker.metrics.snapshot import snapshot
-from ranker.metrics.supervisor_recorder import SupervisorRecorder
 from ranker.process import model_supply as module
-from ranker.process.model_reader import ReadModel
 from ranker.process.model_slots import RETIRED_AFTER
-from ranker.process.model_supply import ModelSupply
-from ranker.process.settings import Settings
 from ranker.quota import Quota
-from ranker.repository.rollout_limits import RolloutLimits
-from ranker.repository.wanted import Wanted, WantedModel, WantedRoute
-from tests.metrics.support import Ended, Worker, new_aggregates, nonzero
+from tests.metrics.support import Ended, nonzero
+from tests.process.support import Clock, FakeReader, Setup, open_files, told, wanted
 from tests.process.test_rollout import FakeWorker
-
-NAME = "test-model-supply"
-
-
-def new_file() -> int:
-    return os.memfd_create(NAME)
-
-
-class FakeReader:
-    """Reads whatever is wanted, once it is told to."""
-
-    def __init__(self, settings: Settings) -> None:
-        del settings
-        self.runs = 0
-        self.models: list[ReadModel] = []
-        self.failure: str | None = None
-        self.reading = self.over = False
-
-    def begin(self, wanted: Wanted, known: Collection[str]) -> None:
-        self.abandon()
-        self.wanted, self.known = wanted, set(known)
-        self.failure, self.reading = None, True
-        self.runs += 1
-
-    def finish(self, failure: str | None = None) -> None:
-        for model in self.wanted.models:
-            key = f"books@{model.version}@ab"
-            files = () if key in self.known else (new_file(), new_file())
-            self.models.append(ReadModel(key, "books", model.version, files))
-        self.over, self.failure = True, failure
-
-    def look(self) -> bool:
-        over = self.over
-        if over:
-            self.over = self.reading = False
-        return over
-
-    def abandon(self) -> None:
-        self.reading = False
-        for model in self.models:
-            for fd in model.files:
-                os.close(fd)
-        self.models.clear()
-
-
-def wanted(*versions: str, share: float = 0.0, entry: str = "") -> Wanted:
-    """These versions of one model; the second is the canary."""
-    labels = dict(zip(("stable", "canary"), versions, strict=False))
-    traffic = {"stable": 100 - share, "canary": share} if share else {}
-    route = WantedRoute(versions[0], labels, traffic, "s", RolloutLimits(errors=0.01), entry)
-    # Another digest each time: the files have to be looked at again.
-    models = [WantedModel(f"{v}.onnx", "books", v, sha256=entry) for v in versions]
-    return Wanted(tuple(models), {"books": route})
-
-
-class Setup:
-    def __init__(self) -> None:
-        names = [("", "")] * 4
-        self.aggregates = new_aggregates(names)
-        self.counts = Worker(self.aggregates)
-        self.worker = FakeWorker()
-        recorder = SupervisorRecorder(self.aggregates)
-        self.supply = ModelSupply(Settings(()), self.aggregates, recorder, lambda: [self.worker])
-        self.reader: FakeReader = self.supply._reader
-
-    def prepared(self) -> None:
-        """The worker has prepared what it was told last."""
-        number = [facts["prepare"] for facts in self.worker.said if "prepare" in facts][-1]
-        self.supply.on_message(self.worker, {"prepared": number})
-        self.supply.step()
-
-    def serve(self, wish: Wanted) -> None:
-        self.supply.want(wish)
-        self.reader.finish()
-        self.supply.step()
-        self.prepared()
-
-    def routes(self) -> dict:
-        """Those of the generation that the worker was told of last."""
-        return [facts["routes"] for facts in self.worker.said if "routes" in facts][-1]["books"]
-
-    def slots(self) -> list[int]:
-        """The metrics' numbers of the models that the worker was told of."""
-        return [facts["slot"] for facts in self.worker.said if "model" in facts]
 
 
 @pytest.fixture
@@ -162,6 +73,62 @@ def test_what_failed_is_tried_again_when_it_is_wanted_again(s, caplog):
     assert s.worker.serves == 2
 
 
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_what_kills_a_worker_is_not_served_and_tried_again_more_and_more_seldom(s, clock):
+    s.serve(wanted("7", entry="a"))
+    begin, tried = clock.now, []
+    while clock.now < begin + 1000.0:
+        if s.try_in_vain(wanted("8", entry="b")):
+            tried.append(clock.now - begin)
+        assert s.worker.serves == 1
+        assert "a worker ended" in s.supply.failure
+        clock.now += 1.0  # the pace of the polls
+    pauses = [after - before for before, after in itertools.pairwise(tried)]
+    assert pauses == [10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0]
+
+
+def test_a_worker_that_dies_of_something_else_delays_a_switch_and_does_not_end_it(s, clock):
+    s.serve(wanted("7", entry="a"))
+    assert s.try_in_vain(wanted("8", entry="b"))
+    clock.now += module.FIRST_PAUSE
+    s.serve(wanted("8", entry="b"))
+    assert s.worker.serves == 3
+    assert s.supply.failure is None
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda s: s.supply.try_again(), id="asked"),
+        pytest.param(lambda s: s.supply.want(wanted("7", entry="a")), id="changed"),
+    ],
+)
+def test_what_killed_a_worker_is_tried_again_at_once_if_somebody_wants_it_so(s, clock, ask):
+    s.serve(wanted("7", entry="a"))
+    assert s.try_in_vain(wanted("8", entry="b"))
+    assert not s.try_in_vain(wanted("8", entry="b"))
+    ask(s)
+    assert s.try_in_vain(wanted("8", entry="b"))
+    clock.now += module.FIRST_PAUSE - 1.0
+    assert not s.try_in_vain(wanted("8", entry="b"))
+
+
+@pytest.mark.usefixtures("clock")
+def test_why_something_is_not_tried_again_yet_is_told_after_another_mistake(s):
+    s.serve(wanted("7", entry="a"))
+    assert s.try_in_vain(wanted("8", entry="b"))
+    s.supply.fail("line 3: wrong")
+    assert told(s) == ("line 3: wrong", ["failed"])
+    assert not s.try_in_vain(wanted("8", entry="b"))
+    assert told(s) == ("a worker ended while new models were taken over", ["failed"])
+
+
 def test_a_wrong_file_that_is_made_right_again_leaves_no_trace(s):
     s.serve(wanted("7", entry="a"))
     s.supply.fail("line 3: wrong")
@@ -178,12 +145,6 @@ def test_a_model_that_can_not_be_read_counts_as_a_load_that_failed(s):
         s.supply.step()
         loads = nonzero(snapshot(s.aggregates))["ranker_model_loads_total"]
         assert loads == {("unknown", "", "error"): failed}
-
-
-def told(s: Setup) -> tuple[str, list[str]]:
-    """What the worker tells callers: the failure, and the states of versions not served."""
-    facts = [facts for facts in s.worker.said if "others" in facts][-1]
-    return facts["failure"], [other["state"] for other in facts["others"]]
 
 
 def test_callers_are_told_why_nobody_can_say_what_is_wanted(s):
@@ -205,12 +166,6 @@ def test_what_was_wrong_is_forgotten_as_soon_as_something_else_is_wanted(s):
     assert told(s) == ("8 is broken", ["failed", "failed"])
     s.supply.want(wanted("7", "8", entry="b"))
     assert told(s) == ("8 is broken", ["failed", "failed"]), "until it is known to be otherwise"
-
-
-def open_files() -> int:
-    """How many of the models' files this process holds."""
-    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
-    return sum(NAME in os.readlink(link) for link in links if os.path.lexists(link))
 
 
 def test_files_of_models_that_are_not_served_are_closed(s):
