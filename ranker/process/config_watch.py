@@ -88,9 +88,14 @@ class ConfigWatch:
                 config = load_config(self._place)
                 self._let_in(config.policy())
                 self._tell_doubts(config)
-                self._want(self._resolver.resolve(config))
-                pause, wait = FIRST_PAUSE, config.poll_seconds
-                self._failure = ""
+                wanted = self._resolver.resolve(config)
+                self._want(wanted)
+                if wanted.failure:
+                    self._log(f"a part of what is served stays as it is: {wanted.failure}")
+                    wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
+                else:
+                    self._failure = ""
+                    pause, wait = FIRST_PAUSE, config.poll_seconds
             except Exception as error:  # a bug, even: nothing else follows the configuration
                 self._tell(error)
                 wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
@@ -100,11 +105,13 @@ class ConfigWatch:
         """Says what is wrong; the log, only if it did not say so before."""
         expected = isinstance(error, RankerError)
         failure = str(error) if expected else f"{type(error).__name__}: {error}"
+        self._log(f"what is served stays as it is: {failure}", None if expected else error)
+        self._fail(failure)
+
+    def _log(self, failure: str, traceback: Exception | None = None) -> None:
         if failure != self._failure:
             self._failure = failure
-            traceback = None if expected else error
-            logger.error("what is served stays as it is: %s", failure, exc_info=traceback)
-        self._fail(failure)
+            logger.error("%s", failure, exc_info=traceback)
 
     def _tell_doubts(self, config: Config) -> None:
         """Has the log say what has no effect, if it did not say so before."""

@@ -79,17 +79,19 @@ class ModelSupply:
         What could not be served before is tried again: a process may have died, for example. If it
         was a worker, that waits for a while.
         """
-        waits = self._failed is None or time.monotonic() < self._again_at
-        if wanted == self._wanted and waits:
-            if self.failure != self._failed:  # nobody could say what is wanted; now it is the same
-                self.failure = self._failed
+        if wanted.failure:
+            self._recorder.switch_failed()
+        same, self._wanted = wanted == self._wanted, wanted
+        if same and (self._failed is None or time.monotonic() < self._again_at):
+            failure = self._failed or wanted.failure or None
+            if self.failure != failure:
+                self.failure = failure
                 self._tell_workers()
             return
-        if wanted != self._wanted:
-            self.failure = None  # of something else
+        if not same:
+            self.failure = wanted.failure or None
             self._pause, self._again_at = FIRST_PAUSE, 0.0
-        self._wanted, self._answer, self._failed = wanted, None, None
-        self.let_in(wanted.callers)
+        self._answer, self._failed = None, None
         for name in self._holds.keep(wanted.routes):
             logger.info("%s: its configuration has changed: the guard lets it go", name)
         self._began = time.monotonic()
@@ -212,7 +214,7 @@ class ModelSupply:
         current = self._rollout.current
         known = failure is not None and failure == self.failure
         if failure is not None or current is self._answer:
-            self.failure = failure
+            self.failure = failure or (self._wanted and self._wanted.failure) or None
             self._failed = failure
         seconds = time.monotonic() - self._began
         if failure is None and current is not None:

@@ -147,6 +147,7 @@ class Supervisor:
         """
         processes = [*self._workers, self._office]
         try:
+            self._models.let_in(CallerPolicy())
             if self._settings.models:
                 self._models.want(Wanted(tuple(map(WantedModel, self._settings.models))))
             for process in processes:

@@ -66,7 +66,7 @@ class Resolver:
         }
         routes = {name: route for name, (_, route) in found.items()}
         reasons = "; ".join(dict.fromkeys(failures))
-        return Wanted(tuple(models), routes, config.policy(), reasons)
+        return Wanted(tuple(models), routes, reasons)
 
     def _resolve(
         self, name: str, model: ModelConfig, failures: list[str]

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from ranker.callers import CallerPolicy
 from ranker.repository.rollout_limits import RolloutLimits
 
 
@@ -91,13 +90,11 @@ class Wanted:
     Attributes:
         models: which.
         routes: by name; names without one have their first model as the default.
-        callers: who may ask for them.
         failure: why a part of what was asked for stays as it was; empty: nothing does.
     """
 
     models: tuple[WantedModel, ...]
     routes: Mapping[str, WantedRoute] = field(default_factory=dict)
-    callers: CallerPolicy = field(default_factory=CallerPolicy)
     failure: str = field(default="", compare=False)
 
     def to_facts(self) -> dict[str, Any]:
@@ -110,6 +107,5 @@ class Wanted:
         return cls(
             tuple(WantedModel(**model) for model in facts["models"]),
             {name: WantedRoute.from_facts(route) for name, route in facts["routes"].items()},
-            CallerPolicy.from_facts(facts["callers"]),
             facts["failure"],
         )

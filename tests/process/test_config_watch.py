@@ -104,6 +104,18 @@ def test_callers_are_let_in_before_sources_are_asked(tmp_path, monkeypatch, answ
     assert bool(wanted) is (then == "wanted")
 
 
+def test_what_can_not_be_had_of_it_is_said_once_and_looked_for_again(tmp_path, monkeypatch, caplog):
+    partly = Wanted((), {}, "films: away")
+    answers = iter([partly, partly, WANTED])
+    with watched(tmp_path, monkeypatch, lambda: next(answers, WANTED)) as (wanted, failures):
+        wait_until(lambda: len(wanted) > 2)
+    assert [each.failure for each in wanted[:3]] == ["films: away", "films: away", ""]
+    assert failures == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "a part of what is served stays as it is: films: away"
+    ]
+
+
 def test_callers_that_may_not_be_let_in_make_the_configuration_wrong(tmp_path, monkeypatch):
     def let_in(policy: CallerPolicy) -> None:
         raise ConfigError(f"no certificates: {policy.names[0]}")

@@ -156,6 +156,19 @@ def test_callers_are_told_why_nobody_can_say_what_is_wanted(s):
     assert told(s) == ("", [])
 
 
+def test_callers_are_told_why_a_part_of_what_is_wanted_stays_as_it_was(s):
+    s.serve(replace(wanted("7"), failure="films: away"))
+    assert told(s) == ("films: away", [])
+    s.supply.want(replace(wanted("7"), failure="films: gone"))
+    assert told(s) == ("films: gone", [])
+    runs = s.reader.runs
+    s.supply.want(wanted("7"))
+    assert told(s) == ("", [])
+    assert s.reader.runs == runs, "what is served was wanted all the time"
+    switches = nonzero(snapshot(s.aggregates))["ranker_model_switches_total"]
+    assert switches == {("ok",): 1.0, ("error",): 2.0}
+
+
 def test_what_was_wrong_is_forgotten_as_soon_as_something_else_is_wanted(s):
     s.serve(wanted("7", entry="a"))
     s.supply.fail("line 3: wrong")
@@ -282,7 +295,8 @@ def test_a_worker_hears_who_may_call_before_it_serves(s):
     """And of changes at once, also if nobody can say what is to be served."""
     policy = CallerPolicy(("dns:a",), {"dns:a": Quota(5.0)})
     s.supply._settings = replace(s.supply._settings, tls_client_ca="ca.crt")
-    s.supply.want(replace(wanted("7"), callers=policy))
+    s.supply.let_in(policy)
+    s.supply.want(wanted("7"))
     assert s.worker.said[0] == {"callers": policy.to_facts()}
     assert s.aggregates.callers()[0] == "dns:a"
     s.reader.finish()
@@ -306,5 +320,5 @@ def test_callers_that_are_the_same_are_told_once(s):
     s.supply._settings = replace(s.supply._settings, tls_client_ca="ca.crt")
     for _ in range(2):
         s.supply.let_in(policy)
-        s.supply.want(replace(wanted("7"), callers=policy))
+        s.supply.want(wanted("7"))
     assert s.worker.said.count({"callers": policy.to_facts()}) == 1
