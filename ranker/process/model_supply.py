@@ -103,6 +103,17 @@ class ModelSupply:
         else:
             self._reader.begin(wanted, self._models.keys())
 
+    @property
+    def start_failure(self) -> str | None:
+        """Why a server that serves nothing yet never will; None if it may, or serves something.
+
+        Once it is known what is wanted, that alone counts: the configuration may be right again at
+        the next look at it.
+        """
+        if self._rollout.current is not None:
+            return None
+        return self.failure if self._wanted is None else self._failed
+
     def fail(self, reason: str) -> None:
         """Notes why nobody can say what is wanted now."""
         self.failure = reason

@@ -159,8 +159,8 @@ class Supervisor:
                     process.kill_if_hung(held_up_until)
                     self._look_at(process)
                 self._busy = self._models.step()
-                if self._models.failure and not self._announced:
-                    raise StartError(self._models.failure)
+                if self._models.start_failure:
+                    raise StartError(self._models.start_failure)
                 self._announce()
             self._hung_up = received is signal.SIGHUP
             return 0

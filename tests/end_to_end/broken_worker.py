@@ -2,7 +2,8 @@
 
 If the file that BROKEN_START names exists, the worker can't load its model. The first worker
 that finds the file that STOPPED_START names stops like one that waits for a lock for ever.
-A worker dies of the version that DEADLY_VERSION names as it loads it.
+A worker dies of the version that DEADLY_VERSION names as it loads it, and loads nothing while the
+file is there that SLOW_START names.
 LONGEST_BATCH is how many seconds a batch may take, and SHORT_SECONDS for how long memory may be
 short.
 """
@@ -59,6 +60,8 @@ def break_it() -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.environ["STOPPED_START"])
                 os.kill(os.getpid(), signal.SIGSTOP)
+        while os.path.exists(os.environ.get("SLOW_START", "")):
+            time.sleep(0.01)
         if arguments[0].version == os.environ.get("DEADLY_VERSION"):
             os.kill(os.getpid(), signal.SIGKILL)
         model = load(*arguments)

@@ -15,6 +15,7 @@ from ranker.metrics.snapshot import snapshot
 from ranker.process import model_supply as module
 from ranker.process.model_slots import RETIRED_AFTER
 from ranker.quota import Quota
+from ranker.repository.wanted import Wanted
 from tests.metrics.support import Ended, nonzero
 from tests.process.support import Clock, FakeReader, Setup, open_files, told, wanted
 from tests.process.test_rollout import FakeWorker
@@ -135,6 +136,51 @@ def test_a_wrong_file_that_is_made_right_again_leaves_no_trace(s):
     s.supply.want(wanted("7", entry="a"))
     assert s.supply.failure is None
     assert s.reader.runs == 1
+
+
+def test_a_server_starts_though_a_mistake_is_made_while_its_first_models_are_loaded(s):
+    s.supply.want(wanted("7", entry="a"))
+    s.supply.fail("line 3: wrong")
+    assert s.supply.start_failure is None
+    s.reader.finish()
+    s.supply.step()
+    s.supply.fail("line 3: wrong")
+    assert s.supply.start_failure is None
+    s.prepared()
+    assert s.worker.serves == 1
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        pytest.param(lambda s: s.supply.fail("wrong"), id="nobody-knows-what-is-wanted"),
+        pytest.param(lambda s: not_read(s, wanted("7"), "wrong"), id="a-model-can-not-be-read"),
+        pytest.param(lambda s: refused(s, wanted("7"), "wrong"), id="a-worker-can-not-serve-it"),
+    ],
+)
+def test_a_server_does_not_start_if_what_is_wanted_can_not_be_served(s, fail):
+    fail(s)
+    assert s.supply.start_failure == "wrong"
+
+
+def test_once_something_is_served_nothing_is_wrong_with_the_start(s):
+    s.serve(wanted("7", entry="a"))
+    not_read(s, wanted("8", entry="b"), "wrong")
+    assert s.supply.failure == "wrong"
+    assert s.supply.start_failure is None
+
+
+def not_read(s: Setup, wish: Wanted, why: str) -> None:
+    s.supply.want(wish)
+    s.reader.finish(why)
+    s.supply.step()
+
+
+def refused(s: Setup, wish: Wanted, why: str) -> None:
+    s.supply.want(wish)
+    s.reader.finish()
+    s.supply.step()
+    s.supply.on_message(s.worker, {"refused": 1, "why": why})
 
 
 def test_a_model_that_can_not_be_read_counts_as_a_load_that_failed(s):
