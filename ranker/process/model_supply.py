@@ -92,8 +92,6 @@ class ModelSupply:
             self.failure = wanted.failure or None
             self._pause, self._again_at = FIRST_PAUSE, 0.0
         self._answer, self._failed = None, None
-        for name in self._holds.keep(wanted.routes):
-            logger.info("%s: its configuration has changed: the guard lets it go", name)
         self._began = time.monotonic()
         self._reader.abandon()
         self._tell_workers()
@@ -197,19 +195,18 @@ class ModelSupply:
         """Moves a version's share of the traffic to `stable`; nothing else changes."""
         current = self._rollout.current
         assert current is not None, "what is not served has no traffic"
-        logger.warning(
-            "%s: the guard moves the %g %% of %s to stable: %s. It stays so until the "
-            "configuration of %s changes",
-            breach.name,
-            breach.route.traffic[breach.label],
-            breach.label,
-            breach.reason,
-            breach.name,
-        )
-        self._recorder.rolled_back(breach.slot)
-        self._holds.add(
-            breach.name, breach.route.entry, breach.label, f"the guard holds it: {breach.reason}"
-        )
+        reason = f"the guard holds it: {breach.reason}"
+        if self._holds.add(breach.name, breach.route.entry, breach.labels, reason):
+            logger.warning(
+                "%s: the guard moves the %g %% of %s to stable: %s. It stays so until the "
+                "configuration of %s changes",
+                breach.name,
+                sum(breach.route.traffic[label] for label in breach.labels),
+                " and ".join(breach.labels),
+                breach.reason,
+                breach.name,
+            )
+            self._recorder.rolled_back(breach.slot)
         self._began = time.monotonic()
         self._rollout.begin(self._plan(current.models, current.routes))
 
@@ -231,6 +228,8 @@ class ModelSupply:
         if failure is None and current is not None:
             self._recorder.switched(current.number, _named(current))
             self._guard.watch(current)
+            for name in self._holds.keep(current.routes):
+                logger.info("%s: its configuration has changed: the guard lets it go", name)
             names = ", ".join(model.name for model in current.models)
             logger.info("generation %d in %.2f s: %s", current.number, seconds, names)
         else:

@@ -34,14 +34,14 @@ class Breach(NamedTuple):
     Attributes:
         name: of the model.
         route: how its requests have found their version.
-        label: the version's.
+        labels: those of its labels that have a share.
         slot: the version's number in the metrics.
         reason: why.
     """
 
     name: str
     route: WantedRoute
-    label: str
+    labels: tuple[str, ...]
     slot: int
     reason: str
 
@@ -93,12 +93,13 @@ class RolloutGuard:
         for name, watched in self._watched.items():
             counts = [self._counts(slot, watched.limits) for slot in watched.slots.values()]
             stable, *others = watched.window.add(now, counts)
-            for label, its in zip(list(watched.slots)[1:], others, strict=True):
-                slot = watched.slots[label]
+            for slot, its in zip(list(watched.slots.values())[1:], others, strict=True):
                 if slot == watched.slots[STABLE]:
                     continue
                 if reason := verdict(its, stable, watched.limits):
-                    return Breach(name, watched.route, label, slot, reason)
+                    # With another one it would go on to rank, and be tried anew there.
+                    labels = tuple(arm for arm, number in watched.slots.items() if number == slot)
+                    return Breach(name, watched.route, labels, slot, reason)
         return None
 
     def _counts(self, number: int, limits: RolloutLimits) -> Counts:

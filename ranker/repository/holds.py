@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ranker.repository.traffic import given_to_stable
@@ -26,18 +26,23 @@ class Holds:
     def __init__(self) -> None:
         self._holds: dict[str, _Hold] = {}
 
-    def add(self, name: str, entry: str, label: str, reason: str) -> None:
-        """Takes the traffic from a label of a model.
+    def add(self, name: str, entry: str, labels: Iterable[str], reason: str) -> bool:
+        """Takes the traffic from labels of a model.
 
         Args:
             name: of the model.
             entry: what the configuration says of it now.
-            label: which.
+            labels: which.
             reason: why.
+
+        Returns:
+            Whether there was one among them that was not held before.
         """
         hold = self._holds.get(name)
         before = hold.reasons if hold is not None and hold.entry == entry else {}
-        self._holds[name] = _Hold(entry, {**before, label: reason})
+        reasons = {**before, **dict.fromkeys(labels, reason)}
+        self._holds[name] = _Hold(entry, reasons)
+        return reasons.keys() != before.keys()
 
     def keep(self, routes: Mapping[str, WantedRoute]) -> list[str]:
         """Ends the holds of models of which these routes' configuration says something else.

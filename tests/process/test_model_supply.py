@@ -337,6 +337,43 @@ def test_what_is_wanted_with_the_same_entry_is_held_and_with_another_is_not(shar
     assert shared.routes()["held"] == {}
 
 
+def test_a_share_stays_held_while_what_was_written_since_can_not_be_served(
+    shared, monkeypatch, caplog
+):
+    """So that an edit that is taken back does not bring a bad version back."""
+    caplog.set_level("INFO")
+    breach(shared, monkeypatch)
+    shared.prepared()
+    not_read(shared, wanted("7", "9", share=20, entry="b"), "9 is broken")
+    assert "lets it go" not in caplog.text
+    shared.supply.want(wanted("7", "8", share=20, entry="a"))  # nothing has to be read for it
+    shared.prepared()
+    assert shared.routes()["traffic"] == {"stable": 100, "canary": 0}
+    shared.serve(wanted("7", "9", share=20, entry="b"))
+    assert shared.routes()["traffic"] == {"stable": 80, "canary": 20}
+    assert caplog.text.count("books: its configuration has changed: the guard lets it go") == 1
+
+
+def rollbacks(s: Setup) -> float:
+    return sum(nonzero(snapshot(s.aggregates))["ranker_guard_rollbacks_total"].values())
+
+
+def test_a_switch_of_the_guard_that_fails_is_tried_again_and_counted_once(
+    shared, monkeypatch, caplog
+):
+    breach(shared, monkeypatch)
+    refusal = {"refused": 2, "why": "no memory"}
+    shared.supply.on_message(shared.worker, refusal)
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + 2.0)
+    shared.supply.step()
+    shared.prepared()
+    assert shared.worker.serves == 3
+    assert shared.routes()["traffic"] == {"stable": 100, "canary": 0}
+    assert rollbacks(shared) == 1.0
+    assert caplog.text.count("the guard moves the 20 % of canary to stable") == 1
+
+
 def test_a_worker_hears_who_may_call_before_it_serves(s):
     """And of changes at once, also if nobody can say what is to be served."""
     policy = CallerPolicy(("dns:a",), {"dns:a": Quota(5.0)})

@@ -57,7 +57,7 @@ class Setup:
         """Looks again after some time: whose traffic is to go."""
         self.now += 2.0
         breach = self.guard.look(self.now)
-        return None if breach is None else breach.label
+        return None if breach is None else " and ".join(breach.labels)
 
 
 @pytest.fixture
@@ -119,6 +119,17 @@ def test_a_switch_that_changes_nothing_here_goes_on(s):
     s.rank("8", 150, Code.INTERNAL)
     s.guard.watch(plan())
     assert s.label() == "canary"
+
+
+def test_all_labels_of_a_bad_version_lose_their_traffic_at_once():
+    s = Setup()
+    labels = {"stable": "7", "canary": "8", "none": "8", "same": "7", "beta": "8"}
+    traffic = {"stable": 85.0, "canary": 5.0, "none": 0.0, "same": 5.0, "beta": 5.0}
+    s.guard.watch(plan(traffic, labels=labels))
+    assert s.label() is None
+    s.rank("7", 1000)
+    s.rank("8", 150, Code.INTERNAL)
+    assert s.label() == "canary and beta"
 
 
 def test_another_split_begins_anew(s):

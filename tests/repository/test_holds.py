@@ -17,7 +17,7 @@ ROUTES = {"books": BOOKS, "films": FILMS}
 @pytest.fixture
 def holds() -> Holds:
     holds = Holds()
-    holds.add("books", BOOKS.entry, "canary", "why")
+    holds.add("books", BOOKS.entry, ["canary"], "why")
     return holds
 
 
@@ -30,10 +30,16 @@ def test_the_share_goes_to_stable(holds):
 
 
 def test_a_second_one_adds_to_the_first(holds):
-    holds.add("books", BOOKS.entry, "third", "it as well")
+    assert holds.add("books", BOOKS.entry, ["third"], "it as well")
     applied = holds.apply(ROUTES)["books"]
     assert applied.traffic == {"stable": 100.0, "canary": 0.0, "third": 0.0}
     assert list(applied.held) == ["canary", "third"]
+
+
+def test_what_is_held_already_is_nothing_new(holds):
+    assert not holds.add("books", BOOKS.entry, ["canary"], "why")
+    assert holds.add("books", BOOKS.entry, ["canary", "third"], "why")
+    assert holds.add("books", "other", ["canary"], "why")
 
 
 def test_what_is_applied_can_be_applied_again(holds):
@@ -61,5 +67,5 @@ def test_it_ends_when_the_entry_changes(holds, routes):
 def test_another_entry_is_not_held(holds):
     other = WantedRoute("7", LABELS, TRAFFIC, entry="other")
     assert holds.apply({"books": other})["books"] is other
-    holds.add("books", "other", "third", "why")
+    holds.add("books", "other", ["third"], "why")
     assert list(holds.apply({"books": other})["books"].held) == ["third"]
