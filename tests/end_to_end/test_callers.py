@@ -8,6 +8,7 @@ import ipaddress
 import json
 import ssl
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -75,8 +76,11 @@ class Place:
         return self.folder / "ranker.yaml"
 
     def configure(self, *callers: str, **quotas: dict[str, float]) -> None:
-        """Names callers, each with its quota, by the last part of its name, if it has one."""
-        entries = {"books": {"source": str(self.source)}}
+        """Names callers, each with its quota, by the last part of its name, if it has one.
+
+        With another salt each time: a worker that has the new generation knows the callers, too.
+        """
+        entries = {"books": {"source": str(self.source), "salt": uuid.uuid4().hex}}
         named = {}
         for name in callers:
             quota = quotas.get(name.rpartition("/")[2])
