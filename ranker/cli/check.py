@@ -31,9 +31,10 @@ def check(file: str, offline: bool, model_cache: Path | None) -> None:
     FILE may be in a bucket, as gs://bucket/ranker.yaml.
 
     All that is wrong is told with its line and column, and the exit code is 1. What
-    has no effect as it is, a guard without traffic say, is told as a warning. The
-    sources are asked too, and the models of their versions are fetched and read.
-    They are not tried: that a server does before it serves them.
+    has no effect as it is, a guard without traffic say, is told as a warning, and so
+    are more versions than can change at a time. The sources are asked too, and the
+    models of their versions are fetched and read. They are not tried: that a server
+    does before it serves them.
 
     \b
       ranker check ranker.yaml --offline

@@ -114,7 +114,7 @@ class ConfigWatch:
             logger.error("%s", failure, exc_info=traceback)
 
     def _tell_doubts(self, config: Config) -> None:
-        """Has the log say what has no effect, if it did not say so before."""
+        """Has the log say what is doubtful, if it did not say so before."""
         before, self._doubts = self._doubts, list(doubts(config))
         for doubt in self._doubts:
             if doubt not in before:

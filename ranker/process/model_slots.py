@@ -27,17 +27,29 @@ class ModelSlots:
         self._slots: dict[Name, int] = {}
         self._left: dict[Name, float] = {}
 
-    def slot(self, name: Name) -> int:
-        """The number of a version, a new one if it has none.
+    def require_room(self, names: Collection[Name]) -> None:
+        """Checks that versions can have numbers beside those that are in use.
 
         Raises:
-            ModelError: all numbers are in use.
+            ModelError: they can't; says what can be done.
         """
+        most = self._aggregates.layout.models
+        wanted, used = set(names), self._slots.keys() - self._left.keys()
+        new = wanted - used
+        if len(wanted) > most:
+            raise ModelError(f"{len(wanted)} versions are wanted: a server has room for {most}")
+        if len(used) + len(new) > most:
+            raise ModelError(
+                f"{len(used)} versions are served and {len(new)} of those that are wanted are new: "
+                f"while it switches a server needs room for all these, and has room for {most}. "
+                "Change some of them first, and the others once these are served"
+            )
+
+    def slot(self, name: Name) -> int:
+        """The number of a version, a new one if it has none; there is room (`require_room`)."""
         if name not in self._slots:
-            if not self._free and self._left:
-                self._retire(min(self._left, key=self._left.__getitem__))
             if not self._free:
-                raise ModelError(f"more than {len(self._slots)} models at a time")
+                self._retire(min(self._left, key=self._left.__getitem__))
             self._slots[name] = self._free.pop()
             self._aggregates.begin_model(self._slots[name])
         self._left.pop(name, None)

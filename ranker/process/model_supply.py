@@ -167,6 +167,7 @@ class ModelSupply:
 
     def _take_over(self) -> list[PreparedModel]:
         """The models that were wanted: those that were known, and those that have been read."""
+        self._slots.require_room([(read.name, read.version) for read in self._reader.models])
         models = []
         while self._reader.models:
             read = self._reader.models[0]

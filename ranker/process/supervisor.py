@@ -37,7 +37,7 @@ from ranker.process.link import END_NOW
 from ranker.process.model_supply import ModelSupply
 from ranker.process.settings import Settings
 from ranker.process.supervised_process import SupervisedProcess
-from ranker.repository.wanted import Wanted, WantedModel
+from ranker.repository.wanted import MOST_VERSIONS, Wanted, WantedModel
 from ranker.transport import environment
 
 logger = logging.getLogger(__name__)
@@ -48,9 +48,6 @@ _TICK = 0.1
 _SHORT_TICK = 0.05 if TELLS else 0.005
 """Likewise, while models are on their way to the workers. Where the system does not tell that a
 process has said something, it has to be looked for."""
-
-_MODELS = 32
-"""Versions that may be served, or have been lately, if they can change while the server runs."""
 
 KILL_AFTER = 5.0
 """Seconds beyond the drain timeout after which a worker is killed."""
@@ -86,7 +83,7 @@ class Supervisor:
         environment.prepare()  # for the workers, which inherit it
         places = exporter_places()
         aggregates = Aggregates.create(
-            Layout(len(settings.models) or _MODELS, METHODS, settings.workers, tuple(places))
+            Layout(len(settings.models) or MOST_VERSIONS, METHODS, settings.workers, tuple(places))
         )
         self._recorder = SupervisorRecorder(aggregates)
         self._reservation = Reservation(settings.host, settings.port)

@@ -10,6 +10,10 @@ from typing import Any, Self
 
 from ranker.repository.rollout_limits import RolloutLimits
 
+MOST_VERSIONS = 32
+"""Versions, of all models together, that a server with a configuration has room for in its metrics:
+those that it serves, and while it switches also those that it is about to serve."""
+
 
 @dataclass(frozen=True)
 class WantedModel:

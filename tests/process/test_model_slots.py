@@ -59,5 +59,18 @@ def test_more_models_than_numbers_are_refused(aggregates):
     slots = ModelSlots(aggregates)
     slots.slot(("books", "7"))
     slots.slot(("books", "8"))
-    with pytest.raises(ModelError, match="more than 2 models"):
-        slots.slot(("books", "9"))
+    with pytest.raises(ModelError, match=r"2 versions are served and 1 of .* room for 2\. Change"):
+        slots.require_room([("books", "8"), ("books", "9")])
+    with pytest.raises(ModelError, match="3 versions are wanted: a server has room for 2"):
+        slots.require_room([("books", version) for version in "789"])
+
+
+def test_there_is_room_for_what_is_served_and_where_others_have_left(aggregates):
+    slots = ModelSlots(aggregates)
+    both = [("books", "7"), ("books", "8")]
+    for name in both:
+        slots.slot(name)
+    slots.require_room(both)
+    slots.leave([("books", "8")], now=0.0)
+    slots.require_room([("books", "9")])
+    slots.require_room([("books", "7")])

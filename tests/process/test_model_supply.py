@@ -247,7 +247,7 @@ def test_files_of_models_that_find_no_room_are_closed_once(s):
     s.reader.finish()
     s.supply.step()
     assert s.supply.failure is not None
-    assert "more than 4 models" in s.supply.failure
+    assert "2 versions are served and 3 of those that are wanted are new" in s.supply.failure
     assert open_files() == before
     s.serve(wanted("1", "3", entry="c"))
     assert s.worker.serves == 2
