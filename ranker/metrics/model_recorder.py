@@ -208,19 +208,21 @@ class ModelRecorder:
         cells[self._explanation + bisect_left(LATENCY_SECONDS, seconds)] += 1.0
         cells[self._explanation + _LATENCY_SUM] += seconds
 
-    def loaded(self, seconds: float, info: Mapping[str, str]) -> None:
-        """The model is ready.
+    def loaded(self, seconds: float) -> None:
+        """The model is ready; it took so many seconds, its first batches not included."""
+        self._cells[self._load_duration] = seconds
+        self._cells[self._loads[_OK]] += 1.0
+
+    def served(self, info: Mapping[str, str]) -> None:
+        """This worker serves the model from now on.
 
         Args:
-            seconds: how long that took, its first batches not included.
             info: what to say of it: any of `catalogue.MODEL_INFO`'s texts.
 
         Raises:
             ValueError: `info` has a key that is not among them.
         """
         self._slot.write_info(catalogue.MODEL_INFO, self.number, info)
-        self._cells[self._load_duration] = seconds
-        self._cells[self._loads[_OK]] += 1.0
 
     def unloaded(self) -> None:
         """This worker serves the model no more; what was counted of it stays."""

@@ -103,8 +103,11 @@ class Generations:
         elif "prepare" in facts:
             self._prepare(facts["prepare"], facts["models"], facts["routes"])
         elif "switch" in facts:
+            before = self._served
             generation, self._served = self._prepared[facts["switch"]]
             self._forget_others()
+            for model in _loaded({n: self._models[n] for n in self._served if n not in before}):
+                model.metrics.served(_facts(model))
             self._recorder.only_served({model.metrics.number for model in generation.models})
             _tell(generation)
             return generation
@@ -145,7 +148,7 @@ class Generations:
         except Exception as error:
             failure = ModelError(incident(logger, "taking a model over failed", error))
         else:
-            metrics.loaded(time.monotonic() - began, _facts(served))
+            metrics.loaded(time.monotonic() - began)
             if model.engine.gpu:
                 self._recorder.gpu_used(model.engine.gpu)
             return served

@@ -94,7 +94,8 @@ class Worker:
         return getattr(self.recorder, name)
 
     def model_loaded(self, model: int, seconds: float, info: Mapping[str, str]) -> None:
-        self.model(model).loaded(seconds, info)
+        self.model(model).loaded(seconds)
+        self.model(model).served(info)
 
     def close(self) -> None:
         self.recorder.close()

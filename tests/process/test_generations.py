@@ -160,8 +160,24 @@ def test_what_is_not_served_any_more_is_not_on_record(worker):
 
 
 @pytest.mark.skipif(simd.unavailable() is not None, reason=str(simd.unavailable()))
+def test_what_is_loaded_and_not_served_yet_is_not_on_record(worker):
+    worker.give(1, TREES, "7", slot=0)
+    worker.tell(prepare=1, models=[1], routes={})
+    assert worker.infos(catalogue.MODEL_INFO) == []
+    assert sum(worker.loads().values()) == 1.0
+    worker.tell(switch=1)
+    assert [labels[:2] for labels in worker.infos(catalogue.MODEL_INFO)] == [("books", "7")]
+    worker.give(2, TREES, "8", slot=1)
+    worker.tell(prepare=2, models=[1, 2], routes={})
+    assert [labels[:2] for labels in worker.infos(catalogue.MODEL_INFO)] == [("books", "7")]
+    worker.tell(discard=2)
+    assert [labels[:2] for labels in worker.infos(catalogue.MODEL_INFO)] == [("books", "7")]
+
+
 def test_a_model_is_on_record_with_its_engine(worker):
     worker.give(1, TREES, "7")
+    worker.tell(prepare=1, models=[1], routes={})
+    worker.tell(switch=1)
     [labels] = worker.infos(catalogue.MODEL_INFO)
     assert labels[:3] == ("books", "7", "simd")
     assert worker.infos(catalogue.GPU_INFO) == []

@@ -28,7 +28,7 @@ def test_a_version_that_has_left_stays_in_the_metrics_for_a_while(aggregates):
     slots, recorder = ModelSlots(aggregates), Recorder(aggregates)
     for version in ("7", "8"):
         name = ("books", version)
-        recorder.model(slots.slot(name), name).loaded(1.0, {})
+        recorder.model(slots.slot(name), name).loaded(1.0)
     slots.leave([("books", "8")], now=100.0)
     slots.retire_due(100.0 + RETIRED_AFTER)
     assert versions(aggregates) == {"7", "8"}
