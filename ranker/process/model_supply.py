@@ -132,6 +132,7 @@ class ModelSupply:
         """A worker has ended; maybe what it was to serve next has killed it."""
         if self._rollout.on_death(child):
             self._again_at = time.monotonic() + self._pause
+            logger.info("these models are tried again in %.0f s, or at SIGHUP", self._pause)
             self._pause = min(2.0 * self._pause, LONGEST_PAUSE)
 
     def on_message(self, child: Child, message: Mapping[str, Any]) -> None:
