@@ -47,6 +47,10 @@ class KnownModel:
         }
         return cls(model.name, model.version, names, categories)
 
+    def reads_as(self, other: KnownModel) -> bool:
+        """Whether any request is written for both alike: their features and categories are."""
+        return self.feature_names == other.feature_names and self.categories == other.categories
+
 
 class KnownModels:
     """The versions that the server has described. Thread-safe."""

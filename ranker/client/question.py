@@ -9,8 +9,8 @@ A request that leaves the version open, or names a label, is written for the one
 that answered last; if it does not suit that one, the server is asked anew before it
 is refused. Where the traffic is split, one or another answers, as the unit has it.
 Another version may answer it than it was written for. Then the client asks for
-that one too, and if any value in the request has another code there, the answer
-does not count.
+that one too, and if the request would have been another one for it, the answer does
+not count: a category has another code there, or numbered columns are told by names.
 """
 
 from __future__ import annotations
@@ -50,14 +50,13 @@ class Question:
         context = options.get("context") or {}
         self._features: Features | Frame = features if frame is None else frame
         self._options = options
-        self._valued = {name for name, value in context.items() if isinstance(value, str)}
-        if frame is not None:
-            self._valued.update(frame.labels())
         self.model = options.get("model", "")
         self.version = options.get("model_version", "")
         self.unit = options.get("unit", "")
         named_anyway = frame is None or (frame.numbered and options.get("feature_names"))
-        self.needs_model = bool(self._valued or not named_anyway)
+        has_labels = frame is not None and bool(frame.labels())
+        has_texts = any(isinstance(value, str) for value in context.values())
+        self.needs_model = has_labels or has_texts or not named_anyway
 
     def written(self, known: KnownModel | None) -> bytes:
         """The request as it travels.
@@ -77,8 +76,14 @@ class Question:
         return rank_request(self._features, known=known, **options)
 
     def same_for(self, one: KnownModel, other: KnownModel) -> bool:
-        """Whether its values have the same codes in both models."""
-        return all(one.categories.get(x) == other.categories.get(x) for x in self._valued)
+        """Whether it is the same request for both models.
+
+        Raises:
+            InvalidRequestError: it does not suit the other model.
+        """
+        if one.reads_as(other):
+            return True  # as after most changes: no need to write it twice
+        return self.written(one) == self.written(other)
 
 
 class Writer:
@@ -129,7 +134,7 @@ class Writer:
     def other(
         self, question: Question, known: KnownModel | None, ranking: Ranking, deadline: float
     ) -> KnownModel | None:
-        """The model that ranked, if it codes a value otherwise than the one it was written for.
+        """The model that ranked, if the request would have been another one for it.
 
         Args:
             question: the request.
@@ -138,7 +143,8 @@ class Writer:
             deadline: as for `write`.
 
         Raises:
-            RankerError: the server does not say what the model is.
+            RankerError: the request does not suit the model that ranked, or the server
+                does not say what that is.
         """
         if known is None or (known.name, known.version) == (ranking.model, ranking.version):
             return None
@@ -225,9 +231,8 @@ def changed(known: KnownModel | None, ranking: Ranking) -> UnavailableError:
     """What a stream says of an answer that does not count."""
     expected = f"{known.name}@{known.version}" if known else "another"
     return UnavailableError(
-        f"{ranking.model}@{ranking.version} answered, whose categories have other codes than those "
-        f"of {expected}, for which the values were coded; submit it again with "
-        f"model_version={ranking.version!r}"
+        f"{ranking.model}@{ranking.version} answered, but the request was written for {expected}, "
+        f"which reads it otherwise; submit it again with model_version={ranking.version!r}"
     )
 
 

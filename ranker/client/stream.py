@@ -70,7 +70,7 @@ class RankStream:
     `submit`: a stream doesn't reopen. `RankerClient.stream` opens another one;
     the failed requests may be submitted to it again, since ranking changes
     nothing on the server. Likewise a request whose answer came from a version of
-    the model with other categories than it was written for: `UnavailableError`.
+    the model for which it would have been written otherwise: `UnavailableError`.
 
     Thread-safe. A future's callbacks run on the stream's own threads; they must
     not block, and so must not submit.

@@ -229,6 +229,32 @@ def test_a_version_with_the_same_categories_answers_at_once(fake, run_all):
     assert fake.asked == [("", ""), ("fake", "8")]
 
 
+NUMBERS = pd.DataFrame({"store": [10, 40]})
+"""The store is a number to a version that knows no categories of it."""
+
+
+def plain(version="6") -> pb.Model:
+    return pb.Model(name="fake", version=version, feature_names=FEATURES)
+
+
+def test_numbers_are_refused_where_a_later_version_may_take_them_for_codes(fake, run_all):
+    fake.models = [plain()]
+    assert run_all(fake.target, [ranks(NUMBERS)])[0].version == "6"
+    with pytest.raises(InvalidRequestError, match="categories or their codes"):
+        run_all(fake.target, [ranks(NUMBERS), serve(fake, model("7"), plain()), ranks(NUMBERS)])
+
+
+def test_numbered_columns_are_named_where_a_later_version_has_numbers_for_names(fake, run_all):
+    """The version of before takes them by their place, which is another one in the later one."""
+    fake.models = [plain()]
+    frame = pd.DataFrame([[10.0, 20.0], [5.0, 30.0]])
+    later = model("8", features=["1", "0"])
+    rankings = run_all(fake.target, [ranks(frame), serve(fake, later), ranks(frame), ranks(frame)])
+    assert [rankings[i].version for i in (0, 2, 3)] == ["6", "8", "8"]
+    asked = [(each.request.model_version, each.request.feature_names) for each in fake.attempts]
+    assert asked == [("", []), ("", []), ("8", ["0", "1"]), ("", ["0", "1"])]
+
+
 def test_a_feature_that_a_later_version_has_is_sent_to_it(fake, run_all):
     frame = pd.DataFrame({"clicks": [1.0, 2.0]})
     later = model("8", features=(*FEATURES, "clicks"))
@@ -321,6 +347,37 @@ def test_a_stream_does_not_count_an_answer_by_other_categories(fake, submit_all)
     assert "fake@8 answered" in str(second)
     assert "fake@7" in str(second)
     assert third.version == "8"
+
+
+@pytest.mark.parametrize(
+    ("frame", "later", "error", "words"),
+    [
+        pytest.param(
+            NUMBERS, model("8"), InvalidRequestError, "categories or their codes", id="codes"
+        ),
+        pytest.param(
+            pd.DataFrame([[10.0, 20.0]]),
+            model("8", features=["1", "0", "2"]),
+            UnavailableError,
+            "fake@8 answered, but the request was written for fake@6",
+            id="numbered-columns",
+        ),
+    ],
+)
+def test_a_stream_does_not_count_an_answer_to_another_request(
+    fake, submit_all, frame, later, error, words
+):
+    def changing(requests, _context):
+        for request in requests:
+            yield fake.answer(request)
+            fake.models = [later]
+
+    fake.models = [plain()]
+    fake.stream = changing
+    first, second = submit_all(fake.target, [frame], then=[frame])
+    assert first.version == "6"
+    assert isinstance(second, error)
+    assert words in str(second)
 
 
 def test_a_stream_takes_an_answer_by_the_same_categories(fake, submit_all):
