@@ -101,6 +101,8 @@ def rank_request(
     Raises:
         InvalidRequestError: a value that the wire format can't carry.
     """
+    if isinstance(request_id, bytes):  # protobuf takes them; the answer's id is another then
+        raise InvalidRequestError("request_id", f"expected a text, got {request_id!r}")
     frame = features if isinstance(features, Frame) else read_frame(features)
     if frame is None:
         rows = as_float32("candidates.data", cast(ArrayLike, features))
@@ -159,10 +161,11 @@ def with_deadline(request: bytes, seconds: float, made_up_id: str) -> bytes:
         seconds: that time.
         made_up_id: its id; empty if the request has one already.
     """
-    # A message's encoding may be continued: protobuf reads the fields of both parts.
-    milliseconds = max(1, math.ceil(seconds * 1e3))
-    rest = pb.RankRequest(request_id=made_up_id, deadline_ms=milliseconds)
-    return request + rest.SerializeToString()
+    # A message may be encoded in parts: protobuf reads the fields of all of them. The id is the
+    # first, where a server finds it also in a message that it refuses unread.
+    head = pb.RankRequest(request_id=made_up_id)
+    rest = pb.RankRequest(deadline_ms=max(1, math.ceil(seconds * 1e3)))
+    return b"".join((head.SerializeToString(), request, rest.SerializeToString()))
 
 
 def checked_timeout(timeout: float) -> float:

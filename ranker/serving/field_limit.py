@@ -9,6 +9,7 @@ The encoding is described at https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ _VARINT_BYTES = 10
 
 _OTHER_FIELDS = 100
 """Of a request, beside the repeated ones; more than there are."""
+
+_FIRST = 100
+"""Fields among which an id is looked for; encoders write it first."""
 
 
 def check_request(data: bytes, nested: Nested, generation: Generation, max_rows: int) -> None:
@@ -101,6 +105,39 @@ def check_fields(data: bytes, most: int, nested: Nested) -> None:
             # The begin and the end of a group have no value of their own.
     except (IndexError, _BrokenError):
         return
+
+
+def find_text(data: bytes, number: int) -> str:
+    """A text of a message that can't be parsed, or has too many fields for that; never raises.
+
+    Args:
+        data: an encoded message, or anything.
+        number: the number of the text's field.
+
+    Returns:
+        The text, if it is among the message's first fields and in UTF-8; else an empty one.
+    """
+    found = b""
+    at = 0
+    with contextlib.suppress(_BrokenError):
+        for _ in range(_FIRST):
+            tag, at = _varint(data, at)
+            kind = tag & 7
+            if kind == _LENGTH:
+                size, at = _varint(data, at)
+                if tag >> 3 == number and at + size <= len(data):
+                    found = data[at : at + size]
+                at += size
+            elif kind in _FIXED:
+                at += _FIXED[kind]
+            elif kind == 0:
+                _, at = _varint(data, at)
+            else:
+                break  # a group, whose fields are not the message's own
+    try:
+        return found.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 class _BrokenError(Exception):

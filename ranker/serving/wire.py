@@ -12,7 +12,7 @@ from ranker.engine.api import Rows, Scores
 from ranker.errors import InvalidRequestError, RankerError
 from ranker.model.order import best_first
 from ranker.serving import messages
-from ranker.serving.field_limit import Nested, check_request
+from ranker.serving.field_limit import Nested, check_request, find_text
 from ranker.serving.generation import Generation
 from ranker.serving.task import RankTask
 from ranker.serving.wire_format import WireFormat
@@ -72,7 +72,6 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
         task.candidates = candidates
         task.rows, task.top_k = rows, most.top_k
     else:
-        check_request(data, NESTED, generation, max_rows)
         _read_any(data, task, generation, max_rows)
     # Rows, ids and texts, all of which are kept: they are the message, or its parts.
     task.size = len(data) + REQUEST_BYTES
@@ -81,9 +80,12 @@ def read_request(data: bytes, task: RankTask, generation: Generation, max_rows: 
 def _read_any(data: bytes, task: RankTask, generation: Generation, max_rows: int) -> None:
     """Reads a request of any form, with protobuf."""
     try:
-        request = pb.RankRequest.FromString(data)
-    except DecodeError as error:
-        raise InvalidRequestError("request", "not a ranker.v1.RankRequest message") from error
+        check_request(data, NESTED, generation, max_rows)
+        request = read_message(pb.RankRequest, data)
+    except InvalidRequestError:
+        # By it the caller of a stream knows which of its requests is refused.
+        task.request_id = find_text(data, pb.RankRequest.REQUEST_ID_FIELD_NUMBER)
+        raise
     task.on_read(request, generation)
     _read_candidates(request, task, max_rows)
     if request.explain:

@@ -90,6 +90,7 @@ def test_features_that_cannot_be_sent(features, field, words):
         pytest.param({"context": {"a": 1e39}}, "context.values", "beyond", id="large value"),
         pytest.param({"top_k": 2**40}, "request", "out of range", id="large top_k"),
         pytest.param({"top_k": 1.5}, "request", "float", id="fractional top_k"),
+        pytest.param({"request_id": b"r"}, "request_id", "a text, got b'r'", id="id of bytes"),
         pytest.param({"model": "\ud800"}, "request", "surrogates", id="not unicode"),
     ],
 )
@@ -139,6 +140,8 @@ def test_deadlines_are_rounded_up(seconds, milliseconds):
 
 
 def test_an_id_is_added_with_the_deadline():
+    """As the first field, where a server finds it also in a request that it refuses unread."""
     message = with_deadline(rank_request([[1.0]]), 1.0, "7")
+    assert message.startswith(pb.RankRequest(request_id="7").SerializeToString())
     request = pb.RankRequest.FromString(message)
     assert (request.request_id, request.deadline_ms) == ("7", 1000)

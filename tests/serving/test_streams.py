@@ -31,6 +31,18 @@ class TestRankStream:
             pytest.param(b"\xff\xff", "", Code.INVALID_ARGUMENT, id="garbage"),
             pytest.param(request(THREE), "", Code.INVALID_ARGUMENT, id="without-request-id"),
             pytest.param(
+                request(THREE, request_id="x", candidate_ids=[""] * 40_000),
+                "x",
+                Code.INVALID_ARGUMENT,
+                id="too-many-fields",
+            ),
+            pytest.param(
+                request(THREE, request_id="x").SerializeToString() + b"\xff",
+                "x",
+                Code.INVALID_ARGUMENT,
+                id="broken-after-the-id",
+            ),
+            pytest.param(
                 request(THREE, request_id="x", top_k=-1),
                 "x",
                 Code.INVALID_ARGUMENT,
