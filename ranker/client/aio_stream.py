@@ -14,7 +14,7 @@ from google.rpc import status_pb2
 from ranker.client.question import AsyncWriter, Question, changed
 from ranker.client.ranking import Ranking
 from ranker.client.request import RankOptions, checked_timeout, with_deadline
-from ranker.client.stream import CLOSE_GRACE, in_use
+from ranker.client.stream import CLOSE_GRACE, end_of, in_use
 from ranker.errors import (
     CancelledError,
     DeadlineError,
@@ -23,7 +23,6 @@ from ranker.errors import (
     UnavailableError,
 )
 from ranker.frames import Features
-from ranker.rpc_error import from_rpc_error
 from ranker.status import from_status, to_status
 from ranker.v1 import ranking_pb2
 
@@ -180,7 +179,7 @@ class AsyncRankStream:
                 self._answer(response)
             end: RankerError = UnavailableError("the server ended the stream")
         except grpc.aio.AioRpcError as error:
-            end = from_rpc_error(error)
+            end = end_of(error)
             if error.details() == OVERWRITTEN:
                 end = UnavailableError(
                     "the stream ended while a request was being sent; grpc.aio lost the reason"

@@ -23,6 +23,7 @@ from ranker.errors import (
     DeadlineError,
     InternalError,
     InvalidRequestError,
+    OverloadedError,
     RankerError,
     UnavailableError,
 )
@@ -41,6 +42,18 @@ def in_use(request_id: str) -> InvalidRequestError:
         "request_id",
         f"a request with the id {request_id!r} on this stream is not answered yet by the server",
     )
+
+
+def end_of(error: grpc.RpcError) -> RankerError:
+    """What the requests in flight of a stream fail with that ended so.
+
+    gRPC ends the whole call with RESOURCE_EXHAUSTED if one of its messages is larger than the
+    other side takes. The other requests did nothing wrong, and may be submitted again.
+    """
+    end = from_rpc_error(error)
+    if isinstance(end, OverloadedError) and not end.says_when:
+        return UnavailableError(f"the stream was ended, for one of its messages: {end.message}")
+    return end
 
 
 @dataclass(eq=False)
@@ -65,11 +78,13 @@ class RankStream:
             rankings = [future.result() for future in futures]
 
     A stream's requests all go to one server process. An error belongs to its
-    request and leaves the stream as it is. If the stream itself breaks, every
-    request in flight fails with what broke it, and so does every later
-    `submit`: a stream doesn't reopen. `RankerClient.stream` opens another one;
-    the failed requests may be submitted to it again, since ranking changes
-    nothing on the server. Likewise a request whose answer came from a version of
+    request and leaves the stream as it is, but for one: a request that is larger
+    than the server's limit for messages breaks the stream. If the stream itself
+    breaks, every request in flight fails with what broke it, and so does every
+    later `submit`: a stream doesn't reopen. `RankerClient.stream` opens another
+    one; the failed requests may be submitted to it again, since ranking changes
+    nothing on the server, but not the one that was too large: use `rank` for what
+    may be. Likewise a request whose answer came from a version of
     the model for which it would have been written otherwise: `UnavailableError`.
 
     Thread-safe. A future's callbacks run on the stream's own threads; they must
@@ -218,7 +233,7 @@ class RankStream:
                     self._answer(entry, response)
             end: RankerError = UnavailableError("the server ended the stream")
         except grpc.RpcError as error:
-            end = from_rpc_error(error)
+            end = end_of(error)
         except Exception as error:  # whatever it is: others wait for this thread
             end = InternalError(f"an answer can't be read: {error!r}")
         with self._lock:

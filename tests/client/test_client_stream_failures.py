@@ -150,6 +150,14 @@ def test_a_server_that_stops_reading(fake, submit_all):
             "too many streams",
             id="overloaded",
         ),
+        pytest.param(
+            lambda context: context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)"
+            ),
+            UnavailableError,
+            "one of its messages: Received message larger than max (9 vs. 4)",
+            id="a-message-too-large",
+        ),
         pytest.param(lambda _context: None, UnavailableError, "ended the stream", id="ended"),
     ],
 )
