@@ -78,7 +78,9 @@ class AsyncRankerClient:
         return ranking
 
     def stream(self, *, max_in_flight: int = 64) -> AsyncRankStream:
-        """Opens a stream, which costs less per request than `rank`. See `AsyncRankStream`."""
+        """Opens a stream, as `RankerClient.stream` does. See `AsyncRankStream`."""
+        if max_in_flight < 1:
+            raise ValueError(f"max_in_flight: expected at least 1, got {max_in_flight}")
         with self._as_ranker_error():
             call = next(self._stream)(None)
         return AsyncRankStream(call, self._writer, self._timeout, max_in_flight)

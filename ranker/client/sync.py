@@ -113,7 +113,18 @@ class RankerClient:
         return ranking
 
     def stream(self, *, max_in_flight: int = 64) -> RankStream:
-        """Opens a stream, which costs less per request than `rank`. See `RankStream`."""
+        """Opens a stream, which costs less per request than `rank`. See `RankStream`.
+
+        Args:
+            max_in_flight: how many of its requests may wait for their results, 1 or more;
+                one more waits until it may be sent.
+
+        Raises:
+            ValueError: `max_in_flight` is less than 1.
+            UnavailableError: the client is closed.
+        """
+        if max_in_flight < 1:
+            raise ValueError(f"max_in_flight: expected at least 1, got {max_in_flight}")
         with self._as_ranker_error():
             return RankStream(next(self._stream), self._writer, self._timeout, max_in_flight)
 

@@ -234,3 +234,9 @@ def test_no_thread_is_left_behind(fake):
         lane.submit(a_list(0)).result(PATIENCE)
     left = {t.name for t in set(threading.enumerate()) - before if t.name.startswith("rank-stream")}
     assert not left
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_a_stream_on_which_nothing_may_be_in_flight(fake, run, most):
+    with pytest.raises(ValueError, match=f"max_in_flight: expected at least 1, got {most}"):
+        run(fake.target, lambda client: client.stream(max_in_flight=most))
