@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, cast
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ranker.categories import Categories
@@ -199,6 +200,9 @@ def _categories(known: KnownModel | None) -> Mapping[str, Categories]:
 
 def _coded(name: str, value: float | str, known: KnownModel | None) -> float:
     """A value of the context as it travels: text is a category, and becomes its code."""
+    if isinstance(value, int | np.integer):
+        # Beside fractions it would become float64, which rounds a large one before float32 does.
+        return float(as_float32("context.values", value)[0])
     if not isinstance(value, str):
         return value
     categories = _categories(known).get(name)

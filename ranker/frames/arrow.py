@@ -201,7 +201,12 @@ def _dictionary(
 
 
 def _with_missing(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
-    return values if valid.all() else np.where(valid, values, np.nan)
+    if valid.all():
+        return values
+    if values.dtype.kind in "iu":
+        # NumPy would make float64, which rounds large integers before they are rounded to float32.
+        values = values.astype(np.float32)
+    return np.where(valid, values, np.nan)
 
 
 def _valid(array: _Array, begin: int, count: int) -> NDArray[np.bool_]:

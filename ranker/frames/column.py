@@ -109,8 +109,13 @@ def joined(chunks: Sequence[Column]) -> Column:
             dictionary += chunk.dictionary
         else:
             parts.append(chunk)
-    values = np.concatenate(parts)
-    return Labels(dictionary, values) if isinstance(chunks[0], Labels) else values
+    if isinstance(chunks[0], Labels):
+        return Labels(dictionary, np.concatenate(parts))
+    if len({part.dtype for part in parts}) > 1:
+        # Integers or truth values, of which only some parts lack any. Together NumPy would make
+        # them float64, which rounds large integers before they are rounded to float32.
+        parts = [part.astype(np.float32) for part in parts]
+    return np.concatenate(parts)
 
 
 def is_masked(values: object) -> bool:

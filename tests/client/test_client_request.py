@@ -88,6 +88,7 @@ def test_features_that_cannot_be_sent(features, field, words):
         pytest.param({"context": {1: 2.0}}, "context.feature_names", "int", id="number as name"),
         pytest.param({"context": {"a": "b"}}, "context.values", "real", id="text as value"),
         pytest.param({"context": {"a": 1e39}}, "context.values", "beyond", id="large value"),
+        pytest.param({"context": {"a": 2**70}}, "context.values", "real", id="integer of 70 bits"),
         pytest.param({"top_k": 2**40}, "request", "out of range", id="large top_k"),
         pytest.param({"top_k": 1.5}, "request", "float", id="fractional top_k"),
         pytest.param({"request_id": b"r"}, "request_id", "a text, got b'r'", id="id of bytes"),
@@ -110,6 +111,13 @@ def test_numpy_scalars_and_texts_are_fine():
     assert request.top_k == 3
     assert list(request.candidate_ids) == ["a"]
     assert list(request.context.values) == [2.0, 3.0]
+
+
+def test_a_large_integer_of_the_context_is_rounded_once():
+    number = 2**60 + 2**36 + 1
+    context = {"clicks": number, "price": 0.5, "views": np.uint64(number)}
+    request = sent([[1.0]], context=context)
+    assert list(request.context.values) == [2**60 + 2**37, 0.5, 2**60 + 2**37]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 31, 32, 4096, 70_000], ids=lambda n: f"{4 * n} bytes")

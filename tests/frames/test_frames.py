@@ -122,6 +122,26 @@ def test_large_integers_beside_fractions_are_rounded_once_as_in_xgboost(values):
     np.testing.assert_array_equal(np.nan_to_num(rows(frame)), want)
 
 
+LARGE = 2**60 + 2**36 + 1
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(pa.table({"price": [LARGE, None]}), id="pyarrow"),
+        pytest.param(pa.table({"price": pa.array([LARGE, None], pa.uint64())}), id="unsigned"),
+        pytest.param(pl.DataFrame({"price": [LARGE, None]}), id="polars"),
+        pytest.param(
+            pa.table({"price": pa.chunked_array([[LARGE], [None]], pa.int64())}),
+            id="missing-in-another-batch",
+        ),
+    ],
+)
+def test_large_integers_beside_missing_ones_are_rounded_once_as_in_xgboost(frame):
+    assert xgb.DMatrix(frame).get_data().data.tolist() == [2**60 + 2**37]
+    np.testing.assert_array_equal(rows(frame), [[2**60 + 2**37], [NAN]])
+
+
 @pytest.mark.parametrize(
     ("dtype", "missing"),
     [
