@@ -7,6 +7,7 @@ import difflib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def read_candidates(
     """Reads a candidate list.
 
     - `.csv`: UTF-8, comma-separated, one line of column names, one line per
-      candidate. An empty cell is a missing value.
+      candidate. An empty cell is a missing value. Empty lines are left out, but
+      refused where there is one column.
     - `.json`: a list of objects, one per candidate; or an object that holds such
       a list as `candidates`, and the features that they share as `context`. null
       and what is absent are missing values.
@@ -123,9 +125,15 @@ def _read_csv(path: Path) -> _Table:
             reader = csv.reader(file, strict=True)
             names = [name.strip() for name in next(reader, [])]
             for row in reader:
+                place = f"line {reader.line_num}"
+                if not row and len(names) == 1:
+                    # Left out, it would give every later candidate another index.
+                    raise InvalidRequestError(
+                        f"{path.name}, {place}",
+                        'an empty line; write "" for a missing value, or remove the line',
+                    )
                 if not row:
                     continue
-                place = f"line {reader.line_num}"
                 if len(row) != len(names):
                     raise InvalidRequestError(
                         f"{path.name}, {place}", f"expected {len(names)} cells, got {len(row)}"
@@ -151,7 +159,7 @@ def _read_csv(path: Path) -> _Table:
 
 def _read_json(path: Path) -> _Table:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), object_pairs_hook=partial(_object, path.name))
     except ValueError as error:
         raise InvalidRequestError(path.name, f"not JSON: {error}") from error
     context: Any = {}
@@ -179,6 +187,16 @@ def _read_json(path: Path) -> _Table:
         places,
         context,
     )
+
+
+def _object(source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON whose names are all different: of two alike Python takes the last one."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InvalidRequestError(source, f"{name!r} stands twice in one object")
+        found[name] = value
+    return found
 
 
 def _split(
@@ -231,7 +249,7 @@ def _split(
 def _has_text(cells: Iterable[Cell]) -> bool:
     for cell in cells:
         try:
-            float(cell or 0)
+            _number(cell or 0)
         except ValueError:
             return True
     return False
@@ -249,10 +267,19 @@ def feature_value(place: str, cell: Any, categories: Categories | None = None) -
         if not isinstance(cell, (str, int)) or isinstance(cell, bool):
             raise InvalidRequestError(place, f"expected a category, got {cell!r}")
         return categories.code(place, cell)
+    if isinstance(cell, bool):
+        raise InvalidRequestError(place, f"expected a number, got {json.dumps(cell)}")
     try:
-        return float(cell)
+        return _number(cell)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequestError(place, f"expected a number, got {cell!r}") from error
+
+
+def _number(cell: str | float) -> float:
+    """As `float`, but without the underscores that Python allows: 1_5 is hardly meant as 15."""
+    if isinstance(cell, str) and "_" in cell:
+        raise ValueError(cell)
+    return float(cell)
 
 
 def _with_suggestion(name: str, known: Collection[str]) -> str:

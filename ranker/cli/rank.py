@@ -28,6 +28,8 @@ def _context(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...])
         name, equals, value = pair.partition("=")
         if not equals:
             raise click.BadParameter(f"expected NAME=NUMBER, got {pair!r}", ctx, param)
+        if name in context:
+            raise click.BadParameter(f"{name!r} stands twice", ctx, param)
         context[name] = value
     return context
 

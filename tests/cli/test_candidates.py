@@ -61,6 +61,15 @@ def test_csv_from_a_spreadsheet(read):
     assert candidates.labels == {"title": ("x", "y")}
 
 
+def test_a_missing_value_of_one_column(read):
+    candidates = read("a.csv", 'genre_affinity\n""\n2\n')
+    np.testing.assert_array_equal(candidates.features, [[NAN], [2]])
+
+
+def test_what_is_no_number_for_its_underscores_is_a_label(read):
+    assert read("a.csv", "id,genre_affinity\n1_5,1\n").labels == {"id": ("1_5",)}
+
+
 def test_id_columns_may_hold_numbers(read):
     content = "id,genre_affinity\n0017,1\n42,2\n"
     candidates = read("a.csv", content, id_columns=["id"])
@@ -80,7 +89,7 @@ def test_json_list(read):
         "a.json",
         [
             {"title": "x", "genre_affinity": 1, "recency_days": None},
-            {"genre_affinity": 2.5, "recency_days": True},
+            {"genre_affinity": 2.5, "recency_days": 1},
             {"title": "z", "genre_affinity": NAN},
         ],
     )
@@ -149,10 +158,40 @@ def test_npy(read, model):
             "no column is a feature of the model: genre_affinity, recency_days",
             id="labels only",
         ),
+        pytest.param(
+            "a.csv",
+            "genre_affinity\n1\n\n2\n",
+            'a.csv, line 3: an empty line; write "" for a missing value',
+            id="empty line of one column",
+        ),
+        pytest.param(
+            "a.csv",
+            "genre_affinity\n1_5\n",
+            "a.csv, line 2, genre_affinity: expected a number, got '1_5'",
+            id="underscore in a number",
+        ),
         pytest.param("a.csv", b"title\n\xff\n", "expected UTF-8 text", id="not UTF-8"),
         pytest.param("a.csv", 'title\n"x\n', "line 2: not comma-separated", id="open quote"),
         pytest.param("a.json", "{", "a.json: not JSON: ", id="broken JSON"),
         pytest.param("a.json", b"\xff\xfe\xff", "a.json: not JSON: ", id="no text at all"),
+        pytest.param(
+            "a.json",
+            '[{"genre_affinity": 1, "genre_affinity": 2}]',
+            "a.json: 'genre_affinity' stands twice in one object",
+            id="name twice",
+        ),
+        pytest.param(
+            "a.json",
+            [{"genre_affinity": True}],
+            "a.json, candidate 1, genre_affinity: expected a number, got true",
+            id="truth value",
+        ),
+        pytest.param(
+            "a.json",
+            {"context": {"recency_days": False}, "candidates": [{"genre_affinity": 1}]},
+            "a.json, context, recency_days: expected a number, got false",
+            id="truth value in the context",
+        ),
         pytest.param("a.json", [], "a.json: holds no candidates", id="no candidates"),
         pytest.param("a.json", [1], "expected a list of objects", id="not objects"),
         pytest.param("a.json", {"context": {}}, "expected a list of objects", id="no list"),

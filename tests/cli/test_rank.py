@@ -226,6 +226,13 @@ def test_a_context_that_is_none(command, books, pair):
     assert f"expected NAME=NUMBER, got '{pair}'" in result.stderr
 
 
+def test_a_context_with_one_name_twice(fake, command, books):
+    result = command(books, "--context", "reader_age=1", "--context", "reader_age=2")
+    assert result.exit_code == 2
+    assert "'reader_age' stands twice" in result.stderr
+    assert not fake.attempts
+
+
 @pytest.fixture
 def categorical(fake):
     categories = [pb.FeatureCategories(feature=1, texts=["new", "old"])]
