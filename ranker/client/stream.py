@@ -144,7 +144,8 @@ class RankStream:
         """Sends a request; waits while `max_in_flight` others have no result.
 
         Args:
-            features: as for `RankerClient.rank`.
+            features: as for `RankerClient.rank`. Leave a data frame as it is until its ranking
+                is there: if another version answers, it is written once more.
             timeout: the seconds until the answer, waiting here included; None
                 for the client's own. The future is done by then, whatever happens.
             **options: see `RankOptions`.
