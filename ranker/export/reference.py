@@ -62,7 +62,7 @@ def _rows(model: Model, data: Features | str | Path, read: Collection[int]) -> R
     if isinstance(data, str | Path):
         from ranker.quality.readers import read_features
 
-        features: Features = read_features(data, model.feature_names)
+        features: Features = read_features(data, model.feature_names, model.categories)
     else:
         features = data
     frame = read_frame(features)

@@ -160,7 +160,8 @@ def _read(
     if outcomes is None:
         if is_log(os.fspath(path)):
             raise InvalidRequestError("data", f"{path} is a ranking log: expected --outcomes, too")
-        return read_data(path, features, columns, first_index, width)
+        categorical = {name for each in models for name in each.categories}
+        return read_data(path, features, columns, first_index, width, categorical)
     if columns.weight or columns.group != Columns.group:
         raise InvalidRequestError("columns", "lists of a log have no column of ids or weights")
     labels = Outcomes.read(outcomes, columns.label, columns.propensity)

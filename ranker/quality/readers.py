@@ -53,12 +53,14 @@ def read_data(
     columns: Columns | None = None,
     first_index: int = 0,
     num_features: int = MAX_FEATURES,
+    categorical: Collection[str] = (),
 ) -> RankingData:
     """Reads queries with candidates and labels.
 
     - `.csv`, `.parquet`: a table with a line per candidate. Columns named like
       features are read as such; an empty cell or a null is missing. Needs pyarrow,
-      which the extra `quality` brings.
+      which the extra `quality` brings. A CSV file does not say whether a cell is text
+      or a number: query ids are read as text, and so are the features in `categorical`.
     - any other name: libsvm's format; see `ranker.quality.libsvm`.
 
     Args:
@@ -68,6 +70,8 @@ def read_data(
         columns: what the table's other columns are called.
         first_index: the number of the first feature in libsvm's format.
         num_features: how many features libsvm data may have.
+        categorical: the features whose cells in a CSV file are categories, whatever they look
+            like: those in `Model.categories`.
 
     Raises:
         InvalidRequestError: the file can't be read so; says where and why.
@@ -80,15 +84,21 @@ def read_data(
             if name:
                 raise InvalidRequestError(path.name, f"no column {name!r}: libsvm has no names")
         return read_libsvm(path, first_index, num_features)
-    return _Table(path, _read_table(path)).data(features, columns)
+    texts = set(categorical)
+    if columns.group not in features:  # else it is a number of the model's, too
+        texts.add(columns.group)
+    return _Table(path, _read_table(path, texts)).data(features, columns)
 
 
-def read_features(path: str | PathLike[str], features: Collection[str]) -> pa.Table:
+def read_features(
+    path: str | PathLike[str], features: Collection[str], categorical: Collection[str] = ()
+) -> pa.Table:
     """Reads features of a `.csv` or `.parquet` table; its other columns are left out.
 
     Args:
         path: the file.
         features: the names to read, as far as the table has them.
+        categorical: see `read_data`.
 
     Raises:
         InvalidRequestError: it can't be read, or has none of them.
@@ -98,25 +108,44 @@ def read_features(path: str | PathLike[str], features: Collection[str]) -> pa.Ta
     path = Path(path)
     if not any(suffix in _TABLES for suffix in path.suffixes):
         raise InvalidRequestError(path.name, f"expected one of {', '.join(_TABLES)}")
-    table = _read_table(path)
+    table = _read_table(path, categorical)
     names = [name for name in table.column_names if name in set(features)]
     if not names:
         raise InvalidRequestError(path.name, "no column is a feature of the model")
     return table.select(names)
 
 
-def _read_table(path: Path) -> pa.Table:
+def _read_table(path: Path, texts: Collection[str]) -> pa.Table:
+    """A table; of a CSV file the columns `texts` are text, whatever their cells look like."""
     require("quality")
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path) if ".parquet" in path.suffixes else csv.read_csv(path)
+        is_parquet = ".parquet" in path.suffixes
+        table = parquet.read_table(path) if is_parquet else _read_csv(path, texts)
     except pa.ArrowInvalid as error:
         raise InvalidRequestError(path.name, str(error).splitlines()[0]) from error
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
         raise InvalidRequestError(path.name, f"columns stand twice: {', '.join(twice)}")
+    return table
+
+
+def _read_csv(path: Path, texts: Collection[str]) -> pa.Table:
+    import pyarrow as pa
+    from pyarrow import compute, csv
+
+    types = dict.fromkeys(texts, pa.string())
+    table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))
+    for place, name in enumerate(table.column_names):
+        if name in types:
+            column = table.column(place)
+            # Here and not by pyarrow, which would also take the texts NA and null for missing.
+            column = compute.if_else(
+                compute.equal(column, ""), pa.scalar(None, pa.string()), column
+            )
+            table = table.set_column(place, name, column)
     return table
 
 

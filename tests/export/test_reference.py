@@ -89,6 +89,21 @@ def test_frames_arrays_and_tables_say_the_same(booster, frame, tmp_path):
     assert found[0] == found[1] == found[2]
 
 
+def test_a_csv_file_says_the_same_of_categories_that_look_like_numbers(tmp_path):
+    dice = np.random.default_rng(1)
+    values = ["1", "2", "3", "5"]
+    chosen = dice.choice(values, 500)
+    frame = pd.DataFrame({"c": pd.Categorical(chosen, values), "x": dice.normal(size=500)})
+    data = xgb.DMatrix(frame, frame.x + (chosen == "3"), enable_categorical=True)
+    booster = xgb.train({"max_depth": 3, "nthread": 1}, data, 5)
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    found = []
+    for reference in (frame, tmp_path / "train.csv"):
+        export_onnx(booster, tmp_path / "m.onnx", reference=reference)
+        found.append(Model.load(tmp_path / "m.onnx").metadata.reference)
+    assert found[0] == found[1]
+
+
 def test_a_probability_is_counted_as_it_is_served(tmp_path):
     rows = np.random.default_rng(2).normal(size=(400, 2)).astype(np.float32)
     data = xgb.DMatrix(rows, rows[:, 0] > 0)

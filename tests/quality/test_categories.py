@@ -65,6 +65,33 @@ def test_categories_get_xgboosts_scores(trained, tmp_path, change, written):
     np.testing.assert_array_equal(found.model.scores, want)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(["1", "2", "3", "5"], id="digits"),
+        pytest.param(["007", "07", "7", "7.0"], id="zeros"),
+        pytest.param(["false", "maybe", "no", "true"], id="truths"),
+        pytest.param(["True", "False"], id="only-truths"),
+        pytest.param(["NA", "SE", "nan", "null"], id="what-others-write-for-nothing"),
+        pytest.param(["2026-11-30", "2026-12-01"], id="dates"),
+        pytest.param([3, 12, 500, 907], id="integers"),
+    ],
+)
+def test_a_cell_of_a_csv_file_is_a_category_whatever_it_looks_like(tmp_path, values):
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(len(values) + 1, size=COUNT)  # one more: missing
+    cells = pd.Series([*values, None], dtype=object)[chosen].reset_index(drop=True)
+    frame = pd.DataFrame({"c": pd.Categorical(cells, categories=values)})
+    label, queries = chosen * 3 % 5, np.arange(COUNT) // 4
+    data = xgb.DMatrix(frame, label, qid=queries, enable_categorical=True)
+    booster = xgb.train({"objective": "rank:ndcg", "nthread": 1}, data, 5)
+    export_onnx(booster, tmp_path / "model.onnx")
+    path = tmp_path / "data.csv"
+    pd.DataFrame({"qid": queries, "label": label, "c": cells}).to_csv(path, index=False)
+    found = evaluate(tmp_path / "model.onnx", path)
+    np.testing.assert_array_equal(found.model.scores, booster.predict(data, output_margin=True))
+
+
 def test_a_matrix_has_codes(trained):
     want, model, frame, codes, label = trained
     names = list(frame)

@@ -80,6 +80,49 @@ def test_large_whole_numbers_are_rounded_once(tmp_path, rest):
     assert np.isnan(data.features[1:]).all()
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pytest.param([str(2**64 - 5000), str(2**64 - 4999)], id="beyond-64-bits-with-a-sign"),
+        pytest.param(["9007199254740993.0", "9007199254740992.0"], id="beyond-53-bits"),
+        pytest.param(["007", "7"], id="zeros"),
+        pytest.param(["1e1", "10"], id="exponent"),
+        pytest.param(["true", "True"], id="truths"),
+        pytest.param(["2026-12-01T10:00", "2026-12-01T10:00:00"], id="dates"),
+    ],
+)
+def test_query_ids_of_a_csv_file_are_told_apart_as_they_are_written(tmp_path, ids):
+    path = tmp_path / "test.csv"
+    path.write_text("qid,label,x\n" + "".join(f"{each},{at},0.5\n" for each in ids for at in "01"))
+    data = read_data(path, ["x"])
+    assert data.queries.tolist() == ids
+    assert data.sizes.tolist() == [2, 2]
+
+
+def test_a_query_id_may_be_a_number_of_the_models_too(tmp_path):
+    path = written(tmp_path, {"user": [7, 7, 8], "label": [1, 0, 1]}, ".csv")
+    data = read_data(path, ["user"], Columns(group="user"))
+    assert data.features.tolist() == [[7], [7], [8]]
+    assert data.sizes.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pytest.param(["1", "", "2"], id="digits"),
+        pytest.param(["true", "", "false"], id="truths"),
+        pytest.param(["NA", '""', "nan"], id="what-others-write-for-nothing"),
+    ],
+)
+def test_categories_of_a_csv_file_are_text_and_an_empty_cell_is_missing(tmp_path, cells):
+    path = tmp_path / "test.csv"
+    path.write_text("qid,label,c,x\n" + "".join(f"q,1,{each},NA\n" for each in cells))
+    data = read_data(path, ["c", "x"], categorical=["c", "absent"])
+    assert list(data.texts["c"].dictionary) == [cells[0], cells[2]]
+    assert data.texts["c"].indices.tolist() == [0, -1, 1]
+    assert np.isnan(data.features).all()  # an NA of a number is missing, as before
+
+
 @BOTH
 def test_a_model_without_names_gets_all_other_numbers(tmp_path, suffix):
     path = written(
