@@ -9,6 +9,8 @@ rank`. Nothing but NumPy is needed for it.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from typing import cast
@@ -66,6 +68,12 @@ class Categories:
     def _codes(self) -> dict[str, int]:
         # Made where values are coded: a server has no use for it.
         return {str(value): code for code, value in enumerate(self.values)}
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the values as a JSON array, in hexadecimal, to compare them by."""
+        text = json.dumps(self.values, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.values)

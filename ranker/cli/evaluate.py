@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ranker.cli.log import UNVERIFIED_CODES
 from ranker.cli.long_work import progress_bar, usage_errors
 from ranker.cli.number import Number
 from ranker.distribution import require
@@ -164,6 +165,8 @@ def evaluate(
 def _warn(found: Evaluation) -> None:
     if found.partly_absent:
         click.echo(f"missing in some or all lists: {', '.join(found.partly_absent)}", err=True)
+    if found.unverified_codes:
+        click.echo(f"{UNVERIFIED_CODES}: {', '.join(found.unverified_codes)}", err=True)
     for ranker in (found.model, found.baseline):
         if ranker is None:
             continue

@@ -15,6 +15,9 @@ from ranker.distribution import require
 if TYPE_CHECKING:
     from ranker.ranking_log.reader import LoggedList, RankingLog
 
+UNVERIFIED_CODES = "codes may stand for other categories, since the log or a model does not say"
+"""Before the names of such features."""
+
 _TO_WRITE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ranker.cli.log import opened
+from ranker.cli.log import UNVERIFIED_CODES, opened
 from ranker.cli.long_work import UnusableError, progress_bar, usage_errors
 from ranker.cli.number import Number
 from ranker.cli.tls import tls_options
@@ -164,6 +164,8 @@ def _print_compared(found: Replay, with_outcomes: bool) -> None:
 
     if found.absent:
         click.echo(f"missing in some or all lists: {', '.join(found.absent)}", err=True)
+    if found.unverified_codes:
+        click.echo(f"{UNVERIFIED_CODES}: {', '.join(found.unverified_codes)}", err=True)
     click.echo(
         f"{found.compared} lists of other models: {found.overlap:.1%} of the best {found.k} are "
         f"also {found.model}'s; Kendall's tau-b {found.tau:.3f}; the first is the same in "

@@ -50,6 +50,8 @@ class RankingData:
             in a feature whose categories are integers may be a category or its code.
         numbered: the names are but the numbers of a data frame's columns.
         partly_absent: features that some queries lack, or whose values were left out of a log.
+        unverified_codes: categorical features of a log whose codes may stand for other categories
+            than for the models that score them: not all files say what theirs stand for.
 
     Raises:
         InvalidRequestError: the arrays don't fit together, or hold what can't be.
@@ -65,6 +67,7 @@ class RankingData:
     slices: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     source: str = ""
     partly_absent: tuple[str, ...] = ()
+    unverified_codes: tuple[str, ...] = ()
     sparse: bool = False
     texts: Mapping[str, Labels] = field(default_factory=dict)
     from_table: bool = False

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ranker.errors import InvalidRequestError
 from ranker.model import Model
 from ranker.quality.bootstrap import Progress
+from ranker.quality.codes import Codes
 from ranker.quality.data import RankingData
 from ranker.quality.evaluation import (
     Evaluation,
@@ -123,6 +124,7 @@ def evaluate(
         baseline=rankers[1] if baseline is not None else None,
         source=data.source,
         partly_absent=data.partly_absent,
+        unverified_codes=data.unverified_codes,
         queries=len(data.sizes),
         candidates=len(data.labels),
         without_relevant=int((judgements.num_relevant == 0).sum()),
@@ -165,7 +167,8 @@ def _read(
     if columns.weight or columns.group != Columns.group:
         raise InvalidRequestError("columns", "lists of a log have no column of ids or weights")
     labels = Outcomes.read(outcomes, columns.label, columns.propensity)
-    return read_labelled_log(os.fspath(path), labels, features, width, columns.slices)
+    codes = [Codes(each) for each in models]
+    return read_labelled_log(os.fspath(path), labels, features, width, columns.slices, codes)
 
 
 def _part(progress: Progress, which: int, of: int) -> Progress:

@@ -159,6 +159,8 @@ class Evaluation:
         baseline: the baseline, likewise.
         source: where the data comes from.
         partly_absent: features that some queries lack, or whose values were left out of a log.
+        unverified_codes: categorical features of a log whose codes may stand for other categories
+            than for the models: not all files say what theirs stand for.
         queries: Q, how many queries there are.
         candidates: n, how many candidates they have in all.
         without_relevant: how many queries have no relevant candidate.
@@ -179,6 +181,7 @@ class Evaluation:
     baseline: Ranker | None
     source: str
     partly_absent: tuple[str, ...]
+    unverified_codes: tuple[str, ...]
     queries: int
     candidates: int
     without_relevant: int
@@ -216,6 +219,7 @@ class Evaluation:
             "data": {
                 "source": self.source,
                 "partly_absent_features": list(self.partly_absent),
+                "unverified_codes": list(self.unverified_codes),
                 "queries": self.queries,
                 "candidates": self.candidates,
                 "queries_without_relevant": self.without_relevant,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranker.errors import InvalidRequestError
+from ranker.quality.codes import Codes
 from ranker.quality.data import RankingData
 from ranker.quality.logged_rows import NamedRows
 from ranker.quality.outcomes import Outcomes
@@ -23,6 +24,7 @@ def read_labelled_log(
     features: Collection[str],
     num_features: int,
     slices: Sequence[str] = (),
+    codes: Sequence[Codes] = (),
 ) -> RankingData:
     """Reads the lists of a log that outcomes name: their candidates that were shown.
 
@@ -35,6 +37,7 @@ def read_labelled_log(
         features: the names to read; empty: all columns, without names.
         num_features: how many columns there are, where they have no names.
         slices: some of `SLICES`.
+        codes: of the models that are to score the lists.
 
     Raises:
         InvalidRequestError: no outcome belongs to the log, or a list can't be read so.
@@ -54,6 +57,8 @@ def read_labelled_log(
             judged = outcomes.of(logged)
             if judged is None or not len(judged.labels):
                 continue
+            for each in codes:
+                each.check(logged)
             shown = np.array(logged.response.indices, np.intp)
             order = np.argsort(shown)
             blocks.append(reader.rows(logged)[shown[order]])
@@ -80,6 +85,7 @@ def read_labelled_log(
         },
         source=f"{address}: {outcomes}",
         partly_absent=tuple(name for name in names if name in reader.absent & reader.found),
+        unverified_codes=tuple(sorted(set().union(*(each.unverified for each in codes)))),
     )
 
 

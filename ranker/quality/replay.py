@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ranker.model import Model
 from ranker.model.agreement import tau_b
 from ranker.model.order import best_first
+from ranker.quality.codes import Codes
 from ranker.quality.evaluation import MetricResult
 from ranker.quality.logged_rows import NamedRows, rows_as_served
 from ranker.quality.means import results
@@ -71,6 +72,8 @@ class Replay:
         tau: mean of Kendall's tau-b over the shown candidates, of lists where it is defined.
         first_kept: of the compared lists, the share whose first candidate is the same.
         absent: features of the model that compared lists did not have.
+        unverified_codes: categorical features that they have, and of which one of the two models
+            knows no categories: whether the codes mean the same to both can't be told.
         moved: the lists whose order changed most.
         joined: compared lists with outcomes.
         metrics: of these, each counted as often as it stands for others; the baseline is the
@@ -91,6 +94,7 @@ class Replay:
     tau: float = math.nan
     first_kept: float = math.nan
     absent: tuple[str, ...] = ()
+    unverified_codes: tuple[str, ...] = ()
     moved: tuple[MovedList, ...] = ()
     joined: int = 0
     metrics: tuple[MetricResult, ...] = ()
@@ -126,13 +130,14 @@ def replay(
         movers: how many of the lists that changed most to keep.
 
     Raises:
-        InvalidRequestError: a list can't be given to the model, or outcomes can't be joined, or
-            none of them belongs to the lists.
+        InvalidRequestError: a list can't be given to the model, or codes of its categories stand
+            for others there; or outcomes can't be joined, or none of them belongs to the lists.
     """
     wanted = [Metric.parse(name) for name in metrics]
     found = Replay(f"{model.name}@{model.version}", model.engine_name, k)
     other = _Comparison(k, movers)
     others_rows = NamedRows(model.feature_names, model.features.num_features)
+    codes = Codes(model)
     for some in in_batches(lists, _ROWS_AT_ONCE):
         kept: list[LoggedList] = []
         blocks: list[NDArray[np.float32]] = []
@@ -141,6 +146,7 @@ def replay(
             if is_own and logged.record.excluded_features:
                 found.excluded += 1
                 continue
+            codes.check(logged)
             rows = rows_as_served(model.features, logged) if is_own else others_rows.rows(logged)
             kept.append(logged)
             blocks.append(rows)
@@ -163,6 +169,7 @@ def replay(
         outcomes.check()
     other.into(found, wanted)
     found.absent = tuple(sorted(others_rows.absent))
+    found.unverified_codes = tuple(sorted(codes.unverified))
     return found
 
 

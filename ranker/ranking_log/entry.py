@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from struct import Struct
 from typing import NamedTuple
 
+from ranker.categories import Categories
 from ranker.metrics.trace import parse_traceparent
 from ranker.v1 import log_pb2 as pb
 
@@ -36,6 +37,7 @@ class Origin:
         arm: the label that the version was chosen by.
         sample_rate: the share of all lists that is logged.
         by_unit: whether they were drawn by their units.
+        categories: what the codes of the model's categorical features stand for, by name.
     """
 
     model: str
@@ -46,10 +48,11 @@ class Origin:
     arm: str
     sample_rate: float
     by_unit: bool
+    categories: Mapping[str, Categories] = field(default_factory=dict)
 
     @cached_property
     def facts(self) -> bytes:
-        """All but the features' names, as fields of an encoded RankingRecord."""
+        """All but what is said of the features, as fields of an encoded RankingRecord."""
         encoded: bytes = pb.RankingRecord(
             model=self.model,
             model_version=self.version,
@@ -93,13 +96,18 @@ def encoded(entry: Entry, *, first: bool, excluded: Collection[str] = ()) -> lis
         first: whether it is the first of its model in a file.
         excluded: the features that its request had and has no longer.
     """
-    facts = entry.origin.facts + _TIME.pack(_TIME_TAG, entry.time)
+    origin = entry.origin
+    facts = origin.facts + _TIME.pack(_TIME_TAG, entry.time)
     trace = None if entry.traceparent is None else parse_traceparent(entry.traceparent)
     if first or excluded or trace is not None:
         facts += pb.RankingRecord(
             trace_id="" if trace is None else trace.trace_id,
             excluded_features=excluded,
-            model_feature_names=entry.origin.feature_names if first else (),
+            model_feature_names=origin.feature_names if first else (),
+            model_categories_sha256={
+                name: categories.digest
+                for name, categories in (origin.categories.items() if first else ())
+            },
         ).SerializeToString()
     return [
         facts + _REQUEST_TAG + _varint(len(entry.request)),

@@ -6,9 +6,9 @@ import heapq
 import logging
 import mmap
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -41,11 +41,14 @@ class LoggedList:
         feature_names: the features of the model that ranked it, in its order; empty: it has no
             names.
         file: the name of the file that it is in.
+        categories: digests (`Categories.digest`) of what the codes of that model's categorical
+            features stand for, by name, where its file says so.
     """
 
     record: log_pb2.RankingRecord
     feature_names: tuple[str, ...]
     file: str
+    categories: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def request(self) -> ranking_pb2.RankRequest:
@@ -122,13 +125,15 @@ class RankingLog:
         progress(1.0)
 
     def _read(self, path: Path) -> Iterator[LoggedList]:
-        names: dict[str, tuple[str, ...]] = {}
+        models: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}
         try:
             for data in _records(path):
                 record = log_pb2.RankingRecord.FromString(data)
-                if record.model_sha256 not in names:
-                    names[record.model_sha256] = tuple(record.model_feature_names)
-                yield LoggedList(record, names[record.model_sha256], path.name)
+                if record.model_sha256 not in models:
+                    categories = dict(record.model_categories_sha256)
+                    models[record.model_sha256] = tuple(record.model_feature_names), categories
+                names, categories = models[record.model_sha256]
+                yield LoggedList(record, names, path.name, categories)
         except TornRecordError as error:
             self.torn.append(path.name)
             logger.warning("%s: %s: its server was killed; the rest is read", path.name, error)

@@ -93,6 +93,7 @@ class RankingLog:
             arm,
             self._rate,
             by_unit,
+            served.model.categories,
         )
         if served in self._models:  # one that is no longer served must be freed
             self._origins[served, arm, by_unit] = origin

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ranker/v1/log.proto\x12\tranker.v1\"\x9c\x02\n\rRankingRecord\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x14\n\x0cmodel_sha256\x18\x05 \x01(\t\x12\x0b\n\x03\x61rm\x18\x06 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x07 \x01(\t\x12\x17\n\x0ftime_unix_nanos\x18\x08 \x01(\x06\x12\x10\n\x08trace_id\x18\t \x01(\t\x12\x13\n\x0bsample_rate\x18\n \x01(\x01\x12\x17\n\x0fsampled_by_unit\x18\x0b \x01(\x08\x12\x19\n\x11\x65xcluded_features\x18\x0c \x03(\t\x12\x1b\n\x13model_feature_names\x18\r \x03(\tB!\n\tranker.v1P\x01Z\x12ranker/v1;rankerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ranker/v1/log.proto\x12\tranker.v1\"\xb0\x03\n\rRankingRecord\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x14\n\x0cmodel_sha256\x18\x05 \x01(\t\x12\x0b\n\x03\x61rm\x18\x06 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x07 \x01(\t\x12\x17\n\x0ftime_unix_nanos\x18\x08 \x01(\x06\x12\x10\n\x08trace_id\x18\t \x01(\t\x12\x13\n\x0bsample_rate\x18\n \x01(\x01\x12\x17\n\x0fsampled_by_unit\x18\x0b \x01(\x08\x12\x19\n\x11\x65xcluded_features\x18\x0c \x03(\t\x12\x1b\n\x13model_feature_names\x18\r \x03(\t\x12T\n\x17model_categories_sha256\x18\x0e \x03(\x0b\x32\x33.ranker.v1.RankingRecord.ModelCategoriesSha256Entry\x1a<\n\x1aModelCategoriesSha256Entry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42!\n\tranker.v1P\x01Z\x12ranker/v1;rankerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,6 +32,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ranker.v1.log_pb2', _global
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\tranker.v1P\001Z\022ranker/v1;rankerv1'
+  _globals['_RANKINGRECORD_MODELCATEGORIESSHA256ENTRY']._loaded_options = None
+  _globals['_RANKINGRECORD_MODELCATEGORIESSHA256ENTRY']._serialized_options = b'8\001'
   _globals['_RANKINGRECORD']._serialized_start=35
-  _globals['_RANKINGRECORD']._serialized_end=319
+  _globals['_RANKINGRECORD']._serialized_end=467
+  _globals['_RANKINGRECORD_MODELCATEGORIESSHA256ENTRY']._serialized_start=407
+  _globals['_RANKINGRECORD_MODELCATEGORIESSHA256ENTRY']._serialized_end=467
 # @@protoc_insertion_point(module_scope)

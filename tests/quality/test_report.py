@@ -37,6 +37,12 @@ def charts(page: str) -> list[str]:
     return re.findall(r"<svg.*?</svg>", page, re.DOTALL)
 
 
+def test_features_whose_codes_may_mean_something_else_are_named(found, page):
+    told = render(replace(found, unverified_codes=("genre", "store")))
+    assert 'stand for other categories</td><td colspan="2">genre, store<' in told
+    assert "stand for other categories" not in page
+
+
 def test_a_comparison_has_all_charts(found, page):
     drawn = charts(page)
     assert len(drawn) == 4  # metrics, queries, slices, scores

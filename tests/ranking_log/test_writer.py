@@ -4,9 +4,11 @@ import shutil
 import threading
 import time
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
+from ranker.categories import Categories
 from ranker.ranking_log.exclusion import Exclusion
 from ranker.v1 import ranking_pb2 as pb
 from tests.ranking_log.support import BOOKS, START, Workers, entry, read, request
@@ -51,6 +53,16 @@ def test_each_model_tells_its_names_once_in_a_file(workers):
         *(("year",), BOOKS.feature_names),
     ]
     assert [len(each.record.model_feature_names) for each in found] == [2, 1, 0, 0]
+
+
+def test_what_codes_stand_for_is_told_once_in_a_file(workers):
+    coded = replace(BOOKS, categories={"age": Categories(["old", "new"])})
+    other = replace(BOOKS, digest="cd" * 32)
+    workers.write(entry(origin=coded), entry(origin=other), entry(origin=coded))
+    found = read(workers.folder)
+    digest = sha256(b'["old","new"]').hexdigest()
+    assert [each.categories for each in found] == [{"age": digest}, {}, {"age": digest}]
+    assert [len(each.record.model_categories_sha256) for each in found] == [1, 0, 0]
 
 
 def test_a_trace_that_is_none_is_left_out(workers):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from ranker.categories import Categories
 from ranker.ranking_log.entry import Entry
 from ranker.repository.traffic import place
 from ranker.serving import messages
@@ -140,6 +142,14 @@ def test_an_arm_is_noted(serving):
     s.service.serve(Generation([model], routes={"books": route}), Unserved())
     s.serving.rank(request(THREE, unit="u"))
     assert s.written[0].origin.arm == "stable"
+
+
+def test_what_codes_stand_for_is_noted(serving):
+    s = Logging(serving())
+    model = s.serving.models[0].model
+    model.metadata = replace(model.metadata, categories={1: Categories(["x", "y"])})
+    s.serving.rank(request(THREE))
+    assert s.written[0].origin.categories == {"b": Categories(["x", "y"])}
 
 
 def test_a_version_that_has_left_is_not_held(serving):
