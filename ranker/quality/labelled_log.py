@@ -47,7 +47,7 @@ def read_labelled_log(
         if name not in SLICES:
             raise InvalidRequestError("slices", f"expected {', '.join(SLICES)}, got {name!r}")
     names = tuple(dict.fromkeys(features))
-    reader = NamedRows(names, num_features)
+    reader = NamedRows(names, len(names) or num_features)
     blocks: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.float32]] = []
     propensities: list[NDArray[np.float64]] = []

@@ -7,15 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+import xgboost as xgb
+from pyarrow import csv, parquet
 
 from ranker.errors import InvalidRequestError
+from ranker.export import export_onnx
+from ranker.model import Model
 from ranker.quality import Columns, evaluate
 from ranker.quality.log_table import write_parquet
 from ranker.ranking_log.reader import open_log
 from ranker.v1 import ranking_pb2 as pb
 from tests.quality.conftest import FEATURES, books
-from tests.quality.test_replay import logged, models, origin, rows
+from tests.quality.test_replay import CANDIDATES, LISTS, logged, models, origin, rows
 from tests.ranking_log.support import Workers, entry, request
 
 __all__ = ["books", "models", "rows"]
@@ -56,7 +59,7 @@ def joined(log, clicks, out):
         write_parquet(found, out)
     table = parquet.read_table(out).to_pandas()
     table = table[table["position"].notna()]
-    outcomes = pa.csv.read_csv(clicks).to_pandas()
+    outcomes = csv.read_csv(clicks).to_pandas()
     table = table[table["request_id"].isin(outcomes["request_id"])]
     table = table.merge(outcomes, how="left", on=["request_id", "candidate_id"])
     table["weight"] = 1 / table["sample_rate"]
@@ -78,6 +81,27 @@ def test_it_is_what_the_table_gives(log, clicks, books, tmp_path):
     assert found.queries == expected.queries == 30
     assert found.partly_absent == ("popularity",)
     assert "30 of 40 lists have outcomes; " in found.source
+
+
+@pytest.mark.parametrize("ranked_by", [0, 1], ids=["by-the-baseline", "by-the-model"])
+def test_two_models_that_each_lack_a_feature_of_the_other(tmp_path, rows, clicks, ranked_by):
+    models = []
+    for name in ("a", "b"):
+        names = ["completion", name]
+        data = xgb.DMatrix(rows[:, :, :2].reshape(-1, 2), feature_names=names)
+        data.set_label(np.arange(data.num_row()) % 3)
+        data.set_group([CANDIDATES] * LISTS)
+        booster = xgb.train({"objective": "rank:ndcg", "max_depth": 2, "nthread": 1}, data, 5)
+        export_onnx(booster, tmp_path / f"{name}.onnx", name=name)
+        models.append(Model.load(tmp_path / f"{name}.onnx"))
+    by = models[ranked_by]
+    pairs = [logged(by, block[:, :2], request_id=f"r{at}") for at, block in enumerate(rows[:5])]
+    entries = [entry(origin=origin(by), asked=asked, answered=answer) for asked, answer in pairs]
+    Workers(tmp_path / "log").write(*entries)
+    alone = evaluate(models[1], tmp_path / "log", outcomes=clicks)
+    found = evaluate(models[1], tmp_path / "log", outcomes=clicks, baseline=models[0])
+    np.testing.assert_array_equal(found.model.scores, alone.model.scores)
+    assert (found.baseline if ranked_by else found.model).absent == ("ab"[1 - ranked_by],)
 
 
 def test_without_propensities_and_names(tmp_path, models, books):
