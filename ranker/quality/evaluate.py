@@ -283,7 +283,7 @@ def _checked(gate: Gate, measured: Sequence[MetricResult]) -> GateResult:
     result = next(result for result in measured if result.metric == str(gate.metric))
     baseline = result.baseline.value if result.baseline else None
     value = result.model.value
-    if gate.low and result.difference is not None and baseline is not None:
+    if gate.low and gate.relative and result.difference is not None and baseline is not None:
         value = baseline + result.difference.low
     elif gate.low:
         value = result.model.low

@@ -26,9 +26,10 @@ FORM = "`METRIC >= LIMIT`, as in `ndcg@10 >= baseline - 0.002` or `low(map) > 0.
 class Gate:
     """A condition on one metric.
 
-    The left side is a metric, or `low(...)` of one: the lower end of its interval;
-    against a baseline, of the difference's interval, counted from the baseline. The
-    right side is a number, or `baseline`, with `+`, `-` or `*` and a number or without.
+    The left side is a metric, or `low(...)` of one: the lower end of its interval; where
+    the limit is counted from the baseline, of the difference's interval, added to the
+    baseline. The right side is a number, or `baseline`, with `+`, `-` or `*` and a number
+    or without.
 
     Attributes:
         text: as it was written.

@@ -182,6 +182,15 @@ def test_gates(books, parquet):
     assert evaluate(books.new, parquet, gates=["low(mrr) >= 0.1"]).passed
 
 
+def test_a_gate_with_a_number_for_its_limit_means_the_same_with_a_baseline(books, parquet):
+    gates = ["low(mrr) > 0.5"]
+    alone = evaluate(books.new, parquet, gates=gates)
+    found = evaluate(books.new, parquet, baseline=books.old, gates=gates)
+    assert found["mrr"].difference.low != 0
+    assert found.gates == alone.gates
+    assert found.gates[0].value == found["mrr"].model.low
+
+
 def test_propensities_weigh_gains(books, parquet):
     columns = Columns(propensity="shown")
     plain = evaluate(books.new, parquet, metrics=["dcg@5"])
