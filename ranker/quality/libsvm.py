@@ -208,7 +208,7 @@ class _Piece:
 
     def _long_ids(self, text: bytes) -> NDArray[np.int64]:
         """The query ids, which are too long to be read as floating-point numbers."""
-        ids = re.findall(rb"qid: *([^ \n]+)", text)
+        ids = re.findall(rb"qid:(\S+)", text)
         whole = np.array([re.fullmatch(rb"[+-]?\d{1,19}", each) is not None for each in ids])
         self._refuse(~whole, "the query id is no whole number of 64 bits")
         numbers = [int(each) for each in ids]

@@ -18,10 +18,11 @@ def written(folder: Path, text: str, beside: str | None = None, suffix: str = ".
     return path
 
 
-def test_long_query_ids_are_told_apart(tmp_path):
+@pytest.mark.parametrize("space", [pytest.param(" ", id="spaces"), pytest.param("\t", id="tabs")])
+def test_long_query_ids_are_told_apart(tmp_path, space):
     """As XGBoost does. They differ in what floating-point numbers have no room for."""
     ids = [1_790_000_000_000_000_001 + at // 2 for at in range(10)]
-    path = written(tmp_path, "".join(f"1 qid:{each} 0:1\n" for each in ids))
+    path = written(tmp_path, "".join(f"1{space}qid:{each}{space}0:1\n" for each in ids))
     data = read_data(path)
     assert data.queries.tolist() == sorted(set(ids))
     assert data.sizes.tolist() == [2] * 5
