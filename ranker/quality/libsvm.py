@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,8 @@ _PIECE = 1 << 24
 _NOT_PLAIN = (b"#", b"\r", b"\n\n", b"\n ", b"\n\t")
 """Where a comment, a blank line, or a line that begins with one of these is."""
 
+_SOME_WITHOUT_QUERY = "some lines have a query id (qid:), some have none"
+
 _EXPECTED = "expected a label and then features as in `2 qid:1 1:0.74 6:0.87`"
 
 
@@ -52,10 +54,11 @@ def read_libsvm(path: Path, first_index: int = 0, num_features: int = MAX_FEATUR
     pieces = []
     lines = 0
     for text in _pieces(path):
-        piece = _Piece(path.name, text, lines, first_index, num_features)
-        pieces.append(piece)
+        plain, numbers = _plain(text, lines + 1)
         lines += text.count(b"\n")
-    if not lines:
+        if plain:  # not only comments
+            pieces.append(_Piece(path.name, plain, numbers, first_index, num_features))
+    if not pieces:
         raise InvalidRequestError(path.name, "holds no candidates")
     labels = np.concatenate([piece.labels for piece in pieces])
     width = max(piece.width for piece in pieces)
@@ -64,9 +67,12 @@ def read_libsvm(path: Path, first_index: int = 0, num_features: int = MAX_FEATUR
     for piece in pieces:
         features[begin + piece.row, piece.column] = piece.value
         begin += len(piece.labels)
-    if all(piece.queries is not None for piece in pieces):
-        ids = np.concatenate([piece.queries for piece in pieces if piece.queries is not None])
-        return RankingData.from_arrays(features, labels, ids, source=str(path), sparse=True)
+    ids = [piece.queries for piece in pieces if piece.queries is not None]
+    if len(ids) not in (0, len(pieces)):
+        raise InvalidRequestError(path.name, _SOME_WITHOUT_QUERY)
+    if ids:
+        ids_of_all = np.concatenate(ids)
+        return RankingData.from_arrays(features, labels, ids_of_all, source=str(path), sparse=True)
     sizes = _sizes_beside(path)
     if sizes.sum() != len(labels):
         raise InvalidRequestError(
@@ -77,7 +83,7 @@ def read_libsvm(path: Path, first_index: int = 0, num_features: int = MAX_FEATUR
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    """The file in pieces of whole lines, each with its end; without comments and blank lines."""
+    """The file in pieces of whole lines, each with its end."""
     rest = b""
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
@@ -94,6 +100,13 @@ def _pieces(path: Path) -> Iterator[bytes]:
 class _Piece:
     """Some lines of a file, as numbers.
 
+    Args:
+        name: of the file.
+        text: the lines, each with a candidate.
+        lines: each line's number in the file.
+        first_index: the number of the first feature.
+        num_features: how many features there are at most.
+
     Attributes:
         labels: float32 [n].
         queries: int64 [n]; None if the lines have no query ids.
@@ -104,18 +117,16 @@ class _Piece:
     """
 
     def __init__(
-        self, name: str, text: bytes, lines_before: int, first_index: int, num_features: int
+        self, name: str, text: bytes, lines: Sequence[int], first_index: int, num_features: int
     ) -> None:
-        if any(mark in text for mark in _NOT_PLAIN) or text[:1].isspace():
-            text = _plain(text)
-        self._name, self._lines_before = name, lines_before
+        self._name, self._lines = name, lines
         bytes_ = np.frombuffer(text, np.uint8)
         ends = np.flatnonzero(bytes_ == ord("\n"))
         colons = np.flatnonzero(bytes_ == ord(":"))
         pairs = np.bincount(np.searchsorted(ends, colons), minlength=len(ends))
         with_qid = text.count(b"qid:")
         if with_qid not in (0, len(ends)):
-            raise InvalidRequestError(name, "some lines have a query id (qid:), some have none")
+            raise InvalidRequestError(name, _SOME_WITHOUT_QUERY)
         self._check_lines(bytes_, ends, colons, bool(with_qid))
         numbers = self._numbers(text, len(ends) + 2 * int(pairs.sum()) - with_qid, ends)
         begins = np.cumsum(1 + 2 * pairs - bool(with_qid)) - (1 + 2 * pairs - bool(with_qid))
@@ -231,7 +242,7 @@ class _Piece:
 
     def _name_line(self, text: bytes, ends: NDArray[np.intp]) -> None:
         """Finds the line that is not as it should be."""
-        for number, line in enumerate(text.split(b"\n")[: len(ends)]):
+        for number, line in zip(self._lines, text.split(b"\n")[: len(ends)], strict=True):
             try:
                 label, *pairs = line.split()
                 float(label)
@@ -240,20 +251,27 @@ class _Piece:
                     float(0 if key == b"qid" else key)
                     float(value)
             except ValueError as error:
-                place = f"{self._name}, line {self._lines_before + number + 1}"
-                raise InvalidRequestError(place, _EXPECTED) from error
+                raise InvalidRequestError(f"{self._name}, line {number}", _EXPECTED) from error
         raise InvalidRequestError(self._name, "not in libsvm's format")
 
     def _refuse(self, bad: NDArray[np.bool_], problem: str) -> None:
         if bad.any():
-            line = self._lines_before + int(bad.argmax()) + 1
+            line = self._lines[int(bad.argmax())]
             raise InvalidRequestError(f"{self._name}, line {line}", problem)
 
 
-def _plain(text: bytes) -> bytes:
-    """Without comments and blank lines."""
-    lines = (line.partition(b"#")[0].strip() for line in text.split(b"\n"))
-    return b"".join(line + b"\n" for line in lines if line)
+def _plain(text: bytes, first: int) -> tuple[bytes, Sequence[int]]:
+    """The text without comments and blank lines, and the numbers that its lines had before.
+
+    Args:
+        text: whole lines.
+        first: the first line's number.
+    """
+    if not any(mark in text for mark in _NOT_PLAIN) and not text[:1].isspace():
+        return text, range(first, first + text.count(b"\n"))
+    lines = [line.partition(b"#")[0].strip() for line in text.split(b"\n")]
+    numbers = [number for number, line in enumerate(lines, first) if line]
+    return b"".join(line + b"\n" for line in lines if line), numbers
 
 
 def _sizes_beside(path: Path) -> NDArray[np.int64]:

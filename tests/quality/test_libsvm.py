@@ -62,6 +62,40 @@ def test_comments_blank_lines_and_line_ends(tmp_path):
     assert data.sizes.tolist() == [2, 1]
 
 
+@pytest.mark.parametrize(
+    "piece", [pytest.param(1 << 24, id="at-once"), pytest.param(30, id="in-pieces")]
+)
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("1 qid:1 0:x", id="no-number"),
+        pytest.param("1 qid:1 -1:1", id="negative"),
+    ],
+)
+def test_errors_name_the_line_of_the_file(tmp_path, monkeypatch, piece, line):
+    """Comments and blank lines count, as in an editor."""
+    monkeypatch.setattr(libsvm, "_PIECE", piece)
+    path = written(tmp_path, f"# about\n\n1 qid:1 0:5 # doc 7\n \n\n# more\n{line}\n# end\n")
+    with pytest.raises(InvalidRequestError, match="line 7: "):
+        read_data(path)
+
+
+def test_pieces_of_comments_alone(tmp_path, monkeypatch):
+    about = "# a comment as long as a piece\n"
+    monkeypatch.setattr(libsvm, "_PIECE", len(about))
+    path = written(tmp_path, f"{about * 3}1 qid:1 0:5\n{about * 3}0 qid:2 0:6\n{about * 3}")
+    data = read_data(path)
+    assert data.features.tolist() == [[5], [6]]
+    assert data.queries.tolist() == [1, 2]
+
+
+def test_query_ids_only_in_some_pieces_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(libsvm, "_PIECE", 12)
+    path = written(tmp_path, "1 qid:1 0:5\n0 0:6\n0 0:7\n", beside="3\n")
+    with pytest.raises(InvalidRequestError, match="some have none"):
+        read_data(path)
+
+
 def test_lines_of_spaces_and_values_in_any_order(tmp_path):
     data = read_data(written(tmp_path, " \n1 qid:1 2:5 0:inf\n \t\n 0 qid:1 1:-INF\n"))
     nan = np.nan
@@ -104,6 +138,7 @@ def test_a_file_in_pieces_is_the_same(tmp_path, monkeypatch):
     ("text", "problem"),
     [
         pytest.param("", "holds no candidates", id="empty"),
+        pytest.param("# about\n\n", "holds no candidates", id="comments-alone"),
         pytest.param(
             "1 0:1\n", "no query ids .*no file rank.test.query or .group", id="no-queries"
         ),
