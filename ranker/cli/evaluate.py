@@ -79,7 +79,7 @@ _TO_WRITE = click.Path(dir_okay=False, writable=True, path_type=Path)
 )
 @click.option(
     "--relevant-from",
-    type=float,
+    type=Number(min=0),
     default=1.0,
     show_default=True,
     help="The least label that is relevant for map, mrr, precision and recall.",

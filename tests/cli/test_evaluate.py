@@ -77,6 +77,8 @@ def test_a_model_alone(books, parquet):
         pytest.param(["--gate", "ndcg@10 > baseline"], "needs a baseline", id="no-baseline"),
         pytest.param(["--group", "session"], "no column 'session'", id="column"),
         pytest.param(["--confidence", "2"], "confidence", id="confidence"),
+        pytest.param(["--relevant-from", "nan"], "'nan' is not a number", id="relevant-nan"),
+        pytest.param(["--relevant-from", "-1"], "'--relevant-from': -1.0", id="relevant-below-0"),
         pytest.param(["--no-such-option"], "No such option", id="option"),
         pytest.param(["--baseline", __file__], "not an ONNX file", id="model"),
         pytest.param(["--json", "/no/such/folder/x.json"], "No such file", id="folder"),
