@@ -115,6 +115,7 @@ class Outcomes:
         found: dict[str, dict[str, tuple[float, float]]] = {}
         for row in reader:
             place = f"{file}, line {reader.line_num}"
+            _refuse_other_width(place, row)
             judged = _number(row[label]), _number(row[propensity]) if propensity else 1.0
             if not judged[0] >= 0:
                 raise InvalidRequestError(place, f"expected a label from 0 on, got {row[label]!r}")
@@ -173,6 +174,20 @@ class Outcomes:
                 "shown in them"
             )
         return text
+
+
+def _refuse_other_width(place: str, row: Mapping[str | None, str | list[str] | None]) -> None:
+    """Refuses a line with more or fewer cells than there are columns.
+
+    Args:
+        place: where the line is.
+        row: as `csv.DictReader` makes it: None is the value of a column without a cell, and the
+            key of the cells that are too many.
+    """
+    columns = [name for name in row if name is not None]
+    cells = sum(row[name] is not None for name in columns) + len(row.get(None) or ())
+    if cells != len(columns):
+        raise InvalidRequestError(place, f"expected {len(columns)} cells, got {cells}")
 
 
 def _number(text: str | None) -> float:
