@@ -58,7 +58,7 @@ def _categories(ctx: click.Context, param: click.Parameter, path: str | None) ->
     metavar="A:B",
     callback=_rounds,
     show_default="all, or up to the best round of early stopping",
-    help="Export boosting rounds A to B - 1.",
+    help="Export boosting rounds A to B - 1. 0:0 stands for all rounds, as in XGBoost.",
 )
 @click.option(
     "--output",

@@ -124,8 +124,8 @@ def export_onnx(
         path: the file to write. It appears there whole and verified, or not at
             all; an older file of that name stays until then.
         iteration_range: the boosting rounds to export, begin and end, as
-            `predict` takes it. None: up to the best round where early stopping
-            noted one, else all.
+            `predict` takes it: (0, 0) stands for all. None: up to the best round
+            where early stopping noted one, else all.
         name: the model's name on the wire: up to 128 ASCII letters, digits, `.`,
             `_` and `-`, the first a letter or a digit; empty: the file's stem.
         version: the model's version on the wire, of the same characters; empty: `1`.

@@ -252,8 +252,8 @@ def _choose_rounds(booster: xgb.Booster, iteration_range: tuple[int, int] | None
     if iteration_range is not None:
         begin, end = iteration_range
         reason = "as asked"
-        if (begin, end) == (0, 0):
-            end = total
+        if (begin, end) == (0, 0):  # as XGBoost's `predict` has it
+            end, reason = total, "all, as asked by 0:0"
     # XGBoost 1.7 notes the last round as the best one where nothing stopped early. And a slice
     # keeps the note of the whole, which may lie beyond it.
     elif best is not None and int(best) + 1 < total:

@@ -41,6 +41,13 @@ def test_it_writes_and_reports(export, books, tmp_path):
     assert (model.name, model.version) == ("books", "7")
 
 
+def test_zero_to_zero_stands_for_all_rounds_and_says_so(export, books, tmp_path):
+    result = export(books, "-o", tmp_path / "books.onnx", "--iteration-range", "0:0")
+    assert result.exit_code == 0
+    assert "rounds 0:2 of 2: all, as asked by 0:0\n" in result.stdout
+    assert "0:0 stands for all rounds" in " ".join(export("--help").stdout.split())
+
+
 @pytest.mark.parametrize(
     ("where", "reason"),
     [

@@ -236,19 +236,19 @@ def test_a_best_round_beyond_a_slice_is_not_its_own():
 
 
 @pytest.mark.parametrize(
-    ("asked", "taken"),
+    ("asked", "taken", "reason"),
     [
-        pytest.param((0, 2), (0, 2), id="first-two"),
-        pytest.param((1, 3), (1, 3), id="from-the-second"),
-        pytest.param((0, 0), (0, 4), id="zero-zero-is-all"),
+        pytest.param((0, 2), (0, 2), "as asked", id="first-two"),
+        pytest.param((1, 3), (1, 3), "as asked", id="from-the-second"),
+        pytest.param((0, 0), (0, 4), "all, as asked by 0:0", id="zero-zero-is-all"),
     ],
 )
-def test_rounds_are_taken_as_asked_despite_early_stopping(asked, taken):
+def test_rounds_are_taken_as_asked_despite_early_stopping(asked, taken, reason):
     booster = early_stopped()[0:4]
     booster.set_attr(best_iteration="1")
     model = read(booster, asked)
     assert (model.rounds.begin, model.rounds.end) == taken
-    assert model.rounds.reason == "as asked"
+    assert model.rounds.reason == reason
     assert len(model.trees) == taken[1] - taken[0]
 
 
