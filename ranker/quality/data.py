@@ -48,6 +48,7 @@ class RankingData:
         texts: columns of text or of categories, by name; in `features` they are missing.
         from_table: the columns are those of a table or a data frame, and not a matrix: a number
             in a feature whose categories are integers may be a category or its code.
+        untyped: the columns are those of a CSV file: a number may be the text of a category.
         numbered: the names are but the numbers of a data frame's columns.
         partly_absent: features that some queries lack, or whose values were left out of a log.
         unverified_codes: categorical features of a log whose codes may stand for other categories
@@ -71,6 +72,7 @@ class RankingData:
     sparse: bool = False
     texts: Mapping[str, Labels] = field(default_factory=dict)
     from_table: bool = False
+    untyped: bool = False
     numbered: bool = False
 
     def __post_init__(self) -> None:
@@ -118,6 +120,7 @@ class RankingData:
         sparse: bool = False,
         texts: Mapping[str, Labels] | None = None,
         from_table: bool = False,
+        untyped: bool = False,
     ) -> RankingData:
         """Makes data of arrays with an entry per candidate.
 
@@ -136,6 +139,7 @@ class RankingData:
             sparse: see `RankingData`.
             texts: see `RankingData`.
             from_table: see `RankingData`.
+            untyped: see `RankingData`.
 
         Raises:
             InvalidRequestError: the arrays don't fit together, or a weight or
@@ -197,6 +201,7 @@ class RankingData:
                 for name, column in texts.items()
             },
             from_table=from_table,
+            untyped=untyped,
             numbered=numbered,
         )
 
@@ -262,6 +267,13 @@ class RankingData:
         """Writes the codes of a column's categories into the rows, or refuses to guess them."""
         place, categories = f"features, column {name!r}", model.categories.get(name)
         if name not in self.texts:
+            if categories is not None and self.untyped and not all_missing(rows[:, position]):
+                raise InvalidRequestError(
+                    place,
+                    "read from a CSV file as numbers, which may be categories or their codes: name "
+                    "it in `categorical` of read_data if they are categories, or give codes in an "
+                    "array or a Parquet file",
+                )
             if categories is not None:
                 feature_values(place, rows[:, position], categories)
             return

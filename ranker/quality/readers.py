@@ -180,6 +180,7 @@ class _Table:
             source=str(self._path),
             texts=texts,
             from_table=bool(features),
+            untyped=".parquet" not in self._path.suffixes,
         )
 
     def _column(self, name: str) -> pa.ChunkedArray:

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from ranker.errors import InvalidRequestError
 from ranker.export import export_onnx
 from ranker.model import Model
-from ranker.quality import RankingData, evaluate
+from ranker.quality import RankingData, evaluate, read_data
 
 GENRES = ["crime", "drama", "essay", "poetry"]
 STORES = [907, 12, 500, 3]
@@ -90,6 +90,17 @@ def test_a_cell_of_a_csv_file_is_a_category_whatever_it_looks_like(tmp_path, val
     pd.DataFrame({"qid": queries, "label": label, "c": cells}).to_csv(path, index=False)
     found = evaluate(tmp_path / "model.onnx", path)
     np.testing.assert_array_equal(found.model.scores, booster.predict(data, output_margin=True))
+
+
+def test_numbers_of_a_csv_file_that_was_read_without_a_model_are_no_codes(trained, tmp_path):
+    _, model, frame, _, label = trained
+    path = tmp_path / "data.csv"
+    data = frame.assign(qid=np.arange(COUNT) // 4, label=label, store=np.nan)
+    data.to_csv(path, index=False)
+    assert evaluate(model, read_data(path, model.feature_names)).queries == COUNT // 4
+    data.assign(genre=frame["genre"].cat.codes).to_csv(path, index=False)
+    with pytest.raises(InvalidRequestError, match=r"'genre': read from a CSV file as numbers, .*"):
+        evaluate(model, read_data(path, model.feature_names))
 
 
 def test_a_matrix_has_codes(trained):
