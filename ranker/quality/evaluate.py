@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from os import PathLike
@@ -94,6 +95,8 @@ def evaluate(
         )
     if resamples < 1:
         raise InvalidRequestError("resamples", f"expected 1 or more, got {resamples}")
+    if math.isnan(relevant_from):
+        raise InvalidRequestError("relevant_from", "expected a number, got NaN")
     parsed_gates = [Gate.parse(text) for text in gates]
     asked = [Metric.parse(text) for text in metrics]
     wanted = list(dict.fromkeys([*asked, *(gate.metric for gate in parsed_gates)]))

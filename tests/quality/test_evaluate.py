@@ -257,9 +257,11 @@ def test_progress_goes_from_begin_to_end(books, parquet):
         ({"metrics": ["auc"]}, "metric: expected one of"),
         ({"gates": ["ndcg@10 > baseline"]}, "needs a baseline"),
         ({"confidence": 1.0}, "confidence: expected a share"),
+        ({"relevant_from": float("nan")}, "relevant_from: expected a number, got NaN"),
         ({"resamples": 0}, "resamples: expected 1 or more"),
         ({"columns": Columns(group="session")}, "no column 'session'"),
     ],
+    ids=["metrics", "metric", "gate", "confidence", "relevant-from", "resamples", "column"],
 )
 def test_what_can_not_be_evaluated_is_refused(books, parquet, options, problem):
     with pytest.raises(InvalidRequestError, match=problem):
