@@ -14,7 +14,7 @@ from onnx import helper
 
 from ranker.errors import InvalidRequestError, ModelError
 from ranker.export import export_onnx
-from ranker.model import Model, ModelFile
+from ranker.model import Model, ModelFile, parity
 from ranker.model.parity import MOST_CELLS, ParityRows
 
 RANDOM = np.random.default_rng(0)
@@ -115,6 +115,41 @@ def test_one_bit_is_enough_for_an_exact_engine(path):
     Model.load(path, "onnx")
 
 
+class Erring:
+    """An engine that errs where so many rows are scored together."""
+
+    name, exact, parts = "erring", True, ()
+
+    def __init__(self, found: ParityRows, wrong_at: int) -> None:
+        self.num_features = 5
+        self.asked = set[int]()
+        self._margins = {
+            row.tobytes(): margin for row, margin in zip(found.rows(5), found.margins, strict=True)
+        }
+        self._wrong_at = wrong_at
+
+    def score(self, blocks: list[np.ndarray]) -> np.ndarray:
+        (rows,) = blocks
+        self.asked.add(len(rows))
+        right = np.array([self._margins[row.tobytes()] for row in rows])
+        return right + np.float32(len(rows) == self._wrong_at)
+
+
+@pytest.mark.parametrize("together", [1, 7, 64, 128], ids=lambda rows: f"{rows}-rows")
+def test_an_engine_that_errs_on_few_rows_or_on_many_is_found(path, together):
+    found = parity_of(path)
+    with pytest.raises(ModelError, match=rf"{together} of {together} rows differ"):
+        found.replay(Erring(found, together), probability=False)
+
+
+def test_of_a_very_wide_model_few_rows_are_scored_at_a_time(path, monkeypatch):
+    found = parity_of(path)
+    monkeypatch.setattr(parity, "_CELLS_AT_ONCE", 50)
+    engine = Erring(found, 0)
+    found.replay(engine, probability=False)
+    assert engine.asked == {1, 4, 7, 8, 10}
+
+
 def test_probabilities_are_compared_as_such(tmp_path):
     path = tmp_path / "books.onnx"
     export_onnx(trained(objective="binary:logistic"), path, output="probability")
@@ -140,6 +175,9 @@ def test_a_file_without_rows_loads_and_says_so(path, caplog):
         pytest.param(base64.b64encode(b"1234").decode(), id="too-short"),
         pytest.param(base64.b64encode(b"\xff" * 8).decode(), id="negative"),
         pytest.param(base64.b64encode(b"\x01\0\0\0\x7f\0\0\0").decode(), id="lacking-values"),
+        pytest.param(
+            base64.b64encode(b"\x41" + bytes(7 + 4 * 0x41)).decode(), id="more-than-are-written"
+        ),
     ],
 )
 def test_what_are_no_rows_is_refused(path, text):

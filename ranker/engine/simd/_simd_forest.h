@@ -12,6 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "NaN means missing here, and sums have their order: build without -ffast-math and its like"
+#endif
+
 enum { MAX_DEPTH = 8, NEVER_RIGHT = 255, CACHE_LINE = 64, COLUMN_UNIT = 16,
        MAX_LEVELS = 8, MAX_CUT = (1 << MAX_LEVELS) - 1 };
 

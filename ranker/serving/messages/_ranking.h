@@ -5,6 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "A score may be NaN: build without -ffast-math and its like"
+#endif
+
 /* The best, best first, NaN last, equal scores in the order of candidates: keys whose lower half is
  * the candidate's number.
  *
