@@ -136,7 +136,9 @@ class RankingLog:
                 yield LoggedList(record, names, path.name, categories)
         except TornRecordError as error:
             self.torn.append(path.name)
-            logger.warning("%s: %s: its server was killed; the rest is read", path.name, error)
+            logger.warning(
+                "%s: %s: its server or its machine stopped; the rest is read", path.name, error
+            )
         except (CorruptRecordError, DecodeError, OSError) as error:
             raise RankingLogError(f"{path.name}: {error}") from error
 

@@ -95,17 +95,42 @@ def records(content: bytes | mmap.mmap) -> Iterator[bytes]:
         if body > end:
             raise TornRecordError(at)
         head = content[at:body]
-        [checksum] = _CHECKSUM.unpack_from(head, _LENGTH.size)
-        if checksum != masked(value(head[: _LENGTH.size])):
-            # Blocks that a machine had not written when it stopped read as zeros.
-            raise CorruptRecordError(at) if any(content[at:end]) else TornRecordError(at)
-        foot = body + _LENGTH.unpack_from(head)[0]
+        length, stored = head[: _LENGTH.size], head[_LENGTH.size :]
+        _check(content, at, stored, masked(value(length)), body)
+        foot = body + _LENGTH.unpack(length)[0]
         after = foot + FOOT_BYTES
         if after > end:
             raise TornRecordError(at)
         record = content[body:foot]
-        [checksum] = _CHECKSUM.unpack(content[foot:after])
-        if checksum != masked(value(record)):
-            raise CorruptRecordError(at)
+        _check(content, at, content[foot:after], masked(value(record)), after)
         yield record
         at = after
+
+
+def _check(
+    content: bytes | mmap.mmap, begin: int, stored: bytes, checksum: int, after: int
+) -> None:
+    """Compares a checksum as it is stored with what it should be.
+
+    When a machine stops, the last blocks of a file may not have been written yet, and read as
+    zeros. They begin anywhere within a record: then its checksum is zero, or zero from some byte
+    on, and everything after it is zero. Zeros that something else follows are no such end.
+
+    Args:
+        content: the file's.
+        begin: where the record begins.
+        stored: the bytes of the checksum.
+        checksum: what it should be.
+        after: where the bytes begin that follow it.
+
+    Raises:
+        TornRecordError: it is another, as the last blocks were not written.
+        CorruptRecordError: it is another.
+    """
+    expected = _CHECKSUM.pack(checksum)
+    if stored == expected:
+        return
+    written = stored.rstrip(b"\0")
+    if expected.startswith(written) and not content[after:].lstrip(b"\0"):
+        raise TornRecordError(begin)
+    raise CorruptRecordError(begin)

@@ -37,6 +37,19 @@ def test_a_torn_end_is_told_and_the_rest_is_read(tmp_path, caplog):
     assert f"{path.name}: it ends within a record" in caplog.text
 
 
+def test_a_file_whose_last_blocks_were_not_written_leaves_the_others_readable(tmp_path):
+    """As a machine leaves it that stops at once: from some byte on it is zero."""
+    workers = Workers(tmp_path)
+    workers.write(entry("a"), entry("b", at=1))
+    [path] = tmp_path.iterdir()
+    content = path.read_bytes()
+    workers.write(entry("c", at=2))
+    path.write_bytes(content[:-50] + bytes(50))
+    with open_log(str(tmp_path)) as log:
+        assert ids(log.lists()) == ["a", "c"]
+        assert log.torn == [path.name]
+
+
 def test_a_changed_byte_is_an_error_that_names_the_file(tmp_path):
     Workers(tmp_path).write(entry("a"))
     [path] = tmp_path.iterdir()

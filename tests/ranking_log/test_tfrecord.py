@@ -78,11 +78,35 @@ def test_a_file_that_ends_anywhere_gives_the_records_before_and_says_where():
             next(read)
 
 
-def test_blocks_that_were_never_written_are_a_torn_end():
-    read = records(by_the_book(b"first") + bytes(4096))
-    assert next(read) == b"first"
-    with pytest.raises(TornRecordError):
-        next(read)
+ZEROS = {"to-the-end-of-the-record": 0, "and-a-block-more": 4096}
+
+
+@pytest.mark.parametrize("more", ZEROS.values(), ids=ZEROS)
+def test_blocks_that_were_never_written_are_a_torn_end_wherever_they_begin(more):
+    first, second = by_the_book(b"first"), by_the_book(b"second, of which each byte counts")
+    for written in range(len(second)):
+        read = records(first + second[:written] + bytes(len(second) - written + more))
+        assert next(read) == b"first"
+        with pytest.raises(TornRecordError, match=f"at byte {len(first)}"):
+            next(read)
+
+
+def test_zeros_that_something_follows_are_no_torn_end():
+    """A block was lost in the middle of the file, and what came after it is there."""
+    second, third = by_the_book(b"second"), by_the_book(b"third")
+    for begin in range(len(second)):
+        for end in range(begin + 1, len(second) + 1):
+            content = second[:begin] + bytes(end - begin) + second[end:] + third
+            if content[: len(second)] != second:  # some bytes were zero before
+                with pytest.raises(CorruptRecordError, match="at byte 0"):
+                    list(records(content))
+
+
+def test_a_last_record_with_a_changed_byte_is_corrupt_though_zeros_follow():
+    content = bytearray(by_the_book(b"second") + bytes(4096))
+    content[14] ^= 1
+    with pytest.raises(CorruptRecordError, match="at byte 0"):
+        list(records(bytes(content)))
 
 
 @given(at=st.integers(0, 8 + 4 + 6 + 4 - 1), change=st.integers(1, 255))
