@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,9 +54,12 @@ def write_parquet(
     The features of all models in the log are columns, by name; null is missing. A candidate that
     was not in the answer has no position and no score.
 
+    A file of the log that is removed meanwhile is left out; features that it alone had may be
+    columns without values.
+
     Args:
         log: read twice: first for the names.
-        path: the file.
+        path: the file. It is written beside its place, and put there once it is complete.
         progress: is told how far it is.
 
     Returns:
@@ -68,12 +74,35 @@ def write_parquet(
     own = (*_FACTS.items(), *_PER_CANDIDATE.items())
     schema = pa.schema([*own, *((name, pa.float32()) for name in features)])
     rows = 0
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+    with (
+        _put_in_place(Path(path)) as unfinished,
+        parquet.ParquetWriter(unfinished, schema, compression="zstd") as writer,
+    ):
         for some in in_batches(log.lists(lambda share: progress((1 + share) / 2)), _ROWS_AT_ONCE):
             table = pa.Table.from_pydict(_arrays(some, columns), schema=schema)
             writer.write_table(table)
             rows += len(table)
     return rows
+
+
+@contextmanager
+def _put_in_place(path: Path) -> Iterator[Path]:
+    """Where to write a file, which gets its name when it is complete, so that nobody sees a part.
+
+    Yields:
+        A path beside it; of a pipe or a device, which nothing can be put in place of, its own.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def _columns(log: RankingLog, progress: Progress) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 import mmap
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,13 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from ranker.errors import Code, RankerError
-from ranker.ranking_log.segment_files import SUFFIX, finished, first_time, is_finished
+from ranker.ranking_log.segment_files import (
+    SUFFIX,
+    finished,
+    first_time,
+    is_finished,
+    sizes,
+)
 from ranker.ranking_log.tfrecord import CorruptRecordError, TornRecordError, records
 from ranker.repository.place import BUCKETS, local_path, open_place
 from ranker.v1 import log_pb2, ranking_pb2
@@ -90,11 +97,14 @@ class RankingLog:
     Attributes:
         files: likewise.
         torn: the names of the files that end within a record, as far as they have been read.
+        removed: the names of the files that were removed before they could be read, by a server
+            that keeps to its bound, say. Later readings lack them, too.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = tuple(files)
         self.torn: list[str] = []
+        self.removed: list[str] = []
 
     def lists(self, progress: Progress = lambda _: None) -> Iterator[LoggedList]:
         """All lists, in the order in which they were answered.
@@ -103,9 +113,10 @@ class RankingLog:
             progress: is told how far it is.
 
         Raises:
-            RankingLogError: a file can't be read, or was changed since it was written.
+            RankingLogError: a file can't be read, or was changed since it was written; or all
+                were removed.
         """
-        total = sum(path.stat().st_size for path in self.files) or 1
+        total = sum(size for _, size in sizes(self.files)) or 1
         done = 0
         # Files of several workers overlap in time; a file is opened when its time has come.
         waiting = sorted(((_begin(path), path) for path in self.files), reverse=True)
@@ -122,6 +133,8 @@ class RankingLog:
             done += len(found.record.request) + len(found.record.response)
             progress(min(1.0, done / total))
             _push(heap, which, rest)
+        if self.files and len(self.removed) == len(self.files):
+            raise RankingLogError("all files of the ranking log were removed before they were read")
         progress(1.0)
 
     def _read(self, path: Path) -> Iterator[LoggedList]:
@@ -134,6 +147,10 @@ class RankingLog:
                     models[record.model_sha256] = tuple(record.model_feature_names), categories
                 names, categories = models[record.model_sha256]
                 yield LoggedList(record, names, path.name, categories)
+        except FileNotFoundError:
+            if path.name not in self.removed:
+                self.removed.append(path.name)
+                logger.warning("%s: it was removed before it was read; the rest is read", path.name)
         except TornRecordError as error:
             self.torn.append(path.name)
             logger.warning(
@@ -223,7 +240,7 @@ def _push(
 
 def _records(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        if not path.stat().st_size:
+        if not os.fstat(file.fileno()).st_size:
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             yield from records(content)

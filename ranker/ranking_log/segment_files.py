@@ -184,9 +184,9 @@ def make_room(folder: Path, most: int) -> int:
     Raises:
         OSError: the folder can't be read.
     """
-    sizes = list(_sizes(finished(folder)))
-    total, removed = sum(size for _, size in sizes), 0
-    for path, size in sizes:
+    found = list(sizes(finished(folder)))
+    total, removed = sum(size for _, size in found), 0
+    for path, size in found:
         if total <= most:
             break
         total -= size
@@ -196,7 +196,8 @@ def make_room(folder: Path, most: int) -> int:
     return removed
 
 
-def _sizes(paths: Sequence[Path]) -> Iterator[tuple[Path, int]]:
+def sizes(paths: Sequence[Path]) -> Iterator[tuple[Path, int]]:
+    """Some files and their bytes, without those that have been removed meanwhile."""
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             yield path, path.stat().st_size

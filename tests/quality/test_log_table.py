@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from ranker.quality.log_table import write_parquet
-from ranker.ranking_log.reader import open_log
+from ranker.ranking_log.reader import RankingLogError, open_log
 from ranker.v1 import ranking_pb2 as pb
 from tests.ranking_log.support import BOOKS, START, Workers, entry, request
 
@@ -90,3 +91,54 @@ def test_the_documented_table_of_bigquery_has_the_columns(tmp_path):
     [table] = re.findall(r"CREATE TABLE \S+ \((.*?)--", page, re.DOTALL)
     documented = [tuple(column.split()) for column in table.split(",")]
     assert documented == [(each.name, kinds[str(each.type)]) for each in own]
+
+
+def test_a_file_that_is_removed_between_the_two_readings_is_left_out(tmp_path):
+    workers = Workers(tmp_path / "log")
+    for at, name in enumerate("abc"):
+        workers.write(entry(name, at=at))
+    oldest = min((tmp_path / "log").iterdir())
+    out = tmp_path / "out.parquet"
+
+    def remove(share: float) -> None:
+        if share >= 0.5:  # the first reading is done
+            oldest.unlink(missing_ok=True)
+
+    with open_log(str(tmp_path / "log")) as log:
+        assert write_parquet(log, out, remove) == 4
+    assert {row["request_id"] for row in parquet.read_table(out).to_pylist()} == {"b", "c"}
+
+
+def test_a_log_that_can_not_be_read_leaves_the_table_that_was_there(tmp_path):
+    Workers(tmp_path / "log").write(entry("a"), entry("b"))
+    [path] = (tmp_path / "log").iterdir()
+    out = tmp_path / "out.parquet"
+    out.write_bytes(b"as it was")
+
+    damaged = bytearray(path.read_bytes())
+    damaged[-10] ^= 1
+
+    def damage(share: float) -> None:
+        if share >= 0.5:
+            path.write_bytes(damaged)
+
+    with open_log(str(path)) as log, pytest.raises(RankingLogError, match="is corrupt"):
+        write_parquet(log, out, damage)
+    assert out.read_bytes() == b"as it was"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["log", "out.parquet"]
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path):
+    Workers(tmp_path / "log").write(entry("a"))
+    out = tmp_path / "out.parquet"
+    out.symlink_to(os.devnull)
+    with open_log(str(tmp_path / "log")) as log:
+        assert write_parquet(log, out) == 2
+    assert out.is_char_device()
+
+
+def test_a_link_goes_on_to_point_to_the_table(tmp_path):
+    Workers(tmp_path / "log").write(entry("a"))
+    (tmp_path / "out.parquet").symlink_to(tmp_path / "data.parquet")
+    assert len(converted(tmp_path)) == 2
+    assert (tmp_path / "out.parquet").is_symlink()

@@ -60,6 +60,29 @@ def test_a_changed_byte_is_an_error_that_names_the_file(tmp_path):
         read(tmp_path)
 
 
+def test_a_file_that_is_removed_meanwhile_is_told_once_and_the_rest_is_read(tmp_path, caplog):
+    """By a server that keeps to its bound, before it is opened."""
+    workers = Workers(tmp_path)
+    for at, name in enumerate("abc"):
+        workers.write(entry(name, at=at))
+    [_, path, _] = sorted(tmp_path.iterdir())
+    with open_log(str(tmp_path)) as log:
+        path.unlink()
+        for _ in range(2):
+            assert ids(log.lists()) == ["a", "c"]
+        assert log.removed == [path.name]
+    assert caplog.text.count(f"{path.name}: it was removed") == 1
+
+
+def test_a_log_that_is_removed_altogether_is_an_error_and_not_an_empty_log(tmp_path):
+    Workers(tmp_path).write(entry("a"))
+    with open_log(str(tmp_path)) as log:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        with pytest.raises(RankingLogError, match=r"all files .* were removed"):
+            list(log.lists())
+
+
 @pytest.mark.parametrize("what", ["nothing", "empty"])
 def test_no_log_is_an_error(tmp_path, what):
     place = tmp_path / what
