@@ -3,7 +3,8 @@
     rankings-20261128T193724.123456789Z-1f0c9a2b.tfrecord         finished: complete
     rankings-20261128T193724.123456789Z-1f0c9a2b.tfrecord.open    some process writes it
 
-The time is that of the file's first record (UTC), so that names sort by it. Whoever writes a file
+The time is that of the file's first record (UTC), so that names sort by it. If the clock was set
+back, it is just after the newest time of a file in the folder. Whoever writes a file
 holds a lock on it, which the kernel takes away when the process ends, however it ends: an open
 file that nobody has locked is finished by the next who looks.
 """
@@ -72,7 +73,7 @@ class Segment:
     """
 
     def __init__(self, folder: Path, first: int) -> None:
-        seconds, nanoseconds = divmod(first, 10**9)
+        seconds, nanoseconds = divmod(_after_all(folder, first), 10**9)
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
         name = f"rankings-{moment}.{nanoseconds:09}Z-{secrets.token_hex(4)}"
         self._path = folder / f"{name}{OPEN_SUFFIX}"
@@ -125,8 +126,20 @@ class Segment:
                 rest = rest[os.write(self._fd, rest) :]
 
 
+def _after_all(folder: Path, first: int) -> int:
+    """The time in the name of a new file: of its first record, or later if the clock was set back.
+
+    The oldest files, by their names, are removed for room. After the clock was set back a new file
+    must not be one of them, though its records seem to be older than those of others. In all other
+    cases no file has a time that is yet to come.
+    """
+    names = [path.name for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    newest = max(map(first_time, names), default=0)
+    return first if newest < time.time_ns() else max(first, newest + 1)
+
+
 def first_time(name: str) -> int:
-    """When a file's first record was answered, by its name, in nanoseconds since 1970.
+    """The time in a file's name, in nanoseconds since 1970: when its records begin.
 
     Raises:
         ValueError: it is no name of such a file.

@@ -123,6 +123,36 @@ def test_room_is_made_by_the_oldest_and_leaves_other_files_alone(tmp_path):
     assert (tmp_path / "notes.txt").exists()
 
 
+@pytest.mark.parametrize("newest", ["complete", "open"])
+def test_after_the_clock_was_set_back_room_is_made_by_the_oldest_all_the_same(
+    tmp_path, monkeypatch, newest
+):
+    now = 1000.0
+    monkeypatch.setattr(time, "time_ns", lambda: round(now * SECOND))
+    completed(tmp_path, 996)
+    before = Segment(tmp_path, 998 * SECOND)
+    before.write([b"before"])
+    if newest == "complete":
+        before.finish()
+    now = 500.0
+    for at in (497, 498):
+        segment = Segment(tmp_path, at * SECOND)
+        segment.write([b"after %d" % at])
+        segment.finish()
+    if newest == "open":
+        before.finish()
+    assert make_room(tmp_path, 20) == 2
+    assert [path.read_bytes() for path in finished(tmp_path)] == [b"after 497", b"after 498"]
+
+
+def test_a_file_of_another_worker_that_began_later_does_not_change_a_name(tmp_path):
+    """Records wait for a moment before they are written; the clock is right."""
+    now = time.time_ns()
+    Segment(tmp_path, now)
+    Segment(tmp_path, now - 7).write([b"a"])
+    assert now - 7 in [first_time(path.name) for path in tmp_path.iterdir()]
+
+
 def test_what_is_called_as_a_file_of_the_log_and_is_none_is_left_alone(tmp_path):
     other = tmp_path / "other"
     other.write_bytes(b"kept")
