@@ -74,6 +74,7 @@ class GcpMonitoringExporter:
         self._api: MonitoringApi | None = None
         self._resource: Any = None
         self._last_end = 0.0
+        self._began = time.monotonic()
         self._complained = False
         self._closing = Event()
         self._give_up_at = float("inf")
@@ -84,8 +85,9 @@ class GcpMonitoringExporter:
     def close(self, limit: float = 15.0) -> None:
         """Exports what was counted since the last time, then stops.
 
-        The last points too keep their distance from those before, which may
-        mean to wait for up to `MIN_INTERVAL`.
+        The last points too keep their distance from those before, also from
+        those that a process before this one may have written. That may mean to
+        wait for up to `MIN_INTERVAL`.
 
         Args:
             limit: seconds that this may take; then the last export is given up.
@@ -99,18 +101,24 @@ class GcpMonitoringExporter:
                 self._api.close()
 
     def _run(self) -> None:
-        # Servers that start together shall not export together.
-        pause = random.uniform(0.1, 1.0) * self._interval
+        # This process may replace another one that has just written points of the same series.
+        # And servers that start together shall not export together.
+        pause = MIN_INTERVAL + random.uniform(0.0, 1.0) * self._interval
         failures = 0
         while not self._closing.wait(pause):
             failures = 0 if self._export() else failures + 1
             pause = pause_after(failures, self._interval)
-        while (wait := self._last_end + MIN_INTERVAL - time.time()) > 0:
+        while (wait := self._least_wait()) > 0:
             if wait >= self._give_up_at - time.monotonic():
                 logger.warning("no time left for a last export to GCP Monitoring")
                 return
             time.sleep(wait)
         self._export()
+
+    def _least_wait(self) -> float:
+        """Seconds until points may be written: some after the last ones, and after the start."""
+        since = min(time.time() - self._last_end, time.monotonic() - self._began)
+        return MIN_INTERVAL - since
 
     def _export(self) -> bool:
         """Reads and writes everything once. Returns whether to go on as usual."""

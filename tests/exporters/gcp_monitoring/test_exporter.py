@@ -74,7 +74,6 @@ def test_a_version_that_comes_back_begins_anew(server: Server, service: LocalMet
     since = exports()
     wait_until(lambda: exports() >= since + 4, "two more")
     exporter.close()
-    time.sleep(INTERVAL)  # as it takes longer to replace an office
     server.export(service.address).close()  # which writes a last time
     assert service.refused == []
     starts = {
@@ -98,7 +97,6 @@ def test_descriptors_are_created_once(server: Server, service: LocalMetricServic
     server.export(service.address).close()
     assert service.descriptors.keys() == {metric_type(metric) for metric in catalog.METRICS}
     service.calls.clear()
-    time.sleep(INTERVAL)  # it is the same task, and its points keep their distance too
     server.export(service.address).close()
     assert "CreateMetricDescriptor" not in service.calls
     assert service.refused == []
@@ -145,6 +143,25 @@ def test_last_export_keeps_its_distance(server: Server, service: LocalMetricServ
     for series in service.series.values():
         ends = [point.interval.end_time.ToNanoseconds() for point in series.points]
         assert all(b - a >= INTERVAL * 1e9 - 1e4 for a, b in pairwise(ends))
+
+
+@pytest.mark.parametrize("ends_at_once", [True, False], ids=["ends-at-once", "goes-on"])
+def test_the_first_export_keeps_its_distance_from_the_last_of_a_process_before(
+    server: Server,
+    service: LocalMetricService,
+    monkeypatch: pytest.MonkeyPatch,
+    ends_at_once: bool,
+):
+    """An office was killed right after an export, and another one takes its place."""
+    server.export(service.address).close()
+    monkeypatch.setattr("random.uniform", lambda least, _: least)
+    exporter = server.export(service.address)
+    before = service.calls.count("CreateTimeSeries")
+    if not ends_at_once:
+        wait_until(lambda: service.calls.count("CreateTimeSeries") > before, "an export")
+    exporter.close()
+    assert service.refused == []
+    assert service.calls.count("CreateTimeSeries") > before
 
 
 def test_no_time_for_a_last_export(
