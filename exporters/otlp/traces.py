@@ -105,7 +105,8 @@ class Traces:
         except Exception as error:  # a bug here must not end all traces
             reason = incident(logger, "sending traces failed", error)
         self._done += waited
-        lost = spans if lost is None else lost
+        # A collector may say that it has not taken more than it got, or less than none.
+        lost = spans if lost is None else min(max(lost, 0), spans)
         self._recorder.spans("failed", lost)
         self._recorder.spans("exported", spans - lost)
         if lost and not self._failing:

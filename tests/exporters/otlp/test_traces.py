@@ -119,6 +119,17 @@ def test_what_a_collector_takes_in_part_is_counted_so(collector, caplog):
     assert caplog.messages == ["sending traces failed: too many"]
 
 
+@pytest.mark.parametrize(
+    ("rejects", "counted"), [(10, (0, 4, 0)), (-10, (4, 0, 0))], ids=["too-many", "negative"]
+)
+def test_no_more_spans_are_counted_than_were_sent(collector, rejects, counted):
+    collector.rejects = rejects
+    office = Office(collector.endpoint)
+    office.traces.add("0", [SCORED])
+    office.traces.close()
+    assert office.counted() == counted
+
+
 def test_a_bug_costs_the_spans_that_it_meets_and_no_others(collector, monkeypatch):
     office = Office(collector.endpoint)
     with monkeypatch.context() as broken:
