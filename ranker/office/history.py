@@ -16,7 +16,17 @@ STEP_SECONDS = 2.0
 
 KEPT_SECONDS = 600.0
 
-_OTHER_CODES = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "INTERNAL"})
+_OTHER_CODES = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "PERMISSION_DENIED",
+        "FAILED_PRECONDITION",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAUTHENTICATED",
+    }
+)
 """Of requests that fail without having been shed or having expired."""
 
 _Labels = tuple[str, ...]

@@ -106,6 +106,14 @@ def test_requests_that_were_not_ranked_by_their_reason(server):
     }
 
 
+@pytest.mark.parametrize("code", ["PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED"])
+def test_a_request_that_is_counted_and_not_ranked_is_shown_as_refused(server, code):
+    server.rank(-1, Code[code])
+    point = server.tick(2.0)
+    assert point.requests == 0.5
+    assert point.refused == {code: 0.5}
+
+
 def test_ten_minutes_are_kept(server):
     for _ in range(STEPS + 5):
         last = server.tick()
