@@ -164,28 +164,36 @@ def is_finished(name: str) -> bool:
     return name.endswith(SUFFIX) and _NAME.fullmatch(name) is not None
 
 
-def adopt(folder: Path) -> None:
+def adopt(folder: Path) -> int:
     """Finishes the files of processes that have ended without doing so.
+
+    Returns:
+        How many were finished; those that were empty are not among them.
 
     Raises:
         OSError: the folder can't be read.
     """
+    count = 0
     for path in folder.iterdir():
         if not (path.name.endswith(OPEN_SUFFIX) and _NAME.fullmatch(path.name)):
             continue
         if path.is_file() and not path.is_symlink():  # opening a pipe would wait for its writer
             with contextlib.suppress(OSError):  # it is locked, or another one was faster
-                _adopt(path)
+                count += _adopt(path)
+    return count
 
 
-def _adopt(path: Path) -> None:
+def _adopt(path: Path) -> bool:
+    """Finishes one file; whether there was anything in it."""
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         facts = os.fstat(file.fileno())
         if facts.st_size:
             path.rename(path.with_suffix(""))
-        elif time.time() - facts.st_mtime > _EMPTY_SECONDS:
+            return True
+        if time.time() - facts.st_mtime > _EMPTY_SECONDS:
             path.unlink()
+        return False
 
 
 def make_room(folder: Path, most: int) -> int:

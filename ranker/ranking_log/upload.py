@@ -58,7 +58,7 @@ class Uploader:
         while not self._stop.wait(pause):
             pause = _LOOK_SECONDS if self._upload_all() else _RETRY_SECONDS
         if self._folder.is_dir():
-            segment_files.adopt(self._folder)
+            self._recorder.files("finished", segment_files.adopt(self._folder))
         self._upload_all()
 
     def _upload_all(self) -> bool:

@@ -144,7 +144,7 @@ class Writer:
 
     def _prepare(self) -> None:
         self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        segment_files.adopt(self._folder)
+        self._recorder.files("finished", segment_files.adopt(self._folder))
         self._make_room()
 
     def _step(self, least: int) -> None:
@@ -228,12 +228,10 @@ class Writer:
 
     def _give_up(self) -> None:
         """Completes a file that can't be written, if that can be done."""
-        segment, self._segment = self._segment, None
-        if segment is not None:
-            try:
-                segment.finish()
-            except OSError as error:
-                logger.debug("the file can't be completed either: %s", error)
+        try:
+            self._finish()
+        except OSError as error:
+            logger.debug("the file can't be completed either: %s", error)
 
     def _make_room(self) -> None:
         removed = segment_files.make_room(self._folder, self._most_finished)

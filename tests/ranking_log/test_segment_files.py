@@ -62,11 +62,11 @@ def test_a_file_of_a_killed_process_is_finished_by_the_next_and_no_sooner(tmp_pa
     command = [sys.executable, "-c", LEFT_BEHIND, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"written\n"
-        adopt(tmp_path)
+        assert adopt(tmp_path) == 0
         assert finished(tmp_path) == []
         process.send_signal(signal.SIGKILL)
         process.wait()
-    adopt(tmp_path)
+    assert adopt(tmp_path) == 1
     [path] = finished(tmp_path)
     assert path.read_bytes() == b"".join(framed([b"kept"]))
 
@@ -97,11 +97,11 @@ def test_a_file_that_is_looked_at_as_it_is_made_is_locked_all_the_same(tmp_path,
 def test_an_empty_file_that_was_left_behind_is_removed_in_a_while(tmp_path):
     path = tmp_path / "rankings-20261128T194946.500000000Z-00000000.tfrecord.open"
     path.touch()
-    adopt(tmp_path)
+    assert adopt(tmp_path) == 0
     assert path.exists()
     past = time.time() - 100
     os.utime(path, (past, past))
-    adopt(tmp_path)
+    assert adopt(tmp_path) == 0
     assert not path.exists()
 
 

@@ -80,6 +80,18 @@ def test_the_last_files_go_up_at_the_end(workers, place, monkeypatch):
     assert len(place.files) == 1
 
 
+def test_a_file_that_is_completed_at_the_end_counts(workers, place, monkeypatch):
+    """Its worker was killed, and no other one has begun since."""
+    monkeypatch.setattr(upload, "_LOOK_SECONDS", 3600.0)
+    running = uploader(workers, place)
+    workers.write(entry("a"))
+    [path] = workers.folder.iterdir()
+    path.rename(f"{path}.open")
+    running.close()
+    assert place.files.keys() == {path.name}
+    assert workers.metric(FILES, "finished") == 2
+
+
 def test_a_dead_bucket_is_said_once_and_its_files_wait(workers, place, caplog):
     caplog.set_level("INFO")
     place.error = SourceUnavailableError(place.address, "", "no answer")

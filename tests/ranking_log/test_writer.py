@@ -164,6 +164,39 @@ def test_a_full_disk_leaves_whole_records(workers, monkeypatch):
     writer.add(entry("after", at=1))
     writer.close(PATIENCE)
     assert [each.request.request_id for each in read(workers.folder)] == ["before", "after"]
+    assert workers.metric(FILES, "finished") == 2
+
+
+def test_files_that_are_completed_after_an_error_are_bounded_too(tmp_path, monkeypatch):
+    """A disk that fails again and again has a file completed each time."""
+    from ranker.ranking_log import segment_files
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    workers = Workers(tmp_path, max_bytes=2**20, clock=lambda: time.monotonic() * 50)
+    writer = workers.writer()
+    writer.start()
+    for number in range(10):
+        writer.add(entry("kept", at=number, padding=200_000))
+        wait_until(lambda: workers.metric(RECORDS) == number + 1)  # noqa: B023
+        with monkeypatch.context() as patched:
+            patched.setattr(segment_files.os, "writev", full)
+            writer.add(entry("lost", at=number))
+            wait_until(lambda: workers.metric(DROPPED, "disk") == number + 1)  # noqa: B023
+            wait_until(lambda: not list(tmp_path.glob("*.open")))
+    wait_until(lambda: workers.metric(FILES, "removed"))
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2**20
+    writer.close(PATIENCE)
+    assert workers.metric(FILES, "finished") == 10
+
+
+def test_a_file_of_a_killed_process_counts_once_it_is_completed(workers):
+    workers.write(entry("a"))
+    [path] = workers.folder.iterdir()
+    path.rename(f"{path}.open")
+    workers.write(entry("b", at=1))
+    assert workers.metric(FILES, "finished") == 3
 
 
 def test_what_a_dead_disk_loses_at_the_end_is_counted(workers):
