@@ -259,7 +259,8 @@ def _stored_models() -> tuple[str, ...]:
     "log_max_bytes",
     click.IntRange(min=2**20),
     "Most bytes of the log's files on this machine; the oldest are removed for newer ones. For a "
-    "bucket: of those that wait to be uploaded.",
+    "bucket: of those that wait to be uploaded. It is for one server: each further "
+    "server that writes to the same folder may take a quarter of it more.",
 )
 def serve(models: tuple[str, ...], **values: Any) -> None:
     """Serve models (ONNX files) over gRPC until SIGTERM.

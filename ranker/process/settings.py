@@ -61,7 +61,8 @@ class Settings:
             bucket's prefix; empty: nowhere.
         log_rate: the share of the units whose lists are logged.
         log_exclude_feature: features whose values are left out of that log.
-        log_max_bytes: the most bytes that its files may have on this machine.
+        log_max_bytes: the most bytes that its files may have on this machine, if no other server
+            writes to the same folder.
         exporters: the options of the exporters, by their names.
         exporter_places: where the exporters are (`ranker.metrics.exporters.exporter_places`); the
             supervisor says it to the others.
