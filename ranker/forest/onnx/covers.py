@@ -43,14 +43,18 @@ def read_floats(tensor: TensorProto) -> Float32s:
         return np.empty(0, np.float32)
 
 
-def sound(cover: Float32s, left: Int32s) -> bool:
+def sound(cover: Float32s, left: Int32s, roots: Int32s) -> bool:
     """Whether the numbers can be covers: none is negative, and each split's is its children's.
 
     Args:
         cover: float32 [N].
         left: int32 [N]; see `Forest`.
+        roots: int32 [T]; likewise.
     """
     if not (np.isfinite(cover) & (cover >= 0)).all():
+        return False
+    # A tree that no row came to tells nothing of its ways; some converters write 0 for every node.
+    if not (cover[roots[left[roots] >= 0]] > 0).all():
         return False
     split = np.flatnonzero(left >= 0)
     defect = cover[left[split]].astype(np.float64) + cover[left[split] + 1] - cover[split]

@@ -61,11 +61,12 @@ def grow(table: NodeTable, around: Surroundings) -> Forest:
     left *= 2
     left += np.repeat(np.arange(-1, len(sizes) - 1, dtype=np.int32), sizes)
     left[leaf] = -1
-    if cover is not None and not sound(cover, left):
+    roots = (np.cumsum(sizes) - sizes).astype(np.int32)
+    if cover is not None and not sound(cover, left, roots):
         cover = None
     return Forest(
         num_features=around.num_features,
-        roots=(np.cumsum(sizes) - sizes).astype(np.int32),
+        roots=roots,
         feature=feature,
         threshold=threshold,
         left=left,

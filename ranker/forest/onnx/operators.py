@@ -85,7 +85,7 @@ def _read_tree_ensemble(attributes: Attributes, leaf_covers: Float32s | None) ->
     leaf_value = attributes.tensor("leaf_weights", np.float32)
     leaves = len(leaf_value)
     cover = attributes.hitrates(splits)
-    if cover is not None and leaf_covers is not None and len(leaf_covers) == leaves:
+    if cover is not None and leaf_covers is not None and leaf_covers.shape == (leaves,):
         cover = np.concatenate([cover, leaf_covers])
     else:
         cover = None

@@ -82,6 +82,7 @@ def test_a_tree_ensemble_has_them_for_splits_and_the_training_info_for_leaves():
     "values",
     [
         pytest.param([1.0] * 9, id="the-same-for-all"),
+        pytest.param([0.0] * 9, id="zero-for-all"),
         pytest.param([0.0], id="too-few"),
         pytest.param([np.nan] * 9, id="nan"),
         pytest.param([-value for value in nodes()], id="negative"),
@@ -109,6 +110,16 @@ def test_what_can_not_be_covers_is_left_out(values):
         ),
         pytest.param(
             tensor(TensorProto.FLOAT, SPLITS),
+            numpy_helper.from_array(np.array([leaves()] * 2, np.float32).T),
+            id="two-dimensions",
+        ),
+        pytest.param(
+            tensor(TensorProto.FLOAT, SPLITS),
+            numpy_helper.from_array(np.array(1, np.float32)),
+            id="no-dimension",
+        ),
+        pytest.param(
+            tensor(TensorProto.FLOAT, SPLITS),
             TensorProto(data_type=TensorProto.FLOAT, dims=[6], raw_data=b"1"),
             id="damaged",
         ),
@@ -122,7 +133,19 @@ def test_covers_that_are_not_all_there_are_left_out(splits, leaf_covers):
 
 
 def test_covers_summed_in_float32_are_sound():
-    left = np.array([1, -1, -1], np.int32)
-    assert sound(np.array([16777220, 16777216, 3], np.float32), left)
-    assert sound(np.zeros(3, np.float32), left)
-    assert not sound(np.array([100, 98, 0], np.float32), left)
+    left, roots = np.array([1, -1, -1], np.int32), np.zeros(1, np.int32)
+    assert sound(np.array([16777220, 16777216, 3], np.float32), left, roots)
+    assert not sound(np.array([100, 98, 0], np.float32), left, roots)
+
+
+@pytest.mark.parametrize(
+    ("cover", "expected"),
+    [
+        pytest.param([4, 4, 0, 0, 0, 0], True, id="below-a-root"),
+        pytest.param([0, 0, 0, 0, 0, 8], False, id="at-a-root-that-is-a-split"),
+        pytest.param([4, 1, 3, 1, 2, 0], True, id="at-a-root-that-is-a-leaf"),
+    ],
+)
+def test_no_row_at_all_may_come_to_a_node_but_to_a_root_that_is_a_split(cover, expected):
+    left, roots = np.array([1, -1, 3, -1, -1, -1], np.int32), np.array([0, 5], np.int32)
+    assert sound(np.array(cover, np.float32), left, roots) is expected
