@@ -23,7 +23,11 @@ PREFIX = "ranker."
 MAX_NAME = 128
 """The most characters of a model's name, and of its version."""
 
+MAX_COUNT = 2**31 - 1
+"""The most that a count may be: answers about models have no room for much more."""
+
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
+_POSITION = re.compile("0|[1-9][0-9]{0,8}")
 
 
 def check_name(field: str, text: str) -> None:
@@ -120,7 +124,8 @@ class ModelMetadata:
         """Reads what `to_props` wrote; keys of others are left alone.
 
         Raises:
-            ModelError: a `ranker.` value is not of its field's type.
+            ModelError: a `ranker.` value is not of its field's type, or is one that no
+                answer about the model could hold.
         """
         metadata = cls()
         values: dict[str, Any] = {}
@@ -129,16 +134,23 @@ class ModelMetadata:
             if key not in props:
                 continue
             try:
-                value = json.loads(props[key])
-            except ValueError as error:
-                raise ModelError(f"metadata {key}: not JSON: {_short(props[key])}") from error
-            if known.name == "categories":
-                values[known.name] = _categories(key, value)
-            elif known.name == "reference":
-                values[known.name] = _reference(key, value)
-            else:
-                values[known.name] = _plain(key, value, getattr(metadata, known.name))
+                values[known.name] = _value(key, props[key], getattr(metadata, known.name))
+            except RecursionError as error:
+                raise ModelError(f"metadata {key}: too many lists within lists") from error
         return replace(metadata, **values)
+
+
+def _value(key: str, text: str | bytes, default: Any) -> Any:
+    """What a property says; protobuf gives bytes where it is not UTF-8."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"metadata {key}: not JSON: {_short(text)}") from error
+    if key == f"{PREFIX}categories":
+        return _categories(key, value)
+    if key == f"{PREFIX}reference":
+        return _reference(key, value)
+    return _plain(key, value, default)
 
 
 def _plain(key: str, value: Any, default: Any) -> Any:
@@ -154,7 +166,21 @@ def _plain(key: str, value: Any, default: Any) -> Any:
         raise ModelError(
             f"metadata {key}: expected {type(default).__name__}, got {_short(json.dumps(value))}"
         )
+    if isinstance(default, int) and not 0 <= value <= MAX_COUNT:
+        raise ModelError(
+            f"metadata {key}: expected 0 to {MAX_COUNT}, got {_short(json.dumps(value))}"
+        )
+    if isinstance(default, str | tuple):
+        _check_utf8(key, "".join(value))
     return value
+
+
+def _check_utf8(key: str, text: str) -> None:
+    """JSON can spell half of a character, which UTF-8 can't, and so no message either."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ModelError(f"metadata {key}: can't be written in UTF-8: {error}") from error
 
 
 def _categories(key: str, value: Any) -> dict[int, Categories]:
@@ -163,8 +189,10 @@ def _categories(key: str, value: Any) -> dict[int, Categories]:
         raise ModelError(f"metadata {key}: expected an object, got {_short(json.dumps(value))}")
     found = {}
     for index, categories in value.items():
-        if not (index.isdecimal() and isinstance(categories, list)):
-            raise ModelError(f"metadata {key}: expected lists by the feature's position: {index!r}")
+        if not (_POSITION.fullmatch(index) and isinstance(categories, list)):
+            raise ModelError(
+                f"metadata {key}: expected lists by the feature's position: {_short(index)}"
+            )
         try:
             found[int(index)] = Categories(categories)
         except ModelError as error:
@@ -179,5 +207,5 @@ def _reference(key: str, value: Any) -> Reference:
         raise ModelError(f"metadata {key}: {error.message}") from error
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= MAX_NAME else text[:MAX_NAME] + "...")
+def _short(text: str | bytes) -> str:
+    return repr(text) if len(text) <= MAX_NAME else f"{text[:MAX_NAME]!r}..."

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from ranker.categories import Categories
 from ranker.errors import ModelError
-from ranker.model.metadata import ModelMetadata
+from ranker.model.metadata import MAX_COUNT, ModelMetadata
 
 texts = st.text()
 lists = st.lists(texts).map(tuple)
-numbers = st.integers(0)
+counts = st.integers(0, MAX_COUNT)
 categories = st.one_of(
     st.lists(values, min_size=1, unique=True).map(Categories)
     for values in (texts, st.integers(-(2**63), 2**63 - 1))
@@ -27,16 +27,16 @@ categories = st.one_of(
         version=texts,
         feature_names=lists,
         feature_types=lists,
-        categories=st.dictionaries(numbers, categories),
+        categories=st.dictionaries(st.integers(0, 999_999_999), categories),
         required_features=lists,
         output=texts,
         objective=texts,
         xgboost_version=texts,
-        trees=numbers,
-        depth=numbers,
+        trees=counts,
+        depth=counts,
         iterations=texts,
         max_difference=st.floats(allow_nan=False),
-        verified_rows=numbers,
+        verified_rows=counts,
     )
 )
 def test_props_read_back_as_written(metadata):
@@ -69,9 +69,42 @@ def test_unverified_reads_back_as_unverified():
         pytest.param("categories", {"1": [1, "a"]}, "feature 1: expected", id="mixed-categories"),
         pytest.param("categories", {"1": ["a", "a"]}, "feature 1: a category", id="twice"),
         pytest.param("max_difference", True, "expected float", id="truth-for-number"),
+        pytest.param("categories", {"01": ["a"]}, "expected lists by", id="position-with-a-zero"),
+        pytest.param("categories", {"1" * 5000: ["a"]}, "expected lists by", id="endless-position"),
+        pytest.param("trees", -1, "expected 0 to 2147483647", id="trees-below-zero"),
+        pytest.param("trees", 10**30, "expected 0 to 2147483647", id="trees-beyond-32-bits"),
+        pytest.param("depth", 2**31, "expected 0 to 2147483647", id="depth-beyond-32-bits"),
+        pytest.param("verified_rows", 2**31, "expected 0 to", id="rows-beyond-32-bits"),
+        pytest.param("objective", "a\ud800", "can't be written in UTF-8", id="half-a-character"),
+        pytest.param("feature_names", ["a", "\ud800"], "can't be written", id="half-in-a-list"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_by_key(key, value, message):
     text = value if message == "not JSON" else json.dumps(value)
     with pytest.raises(ModelError, match=rf"metadata ranker\.{key}: {message}"):
         ModelMetadata.from_props({f"ranker.{key}": text})
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        pytest.param("name", b'"\xff"', "not JSON: b'", id="no-utf-8"),
+        pytest.param("name", b'"' + b"\xff" * 200 + b'"', "not JSON: b'", id="no-utf-8-and-long"),
+        pytest.param("categories", "[" * 100_000, "too many lists", id="deep-categories"),
+        pytest.param("feature_names", "[" * 100_000, "too many lists", id="deep-names"),
+        pytest.param("reference", '{"rows":' * 100_000, "too many lists", id="deep-reference"),
+        pytest.param("trees", "1" * 5000, "not JSON: '1", id="endless-number"),
+    ],
+)
+def test_a_value_that_is_not_even_json_is_refused_by_key(key, text, message):
+    with pytest.raises(ModelError, match=rf"metadata ranker\.{key}: {message}") as refused:
+        ModelMetadata.from_props({f"ranker.{key}": text})
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("key", ["feature_names", "categories", "reference"])
+def test_lists_within_lists_are_refused_at_any_depth(key):
+    """Also where they can just be read, and an error that shows them could not be written."""
+    for depth in range(700, 1100):
+        with pytest.raises(ModelError, match=rf"metadata ranker\.{key}: "):
+            ModelMetadata.from_props({f"ranker.{key}": "[" * depth + "]" * depth})
