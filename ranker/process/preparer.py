@@ -16,13 +16,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from ranker import logs
 from ranker.errors import ModelError, RankerError
+from ranker.incident import incident
 from ranker.memory_file import read_into_memory
 from ranker.model import ModelFile
 from ranker.model.model import errors_named
@@ -36,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 MAX_MODEL_BYTES = 2**31 - 1
 """Protobuf's own limit on one message, which an ONNX file is."""
+
+MAX_SAID = 200
+"""The most characters that are told of an error that nobody has thought of."""
 
 
 def main() -> None:
@@ -56,13 +61,31 @@ def main() -> None:
 
 def _read_models(wanted: Wanted, known: set[str], settings: Settings, link: Link) -> None:
     try:
-        prepared = [_prepare(model, settings, known, link) for model in wanted.models]
+        prepared = []
+        for model in wanted.models:
+            with _bugs_named(Path(model.path).name):
+                prepared.append(_prepare(model, settings, known, link))
         if settings.log_rankings and settings.log_exclude_feature:
             _check_exclusion(settings, [each for each in prepared if each], starting=not known)
     except (RankerError, OSError, ValueError, MemoryError) as error:
         link.failed(str(error) or type(error).__name__)
     else:
         link.ready({})
+
+
+@contextmanager
+def _bugs_named(filename: str) -> Iterator[None]:
+    """Has errors that nobody has thought of say which file was read, and not end the process.
+
+    The log gets their traceback.
+    """
+    try:
+        yield
+    except RankerError:
+        raise  # names the file already
+    except Exception as error:
+        said = f"{type(error).__name__}: {str(error)[:MAX_SAID]}".removesuffix(": ")
+        raise ModelError(incident(logger, f"{filename}: can't be read: {said}", error)) from error
 
 
 def _prepare(wanted: WantedModel, settings: Settings, known: set[str], link: Link) -> Packed | None:
