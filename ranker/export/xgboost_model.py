@@ -247,7 +247,7 @@ def _choose_rounds(booster: xgb.Booster, iteration_range: tuple[int, int] | None
     total = booster.num_boosted_rounds()
     if total == 0:
         raise ModelError("the model has no trees: it was trained for zero rounds")
-    best = booster.attr("best_iteration")
+    best = _best_round(booster) if iteration_range is None else None
     note = ""
     if iteration_range is not None:
         begin, end = iteration_range
@@ -256,8 +256,8 @@ def _choose_rounds(booster: xgb.Booster, iteration_range: tuple[int, int] | None
             end, reason = total, "all, as asked by 0:0"
     # XGBoost 1.7 notes the last round as the best one where nothing stopped early. And a slice
     # keeps the note of the whole, which may lie beyond it.
-    elif best is not None and int(best) + 1 < total:
-        begin, end = 0, int(best) + 1
+    elif best is not None and best + 1 < total:
+        begin, end = 0, best + 1
         reason = f"early stopping found round {best} to be the best"
         note = (
             f"{total - end} rounds after the best one are left out. If the model was trained on "
@@ -272,6 +272,23 @@ def _choose_rounds(booster: xgb.Booster, iteration_range: tuple[int, int] | None
             f"rounds {begin}:{end} ({reason}): expected begin < end within the model's {total}"
         )
     return Rounds(begin, end, total, reason, note)
+
+
+def _best_round(booster: xgb.Booster) -> int | None:
+    """The round that early stopping noted; None if there is no such note."""
+    try:
+        noted = booster.attr("best_iteration")
+    except (AssertionError, UnicodeDecodeError):
+        noted = ""  # XGBoost expects that no attribute is empty, and that all are UTF-8
+    if noted is None:
+        return None
+    try:
+        return int(noted)
+    except ValueError as error:
+        raise ModelError(
+            f"the attribute best_iteration: expected the number of a round, got {noted[:64]!r}. "
+            "Give the rounds to export by --iteration-range (0:0: all)"
+        ) from error
 
 
 def _read_tree(raw: dict[str, Any], weight: np.float32, num_features: int, index: int) -> Tree:

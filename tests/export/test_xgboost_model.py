@@ -236,6 +236,24 @@ def test_a_best_round_beyond_a_slice_is_not_its_own():
 
 
 @pytest.mark.parametrize(
+    "noted",
+    [
+        pytest.param("foo", id="text"),
+        pytest.param("", id="empty"),
+        pytest.param("2.5", id="fraction"),
+        pytest.param("1" * 5000, id="endless"),
+    ],
+)
+def test_a_best_round_that_is_no_number_is_refused_unless_rounds_are_given(noted):
+    booster = train()
+    booster.set_attr(best_iteration=noted)
+    with pytest.raises(ModelError, match="attribute best_iteration: expected the number") as error:
+        read(booster)
+    assert len(str(error.value)) < 300
+    assert read(booster, (0, 0)).rounds.end == 3
+
+
+@pytest.mark.parametrize(
     ("asked", "taken", "reason"),
     [
         pytest.param((0, 2), (0, 2), "as asked", id="first-two"),
