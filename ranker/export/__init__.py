@@ -51,7 +51,7 @@ from ranker.export.categories import Given, notes, with_given
 from ranker.export.onnx_writer import to_onnx
 from ranker.export.parity import parity_rows
 from ranker.export.reference import reference_of
-from ranker.export.verify import Comparison, compare
+from ranker.export.verify import Comparison, compare, refuse_unloadable
 from ranker.export.xgboost_model import LOGISTIC, Rounds, read
 from ranker.frames import Features
 from ranker.model.file import ModelFile
@@ -149,9 +149,9 @@ def export_onnx(
 
     Raises:
         ModelError: the model can't be read or can't be exported exactly, or
-            onnxruntime scores the file otherwise than XGBoost does; the name or
-            the version is none, or names another model already; the reference is not
-            the model's.
+            onnxruntime scores the file otherwise than XGBoost does; no server could
+            load the file; the name or the version is none, or names another model
+            already; the reference is not the model's.
         InvalidRequestError: `rows` or `reference` can't be read as numbers.
         OSError: the file can't be written.
     """
@@ -201,6 +201,7 @@ def export_onnx(
         metadata = replace(metadata, reference=reference_of(content, reference))
         helper.set_model_props(proto, metadata.to_props())
         content = proto.SerializeToString()
+    refuse_unloadable(content, path.name)
     if version:
         _refuse_another(content, path, name or name_of(path.name), version)
     _write(content, path)

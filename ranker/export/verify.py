@@ -1,4 +1,4 @@
-"""Whether onnxruntime scores an exported model as XGBoost scores the original.
+"""Whether onnxruntime scores an exported model as XGBoost scores the original; and servers load it.
 
 The truth is XGBoost's own `predict`. Rows with an infinite value are the
 exception: `predict` refuses them, so they are compared with `inplace_predict`,
@@ -15,9 +15,12 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from ranker.engine.runtime import onnxruntime as ort
+from ranker.errors import ModelError
 from ranker.export.onnx_writer import INPUT, OUTPUT
 from ranker.export.probes import Rows, probe_rows, with_infinities
 from ranker.export.xgboost_model import XGBoostModel
+from ranker.forest.onnx import OnnxFile
+from ranker.model import Model, ModelFile
 
 Scores = NDArray[np.float32]
 
@@ -58,6 +61,24 @@ def compare(onnx_file: bytes, model: XGBoostModel, *, probability: bool) -> Comp
     with np.errstate(divide="ignore"):
         relative = float(np.divide(difference, spread)) if difference else 0.0
     return Comparison(len(rows), difference, relative)
+
+
+def refuse_unloadable(content: bytes, filename: str) -> None:
+    """Reads an exported file as a server does, which has limits that onnxruntime has not.
+
+    Args:
+        content: the file, with its metadata.
+        filename: what it is to be called.
+
+    Raises:
+        ModelError: it can't be loaded; says why.
+    """
+    try:
+        Model.of(ModelFile(OnnxFile(content), filename), device="cpu")
+    except ModelError as error:
+        raise ModelError(
+            f"no server could load the file: {error.message}; nothing was written"
+        ) from error
 
 
 def margins(model: XGBoostModel, rows: Rows) -> Scores:

@@ -216,6 +216,21 @@ def test_a_wrong_export_does_not_replace_an_older_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        pytest.param("growth.MAX_DEPTH", "more than 2 splits deep", id="depth"),
+        pytest.param("graph.MAX_FEATURES", "declares 3 features; expected 1..2", id="features"),
+    ],
+)
+def test_what_no_server_could_load_is_not_exported(limit, said, tmp_path, monkeypatch):
+    """The limits are lowered: models beyond the real ones take long to verify."""
+    monkeypatch.setattr(f"ranker.forest.onnx.{limit}", 2)
+    with pytest.raises(ModelError, match=f"^no server could load the file: .*{said}; nothing was"):
+        export_onnx(train(), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_export_replaces_an_older_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"older")
