@@ -25,10 +25,15 @@ def read_forest(source: OnnxFile | bytes | str | PathLike[str]) -> Forest:
 
     The operators' specification is followed. Where onnxruntime departs from it,
     and where a float32 sum in tree order would not be exact, the model is
-    refused, so that a Forest scores as onnxruntime does on one thread. With one
-    exception, where XGBoost agrees with the specification: of two sets of one
-    feature, the second below the first and both with equal leaves, onnxruntime
-    1.32 ignores that the second sends NaN another way.
+    refused, so that a Forest scores as onnxruntime does on one thread. There are two
+    exceptions, in which onnxruntime 1.32 does not do what the specification says:
+
+    - Of two sets of one feature, the second below the first and both with equal leaves,
+      it ignores that the second sends NaN another way. XGBoost agrees with the specification.
+    - In a `TreeEnsemble`, some sets (BRANCH_MEMBER), such as those with a member from 32
+      on, become bit masks, and it looks for a value in them without the value's fraction:
+      3.5 is in a set that has 3. Here, as specified, it is not. No code of a category has a
+      fraction, and the files that `ranker export` writes round values down before.
 
     Args:
         source: the file, its content, or its path.

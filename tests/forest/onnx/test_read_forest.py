@@ -150,6 +150,21 @@ def test_nan_after_a_set_goes_where_the_specification_says(second):
     assert onnxruntime_scores(written, row).tolist() == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("members", "onnxruntimes"),
+    [
+        pytest.param((3.0, 30.0), 2.0, id="small-codes"),
+        pytest.param((3.0, 65.0), 1.0, id="codes-from-32-on"),
+    ],
+)
+def test_a_value_with_a_fraction_is_in_no_set_of_whole_numbers(members, onnxruntimes):
+    written = model(tree_ensemble([Split(2, "MEMBER", 0.0, 1.0, 2.0, members=members)]))
+    row = np.full((1, 4), 3.5, np.float32)
+    assert_same(evaluate(read_forest(written.SerializeToString()), row), np.float32([2.0]))
+    # Once this fails, onnxruntime has mended it, and `read_forest` has an exception less.
+    assert onnxruntime_scores(written, row).tolist() == [onnxruntimes]
+
+
 @pytest.mark.parametrize("mode", ["LEQ", "LT", "GTE", "GT", "EQ"])
 @pytest.mark.parametrize("missing_true", [False, True], ids=["nan-false", "nan-true"])
 def test_every_delicate_threshold_in_every_mode(mode, missing_true):
