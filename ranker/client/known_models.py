@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from ranker.categories import Categories
 from ranker.v1 import ranking_pb2
@@ -49,7 +50,11 @@ class KnownModel:
 
     def reads_as(self, other: KnownModel) -> bool:
         """Whether any request is written for both alike: their features and categories are."""
-        return self.feature_names == other.feature_names and self.categories == other.categories
+        return self.feature_names == other.feature_names and self._digests == other._digests
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {name: categories.digest for name, categories in self.categories.items()}
 
 
 class KnownModels:

@@ -200,7 +200,7 @@ def _categories(known: KnownModel | None) -> Mapping[str, Categories]:
 
 def _coded(name: str, value: float | str, known: KnownModel | None) -> float:
     """A value of the context as it travels: text is a category, and becomes its code."""
-    if isinstance(value, int | np.integer):
+    if isinstance(value, int | np.integer) and -(2**63) <= value < 2**64:
         # Beside fractions it would become float64, which rounds a large one before float32 does.
         return float(as_float32("context.values", value)[0])
     if not isinstance(value, str):

@@ -92,7 +92,7 @@ class ConfigWatch:
                 self._want(wanted)
                 if wanted.failure:
                     self._log(f"a part of what is served stays as it is: {wanted.failure}")
-                    wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
+                    wait, pause = min(pause, config.poll_seconds), min(2 * pause, LONGEST_PAUSE)
                 else:
                     self._failure = ""
                     pause, wait = FIRST_PAUSE, config.poll_seconds

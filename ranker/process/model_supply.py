@@ -90,8 +90,12 @@ class ModelSupply:
             return
         if not same:
             self.failure = wanted.failure or None
-            self._pause, self._again_at = FIRST_PAUSE, 0.0
-        self._answer, self._failed = None, None
+            self._pause = FIRST_PAUSE
+        self._start(wanted)
+
+    def _start(self, wanted: Wanted) -> None:
+        """Has what is wanted read and served, from the beginning."""
+        self._answer, self._failed, self._again_at = None, None, 0.0
         self._began = time.monotonic()
         self._reader.abandon()
         self._tell_workers()
@@ -130,9 +134,17 @@ class ModelSupply:
 
     def on_death(self, child: Child) -> None:
         """A worker has ended; maybe what it was to serve next has killed it."""
-        if self._rollout.on_death(child):
-            self._again_at = time.monotonic() + self._pause
-            logger.info("these models are tried again in %.0f s, or at SIGHUP", self._pause)
+        answer = self._answer
+        plan, told = self._rollout.on_death(child)
+        if plan is None:
+            return
+        if plan is not answer:  # something else is wanted by now
+            self._failed = None
+            return
+        pause = self._pause if told else FIRST_PAUSE
+        self._again_at = time.monotonic() + pause
+        logger.info("these models are tried again in %.0f s, or at SIGHUP", pause)
+        if told:
             self._pause = min(2.0 * self._pause, LONGEST_PAUSE)
 
     def on_message(self, child: Child, message: Mapping[str, Any]) -> None:
@@ -147,6 +159,8 @@ class ModelSupply:
         if self._rollout.pending is None and (breach := self._guard.look(time.monotonic())):
             self._roll_back(breach)
         self._slots.retire_due(time.monotonic())
+        if self._wanted is not None and 0.0 < self._again_at <= time.monotonic():
+            self._start(self._wanted)
         return self._reader.reading or self._rollout.pending is not None
 
     def close(self) -> None:

@@ -130,7 +130,7 @@ class Rollout:
             self.current.tell(child)
             child.say({"switch": self.current.number})
 
-    def on_death(self, child: Child) -> bool:
+    def on_death(self, child: Child) -> tuple[Plan | None, bool]:
         """A worker has ended.
 
         What was to be served is given up if it has new models, for they may have killed it: also if
@@ -138,14 +138,16 @@ class Rollout:
         whichever process it likes.
 
         Returns:
-            Whether it has been given up.
+            What has been given up, if anything; and whether the worker had been told of it.
         """
+        told = child in self._told
         self._told.discard(child)
         self._prepared.discard(child)
-        if self.pending is None or not self._may_kill(self.pending):
-            return False
+        plan = self.pending
+        if plan is None or not self._may_kill(plan):
+            return None, told
         self.give_up("a worker ended while new models were taken over")
-        return True
+        return plan, told
 
     def on_message(self, child: Child, message: Mapping[str, Any]) -> None:
         """Takes what a worker says of a generation."""
@@ -164,7 +166,7 @@ class Rollout:
         if running and self._prepared.issuperset(running):
             self._switch(self.pending, running)
         elif time.monotonic() > self._limit and self.current is not None:
-            self.give_up(self._too_late(running))
+            self.give_up(self._too_late())
         else:
             self._tell(self.pending, running)
 
@@ -209,11 +211,11 @@ class Rollout:
         """Whether workers that serve would take over models that they have not had so far."""
         return self.current is not None and not set(plan.models) <= set(self.current.models)
 
-    def _too_late(self, running: Sequence[Child]) -> str:
-        waiting = len(set(running) - self._prepared)
+    def _too_late(self) -> str:
+        waiting = len(self._told - self._prepared)
         return (
-            f"{waiting} of {len(running)} workers were not ready within {PREPARE_SECONDS:.0f} s: "
-            "they may lack CPU time, or the models are too large to be loaded beside those that "
-            "are served. A server that is started anew loads them first and waits for as long as "
-            "they take"
+            f"{waiting} of {len(self._told)} workers that were told were not ready within "
+            f"{PREPARE_SECONDS:.0f} s: they may lack CPU time, or the models are too large to be "
+            "loaded beside those that are served. A server that is started anew loads them first "
+            "and waits for as long as they take"
         )

@@ -36,9 +36,9 @@ class Repository(Protocol):
     def fetch(self, version: str) -> Fetched:
         """A version's model, a file on this machine whose size and digest are right.
 
-        Without an answer of the source it is the one that was fetched before, if it was. If the
-        source did not answer the last time, what was fetched before is given unasked: to wait for
-        it takes half a minute each time.
+        Without an answer of the source it is the one that was fetched before, if it was. A source
+        that did not answer the last `poll` is not asked: to wait for it takes half a minute each
+        time.
 
         Raises:
             SourceUnavailableError: the source does not answer, and the version was

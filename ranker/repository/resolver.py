@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,9 +33,11 @@ class Resolver:
         self._base = base
         self._cache = cache
         self._repositories: dict[str, Repository] = {}
-        # As of the last time: models by their names; and versions by model, source and version.
+        # As of the last time: models by their names; versions by model, source and version; and the
+        # versions of a source, as of the last time that it told them.
         self._models: dict[str, tuple[list[WantedModel], WantedRoute]] = {}
         self._versions: dict[tuple[str, str, str], WantedModel] = {}
+        self._listings: dict[str, Sequence[str]] = {}
 
     def resolve(self, config: Config) -> Wanted:
         """What the configuration wants to be served, as its sources are now.
@@ -59,11 +62,13 @@ class Resolver:
                     found[name] = before[name]
         if not found:
             raise ConfigError("; ".join(failures))
+        if found.keys() != config.models.keys():
+            # What those that are not to be had may be to replace, under another name, stays, too.
+            found = {**before, **found}
         self._models = found
         models = [model for each, _ in found.values() for model in each]
-        self._versions = {
-            (model.name, config.models[model.name].source, model.version): model for model in models
-        }
+        kept = set(models)
+        self._versions = {key: model for key, model in self._versions.items() if model in kept}
         routes = {name: route for name, (_, route) in found.items()}
         reasons = "; ".join(dict.fromkeys(failures))
         return Wanted(tuple(models), routes, reasons)
@@ -87,18 +92,18 @@ class Resolver:
         if not (newest or listed or model.labels):
             newest = 1
         try:
-            there = _poll(repository)
+            there = self._listings[model.source] = _poll(repository)
         except SourceError as error:
             if not isinstance(error, SourceUnavailableError):
-                # It is opened anew the next time: a file may have become a folder.
-                del self._repositories[model.source]
-            if newest or not self._models:
+                self._open_anew(model.source)
+            there = self._listings.get(model.source, ())
+            if not self._models or (newest and not there):
                 raise
             failures.append(error.message)
-        else:
-            if newest and not there:
-                raise ConfigError(f"{name}: {model.source} has no complete version")
-            listed = [*reversed(there[-newest:]), *listed] if newest else listed
+        if newest and not there:
+            raise ConfigError(f"{name}: {model.source} has no complete version")
+        if newest:
+            listed = list(reversed(there[-newest:]))
         versions = list(dict.fromkeys([*listed, *model.labels.values()]))
         default = model.labels.get(STABLE) or versions[0]
         shadow = model.shadow
@@ -119,22 +124,30 @@ class Resolver:
     def _fetch(
         self, repository: Repository, name: str, source: str, version: str, failures: list[str]
     ) -> WantedModel:
+        key = name, source, version
         try:
             fetched = repository.fetch(version)
         except SourceError as error:
-            before = self._versions.get((name, source, version))
-            if before is None:
+            if key not in self._versions:
                 raise
             failures.append(error.message)
-            return before
-        return WantedModel(str(fetched.path), name, version, fetched.sha256)
+        else:
+            self._versions[key] = WantedModel(str(fetched.path), name, version, fetched.sha256)
+        return self._versions[key]
 
     def _repository(self, source: str) -> Repository:
         if source not in self._repositories:
-            stands_alone = "://" in source or source.startswith("/")
-            where = source if stands_alone else f"{self._base}/{source}"
-            self._repositories[source] = open_repository(where, self._cache)
+            self._repositories[source] = self._open(source)
         return self._repositories[source]
+
+    def _open(self, source: str) -> Repository:
+        stands_alone = "://" in source or source.startswith("/")
+        return open_repository(source if stands_alone else f"{self._base}/{source}", self._cache)
+
+    def _open_anew(self, source: str) -> None:
+        """A file may have become a folder; if there is nothing, what it was is asked on."""
+        with contextlib.suppress(SourceError):
+            self._repositories[source] = self._open(source)
 
 
 def _poll(repository: Repository) -> Sequence[str]:

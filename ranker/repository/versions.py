@@ -32,7 +32,7 @@ class Versions:
         self._place = place
         self._cache = cache
         self._listed: list[str] | None = None  # when the source last answered
-        self._away = False  # it did not answer when it was asked last
+        self._away = False  # it did not answer when it was polled last
 
     def poll(self) -> tuple[str, ...]:
         """See `Repository`. One listing; no manifest is read."""
@@ -83,12 +83,14 @@ class Versions:
     def _manifest(self, version: str) -> Manifest:
         """The version's manifest, from the place, or as it was when it was fetched."""
         before = self._cache.manifest(self.source, version)
-        if self._away and before is not None:
+        if self._away:
+            if before is None:
+                text = "it does not answer, and this was not fetched before"
+                raise SourceUnavailableError(self.source, version, text)
             return self._read_manifest(before, version)
         try:
             content = self._place.read(f"{version}/{MANIFEST}", 0, LARGEST)
         except SourceUnavailableError as error:
-            self._away = True
             if before is None:
                 raise
             logger.warning("%s; going on with what was fetched before", error)

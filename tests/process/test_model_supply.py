@@ -96,6 +96,54 @@ def test_a_worker_that_dies_of_something_else_delays_a_switch_and_does_not_end_i
     assert s.supply.failure is None
 
 
+def test_what_killed_a_worker_is_tried_again_though_nobody_asks(s, clock):
+    """The sources may be looked at once an hour."""
+    s.serve(wanted("7", entry="a"))
+    assert s.try_in_vain(wanted("8", entry="b"))
+    runs = s.reader.runs
+    clock.now += module.FIRST_PAUSE - 1.0
+    s.supply.step()
+    assert s.reader.runs == runs
+    clock.now += 1.0
+    s.supply.step()
+    assert s.reader.runs == runs + 1
+    s.reader.finish()
+    s.supply.step()
+    s.prepared()
+    assert s.worker.serves == 3
+    s.supply.step()
+    assert s.reader.runs == runs + 1
+
+
+def test_deaths_of_workers_that_had_not_been_told_make_no_pause_longer(s, clock):
+    s.serve(wanted("7", entry="a"))
+    s.supply.want(wanted("8", entry="b"))
+    for _ in range(3):
+        s.reader.finish()
+        s.supply.step()
+        runs = s.reader.runs
+        s.supply.on_death(FakeWorker())  # another one
+        clock.now += module.FIRST_PAUSE
+        s.supply.step()
+        assert s.reader.runs == runs + 1
+
+
+def test_what_was_wanted_before_does_not_speak_against_what_is_wanted_now(s):
+    s.serve(wanted("7", entry="a"))
+    s.supply.want(wanted("8", entry="b"))
+    s.reader.finish()
+    s.supply.step()
+    s.supply.want(wanted("9", entry="c"))  # and is being read
+    s.die()
+    runs = s.reader.runs
+    s.supply.want(wanted("9", entry="c"))
+    assert s.reader.runs == runs, "it was begun anew"
+    s.reader.finish()
+    s.supply.step()
+    s.prepared()
+    assert s.supply.failure is None
+
+
 @pytest.mark.parametrize(
     "ask",
     [

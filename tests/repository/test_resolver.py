@@ -200,3 +200,40 @@ def test_a_file_that_becomes_a_folder_is_followed(folder, put):
     put(folder / "films.onnx", "3", 1)
     resolver.resolve(config)
     assert [model.version for model in resolver.resolve(config).models] == ["3"]
+
+
+def test_what_another_source_had_is_not_taken_for_its_own(sources):
+    """Also not at the second look, at which nothing has changed."""
+    (sources / "other").mkdir()
+    shutil.copytree(sources / "books" / "8", sources / "other" / "8")
+    resolver = Resolver(str(sources), None)
+    before = resolver.resolve(configured(sources, BOOKS))
+    other = configured(sources, BOOKS.replace("source: books", "source: other"))
+    for _ in range(3):
+        after = resolver.resolve(other)
+        assert after == before
+        assert "other, version 7: there is no such version" in after.failure
+
+
+@pytest.mark.parametrize("looks", [1, 3], ids=["at-once", "later"])
+@pytest.mark.parametrize("newest", ["", ", versions: {latest: 1}"], ids=["labels", "and-newest"])
+def test_the_way_back_needs_no_source_however_long_it_is_gone(folder, looks, newest):
+    resolver = Resolver(str(folder), None)
+    text = f"books: {{source: books{newest}, labels: {{stable: 8, previous: 7}}}}"
+    resolver.resolve(configured(folder, text))
+    refuses(folder / "books")
+    back = text.replace("stable: 8, previous: 7", "stable: 7, previous: 8")
+    for look in range(looks):
+        after = resolver.resolve(configured(folder, text if look < looks - 1 else back))
+    assert after.routes["books"].default == "7"
+
+
+def test_a_model_stays_that_one_under_another_name_is_to_replace(sources):
+    resolver = Resolver(str(sources), None)
+    before = resolver.resolve(configured(sources, f"{BOOKS}, {FILMS}"))
+    renamed = BOOKS.replace("books:", "novels:").replace("stable: 8", "stable: 11")
+    after = resolver.resolve(configured(sources, f"{renamed}, {FILMS}"))
+    assert after == before
+    assert "version 11: there is no such version" in after.failure
+    renamed = renamed.replace("stable: 11", "stable: 8")
+    assert "books" not in resolver.resolve(configured(sources, f"{renamed}, {FILMS}")).routes
