@@ -53,7 +53,7 @@ def test_the_container_has_kserves_name_and_the_servers_settings(container):
 def test_probes_ask_what_the_server_answers(container):
     ready, live = container["readinessProbe"], container["livenessProbe"]
     assert ready["httpGet"] == {"path": f"{PREFIX}/health/ready", "port": DEFAULT_HTTP_PORT}
-    assert live["grpc"] == {"port": Settings(()).port}
+    assert live["httpGet"] == {"path": "/healthz", "port": DEFAULT_HTTP_PORT}
 
 
 @pytest.mark.parametrize("name", SERVICES)

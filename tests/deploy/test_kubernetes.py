@@ -23,6 +23,7 @@ from ranker.cli.serve import serve
 from ranker.metrics import catalogue as catalog
 from ranker.metrics.exporters import exporters
 from ranker.metrics.metric import Kind
+from ranker.office.app import HEALTH_PATHS
 from ranker.process.settings import Settings
 from ranker.process.supervisor import KILL_AFTER, OFFICE_SECONDS
 from ranker.repository.config import parse_config
@@ -168,8 +169,10 @@ def test_ports_are_the_servers_own(documents):
     ports = {port["name"]: port["containerPort"] for port in container(documents)["ports"]}
     [metrics_port] = [o.default for o in exporters()["prometheus"].options]
     assert ports == {"grpc": Settings.port, "metrics": metrics_port}
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container(documents)[probe]["grpc"]["port"] == ports["grpc"]
+    paths = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
+    for probe, path in paths.items():
+        assert path in HEALTH_PATHS
+        assert container(documents)[probe]["httpGet"] == {"path": path, "port": "metrics"}
     (port,) = one(documents, "Service")["spec"]["ports"]
     assert (port["port"], port["targetPort"]) == (ports["grpc"], "grpc")
     rules = one(documents, "NetworkPolicy")["spec"]["ingress"]
