@@ -128,9 +128,10 @@ class ModelSupply:
 
     def on_start(self, child: Child) -> None:
         """A worker has started."""
-        child.say({"callers": self._policy.to_facts()})  # first: it serves once it has its models
-        self._rollout.on_start(child)
+        # First what it is to tell and whom it is to let in: it serves once it has its models.
+        child.say({"callers": self._policy.to_facts()})
         child.say(self._unserved())
+        self._rollout.on_start(child)
 
     def on_death(self, child: Child) -> None:
         """A worker has ended; maybe what it was to serve next has killed it."""

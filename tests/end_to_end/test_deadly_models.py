@@ -64,7 +64,7 @@ def test_a_version_that_kills_workers_takes_one_at_a_time_and_is_never_served(
             shop.write(STABLE.format(8))
             server.wait_for_log("goes on being served: a worker ended while new models")
             wait_until(lambda: serve(2))
-            assert "a worker ended" in listed(server).failure
+            wait_until(lambda: "a worker ended" in listed(server).failure)
             died = deaths(0)
             server.signal(signal.SIGHUP)  # it is tried again at once
             wait_until(lambda: deaths(0) > died)
