@@ -100,8 +100,8 @@ class Office:
         self._recorder = recorder
         self._running = ExitStack()
         self.traced: list[Traced] = []
-        self._plain: list[socket.socket] = []
-        self._secure: list[socket.socket] = []
+        self._own: list[socket.socket] = []
+        self._http: list[socket.socket] = []
         self._certificates = settings.certificates()
         self._applications: dict[int, ASGIApp] = {}
         self._vertex = Vertex.of(os.environ)
@@ -117,9 +117,8 @@ class Office:
             for page in pages:
                 if page.port >= 0:
                     own = application([*page_routes([page]), *health])
-                    bound = self._plain  # whoever scrapes and probes has no certificate
                     own_ports[page.option] = self._listen(
-                        "metrics", settings.host, page.port, own, bound
+                        "metrics", settings.host, page.port, own, self._own
                     )
             api, status = self._api_routes(settings), self._status.routes()
             front = application([*page_routes(pages), *api, *health, *status])
@@ -139,13 +138,16 @@ class Office:
 
     async def run(self) -> None:
         """Works until `END_NOW`."""
-        servers = [HttpServer(self._applications, self._plain, self._recorder.responded)]
+        # Two, so that callers on the HTTP port can't take the connections of those who scrape and
+        # probe, who have no certificate either.
+        context = self._certificates.context if self._certificates else None
+        responded = self._recorder.responded
+        servers = [
+            HttpServer(self._applications, self._own, responded),
+            HttpServer(self._applications, self._http, responded, context),
+        ]
         work = (self._beat(), self._watch_splits(), self._watch_drift())
         tasks = [asyncio.create_task(task) for task in work]
-        if self._certificates:
-            context = self._certificates.context
-            secure = HttpServer(self._applications, self._secure, self._recorder.responded, context)
-            servers.append(secure)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(LoopErrors())
 
@@ -228,15 +230,14 @@ class Office:
 
         Nobody asked for the default port: if it is taken the server does without.
         """
-        bound = self._secure if self._certificates else self._plain
         what = "HTTPS" if self._certificates else "HTTP"
         port = settings.http_port
         if port is None and self._vertex:
             port = self._vertex.http_port
         if port is not None:
-            return self._listen(what, settings.host, port, app, bound) if port >= 0 else port
+            return self._listen(what, settings.host, port, app, self._http) if port >= 0 else port
         try:
-            return self._listen(what, settings.host, DEFAULT_HTTP_PORT, app, bound)
+            return self._listen(what, settings.host, DEFAULT_HTTP_PORT, app, self._http)
         except PortTakenError as error:
             logger.warning("no HTTP: %s", error.strerror)
             return None

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import time
+from contextlib import ExitStack, suppress
+
+import numpy as np
 
 from ranker.client import RankerClient
+from ranker.office.limited_connection import MOST_CONNECTIONS
 from ranker.process.office import NICENESS
 from tests.end_to_end.conftest import RunningServer, on_one_transport
+from tests.end_to_end.test_http_json import RANK
 from tests.end_to_end.test_lifecycle import Unasked
 from tests.office.support import ask
+from tests.waiting import PATIENCE, wait_until
 
 
 def test_health_and_metrics_on_both_ports(server: RunningServer):
@@ -19,6 +26,38 @@ def test_health_and_metrics_on_both_ports(server: RunningServer):
         assert ask(port, "/healthz").body == b"ok\n"
         assert ask(port, "/readyz").body == b"ready\n"
         assert b"ranker_workers_serving 1.0" in ask(port, "/metrics").body
+
+
+def test_probes_are_answered_while_a_worker_has_all_connections_that_it_may(start, truth):
+    server = start("--max-memory", str(200 * 2**20))  # for which it may have 256
+    host, port = server.address.rsplit(":", 1)
+    with RankerClient(server.address, timeout=PATIENCE) as client, ExitStack() as stack:
+        client.rank(truth.rows[:3])
+        for _ in range(300):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        with socket.create_connection((host, int(port))) as refused:
+            refused.settimeout(PATIENCE)
+            with suppress(ConnectionResetError):
+                while refused.recv(1024):
+                    pass  # until it is closed
+        for path in ("/healthz", "/readyz"):
+            assert ask(server.metrics_port, path).status == 200
+        client.rank(truth.rows[:3])
+
+
+@on_one_transport
+def test_probes_are_answered_while_all_connections_of_the_http_port_wait_for_rankings(start, truth):
+    server = start("--max-batch-delay", "600")  # so that they wait
+    body = json.dumps({"candidates": np.nan_to_num(truth.rows[:1]).tolist(), "deadline_ms": 30_000})
+    kind = "Content-Type: application/json"
+    head = f"POST {RANK} HTTP/1.1\r\nHost: x\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(MOST_CONNECTIONS):
+            waiting = socket.create_connection(("127.0.0.1", server.http_port))
+            stack.enter_context(waiting).sendall((head + body).encode())
+        wait_until(lambda: server.metric("ranker_queue_rows") >= 50)
+        for path in ("/healthz", "/readyz"):
+            assert ask(server.metrics_port, path).status == 200
 
 
 @on_one_transport
