@@ -14,8 +14,10 @@ import pytest
 import yaml
 
 from ranker.cli.serve import serve
+from ranker.metrics.exporters import exporters
 from ranker.office.open_inference import PREFIX
 from ranker.process.settings import DEFAULT_HTTP_PORT, Settings
+from ranker.process.supervisor import KILL_AFTER, OFFICE_SECONDS
 from tests.deploy.test_kubernetes import VERSIONS
 
 KSERVE = Path(__file__).resolve().parents[2] / "deploy/kserve"
@@ -53,7 +55,8 @@ def test_the_container_has_kserves_name_and_the_servers_settings(container):
 def test_probes_ask_what_the_server_answers(container):
     ready, live = container["readinessProbe"], container["livenessProbe"]
     assert ready["httpGet"] == {"path": f"{PREFIX}/health/ready", "port": DEFAULT_HTTP_PORT}
-    assert live["httpGet"] == {"path": "/healthz", "port": DEFAULT_HTTP_PORT}
+    [metrics_port] = [option.default for option in exporters()["prometheus"].options]
+    assert live["httpGet"] == {"path": "/healthz", "port": metrics_port}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -74,3 +77,15 @@ def test_a_service_asks_for_what_the_runtime_has(container, name):
         "grpc-v2": ("h2c", Settings(()).port),
     }
     assert (port["name"], port["containerPort"]) == expected[model["protocolVersion"]]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_drain_fits_into_the_grace(container, name):
+    service = load(name)
+    pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert "RANKER_DRAIN_TIMEOUT" not in {each["name"] for each in container["env"]}
+    end = pause + Settings.drain_timeout + KILL_AFTER + OFFICE_SECONDS
+    assert service["spec"]["predictor"]["terminationGracePeriodSeconds"] >= end
+    # Knative would refuse both.
+    annotations = service["metadata"]["annotations"]
+    assert annotations["serving.kserve.io/deploymentMode"] == "Standard"
